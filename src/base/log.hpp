@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// Logging to standard error or, for a daemon, to syslog. The one place that knows which library does it.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+// spdlog bundles {fmt}; std::format is not in g++ 12's library.
+#include <spdlog/fmt/fmt.h>
+
+namespace remofile::log {
+
+enum class Level { debug, info, warn, error, off };
+enum class Target { standard_error, syslog };
+
+// Call before threads start. `program` leads each line. The default is standard error at level info.
+void configure(std::string_view program, Level level, Target target);
+
+bool enabled(Level level);
+// Control characters in `text` are escaped, so that what a peer sent cannot forge a line or steer a terminal.
+void write(Level level, std::string_view text);
+void flush();
+
+template <class... Args>
+void debug(fmt::format_string<Args...> format, Args&&... args) {
+    if (enabled(Level::debug))
+        write(Level::debug, fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void info(fmt::format_string<Args...> format, Args&&... args) {
+    if (enabled(Level::info))
+        write(Level::info, fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void warn(fmt::format_string<Args...> format, Args&&... args) {
+    if (enabled(Level::warn))
+        write(Level::warn, fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void error(fmt::format_string<Args...> format, Args&&... args) {
+    if (enabled(Level::error))
+        write(Level::error, fmt::format(format, std::forward<Args>(args)...));
+}
+
+// `text` with control characters as \xNN.
+std::string printable(std::string_view text);
+
+}  // namespace remofile::log

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// A client's session with a server: connections, request numbers, resending, flow control.
+//
+// One thread: that of the reactor. A request is sent when it is awaited and the coroutine resumes where the reply
+// arrives; no thread waits. A lost connection is made anew and unanswered requests are sent again under their old
+// numbers; the server carries each out once. A session that the server no longer has (it expired, or the server was
+// restarted) is replaced by a new one with a new epoch: unanswered requests then end with `no_session`, and the ids of
+// the old epoch mean nothing.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/buffer.hpp"
+#include "base/counters.hpp"
+#include "base/result.hpp"
+#include "base/task.hpp"
+#include "transport/lane.hpp"
+#include "wire/messages.hpp"
+
+namespace remofile::client {
+
+enum class LaneKind : std::uint8_t { metadata = 0, data = 1 };
+
+struct SessionOptions {
+    transport::LaneOptions lane;
+    std::string path = "/";
+    std::string client_name;  // "user@host"
+    std::string token;        // empty: none
+    bool exclusive = false;
+    bool read_only = false;
+    // How long to wait for one's turn if the server is held exclusively; none: refuse at once. Duration::max():
+    // forever.
+    std::optional<Duration> wait;
+    // soft: a request unanswered for that long ends with timed_out. None (hard): it waits as long as it takes.
+    std::optional<Duration> request_timeout;
+    Duration first_connect_timeout = std::chrono::seconds(10);  // of open()
+};
+
+// What a request may carry along.
+struct CallOptions {
+    LaneKind lane = LaneKind::metadata;
+    std::uint32_t credential = 0;
+    // Overrides SessionOptions::request_timeout.
+    std::optional<Duration> timeout;
+};
+
+// A reply with status ok; errors arrive as Result's error.
+template <class Request>
+struct Reply {
+    typename Request::Reply body;
+    Buffer bulk;  // decoded
+};
+
+// One record of a batch before it is sent, and of a batch's answer.
+struct EncodedRequest {
+    wire::Opcode opcode{};
+    std::vector<std::byte> body;
+    Buffer bulk;
+    bool has_bulk = false;
+    bool link = false;
+};
+struct EncodedReply {
+    Status status = Status::ok;
+    std::vector<std::byte> body;
+    Buffer bulk;
+};
+
+// A request under way, through which it can be interrupted. Copyable; harmless once the request is answered.
+class Cancellation;
+
+class Session {
+public:
+    // Connects and says hello. The result, or the first error, is delivered on the reactor's thread: unreachable,
+    // wrong_server_key, not_authorized, bad_token, in_use (holders() names them), version_mismatch, no_entry or
+    // not_directory (the path), timed_out.
+    static Task<Result<std::unique_ptr<Session>>> open(transport::Context& context, transport::Reactor& reactor,
+                                                       SessionOptions options, Counters& counters,
+                                                       std::vector<wire::Client>* holders);
+    ~Session();
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+
+    // Sends one request and awaits its reply. `cancellation`, if given, must live until then.
+    template <class Request>
+    Task<Result<Reply<Request>>> call(Request request, CallOptions options = {}, Cancellation* cancellation = nullptr);
+    template <class Request>
+    Task<Result<Reply<Request>>> call_with_bulk(Request request, Buffer bulk, CallOptions options = {},
+                                                Cancellation* cancellation = nullptr);
+
+    // Sends several requests as one message, carried out one after the other. One answer a request, in order.
+    Task<std::vector<EncodedReply>> call_batch(std::vector<EncodedRequest> requests, CallOptions options = {},
+                                               Cancellation* cancellation = nullptr);
+
+    // Sends a request whose reply nobody needs (FORGET, RELEASE) along with the next message, or soon.
+    template <class Request>
+    void tell(Request request, LaneKind lane = LaneKind::metadata);
+
+    // What the server said in its latest HELLO.
+    const wire::HelloReply& hello() const;
+    // Rises with each new session; ids of another epoch mean nothing.
+    std::uint64_t epoch() const;
+    bool connected() const;
+
+    NodeId new_node_id();
+    NodeId new_node_ids(std::uint32_t count);  // the first of `count` in a row
+    HandleId new_handle_id();
+
+    // Called for every push_invalidate. `acknowledge` may be called later, on this thread, once all is dropped.
+    std::function<void(std::vector<NodeId> nodes, std::function<void()> acknowledge)> on_invalidate;
+    // Called after the session was replaced; hello() is the new one's.
+    std::function<void()> on_new_epoch;
+
+    // Says BYE and ends: every unanswered request is answered with `shutting_down`, and later ones too. Returns
+    // within SessionOptions::lane.linger whatever the network does.
+    void close();
+
+private:
+    Session();
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace remofile::client

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <memory>
+
+namespace remofile::transport {
+
+// The ZeroMQ context of the program: its I/O threads. Make it after the last fork(): threads do not survive one.
+// It must outlive all lanes and listeners; its destructor waits for nothing (every socket lingers for a bounded time).
+class Context {
+public:
+    explicit Context(int io_threads = 1);
+    ~Context();
+    Context(const Context&) = delete;
+    Context& operator=(const Context&) = delete;
+
+    void* handle() const;  // libzmq's, for this layer alone
+
+private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace remofile::transport

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// CURVE keys and the files that hold them. docs/PROTOCOL.md, "Keys", gives the formats.
+//
+// The configuration directory is $REMOFILE_CONFIG_DIR if set, else /etc/remofile for root, else
+// $XDG_CONFIG_HOME/remofile, else ~/.config/remofile. In it:
+//   server.key, server.pub      a server's key pair
+//   identity.key, identity.pub  a client's key pair
+//   authorized_keys             clients that a server lets in: a public key a line, then a comment; # starts a comment
+//   line known_servers               "HOST:PORT KEY" a line
+#pragma once
+
+#include <array>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+
+namespace remofile::transport {
+
+// A public CURVE key. As text it is Z85: 40 characters.
+struct PublicKey {
+    std::array<std::uint8_t, 32> bytes{};
+
+    static Result<PublicKey> from_text(std::string_view z85);
+    std::string to_text() const;
+    friend auto operator<=>(const PublicKey&, const PublicKey&) = default;
+};
+
+// A key pair; the secret is wiped from memory when it goes.
+class KeyPair {
+public:
+    static KeyPair generate();
+    static Result<KeyPair> from_secret_text(std::string_view z85);
+    KeyPair(const KeyPair&) = default;
+    KeyPair& operator=(const KeyPair&) = default;
+    ~KeyPair();
+
+    const PublicKey& public_key() const { return public_key_; }
+    // Z85; the caller keeps it no longer than needed.
+    std::string secret_text() const;
+
+private:
+    KeyPair() = default;
+    PublicKey public_key_;
+    std::array<std::uint8_t, 32> secret_{};
+};
+
+// The directory described above; it may not exist yet. Error: bad_usage when no home directory can be told.
+Result<std::filesystem::path> config_directory();
+
+// Reads a secret key file. Errors: no_entry; access_denied when group or others may read it, when it is not a regular
+// file, or when it belongs to neither this user nor root; invalid when it holds no key. Each message names the file and
+// the remedy.
+Result<KeyPair> load_key_pair(const std::filesystem::path& secret_file);
+
+// The same, but makes the pair on first use: NAME.key with mode 0600 and NAME.pub with 0644, each complete or absent
+// whoever else does the same at the same time (both then end with the same pair).
+Result<KeyPair> load_or_create_key_pair(const std::filesystem::path& secret_file);
+
+// Writes a new pair; `exists` if either file is there and `overwrite` is false.
+Result<KeyPair> create_key_pair(const std::filesystem::path& secret_file, bool overwrite);
+
+Result<PublicKey> load_public_key(const std::filesystem::path& file);
+
+struct AuthorizedKey {
+    PublicKey key;
+    std::string comment;
+};
+
+// Parses the text of an authorized_keys file. Error: invalid, naming the line.
+Result<std::vector<AuthorizedKey>> parse_authorized_keys(std::string_view text);
+
+// The key that known_servers has for an endpoint, if any. Error: invalid, naming the line.
+Result<std::optional<PublicKey>> find_known_server(const std::filesystem::path& file, std::string_view host_and_port);
+
+// Which clients a server lets in: read again whenever a file has changed, so that an edit takes effect at the next
+// connection. A file that cannot be read or parsed lets nobody in (and is logged). Callable from any thread.
+class Authorizer {
+public:
+    virtual ~Authorizer() = default;
+    // The comment of the key's line if the key is authorised.
+    virtual std::optional<std::string> authorize(const PublicKey& key, std::string_view address) = 0;
+};
+
+// Keys of `authorized_keys` (need not exist) and the single key in `own_identity` (need not exist): the account's own.
+std::unique_ptr<Authorizer> make_file_authorizer(std::filesystem::path authorized_keys,
+                                                 std::filesystem::path own_identity);
+
+}  // namespace remofile::transport

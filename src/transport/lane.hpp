@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// A client's connection to a server: one DEALER socket that is thrown away whenever its connection is lost, so that
+// nothing that was queued for the old connection is ever delivered late over a new one.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/result.hpp"
+#include "transport/context.hpp"
+#include "transport/keys.hpp"
+#include "transport/reactor.hpp"
+#include "wire/frame.hpp"
+
+namespace remofile::transport {
+
+struct LaneOptions {
+    std::string endpoint;
+    // Both set: CURVE. Neither: plain text, for a server told --insecure.
+    std::optional<KeyPair> identity;
+    std::optional<PublicKey> server_key;
+    Duration connect_timeout = std::chrono::seconds(5);     // from TCP's SYN to the end of CURVE's handshake
+    Duration heartbeat_interval = std::chrono::seconds(5);  // ZeroMQ's own; a silent connection is given up
+    Duration heartbeat_timeout = std::chrono::seconds(15);  // after this
+    // How long the destructor waits for queued messages (BYE) to reach the network.
+    Duration linger = std::chrono::milliseconds(500);
+};
+
+// Used on its reactor's thread only. Handlers run there; a handler may destroy the lane as its last act.
+class Lane {
+public:
+    struct Handlers {
+        // The connection stands: authenticated and encrypted (if CURVE is used).
+        std::function<void()> on_connected;
+        // A message arrived. Frames longer than the protocol allows never get here: ZeroMQ cuts the connection.
+        std::function<void(wire::Message)> on_message;
+        // The connection is lost, or could not be made: unreachable (refused, no route, timed out; the message says
+        // which), not_authorized (the server refused our key), wrong_server_key (the server could not prove its key,
+        // or speaks no CURVE). Called once for each connect(); the socket is closed by then and nothing more of it
+        // arrives. Call connect() to try again.
+        std::function<void(Error)> on_disconnected;
+    };
+
+    Lane(Context& context, Reactor& reactor, LaneOptions options, Handlers handlers);
+    ~Lane();
+    Lane(const Lane&) = delete;
+    Lane& operator=(const Lane&) = delete;
+
+    // Starts one attempt. Precondition: not connecting or connected.
+    void connect();
+    // Closes the socket; queued messages have `linger` to get out. on_disconnected is not called.
+    void disconnect();
+    bool connected() const;
+
+    // Queues a message without blocking. Precondition: connected. Bulk frames travel without a copy.
+    void send(wire::Message message);
+
+private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace remofile::transport

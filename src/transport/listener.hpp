@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+// A server's end: one ROUTER socket for all connections of all clients, and the ZAP handler that decides who gets in.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "transport/context.hpp"
+#include "transport/keys.hpp"
+#include "transport/reactor.hpp"
+#include "wire/frame.hpp"
+
+namespace remofile::transport {
+
+// One connection, as ZeroMQ names it. A client that reconnects has a new one; it is no session.
+struct RouteId {
+    std::string bytes;
+    friend auto operator<=>(const RouteId&, const RouteId&) = default;
+};
+
+// Who is at the other end of a connection.
+struct Peer {
+    std::string address;           // "192.0.2.7", or "local" for ipc
+    std::optional<PublicKey> key;  // none without encryption
+    std::string comment;           // of the key's authorized_keys line
+};
+
+struct ListenerOptions {
+    std::vector<std::string> endpoints;
+    std::optional<KeyPair> server_key;  // none: plain text
+    // Must outlive the listener. Required with server_key; called on the ZAP thread.
+    Authorizer* authorizer = nullptr;
+    Duration handshake_timeout = std::chrono::seconds(10);
+    Duration heartbeat_interval = std::chrono::seconds(5);
+    Duration heartbeat_timeout = std::chrono::seconds(15);
+    Duration linger = std::chrono::milliseconds(500);
+    int backlog = 128;
+};
+
+// Used on its reactor's thread only.
+class Listener {
+public:
+    // `peer` answers for this message's connection and must not be kept.
+    using OnMessage = std::function<void(const RouteId&, const std::function<Peer()>& peer, wire::Message)>;
+
+    // Binds all endpoints or none. Errors: busy (address in use), access_denied, invalid, each naming the endpoint.
+    // A second listener on one address fails rather than sharing it, and an ipc socket file left by a dead server is
+    // replaced while a live one is not.
+    static Result<std::unique_ptr<Listener>> bind(Context& context, Reactor& reactor, ListenerOptions options,
+                                                  OnMessage on_message);
+    ~Listener();
+    Listener(const Listener&) = delete;
+    Listener& operator=(const Listener&) = delete;
+
+    // The endpoints with their real port numbers (a port may be given as 0 or *).
+    const std::vector<std::string>& endpoints() const;
+
+    // Queues a message without blocking. False if the connection is gone: the message is dropped.
+    // ZeroMQ's own queue is unlimited; callers bound what they send by the reply window.
+    bool send(const RouteId& route, wire::Message message);
+
+private:
+    Listener();
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace remofile::transport

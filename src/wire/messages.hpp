@@ -1,0 +1,721 @@
+// SPDX-License-Identifier: MIT
+// The body of every request, reply and push. docs/PROTOCOL.md says what each means; change both in one commit.
+//
+// A request structure names its opcode and the type of its reply. Bulk data is not part of a body: READ's data,
+// WRITE's data, directory listings, extended attributes' values and lists travel in the record's own bulk frame.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "base/strong_id.hpp"
+#include "wire/protocol.hpp"
+
+namespace remofile::wire {
+
+// ---------------------------------------------------------------- parts
+
+struct Timestamp {
+    std::int64_t seconds = 0;  // since 1970-01-01T00:00:00Z
+    std::uint32_t nanoseconds = 0;
+    friend bool operator==(const Timestamp&, const Timestamp&) = default;
+    static constexpr auto fields = std::tuple{&Timestamp::seconds, &Timestamp::nanoseconds};
+};
+
+// What tells one file from every other, across sessions: two names with equal identities are links to one file.
+struct FileIdentity {
+    std::uint64_t device = 0;
+    std::uint64_t inode = 0;
+    Timestamp birth;  // zero where the server's file system does not record it
+    friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+    static constexpr auto fields = std::tuple{&FileIdentity::device, &FileIdentity::inode, &FileIdentity::birth};
+};
+
+struct Attributes {
+    FileIdentity identity;
+    std::uint32_t mode = 0;  // st_mode: type and permission bits, with Linux's numbers
+    std::uint32_t links = 0;
+    std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
+    std::uint32_t rdev_major = 0;
+    std::uint32_t rdev_minor = 0;
+    std::uint64_t size = 0;    // bytes
+    std::uint64_t blocks = 0;  // 512-byte units
+    std::uint32_t block_size = 0;
+    Timestamp access;
+    Timestamp modification;
+    Timestamp change;
+    std::uint64_t version = 0;  // differs whenever the content or the attributes may have changed
+    static constexpr auto fields =
+        std::tuple{&Attributes::identity, &Attributes::mode,       &Attributes::links,      &Attributes::uid,
+                   &Attributes::gid,      &Attributes::rdev_major, &Attributes::rdev_minor, &Attributes::size,
+                   &Attributes::blocks,   &Attributes::block_size, &Attributes::access,     &Attributes::modification,
+                   &Attributes::change,   &Attributes::version};
+};
+
+struct Empty {
+    static constexpr auto fields = std::tuple{};
+};
+
+// ---------------------------------------------------------------- the session
+
+inline constexpr std::uint32_t hello_exclusive = 1U << 0;  // refuse me, or others after me, rather than share
+inline constexpr std::uint32_t hello_read_only = 1U << 1;  // this session will not change anything
+
+struct Client {
+    std::string name;         // what the client called itself: "user@host"
+    std::string address;      // as the server sees it
+    std::uint64_t since = 0;  // seconds since 1970
+    bool exclusive = false;
+    static constexpr auto fields = std::tuple{&Client::name, &Client::address, &Client::since, &Client::exclusive};
+};
+
+struct HelloReply {
+    std::uint8_t version = protocol_version;  // the version in force
+    std::uint64_t features = 0;               // the features in force
+    SessionId session;
+    std::array<std::uint8_t, 16> session_secret{};  // ATTACH and a resuming HELLO prove themselves with it
+    std::uint64_t boot = 0;                         // differs for every start of the server
+    bool resumed = false;                           // the session asked for lives on, with all its ids
+    bool read_only = false;                         // the export refuses changes
+    bool client_identity = false;                   // requests act with their credential's uid and gid
+    std::uint32_t server_uid = 0;                   // whom requests act as otherwise
+    std::uint32_t server_gid = 0;
+    NodeId root;  // the node of the path that HELLO named; always the id that HELLO chose
+    Attributes root_attributes;
+    std::uint32_t max_requests = 0;        // unanswered requests a session
+    std::uint32_t request_bytes = 0;       // bulk bytes in unanswered requests, a lane
+    std::uint32_t reply_window_bytes = 0;  // reply bytes not yet acknowledged, a lane
+    std::uint32_t session_timeout_ms = 0;  // a session of which nothing is heard for that long ends
+    std::uint32_t ping_interval_ms = 0;    // send PING when nothing else was sent for that long
+    std::vector<Client> others;            // who else is here
+    static constexpr auto fields = std::tuple{&HelloReply::version,
+                                              &HelloReply::features,
+                                              &HelloReply::session,
+                                              &HelloReply::session_secret,
+                                              &HelloReply::boot,
+                                              &HelloReply::resumed,
+                                              &HelloReply::read_only,
+                                              &HelloReply::client_identity,
+                                              &HelloReply::server_uid,
+                                              &HelloReply::server_gid,
+                                              &HelloReply::root,
+                                              &HelloReply::root_attributes,
+                                              &HelloReply::max_requests,
+                                              &HelloReply::request_bytes,
+                                              &HelloReply::reply_window_bytes,
+                                              &HelloReply::session_timeout_ms,
+                                              &HelloReply::ping_interval_ms,
+                                              &HelloReply::others};
+};
+
+struct Hello {
+    using Reply = HelloReply;
+    static constexpr Opcode opcode = Opcode::hello;
+    std::uint8_t min_version = protocol_version;
+    std::uint8_t max_version = protocol_version;
+    std::uint64_t features = 0;
+    std::uint32_t flags = 0;
+    std::uint32_t wait_ms = 0;  // how long to wait for one's turn when the server is held exclusively
+    SessionId resume;           // 0, or the session to take up again after a lost connection
+    std::array<std::uint8_t, 16> session_secret{};
+    NodeId root;       // the id that the client gives to the node of `path`
+    std::string path;  // below the export; "/" for all of it
+    std::string client_name;
+    std::string token;
+    static constexpr auto fields =
+        std::tuple{&Hello::min_version, &Hello::max_version, &Hello::features,       &Hello::flags,
+                   &Hello::wait_ms,     &Hello::resume,      &Hello::session_secret, &Hello::root,
+                   &Hello::path,        &Hello::client_name, &Hello::token};
+};
+
+// The body of a refused HELLO (status in_use): who holds the server.
+struct InUse {
+    std::vector<Client> holders;
+    static constexpr auto fields = std::tuple{&InUse::holders};
+};
+
+// Joins one more connection to the session.
+struct Attach {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::attach;
+    SessionId session;
+    std::array<std::uint8_t, 16> session_secret{};
+    std::uint8_t lane = 1;  // 1 to max_lanes - 1; 0 is the connection of HELLO
+    static constexpr auto fields = std::tuple{&Attach::session, &Attach::session_secret, &Attach::lane};
+};
+
+struct Bye {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::bye;
+    static constexpr auto fields = std::tuple{};
+};
+
+struct Ping {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::ping;
+    static constexpr auto fields = std::tuple{};
+};
+
+// Asks that a request not yet carried out be answered with `interrupted`. Always succeeds.
+struct Cancel {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::cancel;
+    RequestId request;
+    static constexpr auto fields = std::tuple{&Cancel::request};
+};
+
+// Binds a number that later records carry to a caller's identity. Binding a number anew replaces it.
+struct Credential {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::credential;
+    std::uint32_t number = 0;  // 1 or more; 0 stands for the identity that the session has without one
+    std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
+    std::vector<std::uint32_t> groups;
+    static constexpr auto fields =
+        std::tuple{&Credential::number, &Credential::uid, &Credential::gid, &Credential::groups};
+};
+
+struct CounterValue {
+    std::string name;
+    std::uint64_t value = 0;
+    static constexpr auto fields = std::tuple{&CounterValue::name, &CounterValue::value};
+};
+
+struct ServerStatusReply {
+    std::string version;
+    std::uint64_t started = 0;  // seconds since 1970
+    std::vector<Client> clients;
+    std::vector<CounterValue> counters;
+    static constexpr auto fields = std::tuple{&ServerStatusReply::version, &ServerStatusReply::started,
+                                              &ServerStatusReply::clients, &ServerStatusReply::counters};
+};
+
+struct ServerStatus {
+    using Reply = ServerStatusReply;
+    static constexpr Opcode opcode = Opcode::server_status;
+    static constexpr auto fields = std::tuple{};
+};
+
+// The client has dropped what push_invalidate numbered `sequence` named, and all before it.
+struct Invalidated {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::invalidated;
+    std::uint64_t sequence = 0;
+    static constexpr auto fields = std::tuple{&Invalidated::sequence};
+};
+
+// ---------------------------------------------------------------- names and attributes
+
+// A reply that refers to a file. `node` is the id by which the client knows it from now on; see "Node ids".
+struct EntryReply {
+    NodeId node;
+    Attributes attributes;
+    static constexpr auto fields = std::tuple{&EntryReply::node, &EntryReply::attributes};
+};
+
+struct AttributesReply {
+    Attributes attributes;
+    static constexpr auto fields = std::tuple{&AttributesReply::attributes};
+};
+
+// How a request that finds or makes a file names it.
+struct NewNode {
+    NodeId id;           // the id that the client chose
+    bool reuse = false;  // if the session has an id for the file already, answer with that one instead
+    static constexpr auto fields = std::tuple{&NewNode::id, &NewNode::reuse};
+};
+
+struct Lookup {
+    using Reply = EntryReply;
+    static constexpr Opcode opcode = Opcode::lookup;
+    NodeId parent;
+    std::string name;
+    NewNode node;
+    static constexpr auto fields = std::tuple{&Lookup::parent, &Lookup::name, &Lookup::node};
+};
+
+struct ForgetNode {
+    NodeId node;
+    std::uint64_t count = 1;  // how many replies that named the node are given back
+    static constexpr auto fields = std::tuple{&ForgetNode::node, &ForgetNode::count};
+};
+
+struct Forget {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::forget;
+    std::vector<ForgetNode> nodes;
+    static constexpr auto fields = std::tuple{&Forget::nodes};
+};
+
+struct Getattr {
+    using Reply = AttributesReply;
+    static constexpr Opcode opcode = Opcode::getattr;
+    NodeId node;
+    HandleId handle;  // 0, or an open handle of the node
+    static constexpr auto fields = std::tuple{&Getattr::node, &Getattr::handle};
+};
+
+inline constexpr std::uint32_t set_mode = 1U << 0;
+inline constexpr std::uint32_t set_uid = 1U << 1;
+inline constexpr std::uint32_t set_gid = 1U << 2;
+inline constexpr std::uint32_t set_size = 1U << 3;
+inline constexpr std::uint32_t set_access = 1U << 4;      // to the time given
+inline constexpr std::uint32_t set_access_now = 1U << 5;  // to the server's clock
+inline constexpr std::uint32_t set_modification = 1U << 6;
+inline constexpr std::uint32_t set_modification_now = 1U << 7;
+
+struct Setattr {
+    using Reply = AttributesReply;
+    static constexpr Opcode opcode = Opcode::setattr;
+    NodeId node;
+    HandleId handle;  // 0, or an open handle of the node: its permission to write is used for the size
+    std::uint32_t which = 0;
+    std::uint32_t mode = 0;
+    std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
+    std::uint64_t size = 0;
+    Timestamp access;
+    Timestamp modification;
+    static constexpr auto fields =
+        std::tuple{&Setattr::node, &Setattr::handle, &Setattr::which,  &Setattr::mode,        &Setattr::uid,
+                   &Setattr::gid,  &Setattr::size,   &Setattr::access, &Setattr::modification};
+};
+
+struct ReadlinkReply {
+    std::string target;
+    static constexpr auto fields = std::tuple{&ReadlinkReply::target};
+};
+
+struct Readlink {
+    using Reply = ReadlinkReply;
+    static constexpr Opcode opcode = Opcode::readlink;
+    NodeId node;
+    static constexpr auto fields = std::tuple{&Readlink::node};
+};
+
+struct Mknod {
+    using Reply = EntryReply;
+    static constexpr Opcode opcode = Opcode::mknod;
+    NodeId parent;
+    std::string name;
+    NewNode node;
+    std::uint32_t mode = 0;   // type (regular, fifo, socket, character or block device) and permission bits
+    std::uint32_t umask = 0;  // applied unless the parent has a default ACL
+    std::uint32_t rdev_major = 0;
+    std::uint32_t rdev_minor = 0;
+    static constexpr auto fields = std::tuple{&Mknod::parent, &Mknod::name,       &Mknod::node,      &Mknod::mode,
+                                              &Mknod::umask,  &Mknod::rdev_major, &Mknod::rdev_minor};
+};
+
+struct Mkdir {
+    using Reply = EntryReply;
+    static constexpr Opcode opcode = Opcode::mkdir;
+    NodeId parent;
+    std::string name;
+    NewNode node;
+    std::uint32_t mode = 0;
+    std::uint32_t umask = 0;
+    static constexpr auto fields = std::tuple{&Mkdir::parent, &Mkdir::name, &Mkdir::node, &Mkdir::mode, &Mkdir::umask};
+};
+
+struct Unlink {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::unlink;
+    NodeId parent;
+    std::string name;
+    static constexpr auto fields = std::tuple{&Unlink::parent, &Unlink::name};
+};
+
+struct Rmdir {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::rmdir;
+    NodeId parent;
+    std::string name;
+    static constexpr auto fields = std::tuple{&Rmdir::parent, &Rmdir::name};
+};
+
+struct Symlink {
+    using Reply = EntryReply;
+    static constexpr Opcode opcode = Opcode::symlink;
+    NodeId parent;
+    std::string name;
+    NewNode node;
+    std::string target;
+    static constexpr auto fields = std::tuple{&Symlink::parent, &Symlink::name, &Symlink::node, &Symlink::target};
+};
+
+inline constexpr std::uint32_t rename_noreplace = 1U << 0;
+inline constexpr std::uint32_t rename_exchange = 1U << 1;
+
+struct Rename {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::rename;
+    NodeId parent;
+    std::string name;
+    NodeId new_parent;
+    std::string new_name;
+    std::uint32_t flags = 0;
+    static constexpr auto fields =
+        std::tuple{&Rename::parent, &Rename::name, &Rename::new_parent, &Rename::new_name, &Rename::flags};
+};
+
+struct Link {
+    using Reply = EntryReply;
+    static constexpr Opcode opcode = Opcode::link;
+    NodeId node;  // the file that gets one more name
+    NodeId new_parent;
+    std::string new_name;
+    static constexpr auto fields = std::tuple{&Link::node, &Link::new_parent, &Link::new_name};
+};
+
+struct Access {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::access;
+    NodeId node;
+    std::uint32_t mask = 0;  // 4 read, 2 write, 1 execute or search; 0 asks whether the file is there
+    static constexpr auto fields = std::tuple{&Access::node, &Access::mask};
+};
+
+struct StatfsReply {
+    std::uint64_t block_size = 0;  // bytes; the unit of the three that follow
+    std::uint64_t blocks = 0;
+    std::uint64_t blocks_free = 0;
+    std::uint64_t blocks_available = 0;  // to an ordinary user
+    std::uint64_t files = 0;
+    std::uint64_t files_free = 0;
+    std::uint32_t name_max = 0;
+    static constexpr auto fields = std::tuple{
+        &StatfsReply::block_size, &StatfsReply::blocks,     &StatfsReply::blocks_free, &StatfsReply::blocks_available,
+        &StatfsReply::files,      &StatfsReply::files_free, &StatfsReply::name_max};
+};
+
+struct Statfs {
+    using Reply = StatfsReply;
+    static constexpr Opcode opcode = Opcode::statfs;
+    NodeId node;
+    static constexpr auto fields = std::tuple{&Statfs::node};
+};
+
+// ---------------------------------------------------------------- open files
+
+inline constexpr std::uint32_t open_read = 1U << 0;
+inline constexpr std::uint32_t open_write = 1U << 1;
+inline constexpr std::uint32_t open_append = 1U << 2;  // every write goes to the end of the file, atomically
+inline constexpr std::uint32_t open_truncate = 1U << 3;
+inline constexpr std::uint32_t open_exclusive = 1U << 4;  // CREATE fails if the name exists
+inline constexpr std::uint32_t open_sync = 1U << 5;       // O_SYNC: each write is durable before its reply
+inline constexpr std::uint32_t open_dsync = 1U << 6;      // O_DSYNC
+inline constexpr std::uint32_t open_noatime = 1U << 7;
+inline constexpr std::uint32_t open_execute = 1U << 8;  // opened to be executed: the execute permission is checked
+
+struct Open {
+    using Reply = AttributesReply;
+    static constexpr Opcode opcode = Opcode::open;
+    NodeId node;
+    HandleId handle;  // the id that the client chose
+    std::uint32_t flags = 0;
+    static constexpr auto fields = std::tuple{&Open::node, &Open::handle, &Open::flags};
+};
+
+struct CreateReply {
+    EntryReply entry;
+    bool created = false;  // false: the file was there and has been opened
+    static constexpr auto fields = std::tuple{&CreateReply::entry, &CreateReply::created};
+};
+
+struct Create {
+    using Reply = CreateReply;
+    static constexpr Opcode opcode = Opcode::create;
+    NodeId parent;
+    std::string name;
+    NewNode node;
+    HandleId handle;
+    std::uint32_t flags = 0;
+    std::uint32_t mode = 0;
+    std::uint32_t umask = 0;
+    static constexpr auto fields = std::tuple{&Create::parent, &Create::name, &Create::node, &Create::handle,
+                                              &Create::flags,  &Create::mode, &Create::umask};
+};
+
+// Makes a file without a name in the parent's file system; LINK can give it one.
+struct Tmpfile {
+    using Reply = EntryReply;
+    static constexpr Opcode opcode = Opcode::tmpfile;
+    NodeId parent;
+    NewNode node;
+    HandleId handle;
+    std::uint32_t flags = 0;
+    std::uint32_t mode = 0;
+    std::uint32_t umask = 0;
+    static constexpr auto fields = std::tuple{&Tmpfile::parent, &Tmpfile::node, &Tmpfile::handle,
+                                              &Tmpfile::flags,  &Tmpfile::mode, &Tmpfile::umask};
+};
+
+// The reply's bulk frame holds the bytes; fewer than asked for only at the end of the file.
+struct Read {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::read;
+    HandleId handle;
+    std::uint64_t offset = 0;
+    std::uint32_t size = 0;  // at most max_bulk_bytes
+    static constexpr auto fields = std::tuple{&Read::handle, &Read::offset, &Read::size};
+};
+
+struct WriteReply {
+    std::uint64_t offset = 0;  // where the bytes went: differs from the request's for a handle opened to append
+    std::uint32_t size = 0;    // bytes written; fewer than sent only together with status ok when the disk filled up
+    Attributes attributes;     // after the write
+    static constexpr auto fields = std::tuple{&WriteReply::offset, &WriteReply::size, &WriteReply::attributes};
+};
+
+// The request's bulk frame holds the bytes.
+struct Write {
+    using Reply = WriteReply;
+    static constexpr Opcode opcode = Opcode::write;
+    HandleId handle;
+    std::uint64_t offset = 0;
+    bool append = false;  // to the end of the file, whatever `offset` says
+    static constexpr auto fields = std::tuple{&Write::handle, &Write::offset, &Write::append};
+};
+
+struct Release {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::release;
+    HandleId handle;
+    static constexpr auto fields = std::tuple{&Release::handle};
+};
+
+// One descriptor of the handle was closed: reports an error kept for it and drops the owner's byte-range locks.
+struct Flush {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::flush;
+    HandleId handle;
+    LockOwner owner;
+    static constexpr auto fields = std::tuple{&Flush::handle, &Flush::owner};
+};
+
+struct Fsync {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::fsync;
+    HandleId handle;
+    bool data_only = false;
+    static constexpr auto fields = std::tuple{&Fsync::handle, &Fsync::data_only};
+};
+
+struct Fallocate {
+    using Reply = AttributesReply;
+    static constexpr Opcode opcode = Opcode::fallocate;
+    HandleId handle;
+    std::uint32_t mode = 0;  // Linux's FALLOC_FL_* bits
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+    static constexpr auto fields =
+        std::tuple{&Fallocate::handle, &Fallocate::mode, &Fallocate::offset, &Fallocate::length};
+};
+
+enum class SeekWhat : std::uint8_t { data = 0, hole = 1 };
+
+struct SeekReply {
+    std::uint64_t offset = 0;
+    static constexpr auto fields = std::tuple{&SeekReply::offset};
+};
+
+struct Seek {
+    using Reply = SeekReply;
+    static constexpr Opcode opcode = Opcode::seek;
+    HandleId handle;
+    std::uint64_t offset = 0;
+    SeekWhat what = SeekWhat::data;
+    static constexpr auto fields = std::tuple{&Seek::handle, &Seek::offset, &Seek::what};
+};
+
+struct CopyRangeReply {
+    std::uint64_t size = 0;  // bytes copied; 0 at the end of the source
+    static constexpr auto fields = std::tuple{&CopyRangeReply::size};
+};
+
+struct CopyRange {
+    using Reply = CopyRangeReply;
+    static constexpr Opcode opcode = Opcode::copy_range;
+    HandleId from;
+    std::uint64_t from_offset = 0;
+    HandleId to;
+    std::uint64_t to_offset = 0;
+    std::uint64_t size = 0;
+    static constexpr auto fields =
+        std::tuple{&CopyRange::from, &CopyRange::from_offset, &CopyRange::to, &CopyRange::to_offset, &CopyRange::size};
+};
+
+// ---------------------------------------------------------------- directories
+
+struct Opendir {
+    using Reply = AttributesReply;
+    static constexpr Opcode opcode = Opcode::opendir;
+    NodeId node;
+    HandleId handle;
+    static constexpr auto fields = std::tuple{&Opendir::node, &Opendir::handle};
+};
+
+struct ReaddirReply {
+    std::uint16_t count = 0;  // entries in the bulk frame
+    bool end = false;         // the directory has no more
+    static constexpr auto fields = std::tuple{&ReaddirReply::count, &ReaddirReply::end};
+};
+
+// One entry of the bulk frame of READDIR's reply, one after the other. `entry` is filled when attributes were asked for
+// and the file is neither "." nor ".." nor gone meanwhile; otherwise entry.node is 0.
+struct DirectoryEntry {
+    std::uint64_t cookie = 0;  // pass it to go on after this entry
+    std::uint64_t inode = 0;
+    std::uint8_t type = 0;  // DT_*
+    std::string name;
+    EntryReply entry;
+    static constexpr auto fields = std::tuple{&DirectoryEntry::cookie, &DirectoryEntry::inode, &DirectoryEntry::type,
+                                              &DirectoryEntry::name, &DirectoryEntry::entry};
+};
+
+struct Readdir {
+    using Reply = ReaddirReply;
+    static constexpr Opcode opcode = Opcode::readdir;
+    HandleId handle;
+    std::uint64_t cookie = 0;  // 0 from the start, or that of the last entry read
+    std::uint32_t size = 0;    // bytes of entries wanted, at most max_bulk_bytes
+    std::uint16_t max_entries = 0;
+    bool attributes = false;  // fill in each entry's node and attributes
+    NodeId first_node;        // ids first_node to first_node + max_entries - 1 are the server's to give to entries
+    static constexpr auto fields = std::tuple{&Readdir::handle,      &Readdir::cookie,     &Readdir::size,
+                                              &Readdir::max_entries, &Readdir::attributes, &Readdir::first_node};
+};
+
+struct Releasedir {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::releasedir;
+    HandleId handle;
+    static constexpr auto fields = std::tuple{&Releasedir::handle};
+};
+
+struct Fsyncdir {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::fsyncdir;
+    HandleId handle;
+    bool data_only = false;
+    static constexpr auto fields = std::tuple{&Fsyncdir::handle, &Fsyncdir::data_only};
+};
+
+// ---------------------------------------------------------------- extended attributes
+
+struct XattrReply {
+    std::uint32_t size = 0;  // bytes that the value or list takes
+    static constexpr auto fields = std::tuple{&XattrReply::size};
+};
+
+// `size` 0 asks how large the value is; otherwise the reply's bulk frame holds it (out_of_range if it is larger).
+struct Getxattr {
+    using Reply = XattrReply;
+    static constexpr Opcode opcode = Opcode::getxattr;
+    NodeId node;
+    std::string name;
+    std::uint32_t size = 0;
+    static constexpr auto fields = std::tuple{&Getxattr::node, &Getxattr::name, &Getxattr::size};
+};
+
+inline constexpr std::uint32_t xattr_create = 1U << 0;
+inline constexpr std::uint32_t xattr_replace = 1U << 1;
+
+// The request's bulk frame holds the value.
+struct Setxattr {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::setxattr;
+    NodeId node;
+    std::string name;
+    std::uint32_t flags = 0;
+    static constexpr auto fields = std::tuple{&Setxattr::node, &Setxattr::name, &Setxattr::flags};
+};
+
+// As GETXATTR; the list is names, each followed by a NUL.
+struct Listxattr {
+    using Reply = XattrReply;
+    static constexpr Opcode opcode = Opcode::listxattr;
+    NodeId node;
+    std::uint32_t size = 0;
+    static constexpr auto fields = std::tuple{&Listxattr::node, &Listxattr::size};
+};
+
+struct Removexattr {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::removexattr;
+    NodeId node;
+    std::string name;
+    static constexpr auto fields = std::tuple{&Removexattr::node, &Removexattr::name};
+};
+
+// ---------------------------------------------------------------- locks
+
+enum class LockType : std::uint8_t { read = 0, write = 1, unlock = 2 };
+
+struct LockRange {
+    LockType type = LockType::unlock;
+    std::uint64_t start = 0;
+    std::uint64_t end = 0;  // last byte; INT64_MAX for "to the end of the file, however long"
+    std::uint32_t pid = 0;  // of the holder, on its own machine
+    static constexpr auto fields = std::tuple{&LockRange::type, &LockRange::start, &LockRange::end, &LockRange::pid};
+};
+
+struct LockReply {
+    LockRange range;  // type unlock: nothing stands in the way
+    static constexpr auto fields = std::tuple{&LockReply::range};
+};
+
+struct Getlk {
+    using Reply = LockReply;
+    static constexpr Opcode opcode = Opcode::getlk;
+    HandleId handle;
+    LockOwner owner;
+    LockRange range;
+    static constexpr auto fields = std::tuple{&Getlk::handle, &Getlk::owner, &Getlk::range};
+};
+
+// With `wait`, the reply comes when the lock is had or the request is cancelled; it must then be the last of its
+// message.
+struct Setlk {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::setlk;
+    HandleId handle;
+    LockOwner owner;
+    LockRange range;
+    bool wait = false;
+    static constexpr auto fields = std::tuple{&Setlk::handle, &Setlk::owner, &Setlk::range, &Setlk::wait};
+};
+
+// flock(2): a lock on the whole file that belongs to the handle.
+struct Flock {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::flock;
+    HandleId handle;
+    LockType type = LockType::unlock;
+    bool wait = false;
+    static constexpr auto fields = std::tuple{&Flock::handle, &Flock::type, &Flock::wait};
+};
+
+// ---------------------------------------------------------------- pushes
+
+// Another client changed these nodes' content, attributes or, for directories, entries: what is cached of them is void.
+struct PushInvalidate {
+    static constexpr Opcode opcode = Opcode::push_invalidate;
+    std::uint64_t sequence = 0;  // to be acknowledged with INVALIDATED
+    std::vector<NodeId> nodes;
+    static constexpr auto fields = std::tuple{&PushInvalidate::sequence, &PushInvalidate::nodes};
+};
+
+struct PushShutdown {
+    static constexpr Opcode opcode = Opcode::push_shutdown;
+    std::string reason;
+    static constexpr auto fields = std::tuple{&PushShutdown::reason};
+};
+
+}  // namespace remofile::wire

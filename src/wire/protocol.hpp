@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// The numbers of protocol 2: opcodes, flags and limits. docs/PROTOCOL.md is their specification.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace remofile::wire {
+
+inline constexpr std::uint16_t message_magic = 0x4652;  // the bytes "RF" on the wire
+inline constexpr std::uint8_t protocol_version = 2;     // 1 is Remofile's pickle protocol, which is never parsed
+
+inline constexpr std::uint16_t default_port = 6768;
+
+enum class MessageKind : std::uint8_t { request = 1, reply = 2, push = 3 };
+
+enum class Opcode : std::uint16_t {
+    // The session.
+    hello = 1,
+    attach = 2,
+    bye = 3,
+    ping = 4,
+    cancel = 5,
+    credential = 6,
+    server_status = 7,
+    invalidated = 8,
+
+    // Names and attributes.
+    lookup = 16,
+    forget = 17,
+    getattr = 18,
+    setattr = 19,
+    readlink = 20,
+    mknod = 21,
+    mkdir = 22,
+    unlink = 23,
+    rmdir = 24,
+    symlink = 25,
+    rename = 26,
+    link = 27,
+    access = 28,
+    statfs = 29,
+
+    // Open files.
+    open = 32,
+    create = 33,
+    tmpfile = 34,
+    read = 35,
+    write = 36,
+    release = 37,
+    flush = 38,
+    fsync = 39,
+    fallocate = 40,
+    seek = 41,
+    copy_range = 42,
+
+    // Directories.
+    opendir = 48,
+    readdir = 49,
+    releasedir = 50,
+    fsyncdir = 51,
+
+    // Extended attributes.
+    getxattr = 56,
+    setxattr = 57,
+    listxattr = 58,
+    removexattr = 59,
+
+    // Locks.
+    getlk = 64,
+    setlk = 65,
+    flock = 66,
+
+    // Pushes, from the server to the client.
+    push_invalidate = 0x8001,
+    push_shutdown = 0x8002,
+};
+
+// Record flags.
+inline constexpr std::uint8_t flag_link = 1U << 0;    // the next record is carried out only if this one succeeds
+inline constexpr std::uint8_t flag_bulk = 1U << 1;    // this record owns the next bulk frame of the message
+inline constexpr std::uint8_t flag_resent = 1U << 2;  // sent again after a reconnect; it may have been carried out
+
+enum class BulkEncoding : std::uint8_t {
+    raw = 0,
+    lz4 = 1,    // one LZ4 block; the record's bulk_size is its size when decompressed
+    zeros = 2,  // bulk_size zero bytes; the bulk frame is empty
+};
+
+// Features that HELLO negotiates: a bit set in both the client's and the server's mask is in force.
+inline constexpr std::uint64_t feature_lz4 = 1U << 0;
+inline constexpr std::uint64_t feature_zeros = 1U << 1;
+
+// Limits. Each is checked by whoever receives; each bounds memory that a hostile peer could otherwise claim.
+inline constexpr std::size_t max_bulk_bytes = 1U << 20;    // FUSE passes at most 1 MiB at once; larger gains nothing
+inline constexpr std::size_t max_head_bytes = 128U << 10;  // a full batch of requests with the longest of paths
+// One frame: a full chunk that LZ4 could not compress grows by 1/255 + 16 bytes (LZ4_compressBound).
+inline constexpr std::size_t max_frame_bytes = max_bulk_bytes + max_bulk_bytes / 255 + 16;
+inline constexpr std::size_t max_records = 64;         // records a message
+inline constexpr std::size_t max_name_bytes = 255;     // NAME_MAX of every Linux file system
+inline constexpr std::size_t max_path_bytes = 4095;    // PATH_MAX less its NUL: a symlink's target
+inline constexpr std::size_t max_xattr_bytes = 65536;  // XATTR_SIZE_MAX; also the longest list of names
+inline constexpr std::size_t max_groups = 1024;        // supplementary groups of one credential; more are refused
+inline constexpr std::size_t max_forgets = 1024;       // nodes of one FORGET
+inline constexpr std::size_t max_lanes = 8;            // connections of one session
+inline constexpr std::size_t max_token_bytes = 1024;
+
+// What a server grants unless configured otherwise; HELLO's reply states the figures in force.
+inline constexpr std::uint32_t default_max_requests = 1024;       // unanswered requests a session
+inline constexpr std::uint32_t default_request_bytes = 8U << 20;  // bulk bytes in unanswered requests, a lane
+inline constexpr std::uint32_t default_reply_window_bytes = 8U
+                                                            << 20;  // reply bytes sent and not yet acknowledged, a lane
+
+}  // namespace remofile::wire
