@@ -20,6 +20,7 @@
 #include "base/result.hpp"
 #include "base/task.hpp"
 #include "transport/lane.hpp"
+#include "wire/frame.hpp"
 #include "wire/messages.hpp"
 
 namespace remofile::client {
@@ -70,8 +71,31 @@ struct EncodedReply {
     Buffer bulk;
 };
 
-// A request under way, through which it can be interrupted. Copyable; harmless once the request is answered.
-class Cancellation;
+namespace detail {
+struct CancellationState;
+struct Call;
+}  // namespace detail
+
+// The wish of one caller to give up, through which its requests are interrupted. Copies share the wish: keep one where
+// the interrupt arrives and pass another's address to Session::call. Reactor's thread only; harmless once the requests
+// are answered.
+class Cancellation {
+public:
+    Cancellation();
+
+    // Ends the requests under way, and each later one that is given this object, with `interrupted`. A request that
+    // has not been sent ends at once. For one that was sent the server is asked, and its reply decides: it may still
+    // succeed. If no reply comes within a second, or the connection is down, the request ends with `interrupted`
+    // although it may have been carried out; the session then gives back what its late reply may bring.
+    // Resumes coroutines before it returns.
+    void cancel();
+    bool cancelled() const;
+
+private:
+    friend class Session;
+    // Shared by the copies and, while they are unanswered, the requests.
+    std::shared_ptr<detail::CancellationState> state_;
+};
 
 class Session {
 public:
@@ -85,20 +109,30 @@ public:
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
-    // Sends one request and awaits its reply. `cancellation`, if given, must live until then.
+    // Sends one request and awaits its reply. `cancellation`, if given, must live until then. A reply that breaks the
+    // protocol is logged and ends with io_error. Requests made on one kind of lane reach the server in the order in
+    // which they were awaited; those of one turn of the reactor may share a message.
     template <class Request>
     Task<Result<Reply<Request>>> call(Request request, CallOptions options = {}, Cancellation* cancellation = nullptr);
     template <class Request>
     Task<Result<Reply<Request>>> call_with_bulk(Request request, Buffer bulk, CallOptions options = {},
                                                 Cancellation* cancellation = nullptr);
 
-    // Sends several requests as one message, carried out one after the other. One answer a request, in order.
+    // Sends several requests as one message, carried out one after the other. One answer a request, in order; the body
+    // of an answer is empty unless its status is ok. At most wire::max_records requests (asserted); if together they
+    // are longer than a head frame may be, all are answered `limit_exceeded` without being sent.
     Task<std::vector<EncodedReply>> call_batch(std::vector<EncodedRequest> requests, CallOptions options = {},
                                                Cancellation* cancellation = nullptr);
 
     // Sends a request whose reply nobody needs (FORGET, RELEASE) along with the next message, or soon.
     template <class Request>
     void tell(Request request, LaneKind lane = LaneKind::metadata);
+
+    // The number that stands for an identity in CallOptions::credential. Only the first use of an identity asks the
+    // server. Use the number at once: it may be given to another identity a minute after its latest use. Errors:
+    // too_big for more than wire::max_groups groups, limit_exceeded when too many identities are active, and those of
+    // call().
+    Task<Result<std::uint32_t>> credential(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups);
 
     // What the server said in its latest HELLO.
     const wire::HelloReply& hello() const;
@@ -112,8 +146,10 @@ public:
 
     // Called for every push_invalidate. `acknowledge` may be called later, on this thread, once all is dropped.
     std::function<void(std::vector<NodeId> nodes, std::function<void()> acknowledge)> on_invalidate;
-    // Called after the session was replaced; hello() is the new one's.
+    // Called after the session was replaced; hello() is the new one's. Requests of the old one end after it.
     std::function<void()> on_new_epoch;
+    // Called when a lost connection was made anew and the session lives on. Pushes may have been lost meanwhile.
+    std::function<void()> on_reconnected;
 
     // Says BYE and ends: every unanswered request is answered with `shutting_down`, and later ones too. Returns
     // within SessionOptions::lane.linger whatever the network does.
@@ -121,8 +157,47 @@ public:
 
 private:
     Session();
+
+    Task<EncodedReply> call_encoded(EncodedRequest request, CallOptions options, Cancellation* cancellation);
+    void tell_encoded(wire::Opcode opcode, std::vector<std::byte> body, LaneKind lane);
+    // Logs that a reply's body was wrong; the status that the caller gets.
+    Status reject_reply(wire::Opcode opcode);
+
     struct State;
-    std::unique_ptr<State> state_;
+    // Shared with handlers that are running: a coroutine that one of them resumes may destroy the session.
+    std::shared_ptr<State> state_;
 };
+
+template <class Request>
+Task<Result<Reply<Request>>> Session::call(Request request, CallOptions options, Cancellation* cancellation) {
+    EncodedRequest encoded{.opcode = Request::opcode, .body = wire::encode_body(request)};
+    EncodedReply reply = co_await call_encoded(std::move(encoded), options, cancellation);
+    if (reply.status != Status::ok)
+        co_return Result<Reply<Request>>(reply.status);
+    auto body = wire::decode_body<typename Request::Reply>(reply.body);
+    if (!body)
+        co_return Result<Reply<Request>>(reject_reply(Request::opcode));
+    co_return Result<Reply<Request>>(Reply<Request>{std::move(*body), std::move(reply.bulk)});
+}
+
+template <class Request>
+Task<Result<Reply<Request>>> Session::call_with_bulk(Request request, Buffer bulk, CallOptions options,
+                                                     Cancellation* cancellation) {
+    EncodedRequest encoded{.opcode = Request::opcode, .body = wire::encode_body(request)};
+    encoded.bulk = std::move(bulk);
+    encoded.has_bulk = true;
+    EncodedReply reply = co_await call_encoded(std::move(encoded), options, cancellation);
+    if (reply.status != Status::ok)
+        co_return Result<Reply<Request>>(reply.status);
+    auto body = wire::decode_body<typename Request::Reply>(reply.body);
+    if (!body)
+        co_return Result<Reply<Request>>(reject_reply(Request::opcode));
+    co_return Result<Reply<Request>>(Reply<Request>{std::move(*body), std::move(reply.bulk)});
+}
+
+template <class Request>
+void Session::tell(Request request, LaneKind lane) {
+    tell_encoded(Request::opcode, wire::encode_body(request), lane);
+}
 
 }  // namespace remofile::client

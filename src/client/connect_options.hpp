@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// From what a person writes to what a session needs: the source, keys and tokens of remofs and remofile.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/result.hpp"
+#include "client/session.hpp"
+
+namespace remofile::client {
+
+// As given by the user; empty strings stand for "not given".
+struct ConnectOptions {
+    std::string source;      // HOST[:PORT]:/PATH, remofile://HOST[:PORT]/PATH or remofile+ipc:///SOCKET
+    std::string server_key;  // the server's public key (Z85), or the file that holds it
+    std::string identity;    // file of this client's secret key
+    std::string token_file;
+    bool insecure = false;  // plain text, for a server told the same
+    bool exclusive = false;
+    bool read_only = false;
+    std::optional<Duration> wait;             // as SessionOptions
+    std::optional<Duration> request_timeout;  // as SessionOptions
+    // How the messages name the options: "-o server_key=" for remofs, "--server-key " for remofile.
+    std::string option_prefix = "-o ";
+};
+
+// Finds keys where they were not given: the identity in identity.key of the configuration directory (made on first
+// use); the server's key in known_servers or, for a server on this machine, in this account's own server.pub.
+// Reads and writes files. Each error is one line that says what to do: bad_usage, wrong_server_key (the key is not
+// known), access_denied, no_entry.
+Result<SessionOptions> make_session_options(const ConnectOptions& options);
+
+}  // namespace remofile::client
