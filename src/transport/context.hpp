@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 namespace remofile::transport {
 
@@ -15,6 +16,8 @@ public:
     Context& operator=(const Context&) = delete;
 
     void* handle() const;  // libzmq's, for this layer alone
+    // A name that no other call has returned, for an inproc endpoint. Callable from any thread.
+    std::string unique_name();
 
 private:
     struct State;

@@ -6,11 +6,13 @@
 //   server.key, server.pub      a server's key pair
 //   identity.key, identity.pub  a client's key pair
 //   authorized_keys             clients that a server lets in: a public key a line, then a comment; # starts a comment
-//   line known_servers               "HOST:PORT KEY" a line
+//   known_servers               servers and their keys: "HOST:PORT KEY" a line
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -85,7 +87,8 @@ public:
     virtual std::optional<std::string> authorize(const PublicKey& key, std::string_view address) = 0;
 };
 
-// Keys of `authorized_keys` (need not exist) and the single key in `own_identity` (need not exist): the account's own.
+// Keys of `authorized_keys` (need not exist) and the single key in the file `own_identity` (need not exist): the
+// account's own identity.pub. Either file must belong to this user or root and must not be writable by everybody.
 std::unique_ptr<Authorizer> make_file_authorizer(std::filesystem::path authorized_keys,
                                                  std::filesystem::path own_identity);
 

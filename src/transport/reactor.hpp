@@ -53,7 +53,8 @@ public:
     // How often post() woke a sleeping reactor.
     std::uint64_t wakeups() const;
 
-    // For this layer's sockets: calls `on_ready` while a ZeroMQ socket (a void* of libzmq) has messages to receive.
+    // For this layer's sockets: calls `on_ready` while a ZeroMQ socket (a void* of libzmq) may have messages to
+    // receive. The handler takes a bounded number of them without waiting; the reactor comes back for the rest.
     void watch_socket(void* zmq_socket, std::function<void()> on_ready);
     void unwatch_socket(void* zmq_socket);
 

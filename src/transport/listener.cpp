@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+#include "transport/listener.hpp"
+
+#include <sodium.h>
+#include <zmq.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "base/log.hpp"
+#include "transport/ipc_socket.hpp"
+#include "transport/socket_monitor.hpp"
+#include "transport/token_bucket.hpp"
+#include "transport/zap_handler.hpp"
+#include "transport/zmq_socket.hpp"
+
+namespace remofile::transport {
+namespace {
+
+// ZMQ_ZAP_ENFORCE_DOMAIN: in every libzmq from 4.3.0 on, but zmq.h still keeps its name to itself.
+constexpr int zap_enforce_domain = 93;
+
+constexpr std::string_view ipc = "ipc://";
+
+Status bind_status(int errno_value) {
+    switch (errno_value) {
+        case EADDRINUSE:
+            return Status::busy;
+        case EACCES:
+        case EPERM:
+            return Status::access_denied;
+        default:
+            return Status::invalid;
+    }
+}
+
+const char* bind_failure(int errno_value) {
+    switch (errno_value) {
+        case EADDRINUSE:
+            return "the address is in use (is another server running?)";
+        case EACCES:
+        case EPERM:
+            return "not allowed (ports below 1024 are root's)";
+        case EADDRNOTAVAIL:
+        case ENODEV:
+            return "this machine has no such address";
+        default:
+            return zmq_strerror(errno_value);
+    }
+}
+
+}  // namespace
+
+struct Listener::State {
+    Reactor& reactor;
+    const ListenerOptions options;
+    // Shared with the call under way, which may destroy the listener.
+    std::shared_ptr<OnMessage> on_message;
+    std::shared_ptr<bool> alive = std::make_shared<bool>(true);
+
+    std::unique_ptr<ZapHandler> zap;  // answers from before the first bind until after the socket is closed
+    std::vector<IpcSocket> ipc_sockets;
+    ZmqSocket socket;
+    std::unique_ptr<SocketMonitor> monitor;
+    std::vector<std::string> endpoints;
+    LogLimit log_limit;
+
+    State(Reactor& given_reactor, ListenerOptions given_options, OnMessage given_on_message)
+        : reactor(given_reactor),
+          options(std::move(given_options)),
+          on_message(std::make_shared<OnMessage>(std::move(given_on_message))),
+          log_limit(reactor.clock().now()) {}
+
+    ~State() {
+        *alive = false;
+        if (monitor)
+            reactor.unwatch_socket(socket.get());
+        monitor.reset();
+    }
+
+    Result<> open(Context& context) {
+        socket = ZmqSocket(context, ZMQ_ROUTER);
+        socket.set_limits({.handshake_timeout = options.handshake_timeout,
+                           .heartbeat_interval = options.heartbeat_interval,
+                           .heartbeat_timeout = options.heartbeat_timeout,
+                           .linger = options.linger});
+        socket.set(ZMQ_ROUTER_MANDATORY, 1);  // say so instead of dropping when a connection is gone
+        socket.set(ZMQ_BACKLOG, options.backlog);
+        if (options.server_key)
+            REMOFILE_CHECK(encrypt(context));
+        for (const std::string& endpoint : options.endpoints)
+            REMOFILE_CHECK(bind(endpoint));
+        monitor = std::make_unique<SocketMonitor>(context, reactor, socket.get(),
+                                                  ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_ACCEPT_FAILED,
+                                                  [this](int event, std::uint32_t value) { on_event(event, value); });
+        reactor.watch_socket(socket.get(), [this] { receive(); });
+        return {};
+    }
+
+    // Without a server key, no domain is set: libzmq then asks no ZAP handler for plain clients, whatever else this
+    // context serves.
+    Result<> encrypt(Context& context) {
+        REMOFILE_ASSERT(options.authorizer != nullptr);
+        REMOFILE_TRY(handler, ZapHandler::start(context, *options.authorizer, reactor.clock()));
+        zap = std::move(handler);
+        socket.set(ZMQ_CURVE_SERVER, 1);
+        std::string secret = options.server_key->secret_text();
+        socket.set(ZMQ_CURVE_SECRETKEY, std::string_view(secret));
+        sodium_memzero(secret.data(), secret.size());
+        socket.set(ZMQ_ZAP_DOMAIN, zap_domain);
+        const int yes = 1;
+        // Without it, libzmq lets everybody in whenever the handler cannot be reached.
+        if (zmq_setsockopt(socket.get(), zap_enforce_domain, &yes, sizeof(yes)) != 0)
+            return make_error(Status::not_supported, "this version of libzmq cannot enforce authorisation");
+        return {};
+    }
+
+    Result<> bind(const std::string& endpoint) {
+        if (endpoint.starts_with(ipc)) {
+            REMOFILE_TRY(file, IpcSocket::listen(endpoint.substr(ipc.size()), options.backlog));
+            socket.set(ZMQ_USE_FD, file.release_fd());
+            ipc_sockets.push_back(std::move(file));
+        } else {
+            // IPv6 where the address wants it: "*" then means both, and an IPv4 address works without IPv6.
+            const bool ipv6 = endpoint.find('[') != std::string::npos || endpoint.find('*') != std::string::npos;
+            socket.set(ZMQ_IPV6, ipv6 ? 1 : 0);
+        }
+        const int outcome = zmq_bind(socket.get(), endpoint.c_str());
+        const int failure = zmq_errno();
+        socket.set(ZMQ_USE_FD, -1);
+        if (outcome != 0)
+            return make_error(bind_status(failure),
+                              fmt::format("cannot listen on {}: {}", endpoint, bind_failure(failure)));
+        endpoints.push_back(socket.get_text(ZMQ_LAST_ENDPOINT));
+        return {};
+    }
+
+    void receive() {
+        const auto still_here = alive;
+        const auto kept = on_message;
+        Received received;
+        for (int i = 0; i < max_messages_per_turn && *still_here; ++i) {
+            switch (receive_message(socket.get(), true, received)) {
+                case ReceiveOutcome::nothing:
+                    return;
+                case ReceiveOutcome::received:
+                    (*kept)(
+                        RouteId{std::string(received.first_text())}, [&] { return peer_of(received); },
+                        std::move(received.message));
+                    break;
+                case ReceiveOutcome::malformed:
+                    log_limit.pass(reactor.clock().now(), [&](const std::string& note) {
+                        log::warn("dropped a message of too many or too few frames from {}{}",
+                                  peer_of(received).address, note);
+                    });
+                    break;
+            }
+        }
+    }
+
+    Peer peer_of(const Received& received) const {
+        Peer peer{.address = readable_address(received.property("Peer-Address")), .key = {}, .comment = {}};
+        // A plain client can call itself what it likes.
+        if (options.server_key)
+            from_user_id(received.property("User-Id"), peer);
+        return peer;
+    }
+
+    void on_event(int event, std::uint32_t value) {
+        log_limit.pass(reactor.clock().now(), [&](const std::string& note) {
+            if (event == ZMQ_EVENT_ACCEPT_FAILED)
+                log::error("cannot accept a connection: {}{}", zmq_strerror(static_cast<int>(value)), note);
+            else
+                log::warn("refused a connection: {}{}", handshake_failure(value), note);
+        });
+    }
+
+    std::string handshake_failure(std::uint32_t code) const {
+        if (code == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
+            return options.server_key ? "the client does not encrypt (and this server does)"
+                                      : "the client encrypts (and this server was told not to)";
+        if (code == ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC)
+            return "the client expects another server key";
+        return fmt::format("the client broke ZeroMQ's protocol (code {:#x})", code);
+    }
+};
+
+Listener::Listener() = default;
+
+Listener::~Listener() = default;
+
+Result<std::unique_ptr<Listener>> Listener::bind(Context& context, Reactor& reactor, ListenerOptions options,
+                                                 OnMessage on_message) {
+    std::unique_ptr<Listener> listener(new Listener);
+    listener->state_ = std::make_unique<State>(reactor, std::move(options), std::move(on_message));
+    REMOFILE_CHECK(listener->state_->open(context));
+    return listener;
+}
+
+const std::vector<std::string>& Listener::endpoints() const {
+    return state_->endpoints;
+}
+
+bool Listener::send(const RouteId& route, wire::Message message) {
+    return send_message(state_->socket.get(), route.bytes, std::move(message)) == SendOutcome::sent;
+}
+
+}  // namespace remofile::transport

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT
+#include "transport/zap_handler.hpp"
+
+#include <pthread.h>
+#include <zmq.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "base/assert.hpp"
+#include "base/log.hpp"
+#include "transport/reactor.hpp"
+#include "transport/token_bucket.hpp"
+#include "transport/zmq_socket.hpp"
+
+namespace remofile::transport {
+namespace {
+
+// Handshakes of one address: at once, and a second in the long run. A mount opens at most 8 lanes; 100 are a dozen
+// mounts of one machine that reconnect together after an outage.
+constexpr double handshake_burst = 100;
+constexpr double handshakes_per_second = 20;
+// Addresses remembered for that. When there are more, those that have been quiet are forgotten first.
+constexpr std::size_t max_addresses = 4096;
+
+constexpr std::size_t max_user_id_bytes = 255;
+constexpr std::size_t key_bytes = 32;
+
+// The frames of a request, RFC 27: version, request id, domain, address, routing id, mechanism, credentials...
+struct Request {
+    std::string version;
+    std::string id;
+    std::string domain;
+    std::string address;
+    std::string mechanism;
+    std::vector<std::string> credentials;
+};
+
+struct Answer {
+    const char* status;  // 200 let in, 400 not authorised, 500 not now
+    const char* text;
+    std::string user_id;
+};
+
+std::string to_string(const Buffer& frame) {
+    return std::string(frame.text());
+}
+
+std::optional<Request> parse(const wire::Message& message) {
+    constexpr std::size_t fixed_frames = 6;  // the head among them
+    if (message.bulk.size() + 1 < fixed_frames)
+        return std::nullopt;
+    Request request{.version = to_string(message.head),
+                    .id = to_string(message.bulk[0]),
+                    .domain = to_string(message.bulk[1]),
+                    .address = to_string(message.bulk[2]),
+                    .mechanism = to_string(message.bulk[4]),
+                    .credentials = {}};
+    for (std::size_t i = fixed_frames - 1; i < message.bulk.size(); ++i)
+        request.credentials.push_back(to_string(message.bulk[i]));
+    return request;
+}
+
+// Keeps one address from occupying the handler's thread and the I/O threads' cryptography.
+class HandshakeLimit {
+public:
+    bool admit(const std::string& address, TimePoint now) {
+        if (buckets_.size() >= max_addresses && !buckets_.contains(address))
+            forget_some(now);
+        return buckets_.try_emplace(address, handshake_burst, handshakes_per_second, now).first->second.take(now);
+    }
+
+private:
+    void forget_some(TimePoint now) {
+        std::erase_if(buckets_, [&](auto& entry) { return entry.second.full(now); });
+        // All of them busy: better to forget one's count than to grow, or to refuse a newcomer.
+        if (buckets_.size() >= max_addresses)
+            buckets_.erase(buckets_.begin());
+    }
+
+    std::map<std::string, TokenBucket, std::less<>> buckets_;
+};
+
+}  // namespace
+
+struct ZapHandler::State {
+    Authorizer& authorizer;
+    Reactor reactor;
+    ZmqSocket socket;  // the thread's from its start to its end
+    HandshakeLimit handshakes;
+    LogLimit log_limit;
+    std::thread thread;
+
+    State(Context& context, Authorizer& given_authorizer, const Clock& clock)
+        : authorizer(given_authorizer), reactor(clock), socket(context, ZMQ_REP), log_limit(clock.now()) {}
+
+    void serve() {
+        pthread_setname_np(pthread_self(), "zap");
+        reactor.watch_socket(socket.get(), [this] { answer_requests(); });
+        reactor.run();
+        reactor.unwatch_socket(socket.get());
+        socket.close();
+    }
+
+    void answer_requests() {
+        Received received;
+        for (int i = 0; i < max_messages_per_turn; ++i) {
+            if (receive_message(socket.get(), false, received) != ReceiveOutcome::received)
+                return;
+            const auto request = parse(received.message);
+            // Only libzmq itself can reach an inproc socket of this context.
+            REMOFILE_ASSERT(request.has_value());
+            reply(*request, judge(*request));
+        }
+    }
+
+    Answer judge(const Request& request) {
+        const std::string address = readable_address(request.address);
+        if (request.version != "1.0" || request.domain != zap_domain || request.mechanism != "CURVE" ||
+            request.credentials.size() != 1 || request.credentials.front().size() != key_bytes)
+            return refuse(address, "400", "not a CURVE client", "it does not use CURVE");
+        if (!handshakes.admit(address, reactor.clock().now()))
+            return refuse(address, "500", "too many handshakes", "it connects too often");
+        PublicKey key;
+        std::memcpy(key.bytes.data(), request.credentials.front().data(), key.bytes.size());
+        const auto comment = authorizer.authorize(key, address);
+        if (!comment)
+            return refuse(
+                address, "400", "not authorized",
+                fmt::format("its key is not authorised; to let it in, add to authorized_keys: {}", key.to_text()));
+        return {.status = "200", .text = "OK", .user_id = to_user_id(key, *comment)};
+    }
+
+    Answer refuse(std::string_view address, const char* status, const char* text, std::string_view why) {
+        log_limit.pass(reactor.clock().now(), [&](const std::string& note) {
+            log::warn("refused a connection from {}: {}{}", address, why, note);
+        });
+        return {.status = status, .text = text, .user_id = {}};
+    }
+
+    void reply(const Request& request, const Answer& answer) {
+        wire::Message message;
+        message.head = Buffer::copy_of(std::string_view("1.0"));
+        for (const std::string_view frame : std::initializer_list<std::string_view>{
+                 request.id, answer.status, answer.text, answer.user_id, /* metadata */ ""})
+            message.bulk.push_back(Buffer::copy_of(frame));
+        // The connection may be gone by now.
+        [[maybe_unused]] const SendOutcome outcome = send_message(socket.get(), std::nullopt, std::move(message));
+    }
+};
+
+Result<std::unique_ptr<ZapHandler>> ZapHandler::start(Context& context, Authorizer& authorizer, const Clock& clock) {
+    std::unique_ptr<ZapHandler> handler(new ZapHandler);
+    handler->state_ = std::make_unique<State>(context, authorizer, clock);
+    State& state = *handler->state_;
+    state.socket.set(ZMQ_LINGER, 0);
+    if (zmq_bind(state.socket.get(), "inproc://zeromq.zap.01") != 0) {
+        REMOFILE_ASSERT(zmq_errno() == EADDRINUSE);
+        return make_error(Status::busy, "this program has an encrypted listener already");
+    }
+    try {
+        state.thread = std::thread([&state] { state.serve(); });
+    } catch (const std::system_error& failure) {
+        return make_error(Status::out_of_memory, fmt::format("cannot start a thread: {}", failure.what()));
+    }
+    return handler;
+}
+
+ZapHandler::ZapHandler() = default;
+
+ZapHandler::~ZapHandler() {
+    if (!state_ || !state_->thread.joinable())
+        return;
+    state_->reactor.stop();
+    state_->thread.join();
+}
+
+std::string to_user_id(const PublicKey& key, std::string_view comment) {
+    return (key.to_text() + " " + std::string(comment)).substr(0, max_user_id_bytes);
+}
+
+void from_user_id(std::string_view user_id, Peer& peer) {
+    const auto blank = user_id.find(' ');
+    const auto key = PublicKey::from_text(user_id.substr(0, blank));
+    if (!key)
+        return;
+    peer.key = *key;
+    if (blank != std::string_view::npos)
+        peer.comment = user_id.substr(blank + 1);
+}
+
+std::string readable_address(std::string_view peer_address) {
+    constexpr std::string_view mapped = "::ffff:";
+    // An IPv6 address may begin with a colon too, but with two.
+    const bool is_local = peer_address.empty() || (peer_address.front() == ':' && !peer_address.starts_with("::"));
+    if (is_local)
+        return "local";
+    if (peer_address.starts_with(mapped) && peer_address.find('.') != std::string_view::npos)
+        peer_address.remove_prefix(mapped.size());
+    return std::string(peer_address);
+}
+
+}  // namespace remofile::transport

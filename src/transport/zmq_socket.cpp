@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MIT
+#include "transport/zmq_socket.hpp"
+
+#include <zmq.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <memory>
+
+#include "base/assert.hpp"
+
+namespace remofile::transport {
+namespace {
+
+// Frames up to this size are copied: handing memory over costs two allocations and a release on another thread, and a
+// small frame received without a copy would pin libzmq's whole receive buffer (8 KiB).
+constexpr std::size_t copy_limit_bytes = 1024;
+
+struct ForeignMemory {
+    Buffer::Release release;
+    void* hint;
+};
+
+void release_foreign_memory(void*, void* hint) noexcept {
+    const std::unique_ptr<ForeignMemory> memory(static_cast<ForeignMemory*>(hint));
+    if (memory->release != nullptr)
+        memory->release(memory->hint);
+}
+
+void close_frame(void* hint) noexcept {
+    const std::unique_ptr<zmq_msg_t> frame(static_cast<zmq_msg_t*>(hint));
+    zmq_msg_close(frame.get());
+}
+
+void to_frame(Buffer buffer, zmq_msg_t& frame) {
+    if (buffer.size() <= copy_limit_bytes) {
+        REMOFILE_ASSERT(zmq_msg_init_size(&frame, buffer.size()) == 0);
+        if (!buffer.empty())
+            std::memcpy(zmq_msg_data(&frame), buffer.data(), buffer.size());
+        return;
+    }
+    const Buffer::Released taken = buffer.take();
+    auto memory = std::make_unique<ForeignMemory>(ForeignMemory{.release = taken.release, .hint = taken.hint});
+    REMOFILE_ASSERT(zmq_msg_init_data(&frame, taken.data, taken.size, release_foreign_memory, memory.get()) == 0);
+    memory.release();  // libzmq's now
+}
+
+Buffer to_buffer(zmq_msg_t& frame) {
+    const auto* data = static_cast<const std::byte*>(zmq_msg_data(&frame));
+    const std::size_t size = zmq_msg_size(&frame);
+    if (size <= copy_limit_bytes)
+        return Buffer::copy_of(std::span(data, size));
+    auto owner = std::make_unique<zmq_msg_t>();
+    zmq_msg_init(owner.get());
+    REMOFILE_ASSERT(zmq_msg_move(owner.get(), &frame) == 0);
+    auto* memory = static_cast<std::byte*>(zmq_msg_data(owner.get()));
+    return Buffer(memory, size, close_frame, owner.release());
+}
+
+// True if the frame was queued; libzmq owns it then. False if nobody is at the other end.
+bool send_frame(void* socket, zmq_msg_t& frame, bool more) {
+    const int flags = ZMQ_DONTWAIT | (more ? ZMQ_SNDMORE : 0);
+    bool retried = false;
+    for (;;) {
+        if (zmq_msg_send(&frame, socket, flags) >= 0)
+            return true;
+        const int failure = zmq_errno();
+        if (failure == EINTR)
+            continue;
+        if (failure == EAGAIN && !retried) {
+            // The queue is unlimited, so there is no pipe: either gone, or libzmq has not looked at its mailbox yet.
+            int events = 0;
+            std::size_t size = sizeof(events);
+            zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size);
+            retried = true;
+            continue;
+        }
+        REMOFILE_ASSERT(failure == EAGAIN || failure == EHOSTUNREACH);
+        zmq_msg_close(&frame);
+        return false;
+    }
+}
+
+bool receive_frame(void* socket, zmq_msg_t& frame) {
+    while (zmq_msg_recv(&frame, socket, ZMQ_DONTWAIT) < 0) {
+        if (zmq_errno() == EAGAIN)
+            return false;
+        REMOFILE_ASSERT(zmq_errno() == EINTR);
+    }
+    return true;
+}
+
+}  // namespace
+
+ZmqSocket::ZmqSocket(Context& context, int type) : handle_(zmq_socket(context.handle(), type)) {
+    REMOFILE_ASSERT(handle_ != nullptr);
+}
+
+void ZmqSocket::close() {
+    if (handle_ != nullptr)
+        REMOFILE_ASSERT(zmq_close(std::exchange(handle_, nullptr)) == 0);
+}
+
+void ZmqSocket::set(int option, int value) {
+    REMOFILE_ASSERT(zmq_setsockopt(handle_, option, &value, sizeof(value)) == 0);
+}
+
+void ZmqSocket::set(int option, std::string_view value) {
+    REMOFILE_ASSERT(zmq_setsockopt(handle_, option, value.data(), value.size()) == 0);
+}
+
+std::string ZmqSocket::get_text(int option) const {
+    char text[1024];
+    std::size_t size = sizeof(text);
+    REMOFILE_ASSERT(zmq_getsockopt(handle_, option, text, &size) == 0);
+    return std::string(text, size > 0 ? size - 1 : 0);  // less its NUL
+}
+
+void ZmqSocket::set_limits(const Limits& limits) {
+    set(ZMQ_LINGER, limits.linger);
+    set(ZMQ_SNDHWM, 0);  // flow control in bytes is the session's; a limit in messages would lose them here
+    set(ZMQ_RCVHWM, max_queued_messages);
+    set(ZMQ_IPV6, 1);
+    const auto max_frame = static_cast<std::int64_t>(std::max(wire::max_frame_bytes, wire::max_head_bytes));
+    REMOFILE_ASSERT(zmq_setsockopt(handle_, ZMQ_MAXMSGSIZE, &max_frame, sizeof(max_frame)) == 0);
+    set(ZMQ_HANDSHAKE_IVL, limits.handshake_timeout);
+    set(ZMQ_HEARTBEAT_IVL, limits.heartbeat_interval);
+    set(ZMQ_HEARTBEAT_TIMEOUT, limits.heartbeat_timeout);
+    // The peer gives us up after that. libzmq 4.3.4 announces it in tenths of a second and goes wrong from a minute on.
+    const Duration time_to_live = limits.heartbeat_interval + limits.heartbeat_timeout;
+    set(ZMQ_HEARTBEAT_TTL, std::min<Duration>(time_to_live, std::chrono::seconds(59)));
+}
+
+int ZmqSocket::to_milliseconds(Duration duration) {
+    const auto count = std::chrono::ceil<std::chrono::milliseconds>(duration).count();
+    return static_cast<int>(std::clamp<std::int64_t>(count, 0, INT_MAX));
+}
+
+SendOutcome send_message(void* socket, std::optional<std::string_view> routing_id, wire::Message message) {
+    if (routing_id) {
+        zmq_msg_t frame;
+        REMOFILE_ASSERT(zmq_msg_init_size(&frame, routing_id->size()) == 0);
+        if (!routing_id->empty())
+            std::memcpy(zmq_msg_data(&frame), routing_id->data(), routing_id->size());
+        if (!send_frame(socket, frame, true))
+            return SendOutcome::no_such_peer;
+    }
+    zmq_msg_t frame;
+    to_frame(std::move(message.head), frame);
+    if (!send_frame(socket, frame, !message.bulk.empty()))
+        return SendOutcome::no_such_peer;
+    for (std::size_t i = 0; i < message.bulk.size(); ++i) {
+        to_frame(std::move(message.bulk[i]), frame);
+        if (!send_frame(socket, frame, i + 1 < message.bulk.size()))
+            return SendOutcome::no_such_peer;
+    }
+    return SendOutcome::sent;
+}
+
+std::string_view Received::first_text() {
+    return {static_cast<const char*>(zmq_msg_data(&first.message)), zmq_msg_size(&first.message)};
+}
+
+std::string Received::property(const char* name) const {
+    const char* value = zmq_msg_gets(&first.message, name);
+    return value != nullptr ? value : "";
+}
+
+ReceiveOutcome receive_message(void* socket, bool has_routing_id, Received& received) {
+    received.message = {};
+    if (!receive_frame(socket, received.first.message))
+        return ReceiveOutcome::nothing;
+    // libzmq queues whole messages: once the first frame is here, the others are.
+    Frame next;
+    if (has_routing_id) {
+        if (zmq_msg_more(&received.first.message) == 0)
+            return ReceiveOutcome::malformed;
+        REMOFILE_ASSERT(receive_frame(socket, next.message));
+    }
+    zmq_msg_t& head = has_routing_id ? next.message : received.first.message;
+    bool more = zmq_msg_more(&head) != 0;
+    received.message.head = to_buffer(head);
+    std::size_t bulk_frames = 0;
+    while (more) {
+        REMOFILE_ASSERT(receive_frame(socket, next.message));
+        more = zmq_msg_more(&next.message) != 0;
+        if (++bulk_frames <= wire::max_records)
+            received.message.bulk.push_back(to_buffer(next.message));
+    }
+    if (bulk_frames <= wire::max_records)
+        return ReceiveOutcome::received;
+    received.message = {};
+    return ReceiveOutcome::malformed;
+}
+
+}  // namespace remofile::transport

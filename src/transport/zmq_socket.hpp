@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+// libzmq's sockets and messages in the project's terms. Internal to this layer.
+#pragma once
+
+#include <zmq.h>
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/buffer.hpp"
+#include "base/clock.hpp"
+#include "transport/context.hpp"
+#include "transport/keys.hpp"
+#include "wire/frame.hpp"
+
+namespace remofile::transport {
+
+// Messages that one handler takes from its socket before the others have their turn.
+inline constexpr int max_messages_per_turn = 64;
+
+// Received messages that may wait in a connection's queue before TCP's back-pressure stops the peer. Credits keep an
+// honest peer far below; it bounds the memory that a flooding one can claim while our thread is busy.
+inline constexpr int max_queued_messages = 128;
+
+// Owns a ZeroMQ socket. One thread at a time; closing never blocks (what is queued lingers on libzmq's I/O thread).
+class ZmqSocket {
+public:
+    ZmqSocket() = default;
+    ZmqSocket(Context& context, int type);
+    ZmqSocket(ZmqSocket&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    ZmqSocket& operator=(ZmqSocket&& other) noexcept {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    ZmqSocket(const ZmqSocket&) = delete;
+    ZmqSocket& operator=(const ZmqSocket&) = delete;
+    ~ZmqSocket() { close(); }
+
+    void close();
+    void* get() const { return handle_; }
+    explicit operator bool() const { return handle_ != nullptr; }
+
+    // The options are this layer's own, so a refusal is our fault.
+    void set(int option, int value);
+    void set(int option, Duration value_ms) { set(option, to_milliseconds(value_ms)); }
+    void set(int option, std::string_view value);
+    std::string get_text(int option) const;
+
+    // What lanes and listeners have in common: limits, heartbeats, IPv6, lingering.
+    struct Limits {
+        Duration handshake_timeout;
+        Duration heartbeat_interval;
+        Duration heartbeat_timeout;
+        Duration linger;
+    };
+    void set_limits(const Limits& limits);
+
+    static int to_milliseconds(Duration duration);
+
+private:
+    void* handle_ = nullptr;
+};
+
+enum class SendOutcome { sent, no_such_peer };
+
+// Sends the frames of `message`, after `routing_id` if given, without blocking. Frames beyond a small size travel
+// without a copy; their release function then runs on libzmq's thread. A message that cannot be sent is dropped whole.
+SendOutcome send_message(void* socket, std::optional<std::string_view> routing_id, wire::Message message);
+
+enum class ReceiveOutcome { received, nothing, malformed };
+
+// A libzmq message that is closed whatever happens.
+struct Frame {
+    zmq_msg_t message;
+    Frame() { zmq_msg_init(&message); }
+    ~Frame() { zmq_msg_close(&message); }
+    Frame(const Frame&) = delete;
+    Frame& operator=(const Frame&) = delete;
+};
+
+// One received message; it can be received into again.
+struct Received {
+    Frame first;  // of a ROUTER: the routing id
+    wire::Message message;
+
+    std::string_view first_text();
+    // What libzmq noted when the connection was made: "Peer-Address", "User-Id" (the ZAP handler's); empty if it did
+    // not. A frame that came over a connection has them all.
+    std::string property(const char* name) const;
+};
+
+// Receives one message without blocking. One of more frames than the protocol allows is read to its end and dropped:
+// `malformed`; `first` is then as received.
+ReceiveOutcome receive_message(void* socket, bool has_routing_id, Received& received);
+
+}  // namespace remofile::transport
