@@ -92,7 +92,10 @@ int to_errno(Status status) {
 }
 
 Status from_errno(int errno_value) {
-    const auto* row = std::ranges::find(table, errno_value, &Row::errno_value);
+    // The statuses from `cancelled` on say what happened between client and server, which no system call reports.
+    const auto* row = std::ranges::find_if(table, [errno_value](const Row& candidate) {
+        return candidate.errno_value == errno_value && candidate.status < Status::cancelled;
+    });
     if (row != table.end())
         return row->status;
     log::warn("errno {} has no status of its own; reported as an input/output error", errno_value);

@@ -78,6 +78,8 @@ Result<ParsedMessage> parse_message(Message message, MessageKind expected) {
                           fmt::format("protocol version {} instead of {}", parsed.header.version, protocol_version));
     if (parsed.header.kind != expected)
         return make_error(Status::malformed, "a message of the wrong kind");
+    if (parsed.header.reserved != 0)
+        return make_error(Status::malformed, "a reserved field is in use");
     if (parsed.header.records == 0 || parsed.header.records > max_records)
         return make_error(Status::malformed, "a message with no record or with too many");
 
@@ -93,10 +95,13 @@ Result<ParsedMessage> parse_message(Message message, MessageKind expected) {
         record.body = rest.subspan(RecordHeader::encoded_bytes, record.header.body_bytes);
         rest = rest.subspan(RecordHeader::encoded_bytes + record.header.body_bytes);
 
+        if ((record.header.flags & ~(flag_link | flag_bulk | flag_resent)) != 0 ||
+            record.header.bulk_encoding > BulkEncoding::zeros)
+            return make_error(Status::malformed, "a record with an unknown flag or bulk encoding");
         if (record.header.bulk_size > max_bulk_bytes)
             return make_error(Status::malformed, "a record declares too much bulk data");
         if ((record.header.flags & flag_bulk) == 0) {
-            if (record.header.bulk_size != 0)
+            if (record.header.bulk_size != 0 || record.header.bulk_encoding != BulkEncoding::raw)
                 return make_error(Status::malformed, "a record declares bulk data and has none");
             continue;
         }
@@ -105,7 +110,8 @@ Result<ParsedMessage> parse_message(Message message, MessageKind expected) {
         record.bulk = std::move(message.bulk[next_bulk++]);
         if (record.bulk.size() > max_frame_bytes)
             return make_error(Status::malformed, "a bulk frame is longer than the protocol allows");
-        if (record.header.bulk_encoding == BulkEncoding::raw && record.bulk.size() != record.header.bulk_size)
+        if (record.header.bulk_encoding != BulkEncoding::lz4 &&
+            record.bulk.size() != (record.header.bulk_encoding == BulkEncoding::raw ? record.header.bulk_size : 0))
             return make_error(Status::malformed, "a bulk frame's length is not what its record says");
     }
     if (!rest.empty())

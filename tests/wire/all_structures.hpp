@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// Every structure that travels as a body or in a bulk frame, for tests that hold for all of them.
+#pragma once
+
+#include <tuple>
+
+#include "wire/messages.hpp"
+
+namespace remofile::wire {
+
+using Requests =
+    std::tuple<Hello, Attach, Bye, Ping, Cancel, Credential, ServerStatus, Invalidated, Lookup, Forget, Getattr,
+               Setattr, Readlink, Mknod, Mkdir, Unlink, Rmdir, Symlink, Rename, Link, Access, Statfs, Open, Create,
+               Tmpfile, Read, Write, Release, Flush, Fsync, Fallocate, Seek, CopyRange, Opendir, Readdir, Releasedir,
+               Fsyncdir, Getxattr, Setxattr, Listxattr, Removexattr, Getlk, Setlk, Flock>;
+using Pushes = std::tuple<PushInvalidate, PushShutdown>;
+using OtherStructures =
+    std::tuple<HelloReply, InUse, ServerStatusReply, EntryReply, AttributesReply, ReadlinkReply, StatfsReply,
+               CreateReply, WriteReply, SeekReply, CopyRangeReply, ReaddirReply, DirectoryEntry, XattrReply, LockReply>;
+
+namespace detail {
+template <class Tuple, class Visit>
+void visit_each(Visit& visit) {
+    [&]<class... T>(std::tuple<T...>*) { (visit.template operator()<T>(), ...); }(static_cast<Tuple*>(nullptr));
+}
+}  // namespace detail
+
+// Calls visit.operator()<T>() for each structure T.
+template <class Visit>
+void for_each_structure(Visit visit) {
+    detail::visit_each<Requests>(visit);
+    detail::visit_each<Pushes>(visit);
+    detail::visit_each<OtherStructures>(visit);
+}
+
+}  // namespace remofile::wire
