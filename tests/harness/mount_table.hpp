@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+// What is mounted where, and how to get rid of it even if its daemon hangs.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace remofile::test {
+
+struct MountedFileSystem {
+    std::string mountpoint;
+    std::string type;     // such as "fuse.remofs"
+    std::string source;   // such as "localhost:/"
+    std::string options;  // per mount and per file system, with a comma between
+    unsigned minor = 0;   // of a FUSE file system: its number in /sys/fs/fuse/connections
+};
+
+// Everything mounted at or below `directory`, the innermost last.
+std::vector<MountedFileSystem> mounts_below(std::string_view directory);
+
+// What is mounted at `mountpoint` itself, the topmost.
+std::optional<MountedFileSystem> mounted_at(std::string_view mountpoint);
+
+// Ends a mount whatever state its daemon is in: aborts the FUSE connection, so that every process blocked on it wakes
+// with an error, then detaches it. Works for root and for the user who mounted.
+void force_unmount(const MountedFileSystem& mount);
+
+}  // namespace remofile::test

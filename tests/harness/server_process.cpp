@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+#include "harness/server_process.hpp"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <stdexcept>
+
+#include "harness/scratch.hpp"
+
+namespace remofile::test {
+
+namespace {
+
+constexpr Milliseconds start_deadline{10'000};
+constexpr Milliseconds stop_deadline{10'000};
+
+// The port of the line "listening on tcp://127.0.0.1:PORT"; 0 if it is not there yet.
+int announced_port(const std::string& log) {
+    const std::string announcement = "listening on tcp://127.0.0.1:";
+    const std::size_t at = log.find(announcement);
+    if (at == std::string::npos || log.find('\n', at) == std::string::npos)
+        return 0;
+    return std::atoi(log.c_str() + at + announcement.size());
+}
+
+}  // namespace
+
+std::string program_from_environment(const char* variable) {
+    const char* path = std::getenv(variable);
+    if (!path || !*path)
+        throw std::runtime_error(std::string(variable) + " is not set: run the tests with meson test");
+    return path;
+}
+
+ServerProcess::ServerProcess(Options options) : options_(std::move(options)), process_(Child::fork([] { return 0; })) {
+    if (options_.directory.empty())
+        options_.directory = Scratch::instance().make_directory("export");
+    if (options_.config_dir.empty())
+        options_.config_dir = Scratch::instance().make_directory("config");
+    if (options_.as) {
+        for (const std::string& directory : {options_.directory, options_.config_dir})
+            (void)!chown(directory.c_str(), options_.as->uid, options_.as->gid);
+    }
+    start(0);
+}
+
+void ServerProcess::start(int port) {
+    Command command;
+    command.arguments = {program_from_environment("REMOFILE_SERVER"), "--listen",
+                         "tcp://127.0.0.1:" + std::to_string(port)};
+    command.arguments.insert(command.arguments.end(), options_.arguments.begin(), options_.arguments.end());
+    command.arguments.push_back(options_.directory);
+    command.environment = {{"REMOFILE_CONFIG_DIR", options_.config_dir}};
+    command.as = options_.as;
+    process_ = Child::start(command);
+    const bool listening = eventually(start_deadline, [this] {
+        port_ = announced_port(process_.errors());
+        return port_ != 0 || !process_.running();
+    });
+    if (!listening || port_ == 0)
+        throw std::runtime_error("remofile-server does not start:\n" + process_.wait(Milliseconds{0}).to_string());
+}
+
+Ended ServerProcess::stop() {
+    process_.signal(SIGTERM);
+    return process_.wait(stop_deadline);
+}
+
+void ServerProcess::kill() {
+    process_.destroy();
+}
+
+void ServerProcess::start_again() {
+    start(port_);
+}
+
+}  // namespace remofile::test

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+#include "harness/tcp_proxy.hpp"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+
+namespace remofile::test {
+
+namespace {
+
+constexpr std::size_t capture_limit = 64 << 20;
+constexpr std::size_t piece_size = 64 << 10;
+
+sockaddr_in loopback(int port) {
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<std::uint16_t>(port));
+    return address;
+}
+
+UniqueFd connect_to(int port) {
+    UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const sockaddr_in address = loopback(port);
+    if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
+        fd.reset();
+    return fd;
+}
+
+void close_with_reset(UniqueFd& fd) {
+    const linger at_once = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    fd.reset();
+}
+
+}  // namespace
+
+// One connection: bytes read from one side and not yet taken by the other wait in `pending`.
+struct TcpProxy::Link {
+    struct Side {
+        UniqueFd socket;
+        std::string pending;  // to be sent to this side
+        bool ended = false;   // this side has nothing more to say
+    };
+    Side client;
+    Side server;
+};
+
+TcpProxy::TcpProxy(int target_port) : target_port_(target_port) {
+    listener_.reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sockaddr_in address = loopback(0);
+    socklen_t size = sizeof(address);
+    if (bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener_.get(), 64) != 0 ||
+        getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
+        throw std::runtime_error("cannot listen");
+    port_ = ntohs(address.sin_port);
+    wake_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    thread_ = std::thread([this] {
+        pthread_setname_np(pthread_self(), "tcp-proxy");
+        run();
+    });
+}
+
+TcpProxy::~TcpProxy() {
+    stopping_ = true;
+    order(State::cut);
+    thread_.join();
+}
+
+void TcpProxy::order(State state) {
+    state_ = state;
+    const std::uint64_t one = 1;
+    (void)!write(wake_.get(), &one, sizeof(one));
+}
+
+std::string TcpProxy::captured() const {
+    return *captured_.lock();
+}
+
+void TcpProxy::accept_connection(State state) {
+    auto link = std::make_unique<Link>();
+    link->client.socket.reset(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!link->client.socket)
+        return;
+    ++connections_;
+    if (state != State::cut)
+        link->server.socket = connect_to(target_port_);
+    if (!link->server.socket) {
+        close_with_reset(link->client.socket);
+        return;
+    }
+    const int on = 1;
+    setsockopt(link->client.socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    setsockopt(link->server.socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    links_.push_back(std::move(link));
+}
+
+// Moves what can be moved one way without waiting. False: the link is broken.
+bool TcpProxy::forward(Link& link, bool from_client) {
+    Link::Side& from = from_client ? link.client : link.server;
+    Link::Side& to = from_client ? link.server : link.client;
+    if (to.pending.empty() && !from.ended) {
+        std::array<char, piece_size> piece;
+        const ssize_t size = recv(from.socket.get(), piece.data(), piece.size(), MSG_DONTWAIT);
+        if (size < 0 && errno != EAGAIN)
+            return false;
+        if (size == 0) {
+            from.ended = true;
+            shutdown(to.socket.get(), SHUT_WR);
+        }
+        if (size > 0) {
+            to.pending.assign(piece.data(), static_cast<std::size_t>(size));
+            bytes_ += static_cast<std::uint64_t>(size);
+            auto captured = captured_.lock();
+            captured->append(to.pending, 0, capture_limit - std::min(capture_limit, captured->size()));
+        }
+    }
+    if (!to.pending.empty()) {
+        const ssize_t size = send(to.socket.get(), to.pending.data(), to.pending.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (size < 0 && errno != EAGAIN)
+            return false;
+        if (size > 0)
+            to.pending.erase(0, static_cast<std::size_t>(size));
+    }
+    return !(link.client.ended && link.server.ended);
+}
+
+void TcpProxy::run() {
+    while (!stopping_) {
+        const State state = state_;
+        if (state == State::cut) {
+            for (auto& link : links_) {
+                close_with_reset(link->client.socket);
+                close_with_reset(link->server.socket);
+            }
+            links_.clear();
+        }
+        std::vector<pollfd> waiting = {{.fd = wake_.get(), .events = POLLIN, .revents = 0}};
+        if (state != State::stalled) {
+            waiting.push_back({.fd = listener_.get(), .events = POLLIN, .revents = 0});
+            const auto interest = [](const Link::Side& side, const Link::Side& other) {
+                const bool readable = !side.ended && other.pending.empty();
+                return static_cast<short>((readable ? POLLIN : 0) | (side.pending.empty() ? 0 : POLLOUT));
+            };
+            for (const auto& link : links_) {
+                waiting.push_back({link->client.socket.get(), interest(link->client, link->server), 0});
+                waiting.push_back({link->server.socket.get(), interest(link->server, link->client), 0});
+            }
+        }
+        poll(waiting.data(), waiting.size(), -1);
+        std::uint64_t count;
+        (void)!read(wake_.get(), &count, sizeof(count));
+        if (state == State::stalled || state_ != state)
+            continue;
+        std::erase_if(links_, [this](const auto& link) { return !forward(*link, true) || !forward(*link, false); });
+        if (waiting[1].revents & POLLIN)
+            accept_connection(state);
+    }
+}
+
+}  // namespace remofile::test

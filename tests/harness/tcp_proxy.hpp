@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+// A stretch of network between a client and a server of this machine, which a test can listen to, cut, and repair.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/guarded.hpp"
+#include "base/unique_fd.hpp"
+
+namespace remofile::test {
+
+class TcpProxy {
+public:
+    // Listens on a free port of 127.0.0.1 and passes every connection on to `target_port`. Its one thread runs until
+    // the destructor. Start child processes whose death is tied to their parent thread from elsewhere.
+    explicit TcpProxy(int target_port);
+    ~TcpProxy();
+    TcpProxy(const TcpProxy&) = delete;
+    TcpProxy& operator=(const TcpProxy&) = delete;
+
+    int port() const { return port_; }
+
+    // A dead link: connections stay, but nothing moves, and new ones are not answered. Bytes wait and arrive after
+    // pass().
+    void stall() { order(State::stalled); }
+    // A peer that is gone: every connection is reset, and so is each new one.
+    void cut() { order(State::cut); }
+    // As at the start.
+    void pass() { order(State::passing); }
+
+    // Everything that passed so far in both directions, up to a limit of 64 MiB.
+    std::string captured() const;
+    std::uint64_t bytes() const { return bytes_.load(); }
+    int connections() const { return connections_.load(); }
+
+private:
+    enum class State { passing, stalled, cut };
+    struct Link;
+
+    void order(State state);
+    void run();
+    void accept_connection(State state);
+    bool forward(Link& link, bool from_client);
+
+    int target_port_;
+    int port_ = 0;
+    UniqueFd listener_;
+    UniqueFd wake_;  // eventfd: the state has changed, or the end has come
+    std::atomic<State> state_ = State::passing;
+    std::atomic<bool> stopping_ = false;
+    std::atomic<std::uint64_t> bytes_ = 0;
+    std::atomic<int> connections_ = 0;
+    mutable Guarded<std::string> captured_;
+    std::vector<std::unique_ptr<Link>> links_;  // the thread's own
+    std::thread thread_;
+};
+
+}  // namespace remofile::test
