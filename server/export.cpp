@@ -107,10 +107,6 @@ Result<wire::Attributes> stat_entry(int directory, const EntryName& name) {
     return stat_at(directory, name.c_str(), 0);
 }
 
-Result<wire::Attributes> stat_listed_entry(int directory, const char* name) {
-    return stat_at(directory, name, 0);
-}
-
 Result<UniqueFd> open_entry(int directory, const EntryName& name) {
     return open_beneath(directory, name.c_str(), O_PATH, 0);
 }

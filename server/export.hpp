@@ -69,8 +69,6 @@ Result<UniqueFd> open_export_root(const std::string& directory);
 Result<wire::Attributes> stat_descriptor(int descriptor);
 // Of the entry itself if it is a symlink.
 Result<wire::Attributes> stat_entry(int directory, const EntryName& name);
-// The same for a name that the kernel has just listed.
-Result<wire::Attributes> stat_listed_entry(int directory, const char* name);
 
 // An O_PATH descriptor of the entry, whatever it is. Needs the permission to search the directory, nothing else.
 Result<UniqueFd> open_entry(int directory, const EntryName& name);

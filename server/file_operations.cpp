@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: MIT
+// OPEN to COPY_RANGE: open files.
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "server/operation.hpp"
+
+namespace remofile::server::operations {
+namespace {
+
+using wire::Attributes;
+using wire::Empty;
+
+constexpr std::uint32_t all_open_bits = wire::open_read | wire::open_write | wire::open_append | wire::open_truncate |
+                                        wire::open_exclusive | wire::open_sync | wire::open_dsync | wire::open_noatime |
+                                        wire::open_execute;
+
+// What one COPY_RANGE copies at most: it holds a thread for that long, some tenths of a second on a disk. The client
+// asks again for the rest.
+constexpr std::uint64_t max_copy_bytes = 128U << 20;
+// Of the copy through memory, where the kernel cannot copy by itself.
+constexpr std::size_t copy_chunk_bytes = 256U << 10;
+// A file of that name may come and go while CREATE tries to make or open it; more often than this is no accident.
+constexpr int max_create_attempts = 16;
+// Reads up to here get a buffer of the size asked for without a look at the file's size.
+constexpr std::size_t small_read_bytes = 16U << 10;
+
+bool has(std::uint32_t flags, std::uint32_t bit) {
+    return (flags & bit) != 0;
+}
+
+bool changes(std::uint32_t flags) {
+    return has(flags, wire::open_write | wire::open_truncate);
+}
+
+// Errors: invalid.
+Result<int> to_kernel_flags(std::uint32_t flags) {
+    if ((flags & ~all_open_bits) != 0 || !has(flags, wire::open_read | wire::open_write | wire::open_execute))
+        return Status::invalid;
+    int kernel = !has(flags, wire::open_write)                                   ? O_RDONLY
+                 : has(flags, wire::open_read) || has(flags, wire::open_execute) ? O_RDWR
+                                                                                 : O_WRONLY;
+    kernel |= has(flags, wire::open_append) ? O_APPEND : 0;
+    kernel |= has(flags, wire::open_truncate) ? O_TRUNC : 0;
+    kernel |= has(flags, wire::open_sync) ? O_SYNC : 0;
+    kernel |= has(flags, wire::open_dsync) ? O_DSYNC : 0;
+    kernel |= has(flags, wire::open_noatime) ? O_NOATIME : 0;
+    return kernel;
+}
+
+OpenFilePtr make_handle(const InodePtr& inode, UniqueFd opened, std::uint32_t flags) {
+    auto file = std::make_shared<OpenFile>();
+    file->inode = inode;
+    file->descriptor = std::make_shared<const UniqueFd>(std::move(opened));
+    file->readable = has(flags, wire::open_read) || has(flags, wire::open_execute);
+    file->writable = has(flags, wire::open_write);
+    file->append = has(flags, wire::open_append);
+    inode->add_open(file->descriptor);
+    return file;
+}
+
+// Opens a file that is there, as the caller.
+Result<UniqueFd> open_existing(Context& context, const Context::Held& file, std::uint32_t flags) {
+    REMOFILE_TRY(kernel_flags, to_kernel_flags(flags));
+    if (file.inode->is_directory())
+        return Status::is_directory;
+    if (context.files->read_only() && changes(flags))
+        return Status::read_only;
+    const auto open_it = [&] { return open_for_io(file.fd(), file.inode->type(), kernel_flags); };
+    if (has(flags, wire::open_execute)) {
+        // The kernel reads a program for whoever may execute it, even if they may not read it; so does NFS.
+        REMOFILE_TRY(acting, context.act());
+        if (faccessat(file.fd(), "", X_OK, AT_EACCESS | AT_EMPTY_PATH) != 0)
+            return errno_error();
+        if (has(flags, wire::open_read | wire::open_write))
+            return context.inodes.with_room(open_it);
+    } else {
+        REMOFILE_TRY(acting, context.act());
+        return context.inodes.with_room(open_it);
+    }
+    return context.inodes.with_room(open_it);
+}
+
+Result<Attributes> attributes_of(const OpenFilePtr& file) {
+    REMOFILE_TRY(attributes, stat_descriptor(file->descriptor->get()));
+    file->inode->stamp(attributes);
+    return attributes;
+}
+
+// Makes the file; exists if the name is taken.
+Result<wire::CreateReply> create_new(Context& context, const wire::Create& request, const Context::Held& directory,
+                                     const EntryName& name, SessionFiles::Reservation& reservation) {
+    REMOFILE_TRY(kernel_flags, to_kernel_flags(request.flags));
+    Result<UniqueFd> made = Status::io_error;
+    {
+        REMOFILE_TRY(acting, context.act());
+        const CreationMask mask(request.umask);
+        made = context.inodes.with_room([&] {
+            // A new file has nothing to truncate.
+            return create_entry(directory.fd(), name, kernel_flags & ~O_TRUNC,
+                                mask.apply(request.mode & 07777, directory.fd()));
+        });
+    }
+    if (!made)
+        return made.error();
+    context.note_change(directory.inode);
+    REMOFILE_TRY(attributes, stat_descriptor(made->get()));
+    const InodePtr inode = context.inodes.intern(attributes, directory.inode, name);
+    REMOFILE_TRY(id, context.files->bind(request.node, inode));
+    REMOFILE_CHECK(reservation.commit(make_handle(inode, std::move(*made), request.flags)));
+    return wire::CreateReply{{id, attributes}, true};
+}
+
+// Opens the file that has the name; no_entry if there is none.
+Result<wire::CreateReply> create_existing(Context& context, const wire::Create& request, const Context::Held& directory,
+                                          const EntryName& name, SessionFiles::Reservation& reservation) {
+    Result<Attributes> found = Status::no_entry;
+    {
+        REMOFILE_TRY(acting, context.act());
+        found = stat_entry(directory.fd(), name);
+    }
+    if (!found)
+        return found.error();
+    const InodePtr inode = context.inodes.intern(*found, directory.inode, name);
+    auto descriptor = context.inodes.descriptor(inode);
+    if (!descriptor)
+        return descriptor.error().status == Status::stale ? Status::no_entry : descriptor.error().status;
+    REMOFILE_TRY(opened, open_existing(context, {inode, *descriptor}, request.flags));
+    if (has(request.flags, wire::open_truncate))
+        context.note_change(inode);
+    const OpenFilePtr file = make_handle(inode, std::move(opened), request.flags);
+    REMOFILE_TRY(attributes, attributes_of(file));
+    REMOFILE_TRY(id, context.files->bind(request.node, inode));
+    REMOFILE_CHECK(reservation.commit(file));
+    return wire::CreateReply{{id, attributes}, false};
+}
+
+struct Written {
+    std::uint64_t offset = 0;
+    std::size_t size = 0;
+};
+
+Result<Written> write_at(int fd, std::span<const std::byte> bytes, std::uint64_t offset) {
+    std::size_t done = 0;
+    while (done < bytes.size()) {
+        const ssize_t size = pwrite(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+        if (size < 0 && errno == EINTR)
+            continue;
+        if (size < 0 && done == 0)
+            return errno_error();
+        if (size <= 0)
+            break;
+        done += static_cast<std::size_t>(size);
+    }
+    return Written{offset, done};
+}
+
+// The kernel finds the end of the file and writes there in one step. It leaves the file position behind what it wrote,
+// which is how the place becomes known.
+Result<Written> append_to(OpenFile& file, std::span<const std::byte> bytes) {
+    const std::lock_guard guard(file.position);
+    const int fd = file.descriptor->get();
+    std::size_t done = 0;
+    while (done < bytes.size()) {
+        iovec rest{const_cast<std::byte*>(bytes.data()) + done, bytes.size() - done};
+        constexpr off_t at_position = -1;
+        const ssize_t size = pwritev2(fd, &rest, 1, at_position, RWF_APPEND);
+        if (size < 0 && errno == EINTR)
+            continue;
+        if (size < 0 && done == 0)
+            return errno_error();
+        if (size <= 0)
+            break;
+        done += static_cast<std::size_t>(size);
+    }
+    const off_t end = done == 0 ? lseek(fd, 0, SEEK_END) : lseek(fd, 0, SEEK_CUR);
+    if (end < 0)
+        return errno_error();
+    return Written{static_cast<std::uint64_t>(end) - done, done};
+}
+
+// Where copy_file_range(2) cannot: between file systems, or within one that does not have it.
+Result<std::uint64_t> copy_through_memory(int from, off_t from_offset, int to, off_t to_offset, std::uint64_t size) {
+    const auto memory = std::make_unique<std::byte[]>(copy_chunk_bytes);
+    std::uint64_t copied = 0;
+    while (copied < size) {
+        const auto step = static_cast<off_t>(copied);
+        const ssize_t got =
+            pread(from, memory.get(), std::min<std::uint64_t>(copy_chunk_bytes, size - copied), from_offset + step);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0 && copied == 0)
+            return errno_error();
+        if (got <= 0)
+            break;
+        const auto written =
+            write_at(to, {memory.get(), static_cast<std::size_t>(got)}, static_cast<std::uint64_t>(to_offset + step));
+        if (!written && copied == 0)
+            return written.error();
+        if (!written)
+            break;
+        copied += written->size;
+        if (written->size < static_cast<std::size_t>(got))
+            break;
+    }
+    return copied;
+}
+
+Result<std::uint64_t> copy_in_kernel(int from, off_t from_offset, int to, off_t to_offset, std::uint64_t size) {
+    std::uint64_t copied = 0;
+    while (copied < size) {
+        const ssize_t step = copy_file_range(from, &from_offset, to, &to_offset, size - copied, 0);
+        if (step < 0 && errno == EINTR)
+            continue;
+        if (step < 0 && copied == 0)
+            return errno_error();
+        if (step <= 0)
+            break;
+        copied += static_cast<std::uint64_t>(step);
+    }
+    return copied;
+}
+
+}  // namespace
+
+Result<wire::AttributesReply> open(Context& context, const wire::Open& request) {
+    REMOFILE_TRY(file, context.hold(request.node));
+    REMOFILE_TRY(reservation, context.files->reserve(request.handle));
+    REMOFILE_TRY(opened, open_existing(context, file, request.flags & ~wire::open_exclusive));
+    if (has(request.flags, wire::open_truncate))
+        context.note_change(file.inode);
+    const OpenFilePtr handle = make_handle(file.inode, std::move(opened), request.flags);
+    REMOFILE_TRY(attributes, attributes_of(handle));
+    REMOFILE_CHECK(reservation.commit(handle));
+    return wire::AttributesReply{attributes};
+}
+
+Result<wire::CreateReply> create(Context& context, const wire::Create& request) {
+    REMOFILE_TRY(directory, context.hold_directory(request.parent));
+    REMOFILE_TRY(name, EntryName::check(request.name));
+    REMOFILE_TRY(reservation, context.files->reserve(request.handle));
+    const bool may_make = !context.files->read_only() && context.files->is_free(request.node.id);
+    for (int attempt = 0; attempt < max_create_attempts; ++attempt) {
+        if (may_make) {
+            auto made = create_new(context, request, directory, name, reservation);
+            if (made || made.error().status != Status::exists || has(request.flags, wire::open_exclusive))
+                return made;
+        }
+        auto opened = create_existing(context, request, directory, name, reservation);
+        if (opened && has(request.flags, wire::open_exclusive))
+            return Status::exists;
+        if (opened || opened.error().status != Status::no_entry)
+            return opened;
+        if (!may_make)
+            return context.files->read_only() ? Status::read_only : Status::invalid;
+    }
+    return Status::stale;
+}
+
+Result<wire::EntryReply> tmpfile(Context& context, const wire::Tmpfile& request) {
+    REMOFILE_TRY(directory, context.hold_directory(request.parent));
+    REMOFILE_CHECK(context.files->check_free(request.node.id));
+    REMOFILE_TRY(reservation, context.files->reserve(request.handle));
+    REMOFILE_TRY(kernel_flags, to_kernel_flags(request.flags));
+    // O_EXCL keeps LINK from giving it a name.
+    kernel_flags |= has(request.flags, wire::open_exclusive) ? O_EXCL : 0;
+    Result<UniqueFd> made = Status::io_error;
+    {
+        REMOFILE_TRY(acting, context.act());
+        const CreationMask mask(request.umask);
+        made = context.inodes.with_room([&] {
+            return create_unnamed(directory.fd(), kernel_flags & ~O_TRUNC,
+                                  mask.apply(request.mode & 07777, directory.fd()));
+        });
+    }
+    if (!made)
+        return made.error();
+    REMOFILE_TRY(attributes, stat_descriptor(made->get()));
+    const InodePtr inode = context.inodes.intern_unnamed(attributes);
+    const OpenFilePtr handle = make_handle(inode, std::move(*made), request.flags);
+    REMOFILE_TRY(id, context.files->bind(request.node, inode));
+    REMOFILE_CHECK(reservation.commit(handle));
+    return wire::EntryReply{id, attributes};
+}
+
+Result<Empty> read(Context& context, const wire::Read& request) {
+    REMOFILE_TRY(file, context.files->file(request.handle));
+    if (!file->readable)
+        return Status::bad_handle;
+    if (request.size > wire::max_bulk_bytes || request.offset > INT64_MAX)
+        return Status::invalid;
+    const int fd = file->descriptor->get();
+    std::size_t wanted = request.size;
+    if (wanted > small_read_bytes) {
+        // A small file read in large steps needs no large buffer. Some files (of /proc, say) have bytes but no size.
+        struct stat stat {};
+        if (fstat(fd, &stat) == 0 && stat.st_size > 0) {
+            const auto size = static_cast<std::uint64_t>(stat.st_size);
+            wanted = std::min<std::uint64_t>(wanted, size > request.offset ? size - request.offset : 0);
+        }
+    }
+    Buffer buffer = Buffer::allocate(wanted);
+    std::size_t done = 0;
+    while (done < wanted) {
+        const ssize_t size = pread(fd, buffer.data() + done, wanted - done, static_cast<off_t>(request.offset + done));
+        if (size < 0 && errno == EINTR)
+            continue;
+        if (size < 0 && done == 0)
+            return errno_error();
+        if (size <= 0)
+            break;
+        done += static_cast<std::size_t>(size);
+    }
+    buffer.shrink(done);
+    context.reply_with(std::move(buffer));
+    return Empty{};
+}
+
+Result<wire::WriteReply> write(Context& context, const wire::Write& request) {
+    REMOFILE_TRY(file, context.files->file(request.handle));
+    if (!file->writable)
+        return Status::bad_handle;
+    if (request.offset > INT64_MAX)
+        return Status::invalid;
+    Result<Written> written = Status::io_error;
+    {
+        // Who writes matters for set-id bits, which a write by an ordinary user clears, and for quotas.
+        REMOFILE_TRY(acting, context.act());
+        written = request.append || file->append
+                      ? append_to(*file, context.bulk.bytes())
+                      : write_at(file->descriptor->get(), context.bulk.bytes(), request.offset);
+    }
+    if (!written)
+        return written.error();
+    context.note_change(file->inode);
+    REMOFILE_TRY(attributes, attributes_of(file));
+    return wire::WriteReply{written->offset, static_cast<std::uint32_t>(written->size), attributes};
+}
+
+Result<Empty> release(Context& context, const wire::Release& request) {
+    REMOFILE_TRY(file, context.files->take_file(request.handle));
+    context.locks.close_handle(context.files.get(), file);
+    const InodePtr inode = file->inode;
+    file.reset();
+    context.inodes.closed(inode);
+    return Empty{};
+}
+
+Result<Empty> flush(Context& context, const wire::Flush& request) {
+    REMOFILE_TRY(file, context.files->file(request.handle));
+    context.locks.close_owner(context.files.get(), request.owner, file->inode);
+    // Where the file system reports errors at close (NFS, quotas), the close of any descriptor does.
+    const int copy = fcntl(file->descriptor->get(), F_DUPFD_CLOEXEC, 0);
+    if (copy >= 0 && ::close(copy) != 0 && errno != EINTR)
+        return errno_error();
+    return Empty{};
+}
+
+Result<Empty> fsync(Context& context, const wire::Fsync& request) {
+    REMOFILE_TRY(file, context.files->file(request.handle));
+    const int fd = file->descriptor->get();
+    if ((request.data_only ? ::fdatasync(fd) : ::fsync(fd)) != 0)
+        return errno_error();
+    return Empty{};
+}
+
+Result<wire::AttributesReply> fallocate(Context& context, const wire::Fallocate& request) {
+    REMOFILE_TRY(file, context.files->file(request.handle));
+    if (!file->writable)
+        return Status::bad_handle;
+    if (request.offset > INT64_MAX || request.length > INT64_MAX || request.mode > INT32_MAX)
+        return Status::invalid;
+    {
+        REMOFILE_TRY(acting, context.act());
+        while (::fallocate(file->descriptor->get(), static_cast<int>(request.mode), static_cast<off_t>(request.offset),
+                           static_cast<off_t>(request.length)) != 0)
+            if (errno != EINTR)
+                return errno_error();
+    }
+    context.note_change(file->inode);
+    REMOFILE_TRY(attributes, attributes_of(file));
+    return wire::AttributesReply{attributes};
+}
+
+Result<wire::SeekReply> seek(Context& context, const wire::Seek& request) {
+    REMOFILE_TRY(file, context.files->file(request.handle));
+    if (request.what > wire::SeekWhat::hole)
+        return Status::invalid;
+    // Beyond what an offset can be is beyond the end of any file.
+    if (request.offset > INT64_MAX)
+        return Status::no_device;
+    const std::lock_guard guard(file->position);
+    const off_t offset = lseek(file->descriptor->get(), static_cast<off_t>(request.offset),
+                               request.what == wire::SeekWhat::data ? SEEK_DATA : SEEK_HOLE);
+    if (offset < 0)
+        return errno_error();
+    return wire::SeekReply{static_cast<std::uint64_t>(offset)};
+}
+
+Result<wire::CopyRangeReply> copy_range(Context& context, const wire::CopyRange& request) {
+    REMOFILE_TRY(from, context.files->file(request.from));
+    REMOFILE_TRY(to, context.files->file(request.to));
+    if (!from->readable || !to->writable || to->append)
+        return Status::bad_handle;
+    const std::uint64_t size = std::min(request.size, max_copy_bytes);
+    if (request.from_offset > INT64_MAX - size || request.to_offset > INT64_MAX - size)
+        return Status::overflow;
+    if (from->inode == to->inode && request.from_offset < request.to_offset + request.size &&
+        request.to_offset < request.from_offset + request.size)
+        return Status::invalid;
+    const int source = from->descriptor->get();
+    const int target = to->descriptor->get();
+    const auto source_offset = static_cast<off_t>(request.from_offset);
+    const auto target_offset = static_cast<off_t>(request.to_offset);
+    Result<std::uint64_t> copied = std::uint64_t{0};
+    {
+        REMOFILE_TRY(acting, context.act());
+        copied = copy_in_kernel(source, source_offset, target, target_offset, size);
+        if (const Status status = copied.status(); status == Status::cross_device || status == Status::invalid ||
+                                                   status == Status::not_supported || status == Status::not_implemented)
+            copied = copy_through_memory(source, source_offset, target, target_offset, size);
+    }
+    if (!copied)
+        return copied.error();
+    if (*copied > 0)
+        context.note_change(to->inode);
+    return wire::CopyRangeReply{*copied};
+}
+
+}  // namespace remofile::server::operations

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+// The FileService of operations.hpp: opens the export, and leads each request to its row of the table of opcodes.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <csignal>
+#include <new>
+
+#include "base/log.hpp"
+#include "server/operation_table.hpp"
+
+namespace remofile::server {
+namespace {
+
+// Descriptors that the process needs for other things: sockets, logs, libraries.
+constexpr std::size_t reserved_descriptors = 256;
+
+// Raises the limit of open files as far as it goes, and returns it.
+std::size_t raise_descriptor_limit() {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 1024;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        log::warn("the limit of open files stays as it is: {}", describe(from_errno(errno)));
+    getrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur;
+}
+
+// Idle inodes may hold at most half of what there is, so that handles always find some; and when the process has none
+// left, InodeTable::with_room takes theirs.
+std::size_t idle_descriptor_limit(std::size_t wanted) {
+    const std::size_t limit = raise_descriptor_limit();
+    const std::size_t available = limit > 2 * reserved_descriptors ? limit - reserved_descriptors : limit / 2;
+    return std::max<std::size_t>(1, std::min(wanted, available / 2));
+}
+
+struct RowCounters {
+    Counters::Counter* requests = nullptr;
+    Counters::Counter* errors = nullptr;
+};
+
+class ExportService final : public FileService {
+public:
+    ExportService(ExportOptions options, std::unique_ptr<InodeTable> inodes, Counters& counters)
+        : options_(std::move(options)),
+          own_(OwnIdentity::of_this_process()),
+          inodes_(std::move(inodes)),
+          // Shared with the sessions, which give up their locks even if they outlive the export.
+          locks_(std::make_shared<LockTable>(counters)) {
+        for (const OperationRow& row : operation_rows()) {
+            const std::string name = "files." + std::string(row.traits.name);
+            row_counters_.push_back({&counters.at(name), &counters.at(name + ".errors")});
+        }
+    }
+    ~ExportService() override { locks_->stop(); }
+
+    Result<OpenedSession> open_session(std::string_view path, NodeId root, const Caller& caller,
+                                       bool read_only) override {
+        REMOFILE_TRY(inode, walk(path, caller));
+        if (!inode->is_directory())
+            return Status::not_directory;
+        REMOFILE_TRY(attributes, inodes_->attributes(inode));
+        auto files = std::make_shared<SessionFiles>(options_, read_only, locks_);
+        REMOFILE_CHECK(files->bind({.id = root, .reuse = false}, inode));
+        return OpenedSession{std::move(files), attributes};
+    }
+
+    std::optional<Outcome> carry_out(const std::shared_ptr<SessionFiles>& files, RequestId request, wire::Opcode opcode,
+                                     std::span<const std::byte> body, Buffer bulk, const Caller& caller,
+                                     std::function<void(Outcome)> later) override {
+        const OperationRow* row = find_row(opcode);
+        if (row == nullptr)
+            return failure(Status::not_implemented);
+        const RowCounters& counted = row_counters_[static_cast<std::size_t>(row - operation_rows().data())];
+        counted.requests->add();
+        auto outcome = carry_out_row(*row, files, request, body, std::move(bulk), caller, std::move(later));
+        if (outcome && outcome->status != Status::ok)
+            counted.errors->add();
+        return outcome;
+    }
+
+    void cancel(const std::shared_ptr<SessionFiles>& files, RequestId request) override {
+        locks_->cancel(files.get(), request);
+    }
+
+    std::vector<NodeId> known_as(const SessionFiles& files, std::span<const InodePtr> changed) override {
+        return files.ids_of(changed);
+    }
+
+    void close_session(const std::shared_ptr<SessionFiles>& files) override { files->close(); }
+
+private:
+    static Outcome failure(Status status) {
+        Outcome outcome;
+        outcome.status = status;
+        return outcome;
+    }
+
+    std::optional<Outcome> carry_out_row(const OperationRow& row, const std::shared_ptr<SessionFiles>& files,
+                                         RequestId request, std::span<const std::byte> body, Buffer bulk,
+                                         const Caller& caller, std::function<void(Outcome)> later) {
+        if (files->closed())
+            return failure(Status::no_session);
+        if (row.traits.changes_files && files->read_only())
+            return failure(Status::read_only);
+        Context context{.inodes = *inodes_,
+                        .locks = *locks_,
+                        .own = own_,
+                        .files = files,
+                        .caller = caller,
+                        .request = request,
+                        .bulk = std::move(bulk),
+                        .later = std::move(later)};
+        try {
+            return row.carry_out(context, body);
+        } catch (const std::bad_alloc&) {
+            return failure(Status::out_of_memory);
+        }
+    }
+
+    // From the export's root to the directory that a session begins at.
+    Result<InodePtr> walk(std::string_view path, const Caller& caller) {
+        if (!path.starts_with('/'))
+            return make_error(Status::no_entry, "the path is not absolute");
+        InodePtr inode = inodes_->root();
+        while (!path.empty()) {
+            const std::size_t end = std::min(path.find('/'), path.size());
+            const std::string_view component = path.substr(0, end);
+            path.remove_prefix(std::min(end + 1, path.size()));
+            if (component.empty() || component == ".")
+                continue;
+            if (component == "..")
+                return make_error(Status::access_denied, "\"..\" is not followed");
+            if (!inode->is_directory())
+                return Status::not_directory;
+            auto name = EntryName::check(std::string(component));
+            if (!name)
+                return Status::no_entry;
+            REMOFILE_TRY(directory, inodes_->descriptor(inode));
+            Result<wire::Attributes> found = Status::no_entry;
+            {
+                REMOFILE_TRY(acting, ActingAs::take_on(own_, caller));
+                found = stat_entry(directory->get(), *name);
+            }
+            if (!found)
+                return found.error();
+            inode = inodes_->intern(*found, inode, *name);
+        }
+        return inode;
+    }
+
+    const ExportOptions options_;
+    const OwnIdentity own_;
+    std::vector<RowCounters> row_counters_;  // in the order of operation_rows()
+    const std::unique_ptr<InodeTable> inodes_;
+    const std::shared_ptr<LockTable> locks_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<FileService>> FileService::open(ExportOptions options, Counters& counters) {
+    REMOFILE_TRY(root, open_export_root(options.directory));
+    // A write beyond the limit of file sizes shall be an error of that write, not the end of the server.
+    std::signal(SIGXFSZ, SIG_IGN);
+    const std::size_t idle = idle_descriptor_limit(options.max_idle_descriptors);
+    REMOFILE_TRY(inodes, InodeTable::open(std::move(root), idle, counters));
+    return std::make_unique<ExportService>(std::move(options), std::move(inodes), counters);
+}
+
+}  // namespace remofile::server

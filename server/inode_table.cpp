@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: MIT
+#include "server/inode_table.hpp"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <array>
+#include <unordered_map>
+
+#include "base/assert.hpp"
+
+namespace remofile::server {
+namespace {
+
+// Names remembered of one file with several links: enough to outlast the removal of the newest.
+constexpr std::size_t max_places = 4;
+// Directories above one another. Paths that a client can name in one system call end at 4,096 bytes, but directories
+// can be nested deeper by working from within; beyond this a file whose descriptors were all given up is stale.
+constexpr std::size_t max_depth = 1U << 16;
+
+struct IdentityHash {
+    std::size_t operator()(const wire::FileIdentity& identity) const noexcept {
+        const std::array<std::uint64_t, 2> key{identity.device, identity.inode};
+        return XXH3_64bits(key.data(), sizeof key);
+    }
+};
+
+std::uint64_t hash_of(const wire::Attributes& attributes, std::uint64_t salt) {
+    const std::array<std::uint64_t, 6> key{static_cast<std::uint64_t>(attributes.change.seconds),
+                                           attributes.change.nanoseconds,
+                                           static_cast<std::uint64_t>(attributes.modification.seconds),
+                                           attributes.modification.nanoseconds,
+                                           attributes.size,
+                                           salt};
+    return XXH3_64bits(key.data(), sizeof key);
+}
+
+}  // namespace
+
+// What the table and its inodes share.
+struct InodeIndex {
+    using Known = std::unordered_map<wire::FileIdentity, std::weak_ptr<Inode>, IdentityHash>;
+    Guarded<Known> known;
+
+    // Inodes that hold a descriptor, in the order in which they got it: a ring for second-chance eviction.
+    Guarded<std::list<Inode*>> ring;
+
+    // Guards every Inode::places_.
+    std::mutex places;
+
+    // Parents that destroyed inodes leave behind. A chain of directories is let go by one loop, for its length is the
+    // clients' choice and the stack is not.
+    struct Orphans {
+        std::vector<Place> waiting;
+        bool draining = false;
+    };
+    Guarded<Orphans> orphans;
+
+    void release(std::vector<Place> left_behind) {
+        if (left_behind.empty())
+            return;
+        {
+            auto access = orphans.lock();
+            std::ranges::move(left_behind, std::back_inserter(access->waiting));
+            if (access->draining)
+                return;
+            access->draining = true;
+        }
+        for (;;) {
+            std::vector<Place> batch;
+            {
+                auto access = orphans.lock();
+                if (access->waiting.empty()) {
+                    access->draining = false;
+                    return;
+                }
+                batch.swap(access->waiting);
+            }
+        }
+    }
+
+    // Takes the inode out of the ring; false if it was not there.
+    bool leave_ring(Inode& inode) {
+        auto access = ring.lock();
+        if (!inode.ring_position_)
+            return false;
+        access->erase(*inode.ring_position_);
+        inode.ring_position_.reset();
+        return true;
+    }
+};
+
+// ---------------------------------------------------------------- Inode
+
+Inode::Inode(std::shared_ptr<InodeIndex> index, const wire::FileIdentity& identity, mode_t type)
+    : index_(std::move(index)), identity_(identity), type_(type & S_IFMT) {}
+
+Inode::~Inode() {
+    index_->leave_ring(*this);
+    {
+        auto known = index_->known.lock();
+        // Meanwhile another inode may have been made for the same file.
+        const auto found = known->find(identity_);
+        if (found != known->end() && found->second.expired())
+            known->erase(found);
+    }
+    index_->release(std::move(places_));
+}
+
+void Inode::note_change() {
+    state_.lock()->changed_since_stamp = true;
+}
+
+void Inode::stamp(wire::Attributes& attributes) {
+    const std::uint64_t unsalted = hash_of(attributes, 0);
+    auto state = state_.lock();
+    if (unsalted != state->stamped) {
+        state->stamped = unsalted;
+        state->salt = 0;
+    } else if (state->changed_since_stamp) {
+        ++state->salt;
+    }
+    state->changed_since_stamp = false;
+    attributes.version = state->salt == 0 ? unsalted : hash_of(attributes, state->salt);
+}
+
+void Inode::add_open(const Descriptor& descriptor) {
+    auto state = state_.lock();
+    std::erase_if(state->open_descriptors, [](const auto& weak) { return weak.expired(); });
+    state->open_descriptors.push_back(descriptor);
+}
+
+bool Inode::is_open() const {
+    return open_descriptor() != nullptr;
+}
+
+Descriptor Inode::open_descriptor() const {
+    auto state = state_.lock();
+    for (const auto& weak : state->open_descriptors)
+        if (auto descriptor = weak.lock())
+            return descriptor;
+    return nullptr;
+}
+
+Descriptor Inode::held() {
+    Descriptor descriptor = state_.lock()->descriptor;
+    if (descriptor)
+        used_.store(true, std::memory_order_relaxed);
+    return descriptor;
+}
+
+// ---------------------------------------------------------------- the table
+
+InodeTable::InodeTable(std::size_t max_descriptors, Counters& counters)
+    : index_(std::make_shared<InodeIndex>()),
+      max_descriptors_(max_descriptors),
+      // open_by_handle_at needs CAP_DAC_READ_SEARCH, which only root's server has.
+      has_kernel_handles_(geteuid() == 0),
+      reopens_(counters.at("files.descriptor_reopens")),
+      evictions_(counters.at("files.descriptor_evictions")) {}
+
+InodeTable::~InodeTable() = default;
+
+Result<std::unique_ptr<InodeTable>> InodeTable::open(UniqueFd root, std::size_t max_descriptors, Counters& counters) {
+    REMOFILE_TRY(attributes, stat_descriptor(root.get()));
+    std::unique_ptr<InodeTable> table(new InodeTable(max_descriptors, counters));
+    if (auto handle = kernel_handle_of(root.get()))
+        table->root_mount_ = handle->mount;
+    table->root_ = table->at(attributes);
+    // Not in the ring, so never given up.
+    table->root_->state_.lock()->descriptor = std::make_shared<const UniqueFd>(std::move(root));
+    return table;
+}
+
+std::size_t InodeTable::descriptor_count() const {
+    return index_->ring.lock()->size();
+}
+
+InodePtr InodeTable::find(const wire::FileIdentity& identity) {
+    auto known = index_->known.lock();
+    const auto found = known->find(identity);
+    return found == known->end() ? nullptr : found->second.lock();
+}
+
+InodePtr InodeTable::at(const wire::Attributes& attributes) {
+    if (InodePtr inode = find(attributes.identity))
+        return inode;
+    auto fresh = std::make_shared<Inode>(index_, attributes.identity, attributes.mode);
+    InodePtr winner;
+    {
+        auto known = index_->known.lock();
+        auto& slot = (*known)[attributes.identity];
+        winner = slot.lock();
+        if (!winner) {
+            slot = fresh;
+            winner = fresh;
+        }
+    }
+    return winner;
+}
+
+InodePtr InodeTable::intern(wire::Attributes& attributes, const InodePtr& parent, const EntryName& name) {
+    InodePtr inode = at(attributes);
+    if (inode != root_)
+        remember_place(inode, parent, name);
+    inode->stamp(attributes);
+    return inode;
+}
+
+InodePtr InodeTable::intern_unnamed(wire::Attributes& attributes) {
+    InodePtr inode = at(attributes);
+    inode->stamp(attributes);
+    return inode;
+}
+
+void InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, const EntryName& name) {
+    std::vector<Place> forgotten;  // let go after the lock
+    const std::lock_guard guard(index_->places);
+    auto& places = inode->places_;
+    const auto same = std::ranges::find_if(
+        places, [&](const Place& place) { return place.parent == parent && place.name.text() == name.text(); });
+    if (same != places.end()) {
+        std::rotate(places.begin(), same, same + 1);
+        return;
+    }
+    if (inode->is_directory()) {
+        std::ranges::move(places, std::back_inserter(forgotten));
+        places.clear();
+        // Directories that others renamed behind our back could seem to lie within each other; whichever of the
+        // remembered places contradicts the new one is out of date.
+        for (Inode* above = parent.get(); above != nullptr;) {
+            Inode* next = above->places_.empty() ? nullptr : above->places_.front().parent.get();
+            if (next == inode.get() || above == inode.get()) {
+                std::ranges::move(above->places_, std::back_inserter(forgotten));
+                above->places_.clear();
+                break;
+            }
+            above = next;
+        }
+        if (parent == inode)
+            return;
+    } else if (places.size() == max_places) {
+        forgotten.push_back(std::move(places.back()));
+        places.pop_back();
+    }
+    places.insert(places.begin(), Place{parent, name});
+}
+
+void InodeTable::moved(const InodePtr& inode, const InodePtr& parent, const EntryName& name) {
+    remember_place(inode, parent, name);
+}
+
+void InodeTable::removed(const InodePtr& inode, const InodePtr& parent, const EntryName& name) {
+    std::vector<Place> forgotten;
+    bool nameless = false;
+    {
+        const std::lock_guard guard(index_->places);
+        auto& places = inode->places_;
+        const auto found = std::ranges::find_if(
+            places, [&](const Place& place) { return place.parent == parent && place.name.text() == name.text(); });
+        if (found != places.end()) {
+            forgotten.push_back(std::move(*found));
+            places.erase(found);
+        }
+        nameless = places.empty();
+    }
+    if (nameless)
+        closed(inode);
+}
+
+void InodeTable::closed(const InodePtr& inode) {
+    // A directory that is still somebody's working directory goes on answering, as it does locally.
+    if (inode->is_directory() || inode->is_open() || !places_of(*inode).empty())
+        return;
+    give_up(inode);
+}
+
+std::vector<Place> InodeTable::places_of(const Inode& inode) const {
+    const std::lock_guard guard(index_->places);
+    return inode.places_;
+}
+
+// ---------------------------------------------------------------- descriptors
+
+Descriptor InodeTable::adopt(const InodePtr& inode, UniqueFd opened) {
+    auto descriptor = std::make_shared<const UniqueFd>(std::move(opened));
+    {
+        auto state = inode->state_.lock();
+        if (state->descriptor)
+            return state->descriptor;
+        state->descriptor = descriptor;
+    }
+    inode->used_.store(true, std::memory_order_relaxed);
+    std::size_t held = 0;
+    {
+        auto ring = index_->ring.lock();
+        if (!inode->ring_position_)
+            inode->ring_position_ = ring->insert(ring->end(), inode.get());
+        held = ring->size();
+    }
+    if (held > max_descriptors_)
+        give_up_idle(max_descriptors_);
+    return descriptor;
+}
+
+std::size_t InodeTable::give_up_idle(std::size_t keep) {
+    std::vector<InodePtr> victims;
+    {
+        auto ring = index_->ring.lock();
+        // Each is passed over at most once.
+        for (std::size_t looks = 2 * ring->size(); looks > 0 && ring->size() > keep; --looks) {
+            Inode* oldest = ring->front();
+            if (keep > 0 && oldest->used_.exchange(false, std::memory_order_relaxed)) {
+                ring->splice(ring->end(), *ring, ring->begin());
+                continue;
+            }
+            ring->pop_front();
+            oldest->ring_position_.reset();
+            // Null where the inode is being destroyed on another thread, which then closes it.
+            if (InodePtr victim = oldest->weak_from_this().lock())
+                victims.push_back(std::move(victim));
+        }
+    }
+    for (const InodePtr& victim : victims)
+        give_up(victim);
+    evictions_.add(victims.size());
+    return victims.size();
+}
+
+void InodeTable::give_up(const InodePtr& inode) {
+    if (inode == root_)
+        return;
+    index_->leave_ring(*inode);
+    Descriptor descriptor = inode->held();
+    if (!descriptor)
+        return;
+    std::unique_ptr<KernelHandle> kernel_handle;
+    if (has_kernel_handles_)
+        if (auto handle = kernel_handle_of(descriptor->get()); handle && handle->mount == root_mount_)
+            kernel_handle = std::make_unique<KernelHandle>(std::move(*handle));
+    auto state = inode->state_.lock();
+    state->descriptor.reset();
+    state->kernel_handle = std::move(kernel_handle);
+}
+
+Result<Descriptor> InodeTable::descriptor(const InodePtr& inode) {
+    if (Descriptor held = inode->held())
+        return held;
+    if (inode->is_directory())
+        return directory_descriptor(inode);
+    if (Descriptor open = inode->open_descriptor()) {
+        REMOFILE_TRY(path, with_room([&] { return duplicate_as_path(open->get()); }));
+        return adopt(inode, std::move(path));
+    }
+    for (const Place& place : places_of(*inode)) {
+        auto parent = directory_descriptor(place.parent);
+        if (!parent)
+            continue;
+        if (auto opened = open_at_place(inode, place, *parent))
+            return opened;
+        else if (opened.error().status == Status::too_many_files)
+            return opened;
+    }
+    return open_by_kernel_handle(inode);
+}
+
+// Works its way up to the nearest directory that has a descriptor, and down again.
+Result<Descriptor> InodeTable::directory_descriptor(const InodePtr& directory) {
+    std::vector<std::pair<InodePtr, Place>> below;
+    Descriptor found = directory->held();
+    for (InodePtr next = directory; !found;) {
+        auto places = places_of(*next);
+        if (places.empty() || below.size() == max_depth) {
+            REMOFILE_TRY(opened, open_by_kernel_handle(next));
+            found = std::move(opened);
+            break;
+        }
+        InodePtr parent = places.front().parent;
+        below.emplace_back(std::move(next), std::move(places.front()));
+        next = std::move(parent);
+        found = next->held();
+    }
+    for (auto step = below.rbegin(); step != below.rend(); ++step) {
+        auto opened = open_at_place(step->first, step->second, found);
+        if (!opened && opened.error().status != Status::too_many_files)
+            opened = open_by_kernel_handle(step->first);
+        if (!opened)
+            return opened;
+        found = std::move(*opened);
+    }
+    return found;
+}
+
+Result<Descriptor> InodeTable::open_at_place(const InodePtr& inode, const Place& place, const Descriptor& parent) {
+    auto opened = with_room([&] { return open_entry(parent->get(), place.name); });
+    if (!opened)
+        return opened.error().status == Status::too_many_files ? Status::too_many_files : Status::stale;
+    REMOFILE_TRY(attributes, stat_descriptor(opened->get()));
+    if (attributes.identity != inode->identity())
+        return Status::stale;
+    reopens_.add();
+    return adopt(inode, std::move(*opened));
+}
+
+Result<Descriptor> InodeTable::open_by_kernel_handle(const InodePtr& inode) {
+    std::optional<KernelHandle> handle;
+    if (auto state = inode->state_.lock(); state->kernel_handle)
+        handle = *state->kernel_handle;
+    const Descriptor root = root_->held();
+    if (!handle || !root)
+        return Status::stale;
+    auto opened = with_room([&] { return open_kernel_handle(root->get(), *handle); });
+    if (!opened)
+        return opened.error().status == Status::too_many_files ? Status::too_many_files : Status::stale;
+    REMOFILE_TRY(attributes, stat_descriptor(opened->get()));
+    if (attributes.identity != inode->identity() || (attributes.links == 0 && !inode->is_directory()))
+        return Status::stale;
+    reopens_.add();
+    return adopt(inode, std::move(*opened));
+}
+
+// ---------------------------------------------------------------- attributes
+
+Result<wire::Attributes> InodeTable::attributes(const InodePtr& inode) {
+    const Descriptor open = inode->open_descriptor();
+    Descriptor descriptor = open ? open : inode->held();
+    auto attributes = descriptor ? stat_descriptor(descriptor->get()) : attributes_at_place(inode);
+    if (!attributes)
+        return attributes;
+    if (attributes->links == 0 && !open && !inode->is_directory()) {
+        // Somebody on the server removed it; the descriptor would only keep its blocks from being freed.
+        descriptor.reset();
+        give_up(inode);
+        return Status::stale;
+    }
+    inode->stamp(*attributes);
+    return attributes;
+}
+
+// Spares files that are only looked at a descriptor.
+Result<wire::Attributes> InodeTable::attributes_at_place(const InodePtr& inode) {
+    for (const Place& place : places_of(*inode)) {
+        const auto parent = directory_descriptor(place.parent);
+        if (!parent)
+            continue;
+        auto attributes = stat_entry((*parent)->get(), place.name);
+        if (attributes && attributes->identity == inode->identity())
+            return attributes;
+    }
+    REMOFILE_TRY(opened, descriptor(inode));
+    return stat_descriptor(opened->get());
+}
+
+}  // namespace remofile::server

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+// The files that the sessions know: one Inode for each, whatever names and sessions lead to it.
+//
+// An Inode remembers where it was found (a directory and a name), so that it needs a descriptor only while somebody
+// works with it. Descriptors are kept for later use up to a limit; beyond it those not used lately are closed, and
+// opened again by place when needed. What is found there counts only if its identity (device, inode number, birth
+// time) is the same: otherwise the file is stale, unless a handle is open on it or, where the server may, its kernel
+// handle leads to it.
+//
+// Everything here is done as the server itself, never with a caller's identity: that a session knows a file is proof
+// that its caller reached it once, as an open descriptor is for a local process.
+//
+// Locks: each is held for a few instructions, never across a system call, and no two at a time.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/counters.hpp"
+#include "base/guarded.hpp"
+#include "base/result.hpp"
+#include "server/export.hpp"
+#include "server/operations.hpp"
+#include "wire/messages.hpp"
+
+namespace remofile::server {
+
+struct InodeIndex;
+
+// Where a file was found.
+struct Place {
+    InodePtr parent;
+    EntryName name;
+};
+
+// Callable from any thread. Shared by the sessions that know the file, the places of its children, open handles, and
+// requests at work on it.
+class Inode : public std::enable_shared_from_this<Inode> {
+public:
+    Inode(std::shared_ptr<InodeIndex> index, const wire::FileIdentity& identity, mode_t type);
+    ~Inode();
+    Inode(const Inode&) = delete;
+    Inode& operator=(const Inode&) = delete;
+
+    const wire::FileIdentity& identity() const { return identity_; }
+    mode_t type() const { return type_; }  // S_IFMT bits
+    bool is_directory() const { return (type_ & S_IFMT) == S_IFDIR; }
+
+    // A request of ours has changed content or attributes: attributes read from now on get another version.
+    void note_change();
+    // Fills in the version of attributes just read: XXH3 over change time, modification time, size and a salt. The
+    // salt is 0 as long as the kernel's times tell states apart. They do not where two changes fall within one tick
+    // of its clock (up to 10 ms; finer since Linux 6.13), and then, if a change was ours, the salt does.
+    void stamp(wire::Attributes& attributes);
+
+    // A handle has been opened; its descriptor leads to the file even when no name does any more.
+    void add_open(const Descriptor& descriptor);
+    bool is_open() const;
+
+private:
+    friend class InodeTable;
+    friend struct InodeIndex;
+
+    struct State {
+        Descriptor descriptor;                                        // O_PATH, or none at the moment
+        std::vector<std::weak_ptr<const UniqueFd>> open_descriptors;  // of handles; some may have gone
+        std::unique_ptr<KernelHandle> kernel_handle;                  // taken when the descriptor was given up
+        std::uint64_t stamped = 0;                                    // hash that the last version was made from
+        std::uint32_t salt = 0;
+        bool changed_since_stamp = false;
+    };
+
+    Descriptor held();
+    Descriptor open_descriptor() const;
+
+    // Constant.
+    const std::shared_ptr<InodeIndex> index_;  // shared by the table and all inodes, which may outlive the table
+    const wire::FileIdentity identity_;
+    const mode_t type_;
+
+    mutable Guarded<State> state_;
+    std::atomic<bool> used_ = false;  // since the last round of eviction
+
+    // Guarded by index_->places. Newest first; a directory has at most one.
+    std::vector<Place> places_;
+    // Guarded by index_->ring.
+    std::optional<std::list<Inode*>::iterator> ring_position_;
+};
+
+class InodeTable {
+public:
+    // `root` is never closed. `max_descriptors`: see ExportOptions::max_idle_descriptors.
+    static Result<std::unique_ptr<InodeTable>> open(UniqueFd root, std::size_t max_descriptors, Counters& counters);
+    ~InodeTable();
+
+    const InodePtr& root() const { return root_; }
+
+    // The inode that `attributes` (of stat_entry in `parent`) describe, whether it was known or not; remembers its
+    // place and stamps the attributes.
+    InodePtr intern(wire::Attributes& attributes, const InodePtr& parent, const EntryName& name);
+    // The same for a file without a name.
+    InodePtr intern_unnamed(wire::Attributes& attributes);
+    // Null if nobody knows the file.
+    InodePtr find(const wire::FileIdentity& identity);
+
+    // An O_PATH descriptor of the file. Errors: stale, and what opening can give.
+    Result<Descriptor> descriptor(const InodePtr& inode);
+    // Its attributes, stamped. Errors: stale also for a file that has neither a name nor an open handle left.
+    Result<wire::Attributes> attributes(const InodePtr& inode);
+
+    // A rename by the server: the file is now there.
+    void moved(const InodePtr& inode, const InodePtr& parent, const EntryName& name);
+    // It is no longer there. A file that has no other known place and no handle is let go, so that its blocks
+    // are freed.
+    void removed(const InodePtr& inode, const InodePtr& parent, const EntryName& name);
+    // The handle whose descriptor this was has been closed.
+    void closed(const InodePtr& inode);
+
+    // Runs `open`, which opens a descriptor; if the process has none left, once more after giving up idle ones.
+    template <class Open>
+    auto with_room(Open&& open) {
+        auto result = open();
+        if (result || result.error().status != Status::too_many_files || give_up_idle(0) == 0)
+            return result;
+        return open();
+    }
+
+    // Descriptors held for inodes.
+    std::size_t descriptor_count() const;
+
+private:
+    InodeTable(std::size_t max_descriptors, Counters& counters);
+    void remember_place(const InodePtr& inode, const InodePtr& parent, const EntryName& name);
+    InodePtr at(const wire::Attributes& attributes);
+    std::vector<Place> places_of(const Inode& inode) const;
+    Descriptor adopt(const InodePtr& inode, UniqueFd opened);
+    std::size_t give_up_idle(std::size_t keep);
+    void give_up(const InodePtr& inode);
+    Result<Descriptor> directory_descriptor(const InodePtr& directory);
+    Result<Descriptor> open_at_place(const InodePtr& inode, const Place& place, const Descriptor& parent);
+    Result<Descriptor> open_by_kernel_handle(const InodePtr& inode);
+    Result<wire::Attributes> attributes_at_place(const InodePtr& inode);
+
+    const std::shared_ptr<InodeIndex> index_;
+    const std::size_t max_descriptors_;
+    const bool has_kernel_handles_;
+    Counters::Counter& reopens_;
+    Counters::Counter& evictions_;
+    InodePtr root_;
+    int root_mount_ = 0;
+};
+
+}  // namespace remofile::server

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: MIT
+// LOOKUP to STATFS: names, and attributes by node.
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "server/operation.hpp"
+
+namespace remofile::server {
+
+Result<Context::Held> Context::hold(NodeId node) const {
+    REMOFILE_TRY(inode, files->node(node));
+    REMOFILE_TRY(descriptor, inodes.descriptor(inode));
+    return Held{std::move(inode), std::move(descriptor)};
+}
+
+Result<Context::Held> Context::hold_directory(NodeId node) const {
+    REMOFILE_TRY(inode, files->node(node));
+    if (!inode->is_directory())
+        return Status::not_directory;
+    REMOFILE_TRY(descriptor, inodes.descriptor(inode));
+    return Held{std::move(inode), std::move(descriptor)};
+}
+
+InodePtr Context::known_entry(const Held& directory, const EntryName& name) const {
+    const auto attributes = stat_entry(directory.fd(), name);
+    return attributes ? inodes.find(attributes->identity) : nullptr;
+}
+
+namespace operations {
+namespace {
+
+using wire::Attributes;
+using wire::Empty;
+using wire::EntryReply;
+
+constexpr std::uint32_t all_set_bits = wire::set_mode | wire::set_uid | wire::set_gid | wire::set_size |
+                                       wire::set_access | wire::set_access_now | wire::set_modification |
+                                       wire::set_modification_now;
+
+Result<> outcome_of(int result) {
+    if (result != 0)
+        return errno_error();
+    return {};
+}
+
+// Makes an entry that must not be there yet, by `make(directory, name)`, and gives it the id.
+template <class Make>
+Result<EntryReply> make_entry(Context& context, NodeId parent, const std::string& unchecked_name,
+                              const wire::NewNode& node, mode_t type, mode_t umask, Make&& make) {
+    REMOFILE_TRY(directory, context.hold_directory(parent));
+    REMOFILE_TRY(name, EntryName::check(unchecked_name));
+    REMOFILE_CHECK(context.files->check_free(node.id));
+    Result<Attributes> made = Status::io_error;
+    {
+        REMOFILE_TRY(acting, context.act());
+        const CreationMask mask(umask);
+        REMOFILE_CHECK(make(directory.fd(), name, mask));
+        made = stat_entry(directory.fd(), name);
+    }
+    context.note_change(directory.inode);
+    if (!made)
+        return made.error();
+    // Somebody may have put another file there at once; what was made is gone then.
+    if ((made->mode & S_IFMT) != type)
+        return Status::stale;
+    const InodePtr inode = context.inodes.intern(*made, directory.inode, name);
+    REMOFILE_TRY(id, context.files->bind(node, inode));
+    return EntryReply{id, *made};
+}
+
+template <class Remove>
+Result<Empty> remove_entry(Context& context, NodeId parent, const std::string& unchecked_name, Remove&& remove) {
+    REMOFILE_TRY(directory, context.hold_directory(parent));
+    REMOFILE_TRY(name, EntryName::check(unchecked_name));
+    const InodePtr target = context.known_entry(directory, name);
+    {
+        REMOFILE_TRY(acting, context.act());
+        REMOFILE_CHECK(remove(directory.fd(), name));
+    }
+    context.note_change(directory.inode);
+    if (target) {
+        context.note_change(target);
+        context.inodes.removed(target, directory.inode, name);
+    }
+    return Empty{};
+}
+
+timespec to_timespec(bool set, bool now, const wire::Timestamp& time) {
+    if (now)
+        return {.tv_sec = 0, .tv_nsec = UTIME_NOW};
+    if (set)
+        return {.tv_sec = time.seconds, .tv_nsec = time.nanoseconds};
+    return {.tv_sec = 0, .tv_nsec = UTIME_OMIT};
+}
+
+Result<> set_owner(int fd, const wire::Setattr& request) {
+    constexpr std::uint32_t unchanged = UINT32_MAX;
+    const bool uid = (request.which & wire::set_uid) != 0;
+    const bool gid = (request.which & wire::set_gid) != 0;
+    if ((uid && request.uid == unchanged) || (gid && request.gid == unchanged))
+        return Status::invalid;
+    return outcome_of(fchownat(fd, "", uid ? request.uid : unchanged, gid ? request.gid : unchanged, AT_EMPTY_PATH));
+}
+
+Result<> set_times(int fd, const wire::Setattr& request) {
+    const auto has = [&](std::uint32_t bit) { return (request.which & bit) != 0; };
+    constexpr std::uint32_t second_ns = 1'000'000'000;
+    if ((has(wire::set_access) && request.access.nanoseconds >= second_ns) ||
+        (has(wire::set_modification) && request.modification.nanoseconds >= second_ns))
+        return Status::invalid;
+    const std::array<timespec, 2> times{
+        to_timespec(has(wire::set_access), has(wire::set_access_now), request.access),
+        to_timespec(has(wire::set_modification), has(wire::set_modification_now), request.modification)};
+    return outcome_of(utimensat(AT_FDCWD, DescriptorPath(fd).c_str(), times.data(), 0));
+}
+
+Result<> set_size(int fd, const OpenFilePtr& handle, const wire::Setattr& request) {
+    if (request.size > INT64_MAX)
+        return Status::invalid;
+    const auto size = static_cast<off_t>(request.size);
+    if (handle)
+        return outcome_of(ftruncate(handle->descriptor->get(), size));
+    return outcome_of(truncate(DescriptorPath(fd).c_str(), size));
+}
+
+// In the order in which each step leaves the ones before it as they are: chown clears set-id bits that the
+// chmod may then set, and only the times survive a truncate if they are set last.
+Result<> set_all(int fd, const OpenFilePtr& handle, const wire::Setattr& request) {
+    const std::uint32_t which = request.which;
+    if ((which & (wire::set_uid | wire::set_gid)) != 0)
+        REMOFILE_CHECK(set_owner(fd, request));
+    if ((which & wire::set_mode) != 0)
+        REMOFILE_CHECK(outcome_of(chmod(DescriptorPath(fd).c_str(), request.mode & 07777)));
+    if ((which & wire::set_size) != 0)
+        REMOFILE_CHECK(set_size(fd, handle, request));
+    if ((which & (wire::set_access | wire::set_access_now | wire::set_modification | wire::set_modification_now)) != 0)
+        REMOFILE_CHECK(set_times(fd, request));
+    return {};
+}
+
+}  // namespace
+
+Result<EntryReply> lookup(Context& context, const wire::Lookup& request) {
+    REMOFILE_TRY(directory, context.hold_directory(request.parent));
+    REMOFILE_TRY(name, EntryName::check(request.name));
+    Result<Attributes> found = Status::no_entry;
+    {
+        REMOFILE_TRY(acting, context.act());
+        found = stat_entry(directory.fd(), name);
+    }
+    if (!found)
+        return found.error();
+    const InodePtr inode = context.inodes.intern(*found, directory.inode, name);
+    REMOFILE_TRY(id, context.files->bind(request.node, inode));
+    return EntryReply{id, *found};
+}
+
+Result<Empty> forget(Context& context, const wire::Forget& request) {
+    if (request.nodes.size() > wire::max_forgets)
+        return Status::limit_exceeded;
+    context.files->forget(request.nodes);
+    return Empty{};
+}
+
+Result<wire::AttributesReply> getattr(Context& context, const wire::Getattr& request) {
+    if (request.handle) {
+        InodePtr inode;
+        Descriptor descriptor;
+        if (auto file = context.files->file(request.handle)) {
+            inode = (*file)->inode;
+            descriptor = (*file)->descriptor;
+        } else {
+            REMOFILE_TRY(directory, context.files->directory(request.handle));
+            inode = directory->inode;
+            descriptor = directory->descriptor;
+        }
+        if (const auto node = context.files->node(request.node); node && *node != inode)
+            return Status::invalid;
+        REMOFILE_TRY(attributes, stat_descriptor(descriptor->get()));
+        inode->stamp(attributes);
+        return wire::AttributesReply{attributes};
+    }
+    REMOFILE_TRY(inode, context.files->node(request.node));
+    REMOFILE_TRY(attributes, context.inodes.attributes(inode));
+    return wire::AttributesReply{attributes};
+}
+
+Result<wire::AttributesReply> setattr(Context& context, const wire::Setattr& request) {
+    if ((request.which & ~all_set_bits) != 0)
+        return Status::invalid;
+    REMOFILE_TRY(target, context.hold(request.node));
+    OpenFilePtr handle;
+    if (request.handle && (request.which & wire::set_size) != 0) {
+        REMOFILE_TRY(file, context.files->file(request.handle));
+        if (file->inode != target.inode)
+            return Status::invalid;
+        handle = std::move(file);
+    }
+    Result<> outcome;
+    {
+        REMOFILE_TRY(acting, context.act());
+        outcome = set_all(target.fd(), handle, request);
+    }
+    // Also after an error: the steps before it have been taken.
+    context.note_change(target.inode);
+    if (!outcome)
+        return outcome.error();
+    REMOFILE_TRY(attributes, context.inodes.attributes(target.inode));
+    return wire::AttributesReply{attributes};
+}
+
+Result<wire::ReadlinkReply> readlink(Context& context, const wire::Readlink& request) {
+    REMOFILE_TRY(link, context.hold(request.node));
+    if (link.inode->type() != S_IFLNK)
+        return Status::invalid;
+    std::string target(wire::max_path_bytes + 1, '\0');
+    const ssize_t size = readlinkat(link.fd(), "", target.data(), target.size());
+    if (size < 0)
+        return errno_error();
+    if (static_cast<std::size_t>(size) > wire::max_path_bytes)
+        return Status::name_too_long;
+    target.resize(static_cast<std::size_t>(size));
+    return wire::ReadlinkReply{std::move(target)};
+}
+
+Result<EntryReply> mknod(Context& context, const wire::Mknod& request) {
+    const mode_t type = (request.mode & S_IFMT) == 0 ? S_IFREG : request.mode & S_IFMT;
+    if (type != S_IFREG && type != S_IFIFO && type != S_IFSOCK && type != S_IFCHR && type != S_IFBLK)
+        return type == S_IFDIR ? Status::not_permitted : Status::invalid;
+    return make_entry(context, request.parent, request.name, request.node, type, request.umask,
+                      [&](int directory, const EntryName& name, const CreationMask& mask) {
+                          return make_node(directory, name, type | mask.apply(request.mode & 07777, directory),
+                                           makedev(request.rdev_major, request.rdev_minor));
+                      });
+}
+
+Result<EntryReply> mkdir(Context& context, const wire::Mkdir& request) {
+    return make_entry(context, request.parent, request.name, request.node, S_IFDIR, request.umask,
+                      [&](int directory, const EntryName& name, const CreationMask& mask) {
+                          return make_directory(directory, name, mask.apply(request.mode & 07777, directory));
+                      });
+}
+
+Result<EntryReply> symlink(Context& context, const wire::Symlink& request) {
+    if (request.target.find('\0') != std::string::npos)
+        return Status::invalid;
+    if (request.target.size() > wire::max_path_bytes)
+        return Status::name_too_long;
+    return make_entry(context, request.parent, request.name, request.node, S_IFLNK, 0,
+                      [&](int directory, const EntryName& name, const CreationMask&) {
+                          return make_symlink(directory, name, request.target);
+                      });
+}
+
+Result<Empty> unlink(Context& context, const wire::Unlink& request) {
+    return remove_entry(context, request.parent, request.name, remove_file);
+}
+
+Result<Empty> rmdir(Context& context, const wire::Rmdir& request) {
+    return remove_entry(context, request.parent, request.name, remove_directory);
+}
+
+Result<Empty> rename(Context& context, const wire::Rename& request) {
+    if ((request.flags & ~(wire::rename_noreplace | wire::rename_exchange)) != 0)
+        return Status::invalid;
+    REMOFILE_TRY(from, context.hold_directory(request.parent));
+    REMOFILE_TRY(to, context.hold_directory(request.new_parent));
+    REMOFILE_TRY(name, EntryName::check(request.name));
+    REMOFILE_TRY(new_name, EntryName::check(request.new_name));
+    const bool exchange = (request.flags & wire::rename_exchange) != 0;
+    const unsigned flags = ((request.flags & wire::rename_noreplace) != 0 ? unsigned{RENAME_NOREPLACE} : 0) |
+                           (exchange ? unsigned{RENAME_EXCHANGE} : 0);
+    const InodePtr source = context.known_entry(from, name);
+    const InodePtr target = context.known_entry(to, new_name);
+    {
+        REMOFILE_TRY(acting, context.act());
+        REMOFILE_CHECK(rename_entry(from.fd(), name, to.fd(), new_name, flags));
+    }
+    context.note_change(from.inode);
+    if (to.inode != from.inode)
+        context.note_change(to.inode);
+    // A rename between two names of one file does nothing.
+    if (source == target)
+        return Empty{};
+    if (source) {
+        context.inodes.moved(source, to.inode, new_name);
+        context.inodes.removed(source, from.inode, name);
+        context.note_change(source);
+    }
+    if (target) {
+        if (exchange)
+            context.inodes.moved(target, from.inode, name);
+        context.inodes.removed(target, to.inode, new_name);
+        context.note_change(target);
+    }
+    return Empty{};
+}
+
+Result<EntryReply> link(Context& context, const wire::Link& request) {
+    REMOFILE_TRY(file, context.hold(request.node));
+    REMOFILE_TRY(directory, context.hold_directory(request.new_parent));
+    REMOFILE_TRY(name, EntryName::check(request.new_name));
+    if (file.inode->is_directory())
+        return Status::not_permitted;
+    {
+        REMOFILE_TRY(acting, context.act());
+        REMOFILE_CHECK(link_entry(file.fd(), directory.fd(), name));
+    }
+    context.inodes.moved(file.inode, directory.inode, name);
+    context.note_change(directory.inode);
+    context.note_change(file.inode);
+    REMOFILE_TRY(attributes, context.inodes.attributes(file.inode));
+    REMOFILE_CHECK(context.files->count(request.node));
+    return EntryReply{request.node, attributes};
+}
+
+Result<Empty> access(Context& context, const wire::Access& request) {
+    if ((request.mask & ~std::uint32_t{R_OK | W_OK | X_OK}) != 0)
+        return Status::invalid;
+    REMOFILE_TRY(file, context.hold(request.node));
+    REMOFILE_TRY(acting, context.act());
+    if (faccessat(file.fd(), "", static_cast<int>(request.mask), AT_EACCESS | AT_EMPTY_PATH) != 0)
+        return errno_error();
+    const mode_t type = file.inode->type();
+    if ((request.mask & W_OK) != 0 && context.files->read_only() &&
+        (type == S_IFREG || type == S_IFDIR || type == S_IFLNK))
+        return Status::read_only;
+    return Empty{};
+}
+
+Result<wire::StatfsReply> statfs(Context& context, const wire::Statfs& request) {
+    REMOFILE_TRY(file, context.hold(request.node));
+    struct statvfs stat {};
+    if (fstatvfs(file.fd(), &stat) != 0)
+        return errno_error();
+    // f_bfree and its like count in fragments.
+    return wire::StatfsReply{.block_size = stat.f_frsize,
+                             .blocks = stat.f_blocks,
+                             .blocks_free = stat.f_bfree,
+                             .blocks_available = stat.f_bavail,
+                             .files = stat.f_files,
+                             .files_free = stat.f_ffree,
+                             .name_max = static_cast<std::uint32_t>(stat.f_namemax)};
+}
+
+}  // namespace operations
+}  // namespace remofile::server

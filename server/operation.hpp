@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// What an operation works with, and the functions that carry operations out: one for each opcode, from the decoded
+// request to the body of its reply.
+//
+// Each goes the same way: look up ids and get descriptors as the server, check what can be checked, act as the caller
+// for the system calls that permissions matter for, then note what changed and give ids.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "server/caller_identity.hpp"
+#include "server/inode_table.hpp"
+#include "server/lock_table.hpp"
+#include "server/operations.hpp"
+#include "server/session_files.hpp"
+
+namespace remofile::server {
+
+// One request under way, on the thread that carries it out.
+struct Context {
+    InodeTable& inodes;
+    LockTable& locks;
+    const OwnIdentity& own;
+    const std::shared_ptr<SessionFiles>& files;
+    const Caller& caller;
+    RequestId request;
+    Buffer bulk;  // of the request
+
+    // Filled by the operation.
+    Buffer reply_bulk{};
+    bool has_reply_bulk = false;
+    std::vector<InodePtr> changed{};  // also by one that failed half-way
+    // Set by a request that waits: its outcome then goes to `later`, and what the function returns is not used.
+    bool waits = false;
+    std::function<void(Outcome)> later{};
+
+    Result<ActingAs> act() const { return ActingAs::take_on(own, caller); }
+    void note_change(const InodePtr& inode) {
+        inode->note_change();
+        changed.push_back(inode);
+    }
+    void reply_with(Buffer buffer) {
+        reply_bulk = std::move(buffer);
+        has_reply_bulk = true;
+    }
+    // A node and an O_PATH descriptor of it.
+    struct Held {
+        InodePtr inode;
+        Descriptor descriptor;
+        int fd() const { return descriptor->get(); }
+    };
+    Result<Held> hold(NodeId node) const;
+    // The same for one that must be a directory: not_directory.
+    Result<Held> hold_directory(NodeId node) const;
+    // The inode of an entry, if some session knows it.
+    InodePtr known_entry(const Held& directory, const EntryName& name) const;
+};
+
+namespace operations {
+
+// Names and attributes.
+Result<wire::EntryReply> lookup(Context& context, const wire::Lookup& request);
+Result<wire::Empty> forget(Context& context, const wire::Forget& request);
+Result<wire::AttributesReply> getattr(Context& context, const wire::Getattr& request);
+Result<wire::AttributesReply> setattr(Context& context, const wire::Setattr& request);
+Result<wire::ReadlinkReply> readlink(Context& context, const wire::Readlink& request);
+Result<wire::EntryReply> mknod(Context& context, const wire::Mknod& request);
+Result<wire::EntryReply> mkdir(Context& context, const wire::Mkdir& request);
+Result<wire::Empty> unlink(Context& context, const wire::Unlink& request);
+Result<wire::Empty> rmdir(Context& context, const wire::Rmdir& request);
+Result<wire::EntryReply> symlink(Context& context, const wire::Symlink& request);
+Result<wire::Empty> rename(Context& context, const wire::Rename& request);
+Result<wire::EntryReply> link(Context& context, const wire::Link& request);
+Result<wire::Empty> access(Context& context, const wire::Access& request);
+Result<wire::StatfsReply> statfs(Context& context, const wire::Statfs& request);
+
+// Open files.
+Result<wire::AttributesReply> open(Context& context, const wire::Open& request);
+Result<wire::CreateReply> create(Context& context, const wire::Create& request);
+Result<wire::EntryReply> tmpfile(Context& context, const wire::Tmpfile& request);
+Result<wire::Empty> read(Context& context, const wire::Read& request);
+Result<wire::WriteReply> write(Context& context, const wire::Write& request);
+Result<wire::Empty> release(Context& context, const wire::Release& request);
+Result<wire::Empty> flush(Context& context, const wire::Flush& request);
+Result<wire::Empty> fsync(Context& context, const wire::Fsync& request);
+Result<wire::AttributesReply> fallocate(Context& context, const wire::Fallocate& request);
+Result<wire::SeekReply> seek(Context& context, const wire::Seek& request);
+Result<wire::CopyRangeReply> copy_range(Context& context, const wire::CopyRange& request);
+
+// Directories.
+Result<wire::AttributesReply> opendir(Context& context, const wire::Opendir& request);
+Result<wire::ReaddirReply> readdir(Context& context, const wire::Readdir& request);
+Result<wire::Empty> releasedir(Context& context, const wire::Releasedir& request);
+Result<wire::Empty> fsyncdir(Context& context, const wire::Fsyncdir& request);
+
+// Extended attributes.
+Result<wire::XattrReply> getxattr(Context& context, const wire::Getxattr& request);
+Result<wire::Empty> setxattr(Context& context, const wire::Setxattr& request);
+Result<wire::XattrReply> listxattr(Context& context, const wire::Listxattr& request);
+Result<wire::Empty> removexattr(Context& context, const wire::Removexattr& request);
+
+// Locks.
+Result<wire::LockReply> getlk(Context& context, const wire::Getlk& request);
+Result<wire::Empty> setlk(Context& context, const wire::Setlk& request);
+Result<wire::Empty> flock(Context& context, const wire::Flock& request);
+
+}  // namespace operations
+}  // namespace remofile::server

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+#include "server/operation_table.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "wire/frame.hpp"
+
+namespace remofile::server {
+namespace {
+
+using namespace wire;
+
+// Collects the ids that a request uses.
+class Uses {
+public:
+    Uses& reads(NodeId id) { return add(Dependency::Kind::node, id.value, false); }
+    Uses& changes(NodeId id) { return add(Dependency::Kind::node, id.value, true); }
+    Uses& makes(const NewNode& node) { return add(Dependency::Kind::node, node.id.value, true); }
+    Uses& reads(HandleId id) { return add(Dependency::Kind::handle, id.value, false); }
+    Uses& changes(HandleId id) { return add(Dependency::Kind::handle, id.value, true); }
+    std::vector<Dependency> take() { return std::move(list_); }
+
+private:
+    Uses& add(Dependency::Kind kind, std::uint64_t id, bool exclusive) {
+        if (id != 0)
+            list_.push_back({kind, id, exclusive});
+        return *this;
+    }
+    std::vector<Dependency> list_;
+};
+
+template <class Request>
+std::optional<Outcome> decode_and_carry_out(Context& context, std::span<const std::byte> body,
+                                            Result<typename Request::Reply> (*operation)(Context&, const Request&)) {
+    const auto request = decode_body<Request>(body);
+    Outcome outcome;
+    if (!request) {
+        outcome.status = Status::malformed;
+        return outcome;
+    }
+    const auto reply = operation(context, *request);
+    if (context.waits)
+        return std::nullopt;
+    outcome.status = reply.status();
+    outcome.changed = std::move(context.changed);
+    if (reply) {
+        outcome.body = encode_body(*reply);
+        outcome.bulk = std::move(context.reply_bulk);
+        outcome.has_bulk = context.has_reply_bulk;
+    }
+    return outcome;
+}
+
+template <class Request, auto operation, auto uses>
+constexpr OperationRow row(OperationTraits traits) {
+    return {Request::opcode, traits,
+            [](std::span<const std::byte> body) -> Result<std::vector<Dependency>> {
+                REMOFILE_TRY(request, decode_body<Request>(body));
+                Uses collected;
+                uses(collected, request);
+                return collected.take();
+            },
+            [](Context& context, std::span<const std::byte> body) {
+                return decode_and_carry_out<Request>(context, body, operation);
+            }};
+}
+
+// What the flags stand for is said at OperationTraits. LOOKUP and its like count a reply to a node, so repeating one is
+// not the same as doing it once. CREATE is not refused on a read-only export as such: it may open a file that is there.
+namespace op = operations;
+constexpr auto rows = std::to_array<OperationRow>({
+    row<Lookup, op::lookup, [](Uses& uses, const Lookup& r) { uses.reads(r.parent).makes(r.node); }>(
+        {.name = "LOOKUP", .repeatable = false}),
+    row<Forget, op::forget,
+        [](Uses& uses, const Forget& r) {
+            for (const ForgetNode& forgotten : r.nodes)
+                uses.changes(forgotten.node);
+        }>({.name = "FORGET", .repeatable = false}),
+    row<Getattr, op::getattr, [](Uses& uses, const Getattr& r) { uses.reads(r.node).reads(r.handle); }>(
+        {.name = "GETATTR"}),
+    row<Setattr, op::setattr, [](Uses& uses, const Setattr& r) { uses.changes(r.node).reads(r.handle); }>(
+        {.name = "SETATTR", .repeatable = false, .changes_files = true}),
+    row<Readlink, op::readlink, [](Uses& uses, const Readlink& r) { uses.reads(r.node); }>({.name = "READLINK"}),
+    row<Mknod, op::mknod, [](Uses& uses, const Mknod& r) { uses.changes(r.parent).makes(r.node); }>(
+        {.name = "MKNOD", .repeatable = false, .changes_files = true}),
+    row<Mkdir, op::mkdir, [](Uses& uses, const Mkdir& r) { uses.changes(r.parent).makes(r.node); }>(
+        {.name = "MKDIR", .repeatable = false, .changes_files = true}),
+    row<Unlink, op::unlink, [](Uses& uses, const Unlink& r) { uses.changes(r.parent); }>(
+        {.name = "UNLINK", .repeatable = false, .changes_files = true}),
+    row<Rmdir, op::rmdir, [](Uses& uses, const Rmdir& r) { uses.changes(r.parent); }>(
+        {.name = "RMDIR", .repeatable = false, .changes_files = true}),
+    row<Symlink, op::symlink, [](Uses& uses, const Symlink& r) { uses.changes(r.parent).makes(r.node); }>(
+        {.name = "SYMLINK", .repeatable = false, .changes_files = true}),
+    row<Rename, op::rename, [](Uses& uses, const Rename& r) { uses.changes(r.parent).changes(r.new_parent); }>(
+        {.name = "RENAME", .repeatable = false, .changes_files = true}),
+    row<Link, op::link, [](Uses& uses, const Link& r) { uses.reads(r.node).changes(r.new_parent); }>(
+        {.name = "LINK", .repeatable = false, .changes_files = true}),
+    row<Access, op::access, [](Uses& uses, const Access& r) { uses.reads(r.node); }>({.name = "ACCESS"}),
+    row<Statfs, op::statfs, [](Uses& uses, const Statfs& r) { uses.reads(r.node); }>({.name = "STATFS"}),
+
+    row<Open, op::open, [](Uses& uses, const Open& r) { uses.reads(r.node).changes(r.handle); }>(
+        {.name = "OPEN", .repeatable = false}),
+    row<Create, op::create,
+        [](Uses& uses, const Create& r) { uses.changes(r.parent).makes(r.node).changes(r.handle); }>(
+        {.name = "CREATE", .repeatable = false}),
+    row<Tmpfile, op::tmpfile,
+        [](Uses& uses, const Tmpfile& r) { uses.reads(r.parent).makes(r.node).changes(r.handle); }>(
+        {.name = "TMPFILE", .repeatable = false, .changes_files = true}),
+    row<Read, op::read, [](Uses& uses, const Read& r) { uses.reads(r.handle); }>({.name = "READ"}),
+    row<Write, op::write, [](Uses& uses, const Write& r) { uses.changes(r.handle); }>(
+        {.name = "WRITE", .repeatable = false, .changes_files = true}),
+    row<Release, op::release, [](Uses& uses, const Release& r) { uses.changes(r.handle); }>(
+        {.name = "RELEASE", .repeatable = false}),
+    row<Flush, op::flush, [](Uses& uses, const Flush& r) { uses.changes(r.handle); }>({.name = "FLUSH"}),
+    row<Fsync, op::fsync, [](Uses& uses, const Fsync& r) { uses.reads(r.handle); }>({.name = "FSYNC"}),
+    row<Fallocate, op::fallocate, [](Uses& uses, const Fallocate& r) { uses.changes(r.handle); }>(
+        {.name = "FALLOCATE", .repeatable = false, .changes_files = true}),
+    row<Seek, op::seek, [](Uses& uses, const Seek& r) { uses.reads(r.handle); }>({.name = "SEEK"}),
+    row<CopyRange, op::copy_range, [](Uses& uses, const CopyRange& r) { uses.reads(r.from).changes(r.to); }>(
+        {.name = "COPY_RANGE", .repeatable = false, .changes_files = true}),
+
+    row<Opendir, op::opendir, [](Uses& uses, const Opendir& r) { uses.reads(r.node).changes(r.handle); }>(
+        {.name = "OPENDIR", .repeatable = false}),
+    // The client cannot name the ids of entries before it has the reply, so nothing can depend on them.
+    row<Readdir, op::readdir, [](Uses& uses, const Readdir& r) { uses.reads(r.handle); }>(
+        {.name = "READDIR", .repeatable = false}),
+    row<Releasedir, op::releasedir, [](Uses& uses, const Releasedir& r) { uses.changes(r.handle); }>(
+        {.name = "RELEASEDIR", .repeatable = false}),
+    row<Fsyncdir, op::fsyncdir, [](Uses& uses, const Fsyncdir& r) { uses.reads(r.handle); }>({.name = "FSYNCDIR"}),
+
+    row<Getxattr, op::getxattr, [](Uses& uses, const Getxattr& r) { uses.reads(r.node); }>({.name = "GETXATTR"}),
+    row<Setxattr, op::setxattr, [](Uses& uses, const Setxattr& r) { uses.changes(r.node); }>(
+        {.name = "SETXATTR", .repeatable = false, .changes_files = true}),
+    row<Listxattr, op::listxattr, [](Uses& uses, const Listxattr& r) { uses.reads(r.node); }>({.name = "LISTXATTR"}),
+    row<Removexattr, op::removexattr, [](Uses& uses, const Removexattr& r) { uses.changes(r.node); }>(
+        {.name = "REMOVEXATTR", .repeatable = false, .changes_files = true}),
+
+    row<Getlk, op::getlk, [](Uses& uses, const Getlk& r) { uses.reads(r.handle); }>({.name = "GETLK"}),
+    row<Setlk, op::setlk, [](Uses& uses, const Setlk& r) { uses.reads(r.handle); }>(
+        {.name = "SETLK", .repeatable = false, .may_wait = true}),
+    row<Flock, op::flock, [](Uses& uses, const Flock& r) { uses.reads(r.handle); }>(
+        {.name = "FLOCK", .repeatable = false, .may_wait = true}),
+});
+
+}  // namespace
+
+std::span<const OperationRow> operation_rows() {
+    return rows;
+}
+
+const OperationRow* find_row(Opcode opcode) {
+    const auto* found = std::ranges::find(rows, opcode, &OperationRow::opcode);
+    return found == rows.end() ? nullptr : found;
+}
+
+const OperationTraits* find_operation(Opcode opcode) {
+    const OperationRow* found = find_row(opcode);
+    return found == nullptr ? nullptr : &found->traits;
+}
+
+Result<std::vector<Dependency>> dependencies_of(Opcode opcode, std::span<const std::byte> body) {
+    const OperationRow* found = find_row(opcode);
+    if (found == nullptr)
+        return std::vector<Dependency>{};
+    return found->dependencies(body);
+}
+
+}  // namespace remofile::server

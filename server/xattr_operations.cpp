@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+// GETXATTR to REMOVEXATTR: extended attributes, and ACLs through them.
+//
+// The system calls take no O_PATH descriptor, so they go by DescriptorPath. For a symlink that is the symlink itself:
+// trusted.* attributes work on it, and user.* are refused by the kernel as they are locally. Which namespaces the
+// caller may use is the kernel's decision, with one exception: of security.* only security.capability passes. The
+// others are labels that the server's own kernel acts upon (SELinux, AppArmor, IMA); a client's mean nothing here.
+#include <sys/xattr.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "server/operation.hpp"
+
+namespace remofile::server::operations {
+namespace {
+
+using wire::Empty;
+
+bool is_label(std::string_view name) {
+    return name.starts_with("security.") && name != "security.capability";
+}
+
+Result<> check_name(const std::string& name) {
+    if (name.find('\0') != std::string::npos)
+        return Status::invalid;
+    // As setxattr(2) answers an empty or over-long name.
+    if (name.empty() || name.size() > wire::max_name_bytes)
+        return Status::out_of_range;
+    if (is_label(name))
+        return Status::not_supported;
+    return {};
+}
+
+// `filled` bytes were found; sends them if the client has room for them, or their number if that is what it asked for.
+Result<wire::XattrReply> answer(Context& context, Buffer value, std::uint32_t room) {
+    const auto size = static_cast<std::uint32_t>(value.size());
+    if (room == 0)
+        return wire::XattrReply{size};
+    if (size > room)
+        return Status::out_of_range;
+    context.reply_with(std::move(value));
+    return wire::XattrReply{size};
+}
+
+// Takes the names that clients do not get off a list of names that end in a zero byte; returns what is left of its
+// size.
+std::size_t hide_labels(std::span<char> list) {
+    std::size_t kept = 0;
+    for (std::size_t at = 0; at < list.size();) {
+        const std::string_view name(list.data() + at);
+        const std::size_t bytes = name.size() + 1;
+        if (!is_label(name)) {
+            std::copy_n(list.data() + at, bytes, list.data() + kept);
+            kept += bytes;
+        }
+        at += bytes;
+    }
+    return kept;
+}
+
+}  // namespace
+
+Result<wire::XattrReply> getxattr(Context& context, const wire::Getxattr& request) {
+    REMOFILE_TRY(file, context.hold(request.node));
+    REMOFILE_CHECK(check_name(request.name));
+    REMOFILE_TRY(acting, context.act());
+    const DescriptorPath path(file.fd());
+    if (request.size == 0) {
+        const ssize_t size = ::getxattr(path.c_str(), request.name.c_str(), nullptr, 0);
+        if (size < 0)
+            return errno_error();
+        return wire::XattrReply{static_cast<std::uint32_t>(size)};
+    }
+    Buffer value = Buffer::allocate(std::min<std::size_t>(request.size, wire::max_xattr_bytes));
+    const ssize_t size = ::getxattr(path.c_str(), request.name.c_str(), value.data(), value.size());
+    if (size < 0)
+        return errno_error();
+    value.shrink(static_cast<std::size_t>(size));
+    return answer(context, std::move(value), request.size);
+}
+
+Result<Empty> setxattr(Context& context, const wire::Setxattr& request) {
+    if ((request.flags & ~(wire::xattr_create | wire::xattr_replace)) != 0)
+        return Status::invalid;
+    REMOFILE_TRY(file, context.hold(request.node));
+    REMOFILE_CHECK(check_name(request.name));
+    if (context.bulk.size() > wire::max_xattr_bytes)
+        return Status::too_big;
+    const int flags = ((request.flags & wire::xattr_create) != 0 ? XATTR_CREATE : 0) |
+                      ((request.flags & wire::xattr_replace) != 0 ? XATTR_REPLACE : 0);
+    {
+        REMOFILE_TRY(acting, context.act());
+        if (::setxattr(DescriptorPath(file.fd()).c_str(), request.name.c_str(), context.bulk.data(),
+                       context.bulk.size(), flags) != 0)
+            return errno_error();
+    }
+    context.note_change(file.inode);
+    return Empty{};
+}
+
+Result<wire::XattrReply> listxattr(Context& context, const wire::Listxattr& request) {
+    REMOFILE_TRY(file, context.hold(request.node));
+    REMOFILE_TRY(acting, context.act());
+    // All of it, whatever the client has room for: what is hidden must not count.
+    Buffer list = Buffer::allocate(wire::max_xattr_bytes);
+    auto* text = reinterpret_cast<char*>(list.data());
+    const ssize_t size = ::listxattr(DescriptorPath(file.fd()).c_str(), text, list.size());
+    if (size < 0)
+        return errno_error();
+    return answer(context, Buffer::copy_of(std::string_view(text, hide_labels({text, static_cast<std::size_t>(size)}))),
+                  request.size);
+}
+
+Result<Empty> removexattr(Context& context, const wire::Removexattr& request) {
+    REMOFILE_TRY(file, context.hold(request.node));
+    REMOFILE_CHECK(check_name(request.name));
+    {
+        REMOFILE_TRY(acting, context.act());
+        if (::removexattr(DescriptorPath(file.fd()).c_str(), request.name.c_str()) != 0)
+            return errno_error();
+    }
+    context.note_change(file.inode);
+    return Empty{};
+}
+
+}  // namespace remofile::server::operations
