@@ -142,6 +142,37 @@ Result<UniqueFd> duplicate_as_path(int descriptor) {
     return opened;
 }
 
+Result<std::string> read_symlink(int descriptor) {
+    std::string target(wire::max_path_bytes + 1, '\0');
+    const ssize_t size = readlinkat(descriptor, "", target.data(), target.size());
+    if (size < 0)
+        return errno_error();
+    if (static_cast<std::size_t>(size) > wire::max_path_bytes)
+        return Status::name_too_long;
+    target.resize(static_cast<std::size_t>(size));
+    return target;
+}
+
+Result<> check_access(int descriptor, int mask) {
+    return outcome_of(faccessat(descriptor, "", mask, AT_EACCESS | AT_EMPTY_PATH));
+}
+
+Result<> change_owner(int descriptor, uid_t uid, gid_t gid) {
+    return outcome_of(fchownat(descriptor, "", uid, gid, AT_EMPTY_PATH));
+}
+
+Result<> change_mode(int descriptor, mode_t mode) {
+    return outcome_of(chmod(DescriptorPath(descriptor).c_str(), mode));
+}
+
+Result<> change_size(int descriptor, off_t size) {
+    return outcome_of(truncate(DescriptorPath(descriptor).c_str(), size));
+}
+
+Result<> change_times(int descriptor, const std::array<timespec, 2>& times) {
+    return outcome_of(utimensat(AT_FDCWD, DescriptorPath(descriptor).c_str(), times.data(), 0));
+}
+
 Result<> make_node(int directory, const EntryName& name, mode_t mode, dev_t device) {
     return outcome_of(mknodat(directory, name.c_str(), mode, device));
 }

@@ -13,6 +13,7 @@
 
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include <array>
 #include <cstdint>
@@ -85,6 +86,14 @@ Result<UniqueFd> create_unnamed(int directory, int flags, mode_t mode);
 Result<UniqueFd> open_for_io(int descriptor, mode_t type, int flags);
 // One more O_PATH descriptor of what an open descriptor refers to.
 Result<UniqueFd> duplicate_as_path(int descriptor);
+
+// What can be done with an O_PATH descriptor, whatever it refers to, a symlink included.
+Result<std::string> read_symlink(int descriptor);             // name_too_long beyond max_path_bytes
+Result<> check_access(int descriptor, int mask);              // R_OK, W_OK, X_OK, for the effective uid and gid
+Result<> change_owner(int descriptor, uid_t uid, gid_t gid);  // -1: as it is
+Result<> change_mode(int descriptor, mode_t mode);
+Result<> change_size(int descriptor, off_t size);
+Result<> change_times(int descriptor, const std::array<timespec, 2>& times);
 
 Result<> make_node(int directory, const EntryName& name, mode_t mode, dev_t device);
 Result<> make_directory(int directory, const EntryName& name, mode_t mode);

@@ -73,8 +73,7 @@ Result<UniqueFd> open_existing(Context& context, const Context::Held& file, std:
     if (has(flags, wire::open_execute)) {
         // The kernel reads a program for whoever may execute it, even if they may not read it; so does NFS.
         REMOFILE_TRY(acting, context.act());
-        if (faccessat(file.fd(), "", X_OK, AT_EACCESS | AT_EMPTY_PATH) != 0)
-            return errno_error();
+        REMOFILE_CHECK(check_access(file.fd(), X_OK));
         if (has(flags, wire::open_read | wire::open_write))
             return context.inodes.with_room(open_it);
     } else {

@@ -41,12 +41,6 @@ constexpr std::uint32_t all_set_bits = wire::set_mode | wire::set_uid | wire::se
                                        wire::set_access | wire::set_access_now | wire::set_modification |
                                        wire::set_modification_now;
 
-Result<> outcome_of(int result) {
-    if (result != 0)
-        return errno_error();
-    return {};
-}
-
 // Makes an entry that must not be there yet, by `make(directory, name)`, and gives it the id.
 template <class Make>
 Result<EntryReply> make_entry(Context& context, NodeId parent, const std::string& unchecked_name,
@@ -103,7 +97,7 @@ Result<> set_owner(int fd, const wire::Setattr& request) {
     const bool gid = (request.which & wire::set_gid) != 0;
     if ((uid && request.uid == unchanged) || (gid && request.gid == unchanged))
         return Status::invalid;
-    return outcome_of(fchownat(fd, "", uid ? request.uid : unchanged, gid ? request.gid : unchanged, AT_EMPTY_PATH));
+    return change_owner(fd, uid ? request.uid : unchanged, gid ? request.gid : unchanged);
 }
 
 Result<> set_times(int fd, const wire::Setattr& request) {
@@ -115,7 +109,7 @@ Result<> set_times(int fd, const wire::Setattr& request) {
     const std::array<timespec, 2> times{
         to_timespec(has(wire::set_access), has(wire::set_access_now), request.access),
         to_timespec(has(wire::set_modification), has(wire::set_modification_now), request.modification)};
-    return outcome_of(utimensat(AT_FDCWD, DescriptorPath(fd).c_str(), times.data(), 0));
+    return change_times(fd, times);
 }
 
 Result<> set_size(int fd, const OpenFilePtr& handle, const wire::Setattr& request) {
@@ -123,8 +117,8 @@ Result<> set_size(int fd, const OpenFilePtr& handle, const wire::Setattr& reques
         return Status::invalid;
     const auto size = static_cast<off_t>(request.size);
     if (handle)
-        return outcome_of(ftruncate(handle->descriptor->get(), size));
-    return outcome_of(truncate(DescriptorPath(fd).c_str(), size));
+        return ftruncate(handle->descriptor->get(), size) == 0 ? Result<>{} : errno_error();
+    return change_size(fd, size);
 }
 
 // In the order in which each step leaves the ones before it as they are: chown clears set-id bits that the
@@ -134,7 +128,7 @@ Result<> set_all(int fd, const OpenFilePtr& handle, const wire::Setattr& request
     if ((which & (wire::set_uid | wire::set_gid)) != 0)
         REMOFILE_CHECK(set_owner(fd, request));
     if ((which & wire::set_mode) != 0)
-        REMOFILE_CHECK(outcome_of(chmod(DescriptorPath(fd).c_str(), request.mode & 07777)));
+        REMOFILE_CHECK(change_mode(fd, request.mode & 07777));
     if ((which & wire::set_size) != 0)
         REMOFILE_CHECK(set_size(fd, handle, request));
     if ((which & (wire::set_access | wire::set_access_now | wire::set_modification | wire::set_modification_now)) != 0)
@@ -217,13 +211,7 @@ Result<wire::ReadlinkReply> readlink(Context& context, const wire::Readlink& req
     REMOFILE_TRY(link, context.hold(request.node));
     if (link.inode->type() != S_IFLNK)
         return Status::invalid;
-    std::string target(wire::max_path_bytes + 1, '\0');
-    const ssize_t size = readlinkat(link.fd(), "", target.data(), target.size());
-    if (size < 0)
-        return errno_error();
-    if (static_cast<std::size_t>(size) > wire::max_path_bytes)
-        return Status::name_too_long;
-    target.resize(static_cast<std::size_t>(size));
+    REMOFILE_TRY(target, read_symlink(link.fd()));
     return wire::ReadlinkReply{std::move(target)};
 }
 
@@ -323,8 +311,7 @@ Result<Empty> access(Context& context, const wire::Access& request) {
         return Status::invalid;
     REMOFILE_TRY(file, context.hold(request.node));
     REMOFILE_TRY(acting, context.act());
-    if (faccessat(file.fd(), "", static_cast<int>(request.mask), AT_EACCESS | AT_EMPTY_PATH) != 0)
-        return errno_error();
+    REMOFILE_CHECK(check_access(file.fd(), static_cast<int>(request.mask)));
     const mode_t type = file.inode->type();
     if ((request.mask & W_OK) != 0 && context.files->read_only() &&
         (type == S_IFREG || type == S_IFDIR || type == S_IFLNK))
