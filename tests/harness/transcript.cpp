@@ -220,8 +220,10 @@ void Transcript::names(const char* path) {
 std::string describe_tree(const std::string& directory,
                           const std::function<bool(std::string_view path)>& content_matters) {
     std::vector<std::string> lines;
-    const auto options = std::filesystem::directory_options::none;
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(directory, options)) {
+    std::error_code error;
+    std::filesystem::recursive_directory_iterator entries(directory, error);
+    for (; !error && entries != std::filesystem::recursive_directory_iterator(); entries.increment(error)) {
+        const auto& entry = *entries;
         const std::string path = entry.path();
         const std::string relative = path.substr(directory.size() + 1);
         struct stat attributes = {};
@@ -241,6 +243,8 @@ std::string describe_tree(const std::string& directory,
         lines.push_back(line + user_xattrs(path));
     }
     std::ranges::sort(lines);
+    if (error)
+        lines.push_back("cannot be listed: " + errno_name(error.value()));
     std::string text;
     for (const std::string& line : lines)
         text += line + "\n";
