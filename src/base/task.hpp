@@ -21,6 +21,7 @@ class Task;
 namespace detail {
 
 struct TaskPromiseBase {
+    // Whoever awaits the task; nobody yet while it runs for the first time.
     std::coroutine_handle<> continuation = std::noop_coroutine();
 
     struct FinalAwaiter {
@@ -58,8 +59,9 @@ struct TaskPromise<void> : TaskPromiseBase {
 
 }  // namespace detail
 
-// Work that starts when it is awaited (or given to spawn) and yields one T. Destroying a Task that has started and not
-// finished destroys its frame: what it waits for must have been cancelled first.
+// Work that starts when it is awaited (or given to spawn), at most once, and yields one T. Destroying a Task that has
+// started and not finished destroys its frame: what it waits for must have been cancelled first, or take notice by its
+// destructor.
 template <class T = void>
 class [[nodiscard]] Task {
 public:
@@ -76,15 +78,21 @@ public:
     }
 
     auto operator co_await() && {
+        // A task that ends without waiting for anything does not suspend its caller. (Were the caller resumed from the
+        // task's end, a loop of such tasks would grow the stack where the compiler makes no tail call: g++ at -O0.)
         struct Awaiter {
             std::coroutine_handle<promise_type> handle;
             bool await_ready() { return false; }
-            std::coroutine_handle<> await_suspend(std::coroutine_handle<> awaiting) {
+            bool await_suspend(std::coroutine_handle<> awaiting) {
+                handle.resume();
+                if (handle.done())
+                    return false;
                 handle.promise().continuation = awaiting;
-                return handle;
+                return true;
             }
             T await_resume() { return handle.promise().take(); }
         };
+        REMOFILE_ASSERT(handle_ && !handle_.done());
         return Awaiter{handle_};
     }
 
@@ -131,7 +139,10 @@ public:
     }
 
     bool await_ready() const { return value_.has_value(); }
-    void await_suspend(std::coroutine_handle<> waiting) { waiting_ = waiting; }
+    void await_suspend(std::coroutine_handle<> waiting) {
+        REMOFILE_ASSERT(!waiting_);
+        waiting_ = waiting;
+    }
     T await_resume() { return std::move(*value_); }
 
 private:

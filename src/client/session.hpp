@@ -156,6 +156,7 @@ public:
     void close();
 
 private:
+    friend struct detail::Call;
     Session();
 
     Task<EncodedReply> call_encoded(EncodedRequest request, CallOptions options, Cancellation* cancellation);

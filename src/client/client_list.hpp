@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "wire/messages.hpp"
+
+namespace remofile::client {
+
+// "alice@laptop (192.0.2.7) since 2026-11-22 19:54, exclusively", in local time, with control characters escaped:
+// for a message to a person.
+std::string describe(const wire::Client& client);
+
+// The same of all, joined by "; "; only the first few by name.
+std::string describe(std::span<const wire::Client> clients);
+
+}  // namespace remofile::client

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+#include "client/connect_options.hpp"
+
+#include <fcntl.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <climits>
+#include <filesystem>
+
+#include "base/log.hpp"
+#include "base/unique_fd.hpp"
+#include "transport/endpoint_address.hpp"
+#include "transport/keys.hpp"
+#include "transport/text_file.hpp"
+
+namespace remofile::client {
+namespace {
+
+// Longer than the longest name that passwd or the kernel would give; what is longer is cut.
+constexpr std::size_t max_client_name_bytes = 255;
+// A token, and the line end and blanks that an editor may leave.
+constexpr std::size_t max_token_file_bytes = wire::max_token_bytes + 64;
+
+std::string user_at_host() {
+    std::string user = std::to_string(geteuid());
+    passwd entry{};
+    passwd* found = nullptr;
+    std::array<char, 4096> memory{};
+    if (getpwuid_r(geteuid(), &entry, memory.data(), memory.size(), &found) == 0 && found != nullptr)
+        user = found->pw_name;
+    std::array<char, HOST_NAME_MAX + 1> host{};
+    if (gethostname(host.data(), host.size() - 1) != 0)
+        return user;
+    return (user + "@" + host.data()).substr(0, max_client_name_bytes);
+}
+
+Result<std::string> load_token(const std::string& file) {
+    const UniqueFd fd(open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!fd)
+        return errno_error(fmt::format("cannot read the token file {}: {}", file, describe(from_errno(errno))));
+    struct stat status {};
+    if (fstat(fd.get(), &status) != 0)
+        return errno_error(fmt::format("cannot read the token file {}", file));
+    if (!S_ISREG(status.st_mode))
+        return make_error(Status::invalid, fmt::format("the token file {} is no regular file", file));
+    if ((status.st_mode & 077) != 0)
+        return make_error(Status::access_denied,
+                          fmt::format("others may read the token file {}: run chmod 600 on it", file));
+    REMOFILE_TRY(text, transport::read_text(fd.get(), file, max_token_file_bytes));
+    const std::string_view token = transport::trimmed(text);
+    if (token.empty() || token.size() > wire::max_token_bytes)
+        return make_error(Status::invalid, fmt::format("the token file {} is empty or too long", file));
+    return std::string(token);
+}
+
+Result<transport::PublicKey> given_server_key(const ConnectOptions& options) {
+    if (auto key = transport::PublicKey::from_text(options.server_key))
+        return *key;
+    std::error_code ignored;
+    if (!std::filesystem::exists(options.server_key, ignored))
+        return make_error(Status::bad_usage,
+                          fmt::format("{}server_key={} is neither a key (40 characters) nor a file that holds one",
+                                      options.option_prefix, options.server_key));
+    return transport::load_public_key(options.server_key);
+}
+
+// Trust is never taken over from the network: the key is one that was given, written down, or made by this account.
+Result<transport::PublicKey> find_server_key(const ConnectOptions& options, const transport::Source& source,
+                                             const std::filesystem::path& directory) {
+    if (!options.server_key.empty())
+        return given_server_key(options);
+    const std::filesystem::path known_servers = directory / "known_servers";
+    if (!source.host_and_port.empty()) {
+        REMOFILE_TRY(known, transport::find_known_server(known_servers, source.host_and_port));
+        if (known)
+            return *known;
+    }
+    if (source.loopback) {
+        auto own = transport::load_public_key(directory / "server.pub");
+        if (own || own.error().status != Status::no_entry)
+            return own;
+    }
+    const std::string remedy = source.host_and_port.empty() ? std::string()
+                                                            : fmt::format(", or add the line \"{} KEY\" to {}",
+                                                                          source.host_and_port, known_servers.native());
+    return make_error(Status::wrong_server_key,
+                      fmt::format("the server's key is unknown: pass {}server_key=KEY (the server prints it when it "
+                                  "starts){}",
+                                  options.option_prefix, remedy));
+}
+
+Result<> add_keys(const ConnectOptions& options, const transport::Source& source, transport::LaneOptions& lane) {
+    if (options.insecure) {
+        if (!options.server_key.empty() || !options.identity.empty())
+            return make_error(Status::bad_usage, "insecure means without keys: drop it, or the keys");
+        return {};
+    }
+    REMOFILE_TRY(directory, transport::config_directory());
+    REMOFILE_TRY(server_key, find_server_key(options, source, directory));
+    auto identity = options.identity.empty() ? transport::load_or_create_key_pair(directory / "identity.key")
+                                             : transport::load_key_pair(options.identity);
+    if (!identity)
+        return identity.error();
+    lane.server_key = server_key;
+    lane.identity = std::move(*identity);
+    return {};
+}
+
+}  // namespace
+
+Result<SessionOptions> make_session_options(const ConnectOptions& options) {
+    REMOFILE_TRY(source, transport::parse_source(options.source));
+    SessionOptions session;
+    session.lane.endpoint = source.endpoint;
+    session.path = source.path;
+    session.client_name = user_at_host();
+    session.exclusive = options.exclusive;
+    session.read_only = options.read_only;
+    session.wait = options.wait;
+    session.request_timeout = options.request_timeout;
+    if (!options.token_file.empty()) {
+        if (options.insecure && !source.loopback)
+            return make_error(Status::bad_usage, "a token would travel in plain text: it cannot be used with insecure");
+        REMOFILE_TRY(token, load_token(options.token_file));
+        session.token = std::move(token);
+    }
+    REMOFILE_CHECK(add_keys(options, source, session.lane));
+    return session;
+}
+
+}  // namespace remofile::client

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+#include "client/credential_table.hpp"
+
+#include <algorithm>
+
+namespace remofile::client {
+
+std::optional<std::uint32_t> CredentialTable::find(const Identity& identity, TimePoint now) {
+    const auto found = numbers_.find(identity);
+    if (found == numbers_.end())
+        return std::nullopt;
+    entries_[found->second].used = now;
+    return found->second;
+}
+
+std::optional<std::uint32_t> CredentialTable::reserve(TimePoint now) {
+    std::uint32_t number = last_number_ + 1;
+    if (entries_.size() >= max_identities) {
+        const auto idle_since = [](const auto& entry) {
+            return entry.second.identity ? entry.second.used : TimePoint::max();
+        };
+        const auto oldest = std::ranges::min_element(entries_, {}, idle_since);
+        if (!oldest->second.identity || now - oldest->second.used < min_idle_time)
+            return std::nullopt;
+        number = oldest->first;
+        numbers_.erase(*oldest->second.identity);
+    } else {
+        last_number_ = number;
+    }
+    entries_[number] = {};
+    return number;
+}
+
+void CredentialTable::confirm(std::uint32_t number, Identity identity, TimePoint now) {
+    const auto found = entries_.find(number);
+    if (found == entries_.end())
+        return;  // cleared meanwhile
+    numbers_[identity] = number;
+    found->second = {std::move(identity), now};
+}
+
+void CredentialTable::give_back(std::uint32_t number) {
+    entries_.erase(number);
+}
+
+bool CredentialTable::use(std::uint32_t number, TimePoint now) {
+    const auto found = entries_.find(number);
+    if (found == entries_.end() || !found->second.identity)
+        return false;
+    found->second.used = now;
+    return true;
+}
+
+void CredentialTable::clear() {
+    entries_.clear();
+    numbers_.clear();
+}
+
+}  // namespace remofile::client

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "base/clock.hpp"
+
+namespace remofile::client {
+
+// Which number stands for which identity in the present epoch. Pure bookkeeping.
+//
+// A number is given to another identity only when it has not been used for a while, so that a request that is about to
+// be sent never acts as somebody else.
+class CredentialTable {
+public:
+    struct Identity {
+        std::uint32_t uid = 0;
+        std::uint32_t gid = 0;
+        std::vector<std::uint32_t> groups;  // in the caller's order
+        friend auto operator<=>(const Identity&, const Identity&) = default;
+    };
+
+    // A machine has few users at work at a time; servers keep as many credentials for a session.
+    static constexpr std::size_t max_identities = 256;
+    static constexpr Duration min_idle_time = std::chrono::minutes(1);
+
+    // The number of an identity that the server knows, and takes note of its use.
+    std::optional<std::uint32_t> find(const Identity& identity, TimePoint now);
+
+    // A number for a new identity, taken from the one that has been idle longest if all are in use; it is the
+    // identity's once confirm() is called. None if no number is free.
+    std::optional<std::uint32_t> reserve(TimePoint now);
+    void confirm(std::uint32_t number, Identity identity, TimePoint now);
+    void give_back(std::uint32_t number);
+
+    // Takes note of a request that carries the number. False if it stands for nobody.
+    bool use(std::uint32_t number, TimePoint now);
+
+    // The server knows none of them any more. Numbers go on from where they were, so that an old one is recognised.
+    void clear();
+
+private:
+    struct Entry {
+        std::optional<Identity> identity;  // none: reserved
+        TimePoint used{};
+    };
+    std::map<std::uint32_t, Entry> entries_;
+    std::map<Identity, std::uint32_t> numbers_;
+    std::uint32_t last_number_ = 0;
+};
+
+}  // namespace remofile::client

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+#include "client/outgoing_queue.hpp"
+
+#include <algorithm>
+#include <iterator>
+
+namespace remofile::client {
+namespace {
+
+// Bytes of the shared buffer, without a copy. Any thread may drop it.
+Buffer view_of(const std::shared_ptr<Buffer>& bulk) {
+    auto* owner = new std::shared_ptr<Buffer>(bulk);
+    return Buffer(
+        bulk->data(), bulk->size(), [](void* hint) noexcept { delete static_cast<std::shared_ptr<Buffer>*>(hint); },
+        owner);
+}
+
+bool is_quick(const Batch& batch) {
+    return std::ranges::all_of(batch.records, [](const PendingRecord& record) { return record.traits->quick; });
+}
+
+bool is_allowed(const Batch& batch, const SendingAllowance& allowance) {
+    const std::size_t bulk_bytes = batch.bulk_bytes();
+    const bool bulk_fits = bulk_bytes == 0 || bulk_bytes <= allowance.bulk_bytes || allowance.no_bulk_unanswered;
+    const bool count_fits =
+        batch.unlimited() || batch.records.size() <= allowance.requests || allowance.no_requests_unanswered;
+    return bulk_fits && count_fits;
+}
+
+// The message that is being put together.
+struct Joined {
+    std::size_t records = 0;
+    std::size_t head_bytes = wire::MessageHeader::encoded_bytes;
+    std::size_t awaited = 0;
+    bool all_quick = true;
+
+    bool takes(const Batch& batch) const {
+        if (records == 0)
+            return true;
+        if (records + batch.records.size() > wire::max_records ||
+            head_bytes + batch.head_bytes() > wire::max_head_bytes)
+            return false;
+        // Nobody may wait behind a slow one, and whoever waits must not do so for a slow one behind.
+        return all_quick && (awaited == 0 || (is_quick(batch) && awaited < max_joined_requests));
+    }
+    void add(const Batch& batch) {
+        records += batch.records.size();
+        head_bytes += batch.head_bytes();
+        awaited += batch.call != nullptr ? 1 : 0;
+        all_quick = all_quick && is_quick(batch);
+    }
+};
+
+}  // namespace
+
+std::size_t Batch::bulk_bytes() const {
+    std::size_t bytes = 0;
+    for (const PendingRecord& record : records)
+        bytes += record.bulk ? record.bulk->size() : 0;
+    return bytes;
+}
+
+std::size_t Batch::head_bytes() const {
+    std::size_t bytes = 0;
+    for (const PendingRecord& record : records)
+        bytes += wire::RecordHeader::encoded_bytes + record.body.size();
+    return bytes;
+}
+
+bool Batch::unlimited() const {
+    return std::ranges::all_of(records, [](const PendingRecord& record) { return record.traits->unlimited; });
+}
+
+void OutgoingQueue::push(BatchPtr batch) {
+    seal_forgets();
+    waiting_.push_back(std::move(batch));
+}
+
+void OutgoingQueue::push_urgent(BatchPtr batch) {
+    urgent_.push_back(std::move(batch));
+}
+
+void OutgoingQueue::push_forget(wire::ForgetNode node, std::size_t lane) {
+    if (forgets_.size() == wire::max_forgets)
+        seal_forgets();
+    forgets_.push_back(node);
+    forgets_lane_ = lane;
+}
+
+void OutgoingQueue::seal_forgets() {
+    if (forgets_.empty())
+        return;
+    const wire::Forget forget{std::exchange(forgets_, {})};
+    waiting_.push_back(make_told({.opcode = wire::Opcode::forget, .body = wire::encode_body(forget)}, forgets_lane_));
+}
+
+std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::next_message(const SendingAllowance& allowance) {
+    seal_forgets();
+    std::vector<BatchPtr> batches;
+    Joined joined;
+    const auto add_front = [&](std::deque<BatchPtr>& queue) {
+        joined.add(*queue.front());
+        batches.push_back(std::move(queue.front()));
+        queue.pop_front();
+    };
+    while (!urgent_.empty() && joined.takes(*urgent_.front()))
+        add_front(urgent_);
+    SendingAllowance left = allowance;
+    while (!waiting_.empty() && joined.takes(*waiting_.front()) && is_allowed(*waiting_.front(), left)) {
+        const Batch& batch = *waiting_.front();
+        left.bulk_bytes -= std::min(left.bulk_bytes, batch.bulk_bytes());
+        left.requests -= std::min(left.requests, batch.records.size());
+        left.no_requests_unanswered = false;
+        left.no_bulk_unanswered = left.no_bulk_unanswered && batch.bulk_bytes() == 0;
+        add_front(waiting_);
+    }
+    return batches;
+}
+
+OutgoingQueue::BatchPtr OutgoingQueue::take(const Batch* batch) {
+    for (std::deque<BatchPtr>* queue : {&waiting_, &urgent_}) {
+        const auto found = std::ranges::find(*queue, batch, [](const BatchPtr& entry) { return entry.get(); });
+        if (found == queue->end())
+            continue;
+        BatchPtr taken = std::move(*found);
+        queue->erase(found);
+        return taken;
+    }
+    return nullptr;
+}
+
+std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::take_all() {
+    seal_forgets();
+    std::vector<BatchPtr> all;
+    std::ranges::move(std::exchange(urgent_, {}), std::back_inserter(all));
+    std::ranges::move(std::exchange(waiting_, {}), std::back_inserter(all));
+    return all;
+}
+
+OutgoingQueue::BatchPtr make_told(EncodedRequest request, std::size_t lane) {
+    auto batch = std::make_unique<Batch>();
+    const RequestTraits* traits = find_request_traits(request.opcode);
+    REMOFILE_ASSERT(traits != nullptr);
+    batch->records.push_back({.traits = traits, .body = std::move(request.body)});
+    batch->unanswered = 1;
+    batch->lane = lane;
+    return batch;
+}
+
+wire::Message build_message(const std::vector<const Batch*>& batches, bool resent, RequestId answered_below,
+                            std::uint64_t received_bytes) {
+    wire::MessageWriter writer(wire::MessageKind::request);
+    for (const Batch* batch : batches) {
+        for (std::size_t i = 0; i < batch->records.size(); ++i) {
+            const PendingRecord& record = batch->records[i];
+            if (record.answered)
+                continue;
+            wire::RecordHeader header{.opcode = record.traits->opcode};
+            header.id = batch->id_of(i);
+            header.detail = batch->credential;
+            header.flags =
+                static_cast<std::uint8_t>((record.link ? wire::flag_link : 0) | (resent ? wire::flag_resent : 0));
+            if (record.bulk)
+                writer.add_encoded(header, record.body, view_of(record.bulk));
+            else
+                writer.add_encoded(header, record.body);
+        }
+    }
+    return std::move(writer).finish(answered_below, received_bytes);
+}
+
+}  // namespace remofile::client

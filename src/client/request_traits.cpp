@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: MIT
+#include "client/request_traits.hpp"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+
+#include "client/directory.hpp"
+
+namespace remofile::client {
+namespace {
+
+using wire::Opcode;
+using Bytes = std::span<const std::byte>;
+
+constexpr std::uint32_t nanoseconds_per_second = 1'000'000'000;
+
+// A request's own body decodes: this side has encoded it.
+template <class Request>
+Request own(Bytes body) {
+    auto request = wire::decode_body<Request>(body);
+    REMOFILE_ASSERT(request.has_value());
+    return std::move(*request);
+}
+
+template <class Request>
+EncodedRequest encoded(const Request& request) {
+    return {.opcode = Request::opcode, .body = wire::encode_body(request)};
+}
+
+// ---- the bulk data that may come back
+
+template <class Request>
+std::size_t size_asked_for(Bytes body) {
+    return own<Request>(body).size;
+}
+
+// ---- whether a reply makes sense
+
+template <class Request>
+bool decodes(const SentRequest&, Bytes reply, const Buffer&) {
+    return wire::decode_body<typename Request::Reply>(reply).has_value();
+}
+
+template <class Request>
+bool accepts_attributes(const SentRequest&, Bytes reply, const Buffer&) {
+    const auto body = wire::decode_body<wire::AttributesReply>(reply);
+    return body && are_valid(body->attributes);
+}
+
+bool is_answer_to(const wire::NewNode& asked, const wire::EntryReply& entry) {
+    return entry.node && (asked.reuse || entry.node == asked.id) && are_valid(entry.attributes);
+}
+
+template <class Request>
+bool accepts_entry(const SentRequest& request, Bytes reply, const Buffer&) {
+    const auto body = wire::decode_body<wire::EntryReply>(reply);
+    return body && is_answer_to(own<Request>(request.body).node, *body);
+}
+
+bool accepts_create(const SentRequest& request, Bytes reply, const Buffer&) {
+    const auto body = wire::decode_body<wire::CreateReply>(reply);
+    return body && is_answer_to(own<wire::Create>(request.body).node, body->entry);
+}
+
+bool accepts_link(const SentRequest& request, Bytes reply, const Buffer&) {
+    const auto body = wire::decode_body<wire::EntryReply>(reply);
+    return body && body->node == own<wire::Link>(request.body).node && are_valid(body->attributes);
+}
+
+bool accepts_target(const SentRequest&, Bytes reply, const Buffer&) {
+    const auto body = wire::decode_body<wire::ReadlinkReply>(reply);
+    return body && !body->target.empty() && body->target.size() <= wire::max_path_bytes &&
+           body->target.find('\0') == std::string::npos;
+}
+
+bool accepts_write(const SentRequest& request, Bytes reply, const Buffer&) {
+    const auto body = wire::decode_body<wire::WriteReply>(reply);
+    return body && body->size <= request.bulk_bytes && are_valid(body->attributes);
+}
+
+bool accepts_copy(const SentRequest& request, Bytes reply, const Buffer&) {
+    const auto body = wire::decode_body<wire::CopyRangeReply>(reply);
+    return body && body->size <= own<wire::CopyRange>(request.body).size;
+}
+
+// An empty page that is not the last would be asked for again and again.
+bool accepts_listing(const SentRequest&, Bytes reply, const Buffer&) {
+    const auto body = wire::decode_body<wire::ReaddirReply>(reply);
+    return body && (body->count > 0 || body->end);
+}
+
+template <class Request>
+bool accepts_xattr(const SentRequest& request, Bytes reply, const Buffer& bulk) {
+    const auto body = wire::decode_body<wire::XattrReply>(reply);
+    if (!body || body->size > wire::max_xattr_bytes)
+        return false;
+    return own<Request>(request.body).size == 0 ? bulk.empty() : bulk.size() == body->size;
+}
+
+bool accepts_lock(const SentRequest&, Bytes reply, const Buffer&) {
+    const auto body = wire::decode_body<wire::LockReply>(reply);
+    return body && body->range.type <= wire::LockType::unlock && body->range.start <= body->range.end;
+}
+
+// ---- giving back
+
+EncodedRequest forget_one(NodeId node) {
+    return encoded(wire::Forget{{wire::ForgetNode{node, 1}}});
+}
+
+std::vector<EncodedRequest> forget_entry(Bytes, Bytes reply, const Buffer&) {
+    std::vector<EncodedRequest> requests;
+    requests.push_back(forget_one(own<wire::EntryReply>(reply).node));
+    return requests;
+}
+
+template <class Request>
+std::vector<EncodedRequest> forget_chosen(Bytes request) {
+    std::vector<EncodedRequest> requests;
+    requests.push_back(forget_one(own<Request>(request).node.id));
+    return requests;
+}
+
+template <class Request, class Release>
+std::vector<EncodedRequest> release_chosen(Bytes request) {
+    std::vector<EncodedRequest> requests;
+    requests.push_back(encoded(Release{own<Request>(request).handle}));
+    return requests;
+}
+
+template <class Request, class Release>
+std::vector<EncodedRequest> release_opened(Bytes request, Bytes, const Buffer&) {
+    return release_chosen<Request, Release>(request);
+}
+
+std::vector<EncodedRequest> release_created(Bytes request, Bytes reply, const Buffer&) {
+    auto requests = release_chosen<wire::Create, wire::Release>(request);
+    requests.push_back(forget_one(own<wire::CreateReply>(reply).entry.node));
+    return requests;
+}
+
+std::vector<EncodedRequest> release_tmpfile(Bytes request, Bytes reply, const Buffer&) {
+    auto requests = release_chosen<wire::Tmpfile, wire::Release>(request);
+    requests.push_back(forget_one(own<wire::EntryReply>(reply).node));
+    return requests;
+}
+
+template <class Request>
+std::vector<EncodedRequest> release_and_forget_chosen(Bytes request) {
+    auto requests = release_chosen<Request, wire::Release>(request);
+    requests.push_back(forget_one(own<Request>(request).node.id));
+    return requests;
+}
+
+std::vector<EncodedRequest> forget_listed(Bytes request, Bytes reply, const Buffer& bulk) {
+    std::vector<EncodedRequest> requests;
+    const auto entries =
+        decode_directory(bulk, own<wire::ReaddirReply>(reply).count, own<wire::Readdir>(request).cookie);
+    if (!entries)
+        return requests;
+    wire::Forget forget;
+    for (const wire::DirectoryEntry& entry : *entries) {
+        if (!entry.entry.node)
+            continue;
+        forget.nodes.push_back({entry.entry.node, 1});
+        if (forget.nodes.size() == wire::max_forgets)
+            requests.push_back(encoded(std::exchange(forget, {})));
+    }
+    if (!forget.nodes.empty())
+        requests.push_back(encoded(forget));
+    return requests;
+}
+
+// ---- the table
+
+template <class Request>
+RequestTraits row(std::string_view name, RequestTraits traits = {}) {
+    traits.opcode = Request::opcode;
+    traits.name = name;
+    return traits;
+}
+
+template <class Request>
+RequestTraits entry_row(std::string_view name) {
+    return row<Request>(
+        name,
+        {.accepts = accepts_entry<Request>, .give_back = forget_entry, .give_back_unseen = forget_chosen<Request>});
+}
+
+const auto& table() {
+    using namespace wire;
+    static const auto rows = std::to_array<RequestTraits>({
+        row<Hello>("hello", {.accepts = decodes<Hello>}),
+        row<Attach>("attach"),
+        row<Bye>("bye"),
+        row<Ping>("ping", {.quick = true, .harmless_late = true}),
+        row<Cancel>("cancel", {.quick = true, .unlimited = true, .harmless_late = true}),
+        row<Credential>("credential", {.quick = true, .harmless_late = true}),
+        row<ServerStatus>("server_status", {.accepts = decodes<ServerStatus>, .harmless_late = true}),
+        row<Invalidated>("invalidated", {.quick = true, .harmless_late = true}),
+
+        row<Lookup>(
+            "lookup",
+            {.quick = true, .accepts = accepts_entry<Lookup>, .give_back = forget_entry, .harmless_late = true}),
+        row<Forget>("forget", {.quick = true, .unlimited = true, .harmless_late = true}),
+        row<Getattr>("getattr", {.quick = true, .accepts = accepts_attributes<Getattr>, .harmless_late = true}),
+        row<Setattr>("setattr", {.accepts = accepts_attributes<Setattr>}),
+        row<Readlink>("readlink", {.quick = true, .accepts = accepts_target, .harmless_late = true}),
+        entry_row<Mknod>("mknod"),
+        entry_row<Mkdir>("mkdir"),
+        row<Unlink>("unlink"),
+        row<Rmdir>("rmdir"),
+        entry_row<Symlink>("symlink"),
+        row<Rename>("rename"),
+        // Not given back unseen: the node may live on, and one count too many costs the server less than one too few.
+        row<Link>("link", {.accepts = accepts_link, .give_back = forget_entry}),
+        row<Access>("access", {.quick = true, .harmless_late = true}),
+        row<Statfs>("statfs", {.accepts = decodes<Statfs>, .harmless_late = true}),
+
+        row<Open>("open", {.accepts = accepts_attributes<Open>,
+                           .give_back = release_opened<Open, Release>,
+                           .give_back_unseen = release_chosen<Open, Release>}),
+        row<Create>("create", {.accepts = accepts_create,
+                               .give_back = release_created,
+                               .give_back_unseen = release_and_forget_chosen<Create>}),
+        row<Tmpfile>("tmpfile", {.accepts = accepts_entry<Tmpfile>,
+                                 .give_back = release_tmpfile,
+                                 .give_back_unseen = release_and_forget_chosen<Tmpfile>}),
+        row<Read>("read", {.reply_bulk_limit = size_asked_for<Read>, .harmless_late = true}),
+        row<Write>("write", {.accepts = accepts_write}),
+        row<Release>("release", {.quick = true, .unlimited = true, .harmless_late = true}),
+        row<Flush>("flush", {.harmless_late = true}),
+        row<Fsync>("fsync", {.harmless_late = true}),
+        row<Fallocate>("fallocate", {.accepts = accepts_attributes<Fallocate>}),
+        row<Seek>("seek", {.accepts = decodes<Seek>, .harmless_late = true}),
+        row<CopyRange>("copy_range", {.accepts = accepts_copy}),
+
+        row<Opendir>("opendir", {.accepts = accepts_attributes<Opendir>,
+                                 .give_back = release_opened<Opendir, Releasedir>,
+                                 .give_back_unseen = release_chosen<Opendir, Releasedir>}),
+        row<Readdir>("readdir", {.reply_bulk_limit = size_asked_for<Readdir>,
+                                 .accepts = accepts_listing,
+                                 .give_back = forget_listed,
+                                 .harmless_late = true}),
+        row<Releasedir>("releasedir", {.quick = true, .unlimited = true, .harmless_late = true}),
+        row<Fsyncdir>("fsyncdir", {.harmless_late = true}),
+
+        row<Getxattr>(
+            "getxattr",
+            {.reply_bulk_limit = size_asked_for<Getxattr>, .accepts = accepts_xattr<Getxattr>, .harmless_late = true}),
+        row<Setxattr>("setxattr"),
+        row<Listxattr>("listxattr", {.reply_bulk_limit = size_asked_for<Listxattr>,
+                                     .accepts = accepts_xattr<Listxattr>,
+                                     .harmless_late = true}),
+        row<Removexattr>("removexattr"),
+
+        row<Getlk>("getlk", {.accepts = accepts_lock, .harmless_late = true}),
+        row<Setlk>("setlk"),
+        row<Flock>("flock"),
+    });
+    return rows;
+}
+
+bool is_valid(const wire::Timestamp& time) {
+    return time.nanoseconds < nanoseconds_per_second;
+}
+
+}  // namespace
+
+const RequestTraits* find_request_traits(Opcode opcode) {
+    const auto& rows = table();
+    const auto found = std::ranges::lower_bound(rows, opcode, {}, &RequestTraits::opcode);
+    return found != rows.end() && found->opcode == opcode ? &*found : nullptr;
+}
+
+bool waits_for_lock(Opcode opcode, Bytes body) {
+    if (opcode == Opcode::setlk)
+        return own<wire::Setlk>(body).wait;
+    return opcode == Opcode::flock && own<wire::Flock>(body).wait;
+}
+
+bool are_valid(const wire::Attributes& attributes) {
+    switch (attributes.mode & S_IFMT) {
+        case S_IFREG:
+        case S_IFDIR:
+        case S_IFLNK:
+        case S_IFIFO:
+        case S_IFSOCK:
+        case S_IFCHR:
+        case S_IFBLK:
+            break;
+        default:
+            return false;
+    }
+    return attributes.size <= INT64_MAX && is_valid(attributes.access) && is_valid(attributes.modification) &&
+           is_valid(attributes.change);
+}
+
+}  // namespace remofile::client

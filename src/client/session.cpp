@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: MIT
+// The life of a call: how it starts, is given up, and ends. See session_state.hpp.
+#include "client/session.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "base/log.hpp"
+#include "client/session_state.hpp"
+
+namespace remofile::client {
+
+// ---------------------------------------------------------------- Cancellation
+
+Cancellation::Cancellation() : state_(std::make_shared<detail::CancellationState>()) {}
+
+void Cancellation::cancel() {
+    const auto state = state_;  // a coroutine that is resumed may destroy this object
+    state->cancelled = true;
+    while (!state->calls.empty()) {
+        Call* call = *state->calls.begin();
+        state->calls.erase(state->calls.begin());
+        const auto session = call->state;
+        session->cancel(*call);
+    }
+}
+
+bool Cancellation::cancelled() const {
+    return state_->cancelled;
+}
+
+detail::Call::~Call() {
+    if (!ended)
+        state->give_up(*this);
+}
+
+// ---------------------------------------------------------------- Session
+
+Session::Session() = default;
+
+Session::~Session() {
+    if (!state_)
+        return;
+    state_->owner = nullptr;
+    close();
+}
+
+Task<Result<std::unique_ptr<Session>>> Session::open(transport::Context& context, transport::Reactor& reactor,
+                                                     SessionOptions options, Counters& counters,
+                                                     std::vector<wire::Client>* holders) {
+    using Opened = Result<std::unique_ptr<Session>>;
+    std::unique_ptr<Session> session(new Session);
+    session->state_ = std::make_shared<State>(context, reactor, std::move(options), counters);
+    State& state = *session->state_;
+    state.owner = session.get();
+    state.begin();
+    const Result<> outcome = co_await state.opened;
+    if (holders != nullptr)
+        *holders = outcome ? state.greeting_reply.others : state.holders;
+    if (!outcome)
+        co_return Opened(outcome.error());
+    co_return Opened(std::move(session));
+}
+
+Task<EncodedReply> Session::call_encoded(EncodedRequest request, CallOptions options, Cancellation* cancellation) {
+    Call call(state_);
+    std::vector<EncodedRequest> requests;
+    requests.push_back(std::move(request));
+    state_->start(call, std::move(requests), options, cancellation);
+    co_await call.finished;
+    co_return std::move(call.replies.front());
+}
+
+Task<std::vector<EncodedReply>> Session::call_batch(std::vector<EncodedRequest> requests, CallOptions options,
+                                                    Cancellation* cancellation) {
+    Call call(state_);
+    if (requests.empty()) {
+        call.ended = true;
+        co_return std::vector<EncodedReply>();
+    }
+    state_->start(call, std::move(requests), options, cancellation);
+    co_await call.finished;
+    co_return std::move(call.replies);
+}
+
+void Session::tell_encoded(wire::Opcode opcode, std::vector<std::byte> body, LaneKind lane) {
+    state_->tell({.opcode = opcode, .body = std::move(body)}, state_->lane_for(lane));
+}
+
+Status Session::reject_reply(wire::Opcode opcode) {
+    state_->count("client.rejected_replies");
+    log::warn("the server answered opcode {} with a body that is rejected", static_cast<unsigned>(opcode));
+    return Status::io_error;
+}
+
+Task<Result<std::uint32_t>> Session::credential(std::uint32_t uid, std::uint32_t gid,
+                                                std::vector<std::uint32_t> groups) {
+    using Number = Result<std::uint32_t>;
+    const auto state = state_;
+    if (groups.size() > wire::max_groups)
+        co_return Number(make_error(Status::too_big, "the caller belongs to too many groups"));
+    CredentialTable::Identity identity{uid, gid, groups};
+    if (const auto known = state->credentials.find(identity, state->reactor.clock().now()))
+        co_return Number(*known);
+    const auto number = state->credentials.reserve(state->reactor.clock().now());
+    if (!number)
+        co_return Number(make_error(Status::limit_exceeded, "too many users are active at a time"));
+
+    const std::uint64_t epoch = state->epoch;
+    wire::Credential request{.number = *number, .uid = uid, .gid = gid, .groups = std::move(groups)};
+    EncodedRequest encoded{.opcode = wire::Opcode::credential, .body = wire::encode_body(request)};
+    const EncodedReply reply = co_await call_encoded(std::move(encoded), {}, nullptr);
+    if (state->epoch != epoch)
+        co_return Number(Status::no_session);
+    if (reply.status != Status::ok) {
+        state->credentials.give_back(*number);
+        co_return Number(reply.status);
+    }
+    state->credentials.confirm(*number, std::move(identity), state->reactor.clock().now());
+    co_return Number(*number);
+}
+
+const wire::HelloReply& Session::hello() const {
+    return state_->greeting_reply;
+}
+
+std::uint64_t Session::epoch() const {
+    return state_->epoch;
+}
+
+bool Session::connected() const {
+    return state_->connections[metadata_lane].stage == State::Stage::ready;
+}
+
+NodeId Session::new_node_id() {
+    return new_node_ids(1);
+}
+
+NodeId Session::new_node_ids(std::uint32_t count) {
+    const NodeId first{state_->last_node + 1};
+    state_->last_node += count;
+    return first;
+}
+
+HandleId Session::new_handle_id() {
+    return HandleId{++state_->last_handle};
+}
+
+void Session::close() {
+    const auto state = state_;
+    state->close(Status::shutting_down);
+}
+
+// ---------------------------------------------------------------- calls
+
+namespace {
+
+std::size_t total_head_bytes(const std::vector<EncodedRequest>& requests) {
+    std::size_t bytes = wire::MessageHeader::encoded_bytes;
+    for (const EncodedRequest& request : requests)
+        bytes += wire::RecordHeader::encoded_bytes + request.body.size();
+    return bytes;
+}
+
+std::unique_ptr<Batch> make_batch(std::vector<EncodedRequest> requests) {
+    auto batch = std::make_unique<Batch>();
+    batch->unanswered = requests.size();
+    batch->records.reserve(requests.size());
+    for (EncodedRequest& request : requests) {
+        PendingRecord& record = batch->records.emplace_back();
+        record.traits = find_request_traits(request.opcode);
+        REMOFILE_ASSERT(record.traits != nullptr);
+        record.body = std::move(request.body);
+        record.link = request.link;
+        REMOFILE_ASSERT(request.bulk.size() <= wire::max_bulk_bytes);
+        if (request.has_bulk)
+            record.bulk = std::make_shared<Buffer>(std::move(request.bulk));
+    }
+    // The next record of the message may be another call's.
+    batch->records.back().link = false;
+    return batch;
+}
+
+bool may_wait_for_lock(const Batch& batch) {
+    const PendingRecord& last = batch.records.back();
+    return waits_for_lock(last.traits->opcode, last.body);
+}
+
+}  // namespace
+
+Session::State::State(transport::Context& given_context, transport::Reactor& given_reactor,
+                      SessionOptions given_options, Counters& given_counters)
+    : context(given_context),
+      reactor(given_reactor),
+      options(std::move(given_options)),
+      counters(given_counters),
+      seen_wakeups(reactor.wakeups()) {}
+
+Session::State::~State() = default;
+
+std::size_t Session::State::lane_for(LaneKind kind) const {
+    return kind == LaneKind::data && !lanes_merged ? data_lane : metadata_lane;
+}
+
+void Session::State::start(Call& call, std::vector<EncodedRequest> requests, const CallOptions& call_options,
+                           Cancellation* cancellation) {
+    REMOFILE_ASSERT(requests.size() <= wire::max_records);
+    call.replies.resize(requests.size());
+    if (closed)
+        return end_call(call, Status::shutting_down);
+    if (cancellation != nullptr && cancellation->cancelled())
+        return end_call(call, Status::interrupted);
+    if (call_options.credential != 0 && !credentials.use(call_options.credential, reactor.clock().now()))
+        return end_call(call, Status::no_session);
+    if (total_head_bytes(requests) > wire::max_head_bytes)
+        return end_call(call, Status::limit_exceeded);
+
+    auto batch = make_batch(std::move(requests));
+    batch->lane = lane_for(call_options.lane);
+    batch->credential = call_options.credential;
+    batch->call = &call;
+    call.batch = batch.get();
+    if (cancellation != nullptr) {
+        call.cancellation = cancellation->state_;
+        call.cancellation->calls.insert(&call);
+    }
+    // A lock that another holds may take any time; only a lost connection makes waiting for it time out.
+    const std::optional<Duration> timeout = call_options.timeout ? call_options.timeout : options.request_timeout;
+    if (timeout)
+        call.timeout_timer = reactor.after(*timeout, [this, &call, timeout] { on_time_out(call, *timeout); });
+    connections[batch->lane].queue.push(std::move(batch));
+    schedule_flush();
+}
+
+void Session::State::tell(EncodedRequest request, std::size_t lane) {
+    if (closed)
+        return;
+    OutgoingQueue& queue = connections[lane].queue;
+    if (request.opcode == wire::Opcode::forget) {
+        const auto forget = wire::decode_body<wire::Forget>(request.body);
+        REMOFILE_ASSERT(forget.has_value());
+        for (const wire::ForgetNode& node : forget->nodes)
+            queue.push_forget(node, lane);
+    } else {
+        queue.push(make_told(std::move(request), lane));
+    }
+    schedule_flush();
+}
+
+void Session::State::cancel(Call& call) {
+    if (call.ended || call.cancelling)
+        return;
+    Batch& batch = *call.batch;
+    const bool was_sent = static_cast<bool>(batch.first_id);
+    if (!was_sent || connections[batch.lane].stage != Stage::ready)
+        return end_call(call, Status::interrupted);
+
+    call.cancelling = true;
+    ask_to_cancel(batch);
+    call.grace_timer = reactor.after(cancel_grace, [this, &call] { end_call(call, Status::interrupted); });
+}
+
+void Session::State::ask_to_cancel(Batch& batch) {
+    if (std::exchange(batch.cancel_sent, true))
+        return;
+    for (std::size_t i = 0; i < batch.records.size(); ++i) {
+        if (batch.records[i].answered)
+            continue;
+        EncodedRequest request{.opcode = wire::Opcode::cancel, .body = wire::encode_body(wire::Cancel{batch.id_of(i)})};
+        connections[batch.lane].queue.push_urgent(make_told(std::move(request), batch.lane));
+    }
+    schedule_flush();
+}
+
+void Session::State::on_time_out(Call& call, Duration timeout) {
+    const Batch& batch = *call.batch;
+    const bool under_way = batch.first_id && connections[batch.lane].stage == Stage::ready;
+    if (under_way && may_wait_for_lock(batch)) {
+        call.timeout_timer = reactor.after(timeout, [this, &call, timeout] { on_time_out(call, timeout); });
+        return;
+    }
+    count("client.timed_out_calls");
+    end_call(call, Status::timed_out);
+}
+
+void Session::State::end_call(Call& call, Status status) {
+    const auto self = shared_from_this();
+    if (call.batch != nullptr) {
+        for (std::size_t i = 0; i < call.replies.size(); ++i) {
+            if (!call.batch->records[i].answered)
+                call.replies[i].status = status;
+        }
+    } else {
+        for (EncodedReply& reply : call.replies)
+            reply.status = status;
+    }
+    give_up(call);
+    call.finished.deliver(true);
+}
+
+void Session::State::give_up(Call& call) {
+    call.ended = true;
+    reactor.cancel(call.timeout_timer);
+    reactor.cancel(call.grace_timer);
+    if (call.cancellation)
+        call.cancellation->calls.erase(&call);
+    Batch* batch = std::exchange(call.batch, nullptr);
+    if (batch == nullptr)
+        return;
+    batch->call = nullptr;
+    if (!batch->first_id) {
+        connections[batch->lane].queue.take(batch);
+        return;
+    }
+    if (batch->unanswered == 0 || closed)
+        return;
+    batch->abandoned = true;
+    count("client.abandoned_calls");
+    if (connections[batch->lane].stage == Stage::ready)
+        ask_to_cancel(*batch);
+}
+
+void Session::State::close(Status status) {
+    if (closed)
+        return;
+    closed = true;
+    const auto self = shared_from_this();
+    Connection& first = connections[metadata_lane];
+    if (first.stage == Stage::ready) {
+        auto bye = make_told({.opcode = wire::Opcode::bye}, metadata_lane);
+        bye->first_id = RequestId{++last_id.value};
+        send_message(metadata_lane, build_message({bye.get()}, false, answered_below(), first.received_bytes));
+    }
+    for (const transport::TimerId timer : {open_timer, tick_timer, forget_timer})
+        reactor.cancel(timer);
+    std::vector<std::unique_ptr<Batch>> unfinished;
+    for (auto& [id, batch] : std::exchange(sent, {}))
+        unfinished.push_back(std::move(batch));
+    for (Connection& connection : connections) {
+        reactor.cancel(connection.retry_timer);
+        connection.stage = Stage::down;
+        connection.lane.reset();
+        std::ranges::move(connection.queue.take_all(), std::back_inserter(unfinished));
+    }
+    // The coroutines that go on from here find the session closed.
+    for (const auto& batch : unfinished) {
+        if (batch->call != nullptr)
+            end_call(*batch->call, status);
+    }
+}
+
+}  // namespace remofile::client

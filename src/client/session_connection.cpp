@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: MIT
+// How connections are made, greeted, lost and made again, and how one session follows another. See session_state.hpp.
+#include <algorithm>
+#include <utility>
+
+#include "base/log.hpp"
+#include "client/client_list.hpp"
+#include "client/session_state.hpp"
+#include "wire/compression.hpp"
+
+namespace remofile::client {
+namespace {
+
+constexpr NodeId root_node{1};
+
+std::uint32_t to_milliseconds(Duration duration) {
+    const auto count = std::chrono::ceil<std::chrono::milliseconds>(duration).count();
+    return static_cast<std::uint32_t>(std::clamp<std::int64_t>(count, 0, UINT32_MAX));
+}
+
+// The server is there, and will say the same again: there is no use in asking often.
+bool is_refusal(Status status) {
+    return status != Status::unreachable && status != Status::timed_out && status != Status::shutting_down &&
+           status != Status::malformed;
+}
+
+std::string seconds_text(Duration duration) {
+    return fmt::format("{:.1f} s", std::chrono::duration<double>(duration).count());
+}
+
+// What a refused HELLO means to a person.
+Error hello_error(Status status, const SessionOptions& options) {
+    switch (status) {
+        case Status::no_entry:
+            return make_error(status, fmt::format("the server has no directory {}", options.path));
+        case Status::not_directory:
+            return make_error(status, fmt::format("{} on the server is no directory", options.path));
+        case Status::access_denied:
+            return make_error(status, fmt::format("the server may not read {}", options.path));
+        case Status::symlink_loop:
+            return make_error(status,
+                              fmt::format("{} on the server is, or leads through, a symlink, which a server does not "
+                                          "follow; name the directory itself",
+                                          options.path));
+        case Status::bad_token:
+            return make_error(status, options.token.empty()
+                                          ? "the server asks for a token: pass its file with the option token_file"
+                                          : "the server does not accept the token (after several wrong ones it "
+                                            "refuses all for a minute)");
+        case Status::version_mismatch:
+            return make_error(status, fmt::format("the server does not speak protocol version {}; one of the two "
+                                                  "programs is too old",
+                                                  wire::protocol_version));
+        case Status::limit_exceeded:
+            return make_error(status, "the server has as many clients as it takes");
+        default:
+            return make_error(status, fmt::format("the server refuses the session: {}", describe(status)));
+    }
+}
+
+bool is_acceptable(const wire::HelloReply& reply) {
+    return reply.version == wire::protocol_version && reply.session && reply.root == root_node &&
+           are_valid(reply.root_attributes);
+}
+
+}  // namespace
+
+void Session::State::begin() {
+    last_node = root_node.value;
+    if (options.wait)
+        wait_until = *options.wait > TimePoint::max() - reactor.clock().now() ? TimePoint::max()
+                                                                              : reactor.clock().now() + *options.wait;
+    open_timer = reactor.after(options.first_connect_timeout, [this] {
+        const bool answers = connections[metadata_lane].lane->connected();
+        const std::string patience = seconds_text(options.first_connect_timeout);
+        finish_opening(answers ? make_error(Status::timed_out,
+                                            fmt::format("{} does not answer (waited {}); it hangs, or is no remofile "
+                                                        "server",
+                                                        options.lane.endpoint, patience))
+                               : make_error(Status::unreachable,
+                                            fmt::format("cannot reach {} within {}", options.lane.endpoint, patience)));
+    });
+    for (std::size_t lane = 0; lane < lane_count; ++lane) {
+        connections[lane].lane = std::make_unique<transport::Lane>(
+            context, reactor, options.lane,
+            transport::Lane::Handlers{
+                .on_connected = [this, lane] { on_connected(lane); },
+                .on_message = [this, lane](wire::Message message) { on_message(lane, std::move(message)); },
+                .on_disconnected = [this, lane](const Error& error) { on_disconnected(lane, error); }});
+    }
+    connect(metadata_lane);
+}
+
+void Session::State::connect(std::size_t lane) {
+    connections[lane].stage = Stage::connecting;
+    connections[lane].lane->connect();
+}
+
+void Session::State::on_connected(std::size_t lane) {
+    connections[lane].stage = Stage::connected;
+    if (lane == metadata_lane)
+        send_hello();
+    else
+        send_attach();
+}
+
+void Session::State::send_hello() {
+    wire::Hello hello;
+    hello.features = wire::decodable_features;
+    hello.flags = (options.exclusive ? wire::hello_exclusive : 0) | (options.read_only ? wire::hello_read_only : 0);
+    // The first HELLO asks without waiting, so that we learn at once whom we wait for.
+    if (waiting_announced)
+        hello.wait_ms = to_milliseconds(
+            opening ? std::min<Duration>(*wait_until - reactor.clock().now(), max_hello_wait) : max_hello_wait);
+    if (epoch > 0) {
+        hello.resume = greeting_reply.session;
+        hello.session_secret = greeting_reply.session_secret;
+    }
+    hello.root = root_node;
+    hello.path = options.path;
+    hello.client_name = options.client_name;
+    hello.token = options.token;
+    send_greeting(metadata_lane, wire::Opcode::hello, wire::encode_body(hello));
+}
+
+// Nothing to do while the session itself is being made: become_ready() of the metadata lane calls again.
+void Session::State::send_attach() {
+    if (epoch == 0 || connections[metadata_lane].stage != Stage::ready)
+        return;
+    const wire::Attach attach{.session = greeting_reply.session,
+                              .session_secret = greeting_reply.session_secret,
+                              .lane = static_cast<std::uint8_t>(data_lane)};
+    send_greeting(data_lane, wire::Opcode::attach, wire::encode_body(attach));
+}
+
+void Session::State::send_greeting(std::size_t lane, wire::Opcode opcode, std::vector<std::byte> body) {
+    Connection& connection = connections[lane];
+    connection.stage = Stage::greeting;
+    connection.greeting = RequestId{++last_id.value};
+    connection.received_bytes = 0;
+    connection.acknowledged_bytes = 0;
+    wire::MessageWriter writer(wire::MessageKind::request);
+    writer.add_encoded({.opcode = opcode, .id = connection.greeting}, body);
+    send_message(lane, std::move(writer).finish(answered_below(), 0));
+}
+
+void Session::State::on_greeting_reply(std::size_t lane, const wire::Record& record) {
+    Connection& connection = connections[lane];
+    const wire::Opcode expected = lane == metadata_lane ? wire::Opcode::hello : wire::Opcode::attach;
+    connection.greeting = {};
+    if (record.header.opcode != expected)
+        return drop_connection(lane, make_error(Status::malformed, "the server answered something else than asked"));
+    const auto status = is_known(record.header.detail) ? static_cast<Status>(record.header.detail) : Status::io_error;
+    if (lane == data_lane)
+        return on_attach_reply(status);
+    if (status == Status::ok)
+        return on_hello_accepted(record.body);
+    on_hello_refused(status, record.body);
+}
+
+void Session::State::on_hello_refused(Status status, std::span<const std::byte> body) {
+    Error error = hello_error(status, options);
+    if (status == Status::in_use) {
+        if (auto list = wire::decode_body<wire::InUse>(body))
+            holders = std::move(list->holders);
+        const std::string who = client::describe(std::span<const wire::Client>(holders));
+        error.message = fmt::format("the server is in use by {}; wait for it with the option wait", who);
+        // When a session was lost, and another client has the server now, there is nothing to do but wait.
+        if (!opening || (wait_until && reactor.clock().now() < *wait_until)) {
+            if (!std::exchange(waiting_announced, true))
+                log::info("the server is in use by {}; waiting for it", who);
+            reactor.cancel(open_timer);
+            return send_hello();
+        }
+    }
+    if (opening)
+        return finish_opening(error);
+    drop_connection(metadata_lane, error);
+}
+
+void Session::State::on_hello_accepted(std::span<const std::byte> body) {
+    auto reply = wire::decode_body<wire::HelloReply>(body);
+    if (!reply || !is_acceptable(*reply)) {
+        count("client.rejected_replies");
+        const Error error = make_error(Status::malformed, "the server's answer to HELLO is rejected");
+        return opening ? finish_opening(error) : drop_connection(metadata_lane, error);
+    }
+    const bool resumed = epoch > 0 && reply->resumed && reply->session == greeting_reply.session;
+    greeting_reply = std::move(*reply);
+    greeting_reply.features &= wire::decodable_features;
+    const auto self = shared_from_this();
+    if (!resumed)
+        start_epoch();
+    if (closed || connections[metadata_lane].stage != Stage::greeting)
+        return;
+    become_ready(metadata_lane);
+    if (closed)
+        return;
+    Connection& data = connections[data_lane];
+    if (data.stage == Stage::connected)
+        send_attach();
+    else if (data.stage == Stage::down && !lanes_merged) {
+        reactor.cancel(data.retry_timer);
+        data.retry_delay = first_retry_delay;
+        connect(data_lane);
+    }
+    if (opening)
+        return finish_opening({});
+    if (resumed && owner != nullptr && owner->on_reconnected) {
+        const auto handler = owner->on_reconnected;
+        handler();
+    }
+}
+
+void Session::State::on_attach_reply(Status status) {
+    if (status == Status::ok)
+        return become_ready(data_lane);
+    if (status == Status::no_session)
+        return restart_session();
+    merge_lanes(describe(status));
+}
+
+void Session::State::become_ready(std::size_t lane) {
+    Connection& connection = connections[lane];
+    connection.stage = Stage::ready;
+    connection.ready_since = reactor.clock().now();
+    connection.failures = 0;
+    if (lane == metadata_lane) {
+        waiting_announced = false;
+        announce_return();
+        schedule_tick();
+    }
+    resend(lane);
+    schedule_flush();
+}
+
+// Everything that was asked of the old session is lost with it.
+void Session::State::start_epoch() {
+    std::vector<std::unique_ptr<Batch>> lost;
+    for (auto& [id, batch] : std::exchange(sent, {}))
+        lost.push_back(std::move(batch));
+    if (epoch > 0) {
+        for (Connection& connection : connections)
+            std::ranges::move(connection.queue.take_all(), std::back_inserter(lost));
+    }
+    for (Connection& connection : connections)
+        connection.bulk_bytes = 0;
+    unanswered = 0;
+    idle_pings = 0;
+    invalidations.clear();
+    credentials.clear();
+    ++epoch;
+    if (epoch == 1)
+        return;
+
+    log::warn("the session with the server was lost (it was restarted, or unreachable for too long); a new one begins");
+    Connection& data = connections[data_lane];
+    if (data.stage == Stage::greeting || data.stage == Stage::ready) {
+        data.lane->disconnect();
+        data.stage = Stage::down;
+        data.greeting = {};
+    }
+    const auto self = shared_from_this();
+    if (owner != nullptr && owner->on_new_epoch) {
+        const auto handler = owner->on_new_epoch;
+        handler();
+    }
+    for (const auto& batch : lost) {
+        if (batch->call != nullptr)
+            end_call(*batch->call, Status::no_session);
+    }
+}
+
+void Session::State::finish_opening(Result<> result) {
+    if (!std::exchange(opening, false))
+        return;
+    const auto self = shared_from_this();
+    reactor.cancel(open_timer);
+    if (!result)
+        close(result.error().status);
+    opened.deliver(std::move(result));
+}
+
+void Session::State::on_disconnected(std::size_t lane, const Error& error) {
+    const auto self = shared_from_this();
+    Connection& connection = connections[lane];
+    const bool was_ready = connection.stage == Stage::ready;
+    connection.stage = Stage::down;
+    connection.greeting = {};
+    if (opening && lane == metadata_lane)
+        return finish_opening(error);
+
+    if (was_ready) {
+        count("client.lost_connections");
+        if (reactor.clock().now() - connection.ready_since >= stable_connection_age)
+            connection.retry_delay = first_retry_delay;
+    } else {
+        ++connection.failures;
+    }
+    if (lane == metadata_lane)
+        announce_outage(error);
+    retry_later(lane, error);
+
+    // Those who have asked to be let go need not wait for the network.
+    std::vector<Batch*> given_up;
+    for (const auto& [id, batch] : sent) {
+        if (batch->lane == lane && batch->call != nullptr && batch->call->cancelling)
+            given_up.push_back(batch.get());
+    }
+    for (Batch* batch : given_up) {
+        if (closed)
+            return;
+        if (batch->call != nullptr)
+            end_call(*batch->call, Status::interrupted);
+    }
+}
+
+void Session::State::drop_connection(std::size_t lane, const Error& error) {
+    connections[lane].lane->disconnect();
+    on_disconnected(lane, error);
+}
+
+void Session::State::retry_later(std::size_t lane, const Error& error) {
+    Connection& connection = connections[lane];
+    const bool metadata_is_ready = connections[metadata_lane].stage == Stage::ready;
+    if (lane == data_lane && metadata_is_ready && connection.failures >= max_data_lane_failures)
+        return merge_lanes(error.to_string());
+    Duration delay = connection.retry_delay;
+    connection.retry_delay = std::min<Duration>(connection.retry_delay * 2, max_retry_delay);
+    if (is_refusal(error.status))
+        delay = refused_retry_delay;
+    connection.retry_timer = reactor.after(delay, [this, lane] {
+        count("client.reconnects");
+        connect(lane);
+    });
+}
+
+// What was sent on the data lane and not answered is sent again on the other, where the server knows it by its number.
+void Session::State::merge_lanes(std::string_view why) {
+    log::warn("the server does not take a second connection ({}); all requests go by one", why);
+    Connection& data = connections[data_lane];
+    Connection& metadata = connections[metadata_lane];
+    lanes_merged = true;
+    data.lane->disconnect();
+    data.stage = Stage::down;
+    data.greeting = {};
+    for (auto& batch : data.queue.take_all()) {
+        batch->lane = metadata_lane;
+        metadata.queue.push(std::move(batch));
+    }
+    bool must_resend = false;
+    for (const auto& [id, batch] : sent) {
+        must_resend = must_resend || batch->lane == data_lane;
+        batch->lane = metadata_lane;
+    }
+    metadata.bulk_bytes += std::exchange(data.bulk_bytes, 0);
+    if (must_resend && metadata.stage == Stage::ready)
+        drop_connection(metadata_lane, make_error(Status::unreachable, "requests change to the one connection"));
+    else
+        schedule_flush();
+}
+
+// The server does not know our session although the connection stands: HELLO finds out what is left of it.
+void Session::State::restart_session() {
+    const auto self = shared_from_this();
+    for (std::size_t lane = 0; lane < lane_count && !closed; ++lane) {
+        const Stage stage = connections[lane].stage;
+        if (stage == Stage::ready || stage == Stage::greeting)
+            drop_connection(lane, make_error(Status::unreachable, "the server does not know the session any more"));
+    }
+}
+
+void Session::State::announce_outage(const Error& error) {
+    if (outage_since)
+        return;
+    outage_since = reactor.clock().now();
+    log::warn("{}: unreachable ({}); trying again until it is back", options.lane.endpoint, error.to_string());
+}
+
+void Session::State::announce_return() {
+    if (!outage_since)
+        return;
+    log::info("{}: back after {}", options.lane.endpoint, seconds_text(reactor.clock().now() - *outage_since));
+    outage_since.reset();
+}
+
+void Session::State::schedule_tick() {
+    reactor.cancel(tick_timer);
+    // A third of what the server asks for, so that a tick that comes late is still in time.
+    const auto interval = std::chrono::milliseconds(std::max<std::uint32_t>(greeting_reply.ping_interval_ms, 300)) / 3;
+    tick_timer = reactor.after(interval, [this] { tick(); });
+}
+
+void Session::State::tick() {
+    schedule_tick();
+    const Connection& connection = connections[metadata_lane];
+    if (connection.stage != Stage::ready || idle_pings >= max_idle_pings)
+        return;
+    const auto interval = std::chrono::milliseconds(greeting_reply.ping_interval_ms);
+    if (reactor.clock().now() - connection.last_sent < interval / 2)
+        return;
+    ++idle_pings;
+    connections[metadata_lane].queue.push_urgent(make_told({.opcode = wire::Opcode::ping}, metadata_lane));
+    schedule_flush();
+}
+
+}  // namespace remofile::client

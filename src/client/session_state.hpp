@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT
+// The inside of a Session. One thread: the reactor's. session.cpp starts and ends calls, session_connection.cpp makes
+// and loses connections, session_traffic.cpp sends and receives.
+//
+// Whatever resumes a coroutine may end with this object closed and nearly destroyed: functions that may do so hold a
+// shared_ptr to it (handlers take one at their entry) and look at `closed` before they go on.
+#pragma once
+
+#include <array>
+#include <map>
+#include <set>
+
+#include "client/credential_table.hpp"
+#include "client/outgoing_queue.hpp"
+#include "client/session.hpp"
+
+namespace remofile::client {
+
+inline constexpr std::size_t metadata_lane = 0;
+inline constexpr std::size_t data_lane = 1;
+inline constexpr std::size_t lane_count = 2;
+
+// Pauses between attempts to connect: doubled from the first to the second, which a person who plugs a cable back in
+// still finds quick. Where the server is there and refuses us, waiting is all that is left to do.
+inline constexpr Duration first_retry_delay = std::chrono::milliseconds(50);
+inline constexpr Duration max_retry_delay = std::chrono::seconds(2);
+inline constexpr Duration refused_retry_delay = std::chrono::seconds(30);
+// A connection that held for so long counts as a success, after which pauses begin from the first again.
+inline constexpr Duration stable_connection_age = std::chrono::seconds(5);
+
+// How long the server's answer to CANCEL is waited for before the caller is let go without it.
+inline constexpr Duration cancel_grace = std::chrono::seconds(1);
+// How long a FORGET waits for a message to go along with.
+inline constexpr Duration forget_delay = std::chrono::milliseconds(20);
+// Attempts to connect the data lane alone before its requests go by the metadata lane for good.
+inline constexpr int max_data_lane_failures = 5;
+// Requests kept free of calls, so that PING, CREDENTIAL and INVALIDATED always fit into max_requests.
+inline constexpr std::size_t reserved_requests = 16;
+// A PING is sent to acknowledge half a window, but not for less than this: a server that grants a tiny window shall
+// not make us answer each of its answers.
+inline constexpr std::uint64_t min_acknowledged_bytes = 64U << 10;
+// PINGs unanswered at a time when idle.
+inline constexpr std::size_t max_idle_pings = 4;
+// One HELLO waits at most this long for exclusive use; then it is asked for again.
+inline constexpr Duration max_hello_wait = std::chrono::hours(1);
+
+namespace detail {
+
+// What the copies of a Cancellation share with the calls under way.
+struct CancellationState {
+    bool cancelled = false;
+    std::set<Call*> calls;
+};
+
+// One call from its start to its end; lives in the frame of the coroutine that awaits it. Its destructor gives the
+// call up, so that a frame may be destroyed while it waits.
+struct Call {
+    explicit Call(std::shared_ptr<Session::State> given_state) : state(std::move(given_state)) {}
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+    ~Call();
+
+    // Shared with the session: frames may outlive it by a moment.
+    std::shared_ptr<Session::State> state;
+    std::vector<EncodedReply> replies;
+    Completion<bool> finished;
+    bool ended = false;
+    Batch* batch = nullptr;
+    // Shared with its copies and other calls.
+    std::shared_ptr<CancellationState> cancellation;
+    bool cancelling = false;  // CANCEL has been sent, and the reply has the grace period to come
+    transport::TimerId timeout_timer;
+    transport::TimerId grace_timer;
+};
+
+}  // namespace detail
+
+using detail::Call;
+
+struct Session::State : std::enable_shared_from_this<Session::State> {
+    // ---- constant after construction
+    transport::Context& context;
+    transport::Reactor& reactor;
+    const SessionOptions options;
+    Counters& counters;
+
+    // ---- one connection
+    enum class Stage : std::uint8_t {
+        down,        // nothing; the retry timer may be running
+        connecting,  // transport's work
+        connected,   // the data lane waits for the session, to attach to it
+        greeting,    // HELLO or ATTACH is on its way
+        ready,
+    };
+    struct Connection {
+        std::unique_ptr<transport::Lane> lane;
+        Stage stage = Stage::down;
+        RequestId greeting;  // the id of HELLO or ATTACH while it is unanswered
+        OutgoingQueue queue;
+        std::uint64_t received_bytes = 0;      // since HELLO or ATTACH was answered
+        std::uint64_t acknowledged_bytes = 0;  // the latest that we told the server
+        std::size_t bulk_bytes = 0;            // in unanswered requests
+        TimePoint last_sent{};
+        TimePoint ready_since{};
+        Duration retry_delay = first_retry_delay;
+        transport::TimerId retry_timer;
+        int failures = 0;  // attempts in a row that did not get to `ready`
+    };
+    std::array<Connection, lane_count> connections;
+    // The server would not have a second connection: what belongs to the data lane goes by the metadata lane.
+    bool lanes_merged = false;
+
+    // ---- the session
+    Session* owner = nullptr;  // whose handlers are called; none once it goes
+    bool closed = false;
+    bool opening = true;
+    Completion<Result<>> opened;
+    std::vector<wire::Client> holders;    // those of the latest in_use
+    std::optional<TimePoint> wait_until;  // how long to wait for exclusive use; max() for ever
+    bool waiting_announced = false;       // that the server is in use has been said
+    transport::TimerId open_timer;
+    wire::HelloReply greeting_reply;
+    std::uint64_t epoch = 0;
+    std::optional<TimePoint> outage_since;  // set while the server is unreachable, once that has been logged
+    transport::TimerId tick_timer;
+    std::uint64_t last_node = 0;
+    std::uint64_t last_handle = 0;
+    CredentialTable credentials;
+
+    // ---- requests
+    RequestId last_id;
+    std::map<RequestId, std::unique_ptr<Batch>> sent;  // by their first id
+    std::size_t unanswered = 0;                        // records in `sent`
+    std::size_t idle_pings = 0;                        // of them, PINGs of an idle session
+    bool flush_scheduled = false;
+    transport::TimerId forget_timer;
+    bool forgets_scheduled = false;
+    bool forgets_due = false;
+    std::uint64_t seen_wakeups = 0;
+    // Invalidations in the order in which they came; acknowledged from the front.
+    struct Invalidation {
+        std::uint64_t sequence;
+        bool done;
+    };
+    std::vector<Invalidation> invalidations;
+
+    State(transport::Context& given_context, transport::Reactor& given_reactor, SessionOptions given_options,
+          Counters& given_counters);
+    ~State();
+
+    // session.cpp
+    void start(Call& call, std::vector<EncodedRequest> requests, const CallOptions& options,
+               Cancellation* cancellation);
+    void cancel(Call& call);
+    void ask_to_cancel(Batch& batch);
+    void on_time_out(Call& call, Duration timeout);
+    void tell(EncodedRequest request, std::size_t lane);
+    // Ends a call: what is not answered gets `status`. Resumes its coroutine.
+    void end_call(Call& call, Status status);
+    // Nobody waits for the call any more. Takes back what was not sent.
+    void give_up(Call& call);
+    void close(Status status);
+    std::size_t lane_for(LaneKind kind) const;
+
+    // session_connection.cpp
+    void begin();
+    void connect(std::size_t lane);
+    void on_connected(std::size_t lane);
+    void on_disconnected(std::size_t lane, const Error& error);
+    void drop_connection(std::size_t lane, const Error& error);
+    void retry_later(std::size_t lane, const Error& error);
+    void merge_lanes(std::string_view why);
+    void send_hello();
+    void send_attach();
+    void send_greeting(std::size_t lane, wire::Opcode opcode, std::vector<std::byte> body);
+    void on_greeting_reply(std::size_t lane, const wire::Record& record);
+    void on_hello_refused(Status status, std::span<const std::byte> body);
+    void on_hello_accepted(std::span<const std::byte> body);
+    void on_attach_reply(Status status);
+    void become_ready(std::size_t lane);
+    void start_epoch();
+    void finish_opening(Result<> result);
+    void announce_outage(const Error& error);
+    void announce_return();
+    void restart_session();
+    void tick();
+    void schedule_tick();
+
+    // session_traffic.cpp
+    void schedule_flush();
+    void flush();
+    void flush_lane(std::size_t lane);
+    void send_forgets_later();
+    bool send_next(std::size_t lane);
+    bool must_acknowledge(const Connection& connection) const;
+    void send_message(std::size_t lane, wire::Message message);
+    void resend(std::size_t lane);
+    bool is_worth_resending(const Batch& batch) const;
+    void on_message(std::size_t lane, wire::Message message);
+    void on_replies(std::size_t lane, wire::ParsedMessage message);
+    void on_reply(std::size_t lane, wire::Record& record);
+    void on_rejected(std::size_t lane, Status status);
+    void on_push(wire::ParsedMessage message);
+    void on_invalidation(wire::PushInvalidate push);
+    void acknowledge_invalidation(std::uint64_t of_epoch, std::uint64_t sequence);
+    void reject_message(std::size_t lane, const Error& error);
+    void settle(Batch& batch, std::size_t index, EncodedReply reply);
+    // Forgets a batch whose records are all answered, and resumes who waits for it.
+    void retire(Batch& batch);
+    EncodedReply judge_reply(const Batch& batch, std::size_t index, wire::Record& record);
+    void give_back(const PendingRecord& record, const EncodedReply& reply, std::size_t lane);
+    void forget_unanswered(Batch& batch);
+    void drop_accounts(const Batch& batch);
+    RequestId answered_below() const;
+    SendingAllowance allowance_of(std::size_t lane) const;
+    void count(std::string_view name, std::uint64_t amount = 1) { counters.at(name).add(amount); }
+};
+
+}  // namespace remofile::client

@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: MIT
+// What is sent and when, and what becomes of what arrives. See session_state.hpp.
+#include <algorithm>
+#include <utility>
+
+#include "base/log.hpp"
+#include "client/session_state.hpp"
+#include "wire/compression.hpp"
+
+namespace remofile::client {
+
+// ---------------------------------------------------------------- sending
+
+void Session::State::schedule_flush() {
+    if (closed || std::exchange(flush_scheduled, true))
+        return;
+    reactor.at_end_of_turn([weak = weak_from_this()] {
+        const auto self = weak.lock();
+        if (!self || self->closed)
+            return;
+        self->flush_scheduled = false;
+        self->flush();
+    });
+}
+
+void Session::State::flush() {
+    for (std::size_t lane = 0; lane < lane_count; ++lane)
+        flush_lane(lane);
+    const std::uint64_t wakeups = reactor.wakeups();
+    count("client.hand_offs", wakeups - std::exchange(seen_wakeups, wakeups));
+}
+
+void Session::State::flush_lane(std::size_t lane) {
+    Connection& connection = connections[lane];
+    if (connection.stage != Stage::ready)
+        return;
+    if (connection.queue.only_forgets() && !forgets_due && !must_acknowledge(connection))
+        return send_forgets_later();
+    while (send_next(lane)) {
+    }
+    // Also when requests wait for room: it may be this that the server waits for before it answers others.
+    if (must_acknowledge(connection)) {
+        connection.queue.push_urgent(make_told({.opcode = wire::Opcode::ping}, lane));
+        send_next(lane);
+    }
+}
+
+// Nobody waits for them; a message that is sent anyway may take them along.
+void Session::State::send_forgets_later() {
+    if (std::exchange(forgets_scheduled, true))
+        return;
+    forget_timer = reactor.after(forget_delay, [this] {
+        forgets_scheduled = false;
+        forgets_due = true;
+        flush();
+        forgets_due = false;
+    });
+}
+
+bool Session::State::send_next(std::size_t lane) {
+    Connection& connection = connections[lane];
+    std::vector<std::unique_ptr<Batch>> batches = connection.queue.next_message(allowance_of(lane));
+    if (batches.empty())
+        return false;
+    std::vector<const Batch*> parts;
+    bool awaited = false;
+    for (auto& batch : batches) {
+        batch->first_id = RequestId{last_id.value + 1};
+        last_id.value += batch->records.size();
+        unanswered += batch->unanswered;
+        connection.bulk_bytes += batch->bulk_bytes();
+        awaited = awaited || batch->call != nullptr;
+        for (const PendingRecord& record : batch->records)
+            counters.at(fmt::format("client.requests.{}", record.traits->name)).add();
+        parts.push_back(batch.get());
+        sent.emplace(batch->first_id, std::move(batch));
+    }
+    if (awaited)
+        count("client.round_trips");
+    send_message(lane, build_message(parts, false, answered_below(), connection.received_bytes));
+    return true;
+}
+
+bool Session::State::must_acknowledge(const Connection& connection) const {
+    const std::uint64_t half_window =
+        std::max<std::uint64_t>(greeting_reply.reply_window_bytes / 2, min_acknowledged_bytes);
+    return connection.received_bytes - connection.acknowledged_bytes >= half_window;
+}
+
+void Session::State::send_message(std::size_t lane, wire::Message message) {
+    Connection& connection = connections[lane];
+    connection.last_sent = reactor.clock().now();
+    connection.acknowledged_bytes = connection.received_bytes;
+    count("client.messages_sent");
+    count("client.bytes_sent", message.byte_count());
+    connection.lane->send(std::move(message));
+}
+
+SendingAllowance Session::State::allowance_of(std::size_t lane) const {
+    const std::size_t granted = greeting_reply.max_requests;
+    const std::size_t usable =
+        granted > 2 * reserved_requests ? granted - reserved_requests : std::max<std::size_t>(granted / 2, 1);
+    const std::size_t bulk = greeting_reply.request_bytes;
+    const Connection& connection = connections[lane];
+    return {.requests = usable - std::min(usable, unanswered),
+            .bulk_bytes = bulk - std::min(bulk, connection.bulk_bytes),
+            .no_requests_unanswered = unanswered == 0,
+            .no_bulk_unanswered = connection.bulk_bytes == 0};
+}
+
+RequestId Session::State::answered_below() const {
+    RequestId lowest{last_id.value + 1};
+    if (!sent.empty()) {
+        const Batch& first = *sent.begin()->second;
+        const auto open = std::ranges::find(first.records, false, &PendingRecord::answered);
+        lowest = first.id_of(static_cast<std::size_t>(open - first.records.begin()));
+    }
+    for (const Connection& connection : connections) {
+        if (connection.greeting)
+            lowest = std::min(lowest, connection.greeting);
+    }
+    return lowest;
+}
+
+// ---------------------------------------------------------------- after a lost connection
+
+// A request that somebody waits for, always. One whose caller has gone only if carrying it out late does no harm: an
+// UNLINK that its caller was told had timed out must not remove, minutes later, the file that has taken the name since.
+bool Session::State::is_worth_resending(const Batch& batch) const {
+    if (!batch.abandoned)
+        return true;
+    return std::ranges::all_of(
+        batch.records, [](const PendingRecord& record) { return record.answered || record.traits->harmless_late; });
+}
+
+void Session::State::resend(std::size_t lane) {
+    std::vector<RequestId> ids;
+    for (const auto& [id, batch] : sent) {
+        if (batch->lane == lane)
+            ids.push_back(id);
+    }
+    const auto self = shared_from_this();
+    for (const RequestId id : ids) {
+        const auto found = sent.find(id);
+        if (closed || connections[lane].stage != Stage::ready)
+            return;
+        if (found == sent.end())
+            continue;
+        Batch& batch = *found->second;
+        if (!is_worth_resending(batch)) {
+            forget_unanswered(batch);
+            continue;
+        }
+        // The answers to those that a failed one took along may have been lost; they are known all the same.
+        for (std::size_t i = 1; i < batch.records.size(); ++i) {
+            const PendingRecord& before = batch.records[i - 1];
+            if (!batch.records[i].answered && before.link && before.answered && before.status != Status::ok)
+                settle(batch, i, {.status = Status::cancelled});
+        }
+        if (batch.unanswered == 0) {
+            retire(batch);
+            continue;
+        }
+        count("client.resent_requests", batch.unanswered);
+        send_message(lane, build_message({&batch}, true, answered_below(), connections[lane].received_bytes));
+        if (batch.abandoned || (batch.call != nullptr && batch.call->cancelling)) {
+            batch.cancel_sent = false;
+            ask_to_cancel(batch);
+        }
+    }
+}
+
+// Instead of sending it again: ends what is left of it at the server, and gives back what it may have made.
+void Session::State::forget_unanswered(Batch& batch) {
+    const std::size_t lane = batch.lane;
+    batch.cancel_sent = false;
+    ask_to_cancel(batch);
+    for (const PendingRecord& record : batch.records) {
+        if (record.answered || record.traits->give_back_unseen == nullptr)
+            continue;
+        for (EncodedRequest& request : record.traits->give_back_unseen(record.body))
+            tell(std::move(request), lane);
+    }
+    drop_accounts(batch);
+    sent.erase(batch.first_id);
+}
+
+void Session::State::drop_accounts(const Batch& batch) {
+    unanswered -= batch.unanswered;
+    std::size_t& bulk_bytes = connections[batch.lane].bulk_bytes;
+    for (const PendingRecord& record : batch.records) {
+        if (!record.answered && record.bulk)
+            bulk_bytes -= std::min(bulk_bytes, record.bulk->size());
+    }
+}
+
+// ---------------------------------------------------------------- receiving
+
+void Session::State::on_message(std::size_t lane, wire::Message message) {
+    const auto self = shared_from_this();
+    Connection& connection = connections[lane];
+    const std::size_t bytes = message.byte_count();
+    count("client.messages_received");
+    count("client.bytes_received", bytes);
+    // The answer to the greeting is not part of the window: the lane is attached by it.
+    if (connection.stage == Stage::ready)
+        connection.received_bytes += bytes;
+
+    const bool is_push = message.head.size() > 3 && message.head.bytes()[3] == std::byte{3};
+    auto parsed = wire::parse_message(std::move(message), is_push ? wire::MessageKind::push : wire::MessageKind::reply);
+    if (!parsed)
+        return reject_message(lane, parsed.error());
+    if (is_push)
+        on_push(std::move(*parsed));
+    else
+        on_replies(lane, std::move(*parsed));
+    if (closed)
+        return;
+
+    if (!connection.queue.empty() || must_acknowledge(connection))
+        schedule_flush();
+}
+
+// What cannot be taken apart may have held any reply: a new connection asks for all of them again.
+void Session::State::reject_message(std::size_t lane, const Error& error) {
+    count("client.rejected_messages");
+    log::warn("the server sent a message that is rejected: {}", error.to_string());
+    drop_connection(lane, make_error(Status::malformed, "the server broke the protocol: " + error.to_string()));
+}
+
+void Session::State::on_replies(std::size_t lane, wire::ParsedMessage message) {
+    for (wire::Record& record : message.records) {
+        on_reply(lane, record);
+        if (closed)
+            return;
+    }
+}
+
+void Session::State::on_reply(std::size_t lane, wire::Record& record) {
+    Connection& connection = connections[lane];
+    const RequestId id = record.header.id;
+    if (connection.greeting && id == connection.greeting)
+        return on_greeting_reply(lane, record);
+    if (!id) {
+        const bool is_version = record.header.detail == static_cast<std::uint32_t>(Status::version_mismatch);
+        return on_rejected(lane, is_version ? Status::version_mismatch : Status::malformed);
+    }
+    if (connection.stage != Stage::ready)
+        return count("client.unknown_replies");
+
+    auto found = sent.upper_bound(id);
+    if (found == sent.begin())
+        return count("client.unknown_replies");
+    Batch& batch = *std::prev(found)->second;
+    const std::uint64_t index = id.value - batch.first_id.value;
+    if (index >= batch.records.size() || batch.lane != lane || batch.records[index].answered)
+        return count("client.unknown_replies");
+
+    if (record.header.detail == static_cast<std::uint32_t>(Status::no_session))
+        return restart_session();
+    settle(batch, index, judge_reply(batch, index, record));
+    if (batch.unanswered == 0)
+        retire(batch);
+}
+
+// The server could not make sense of a message of ours. It does not say which, so none of this lane may wait on.
+void Session::State::on_rejected(std::size_t lane, Status status) {
+    const auto self = shared_from_this();
+    count("client.rejected_by_server");
+    log::error("the server rejects what it was sent: {}", describe(status));
+    if (opening)
+        return finish_opening(
+            make_error(status, fmt::format("the server rejects what it was sent: {}", describe(status))));
+    std::vector<std::unique_ptr<Batch>> rejected;
+    for (auto entry = sent.begin(); entry != sent.end();) {
+        if (entry->second->lane == lane) {
+            drop_accounts(*entry->second);
+            rejected.push_back(std::move(entry->second));
+            entry = sent.erase(entry);
+        } else {
+            ++entry;
+        }
+    }
+    for (const auto& batch : rejected) {
+        batch->unanswered = 0;  // there is nothing to cancel
+        if (batch->call != nullptr)
+            end_call(*batch->call, status);
+    }
+}
+
+// What the caller gets: the reply, or io_error in its place if it breaks the protocol.
+EncodedReply Session::State::judge_reply(const Batch& batch, std::size_t index, wire::Record& record) {
+    const PendingRecord& request = batch.records[index];
+    const RequestTraits& traits = *request.traits;
+    const auto rejected = [&](std::string_view why) {
+        count("client.rejected_replies");
+        log::warn("the server's answer to {} is rejected: {}", traits.name, why);
+        return EncodedReply{.status = Status::io_error};
+    };
+    if (record.header.opcode != traits.opcode)
+        return rejected("it is for another kind of request");
+    if (!is_known(record.header.detail))
+        return rejected(fmt::format("its status {} is unknown", record.header.detail));
+    const auto status = static_cast<Status>(record.header.detail);
+    if (status != Status::ok)
+        return {.status = status};
+
+    EncodedReply reply;
+    if ((record.header.flags & wire::flag_bulk) != 0) {
+        const std::size_t limit = traits.reply_bulk_limit == nullptr ? 0 : traits.reply_bulk_limit(request.body);
+        auto bulk = wire::decode_bulk(record.header, std::move(record.bulk), greeting_reply.features, limit);
+        if (!bulk)
+            return rejected(bulk.error().to_string());
+        reply.bulk = std::move(*bulk);
+    }
+    const SentRequest as_sent{.body = request.body, .bulk_bytes = request.bulk ? request.bulk->size() : 0};
+    const bool accepted =
+        traits.accepts != nullptr ? traits.accepts(as_sent, record.body, reply.bulk) : record.body.empty();
+    if (!accepted)
+        return rejected("its body makes no sense");
+    reply.body.assign(record.body.begin(), record.body.end());
+    return reply;
+}
+
+void Session::State::settle(Batch& batch, std::size_t index, EncodedReply reply) {
+    PendingRecord& record = batch.records[index];
+    record.answered = true;
+    record.status = reply.status;
+    --batch.unanswered;
+    --unanswered;
+    if (record.traits->opcode == wire::Opcode::ping && idle_pings > 0)
+        --idle_pings;
+    if (record.bulk) {
+        std::size_t& bulk_bytes = connections[batch.lane].bulk_bytes;
+        bulk_bytes -= std::min(bulk_bytes, record.bulk->size());
+    }
+    if (batch.call != nullptr)
+        batch.call->replies[index] = std::move(reply);
+    else if (batch.abandoned && reply.status == Status::ok)
+        give_back(record, reply, batch.lane);
+}
+
+void Session::State::give_back(const PendingRecord& record, const EncodedReply& reply, std::size_t lane) {
+    if (record.traits->give_back == nullptr)
+        return;
+    for (EncodedRequest& request : record.traits->give_back(record.body, reply.body, reply.bulk))
+        tell(std::move(request), lane);
+}
+
+void Session::State::retire(Batch& batch) {
+    const auto found = sent.find(batch.first_id);
+    const std::unique_ptr<Batch> answered = std::move(found->second);
+    sent.erase(found);
+    if (answered->call != nullptr)
+        end_call(*answered->call, Status::ok);
+}
+
+// ---------------------------------------------------------------- pushes
+
+void Session::State::on_push(wire::ParsedMessage message) {
+    for (const wire::Record& record : message.records) {
+        if (closed)
+            return;
+        if (record.header.opcode == wire::Opcode::push_invalidate) {
+            if (auto push = wire::decode_body<wire::PushInvalidate>(record.body)) {
+                on_invalidation(std::move(*push));
+                continue;
+            }
+        } else if (record.header.opcode == wire::Opcode::push_shutdown) {
+            if (const auto push = wire::decode_body<wire::PushShutdown>(record.body)) {
+                log::warn("the server is stopping: {}", push->reason);
+                continue;
+            }
+        }
+        count("client.rejected_pushes");
+    }
+}
+
+void Session::State::on_invalidation(wire::PushInvalidate push) {
+    count("client.invalidations");
+    invalidations.push_back({push.sequence, false});
+    auto acknowledge = [weak = weak_from_this(), of_epoch = epoch, sequence = push.sequence] {
+        if (const auto self = weak.lock())
+            self->acknowledge_invalidation(of_epoch, sequence);
+    };
+    if (owner == nullptr || !owner->on_invalidate)
+        return acknowledge();
+    const auto handler = owner->on_invalidate;
+    handler(std::move(push.nodes), std::move(acknowledge));
+}
+
+// INVALIDATED covers all before it, so it waits until they are done too.
+void Session::State::acknowledge_invalidation(std::uint64_t of_epoch, std::uint64_t sequence) {
+    if (closed || of_epoch != epoch)
+        return;
+    const auto found = std::ranges::find(invalidations, sequence, &Invalidation::sequence);
+    if (found == invalidations.end())
+        return;
+    found->done = true;
+    const auto first_open = std::ranges::find(invalidations, false, &Invalidation::done);
+    if (first_open == invalidations.begin())
+        return;
+    const wire::Invalidated body{.sequence = std::prev(first_open)->sequence};
+    invalidations.erase(invalidations.begin(), first_open);
+    tell({.opcode = wire::Opcode::invalidated, .body = wire::encode_body(body)}, metadata_lane);
+}
+
+}  // namespace remofile::client
