@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// Open files and directories, by the number that the kernel was given for them.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <unordered_map>
+#include <utility>
+
+#include "base/strong_id.hpp"
+#include "remofs/inode_table.hpp"
+#include "wire/messages.hpp"
+
+namespace remofile::remofs {
+
+using KernelHandle = std::uint64_t;
+
+struct OpenFile {
+    HandleId handle;
+    std::uint64_t epoch = 0;
+    KernelNode inode = 0;
+    bool append = false;
+    bool written = false;  // since the last flush
+};
+
+// A listing under way. Entries wait here until the kernel asks for them.
+struct OpenDirectory {
+    HandleId handle;
+    std::uint64_t epoch = 0;
+    KernelNode inode = 0;
+    std::deque<wire::DirectoryEntry> entries;
+    std::uint64_t position = 0;  // the cookie after which `entries` begin
+    bool end = false;            // nothing comes after `entries`
+};
+
+// One thread. References stay valid until the handle is removed.
+template <class Open>
+class HandleTable {
+public:
+    KernelHandle add(Open open) {
+        const KernelHandle handle = next_++;
+        open_.emplace(handle, std::move(open));
+        return handle;
+    }
+    Open* find(KernelHandle handle) {
+        const auto found = open_.find(handle);
+        return found == open_.end() ? nullptr : &found->second;
+    }
+    void remove(KernelHandle handle) { open_.erase(handle); }
+    std::size_t size() const { return open_.size(); }
+    template <class Visit>
+    void for_each(Visit visit) const {
+        for (const auto& [handle, open] : open_)
+            visit(open);
+    }
+
+private:
+    KernelHandle next_ = 1;
+    std::unordered_map<KernelHandle, Open> open_;
+};
+
+}  // namespace remofile::remofs

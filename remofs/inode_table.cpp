@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+#include "remofs/inode_table.hpp"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "base/assert.hpp"
+
+namespace remofile::remofs {
+
+std::size_t InodeTable::IdentityHash::operator()(const wire::FileIdentity& identity) const noexcept {
+    // Inode numbers are dense; spread them (Fibonacci hashing) so that devices and birth times can be added in.
+    constexpr std::uint64_t spread = 0x9e3779b97f4a7c15;
+    std::uint64_t hash = identity.inode * spread;
+    hash = (hash ^ identity.device) * spread;
+    hash = (hash ^ static_cast<std::uint64_t>(identity.birth.seconds) ^ identity.birth.nanoseconds) * spread;
+    return hash;
+}
+
+InodeTable::InodeTable(std::uint64_t epoch, NodeId root, const wire::Attributes& attributes) : epoch_(epoch) {
+    Inode& inode = inodes_[root_node];
+    inode.id = root_node;
+    inode.type = S_IFDIR;
+    new_epoch(epoch, root, attributes);
+}
+
+Inode& InodeTable::root() {
+    return inodes_.at(root_node);
+}
+
+Inode* InodeTable::find(KernelNode id) {
+    const auto found = inodes_.find(id);
+    return found == inodes_.end() ? nullptr : &found->second;
+}
+
+Inode* InodeTable::find(NodeId node) {
+    const auto found = by_node_.find(node);
+    return found == by_node_.end() ? nullptr : find(found->second);
+}
+
+Inode* InodeTable::adopt(KernelNode parent, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back) {
+    if (!entry.node)
+        return nullptr;
+    const wire::FileIdentity& identity = entry.attributes.identity;
+    const std::uint32_t type = entry.attributes.mode & S_IFMT;
+    if (identity == root().identity) {
+        give_back.push_back({entry.node, 1});
+        return nullptr;
+    }
+    const auto known = by_identity_.find(identity);
+    if (known != by_identity_.end()) {
+        Inode& inode = inodes_.at(known->second);
+        if (inode.type == type) {
+            claim(inode, entry, give_back);
+            found_in(inode, parent);
+            return &inode;
+        }
+        // The server's file system has used the inode's number again, and keeps no birth time to tell: another file.
+        by_identity_.erase(known);
+    }
+    const KernelNode id = next_id_++;
+    Inode& inode = inodes_[id];
+    inode.id = id;
+    inode.identity = identity;
+    inode.type = type;
+    inode.version = entry.attributes.version;
+    inode.parent = parent;
+    inode.epoch = epoch_;
+    inode.server_count = 1;
+    bind_node(inode, entry.node);
+    by_identity_[identity] = id;
+    return &inode;
+}
+
+// Accounts for a reply that named a known inode.
+void InodeTable::claim(Inode& inode, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back) {
+    if (stale(inode)) {
+        inode.epoch = epoch_;
+        inode.server_count = 1;
+        bind_node(inode, entry.node);
+    } else if (inode.node == entry.node) {
+        ++inode.server_count;
+    } else {
+        give_back.push_back({entry.node, 1});
+    }
+}
+
+void InodeTable::found_in(Inode& inode, KernelNode parent) {
+    if (parent == 0 || inode.parent == parent)
+        return;
+    const bool one_place = inode.type == S_IFDIR || inode.parent == 0;
+    if (one_place || depth(parent) < depth(inode.parent))
+        inode.parent = parent;
+}
+
+std::size_t InodeTable::depth(KernelNode directory) const {
+    // Deeper than any path that a program can name (PATH_MAX / 2); ends a ring that a server might make up.
+    constexpr std::size_t max_depth = 2048;
+    std::size_t levels = 0;
+    while (directory != root_node) {
+        const auto found = inodes_.find(directory);
+        if (found == inodes_.end() || ++levels > max_depth)
+            return 0;
+        directory = found->second.parent;
+    }
+    return levels;
+}
+
+void InodeTable::bind_node(Inode& inode, NodeId node) {
+    inode.node = node;
+    by_node_[node] = inode.id;
+}
+
+void InodeTable::unbind_node(const Inode& inode) {
+    const auto found = by_node_.find(inode.node);
+    if (found != by_node_.end() && found->second == inode.id)
+        by_node_.erase(found);
+}
+
+void InodeTable::undelivered(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
+    if (inode.kernel_count == 0 && inode.open_count == 0)
+        remove(inode, give_back);
+}
+
+void InodeTable::forget(KernelNode id, std::uint64_t count, std::vector<wire::ForgetNode>& give_back) {
+    Inode* inode = find(id);
+    if (inode == nullptr || id == root_node)
+        return;
+    inode->kernel_count -= std::min(count, inode->kernel_count);
+    if (inode->kernel_count == 0)
+        remove(*inode, give_back);
+}
+
+void InodeTable::remove(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
+    REMOFILE_ASSERT(inode.id != root_node);
+    if (!stale(inode)) {
+        give_back.push_back({inode.node, inode.server_count});
+        unbind_node(inode);
+    }
+    const auto known = by_identity_.find(inode.identity);
+    if (known != by_identity_.end() && known->second == inode.id)
+        by_identity_.erase(known);
+    inodes_.erase(inode.id);
+}
+
+void InodeTable::new_epoch(std::uint64_t epoch, NodeId root_id, const wire::Attributes& attributes) {
+    epoch_ = epoch;
+    by_node_.clear();
+    Inode& inode = root();
+    inode.epoch = epoch;
+    inode.identity = attributes.identity;
+    inode.version = attributes.version;
+    inode.last_attributes = attributes;
+    inode.server_count = 1;
+    bind_node(inode, root_id);
+}
+
+}  // namespace remofile::remofs

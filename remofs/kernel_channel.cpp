@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+#include "remofs/kernel_channel.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/guarded.hpp"
+#include "base/log.hpp"
+#include "base/unique_fd.hpp"
+
+namespace remofile::remofs {
+namespace {
+
+// Requests taken in a row before replies from the network get their turn: enough to share the cost of a turn, few
+// enough that starting them takes well under a millisecond.
+constexpr int max_requests_per_turn = 16;
+
+// Idle request buffers (1 MiB each) kept for reuse: fresh memory of that size costs 256 page faults a write.
+constexpr std::size_t max_idle_buffers = 8;
+
+// Below this a payload is copied rather than pinning a whole request buffer for it.
+constexpr std::size_t min_taken_payload_bytes = 32U << 10;
+
+// What is written to standard error while it exists: fusermount3 and libfuse say there why a mount failed.
+class CapturedStandardError {
+public:
+    CapturedStandardError() : saved_(::dup(STDERR_FILENO)), capture_(::memfd_create("remofs-mount", MFD_CLOEXEC)) {
+        if (saved_ && capture_)
+            ::dup2(capture_.get(), STDERR_FILENO);
+    }
+    ~CapturedStandardError() {
+        if (saved_)
+            ::dup2(saved_.get(), STDERR_FILENO);
+    }
+    CapturedStandardError(const CapturedStandardError&) = delete;
+    CapturedStandardError& operator=(const CapturedStandardError&) = delete;
+
+    // On one line.
+    std::string text() const {
+        std::string text(1024, '\0');
+        const ssize_t size = ::pread(capture_.get(), text.data(), text.size(), 0);
+        text.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
+        while (text.ends_with('\n'))
+            text.pop_back();
+        std::ranges::replace(text, '\n', ' ');
+        return text;
+    }
+
+private:
+    UniqueFd saved_;
+    UniqueFd capture_;
+};
+
+// argv for libfuse, which keeps pointers into it while it parses.
+class Arguments {
+public:
+    explicit Arguments(const std::vector<std::string>& options) {
+        fuse_opt_add_arg(&args_, "remofs");
+        for (const std::string& option : options) {
+            fuse_opt_add_arg(&args_, "-o");
+            // A comma within an option is escaped, or libfuse would take it for two.
+            std::string escaped;
+            for (const char c : option) {
+                if (c == ',' || c == '\\')
+                    escaped += '\\';
+                escaped += c;
+            }
+            fuse_opt_add_arg(&args_, escaped.c_str());
+        }
+    }
+    ~Arguments() { fuse_opt_free_args(&args_); }
+    Arguments(const Arguments&) = delete;
+    Arguments& operator=(const Arguments&) = delete;
+
+    fuse_args* get() { return &args_; }
+
+private:
+    fuse_args args_ = FUSE_ARGS_INIT(0, nullptr);
+};
+
+}  // namespace
+
+// Request buffers, allocated by libfuse with malloc and used again.
+class KernelChannel::Memory {
+public:
+    ~Memory() {
+        for (const fuse_buf& buffer : *idle_.lock())
+            std::free(buffer.mem);
+    }
+    fuse_buf get() {
+        auto idle = idle_.lock();
+        if (idle->empty())
+            return {};
+        const fuse_buf buffer = idle->back();
+        idle->pop_back();
+        return buffer;
+    }
+    void put(const fuse_buf& buffer) {
+        auto idle = idle_.lock();
+        if (idle->size() < max_idle_buffers)
+            idle->push_back(buffer);
+        else
+            std::free(buffer.mem);
+    }
+
+private:
+    Guarded<std::vector<fuse_buf>> idle_;
+};
+
+KernelChannel::KernelChannel() : memory_(std::make_shared<Memory>()) {}
+
+Result<std::unique_ptr<KernelChannel>> KernelChannel::create(const std::vector<std::string>& options,
+                                                             const fuse_lowlevel_ops& operations, void* userdata) {
+    std::unique_ptr<KernelChannel> channel(new KernelChannel);
+    Arguments arguments(options);
+    const CapturedStandardError said;
+    channel->session_ = fuse_session_new(arguments.get(), &operations, sizeof operations, userdata);
+    if (channel->session_ == nullptr)
+        return make_error(Status::bad_usage, "libfuse refuses the mount options: " + said.text());
+    return channel;
+}
+
+KernelChannel::~KernelChannel() {
+    if (session_ != nullptr)
+        fuse_session_destroy(session_);
+    if (buffer_.mem != nullptr)
+        memory_->put(buffer_);
+}
+
+Result<> KernelChannel::mount(const std::string& mountpoint) {
+    {
+        const CapturedStandardError said;
+        if (fuse_session_mount(session_, mountpoint.c_str()) != 0) {
+            const std::string reason = said.text();
+            return make_error(Status::access_denied, reason.empty() ? "the kernel refuses the mount" : reason);
+        }
+    }
+    const int flags = ::fcntl(descriptor(), F_GETFL);
+    if (flags < 0 || ::fcntl(descriptor(), F_SETFL, flags | O_NONBLOCK) != 0)
+        return errno_error("cannot read the kernel's requests without blocking");
+    return {};
+}
+
+int KernelChannel::descriptor() const {
+    return fuse_session_fd(session_);
+}
+
+KernelChannel::State KernelChannel::receive() {
+    for (int i = 0; i < max_requests_per_turn; ++i) {
+        if (buffer_.mem == nullptr)
+            buffer_ = memory_->get();
+        const int size = fuse_session_receive_buf(session_, &buffer_);
+        if (size == -EINTR)
+            continue;
+        if (size == -EAGAIN)
+            return State::open;
+        if (size <= 0)
+            return State::closed;
+        const fuse_buf received = buffer_;  // take_payload() may empty the original
+        fuse_session_process_buf(session_, &received);
+    }
+    return State::open;
+}
+
+Buffer KernelChannel::take_payload(const char* data, std::size_t size) {
+    const auto* start = static_cast<const char*>(buffer_.mem);
+    const bool inside = start != nullptr && data >= start && data + size <= start + buffer_.size;
+    if (!inside || size < min_taken_payload_bytes)
+        return Buffer::copy_of({reinterpret_cast<const std::byte*>(data), size});
+    struct Lease {
+        std::shared_ptr<Memory> memory;
+        fuse_buf buffer;
+    };
+    auto* lease = new Lease{memory_, buffer_};
+    auto* payload = static_cast<std::byte*>(buffer_.mem) + (data - start);
+    buffer_ = {};
+    const auto release = [](void* hint) noexcept {
+        const std::unique_ptr<Lease> ended(static_cast<Lease*>(hint));
+        ended->memory->put(ended->buffer);
+    };
+    return {payload, size, release, lease};
+}
+
+void KernelChannel::invalidate(KernelNode inode) {
+    const int result = fuse_lowlevel_notify_inval_inode(session_, inode, 0, 0);
+    // ENOENT: the kernel has forgotten the file meanwhile, and everything of it.
+    if (result != 0 && result != -ENOENT)
+        log::debug("invalidating file {}: {}", inode, std::strerror(-result));
+}
+
+}  // namespace remofile::remofs

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+// The connection to the kernel: /dev/fuse, mounted, read without blocking, and the memory that requests arrive in.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/buffer.hpp"
+#include "base/result.hpp"
+#include "remofs/fuse.hpp"
+#include "remofs/inode_table.hpp"
+
+namespace remofile::remofs {
+
+class KernelChannel {
+public:
+    // Parses `options` (what mount(2) and libfuse know) for operations that get `userdata`.
+    static Result<std::unique_ptr<KernelChannel>> create(const std::vector<std::string>& options,
+                                                         const fuse_lowlevel_ops& operations, void* userdata);
+    // Ends the kernel's connection: what still uses the mount gets ENOTCONN.
+    ~KernelChannel();
+    KernelChannel(const KernelChannel&) = delete;
+    KernelChannel& operator=(const KernelChannel&) = delete;
+
+    // Mounts at an absolute path. Errors: access_denied, with what the kernel or fusermount3 says.
+    Result<> mount(const std::string& mountpoint);
+    // To be watched; readable when receive() has something to do.
+    int descriptor() const;
+
+    enum class State { open, closed };
+    // Takes in and starts a bounded number of requests. `closed`: the file system has been unmounted, or its
+    // connection aborted.
+    State receive();
+
+    // During an operation's call: takes over the memory that holds `data`, which libfuse handed to it.
+    Buffer take_payload(const char* data, std::size_t size);
+
+    // Tells the kernel that a file's cached attributes and pages are void. Blocks; see Notifier. Any thread.
+    void invalidate(KernelNode inode);
+
+private:
+    KernelChannel();
+    class Memory;
+
+    fuse_session* session_ = nullptr;
+    // Shared with the payloads taken, which may outlive the channel on ZeroMQ's threads.
+    std::shared_ptr<Memory> memory_;
+    fuse_buf buffer_{};
+};
+
+}  // namespace remofile::remofs

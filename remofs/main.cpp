@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "base/log.hpp"
+#include "client/connect_options.hpp"
+#include "client/exit_status.hpp"
+#include "remofs/mountpoint.hpp"
+#include "remofs/options.hpp"
+#include "remofs/service.hpp"
+#include "remofs/startup.hpp"
+
+namespace remofile::remofs {
+namespace {
+
+client::ConnectOptions to_connect_options(const Options& options) {
+    return {.source = options.source,
+            .server_key = options.server_key,
+            .identity = options.identity,
+            .token_file = options.token_file,
+            .insecure = options.insecure,
+            .exclusive = options.exclusive,
+            .read_only = options.read_only,
+            .wait = options.wait,
+            .request_timeout = options.soft ? std::optional(options.timeout) : std::nullopt};
+}
+
+Result<> read_id_map(ServicePlan& plan) {
+    std::string idmap = plan.options.idmap;
+    if (idmap.empty())
+        idmap = ::geteuid() == 0 ? "none" : "user";
+    plan.map_user = idmap == "user";
+    if (idmap == "user" || idmap == "none")
+        return {};
+    std::ifstream file(idmap);
+    std::ostringstream text;
+    if (!file || !(text << file.rdbuf()))
+        return make_error(Status::bad_usage, fmt::format("idmap={}: cannot read the file", idmap));
+    auto map = IdMap::parse(text.str());
+    if (!map)
+        return make_error(Status::bad_usage, fmt::format("idmap={}: {}", idmap, map.error().to_string()));
+    plan.ids = std::move(*map);
+    return {};
+}
+
+int fail(client::ExitStatus status, const Error& error) {
+    const std::string line = fmt::format("remofs: {}\n", log::printable(error.to_string()));
+    std::fputs(line.c_str(), stderr);
+    return static_cast<int>(status);
+}
+
+int run(const std::vector<std::string>& arguments) {
+    auto options = parse_command_line(arguments);
+    if (!options)
+        return fail(client::ExitStatus::failure, options.error());
+    if (options->action == Options::Action::show_help)
+        return std::fputs(help_text().c_str(), stdout) < 0 ? 1 : 0;
+    if (options->action == Options::Action::show_version)
+        return std::puts("remofs " REMOFS_VERSION) < 0 ? 1 : 0;
+
+    ServicePlan plan{.options = std::move(*options)};
+    if (auto read = read_id_map(plan); !read)
+        return fail(client::ExitStatus::failure, read.error());
+    auto mountpoint = prepare_mountpoint(plan.options.mountpoint);
+    if (!mountpoint)
+        return fail(client::ExitStatus::mountpoint, mountpoint.error());
+    plan.mountpoint = std::move(*mountpoint);
+    auto session = client::make_session_options(to_connect_options(plan.options));
+    if (!session)
+        return fail(client::exit_status_for(session.status()), session.error());
+    plan.session = std::move(*session);
+
+    if (plan.options.foreground)
+        return static_cast<int>(serve(std::move(plan), StartReport()));
+    Fork fork = start_in_background();
+    return static_cast<int>(fork.is_child ? serve(std::move(plan), std::move(fork.report)) : fork.status);
+}
+
+}  // namespace
+}  // namespace remofile::remofs
+
+int main(int argc, char** argv) {
+    return remofile::remofs::run({argv + 1, argv + argc});
+}

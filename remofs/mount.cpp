@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT
+#include "remofs/mount.hpp"
+
+#include <sys/statvfs.h>
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "remofs/mountpoint.hpp"
+#include "remofs/operations.hpp"
+
+namespace remofile::remofs {
+namespace {
+
+// What FUSE passes at once, at most; the protocol's limit is the same.
+constexpr unsigned max_transfer_bytes = wire::max_bulk_bytes;
+
+// Readahead and direct I/O requests under way. Flow control by bytes is the session's; this only keeps the kernel from
+// holding back what the session could send.
+constexpr unsigned max_background_requests = 64;
+constexpr unsigned congested_requests = 48;
+
+}  // namespace
+
+Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& counters, MountSettings settings)
+    : session_(session),
+      reactor_(reactor),
+      counters_(counters),
+      settings_(std::move(settings)),
+      export_device_(session.hello().root_attributes.identity.device),
+      inodes_(session.epoch(), session.hello().root, session.hello().root_attributes),
+      groups_(reactor.clock()),
+      xattr_memory_(reactor.clock()) {}
+
+Result<std::unique_ptr<Mount>> Mount::create(client::Session& session, transport::Reactor& reactor, Counters& counters,
+                                             MountSettings settings) {
+    std::unique_ptr<Mount> mount(new Mount(session, reactor, counters, std::move(settings)));
+    auto options = mount->settings_.kernel_options;
+    options.push_back(fmt::format("max_read={}", max_transfer_bytes));
+    REMOFILE_TRY(channel, KernelChannel::create(options, operations(), mount.get()));
+    mount->channel_ = std::move(channel);
+    return mount;
+}
+
+Mount::~Mount() {
+    session_.on_invalidate = nullptr;
+    session_.on_new_epoch = nullptr;
+    session_.on_reconnected = nullptr;
+    if (watching_)
+        reactor_.unwatch(channel_->descriptor());
+    notifier_.reset();
+}
+
+Result<> Mount::start(const std::string& mountpoint, std::function<void()> on_ready, std::function<void()> on_end) {
+    mountpoint_ = mountpoint;
+    on_ready_ = std::move(on_ready);
+    on_end_ = std::move(on_end);
+    session_.on_invalidate = [this](const std::vector<NodeId>& nodes, std::function<void()> acknowledge) {
+        on_invalidate(nodes, std::move(acknowledge));
+    };
+    session_.on_new_epoch = [this] { on_new_epoch(); };
+    session_.on_reconnected = [this] { on_reconnected(); };
+    REMOFILE_CHECK(channel_->mount(mountpoint));
+    notifier_.emplace(reactor_, counters_,
+                      [channel = channel_.get()](KernelNode inode) { channel->invalidate(inode); });
+    reactor_.watch(channel_->descriptor(), [this] { on_kernel_readable(); });
+    watching_ = true;
+    return {};
+}
+
+void Mount::on_init(fuse_conn_info* connection) {
+    connection->max_write = max_transfer_bytes;
+    connection->max_read = max_transfer_bytes;
+    connection->max_readahead = UINT32_MAX;  // the kernel cuts it to what it allows
+    connection->max_background = max_background_requests;
+    connection->congestion_threshold = congested_requests;
+    connection->time_gran = 1;
+
+    // A change of a file's size, seen in any reply, drops its pages (the default of neither AUTO_INVAL_DATA nor
+    // EXPLICIT_INVAL_DATA); other changes of others are told by the server, or seen by attributes_seen().
+    // AUTO_INVAL_DATA would ask for attributes before each read.
+    constexpr std::uint64_t refused[] = {
+        FUSE_CAP_AUTO_INVAL_DATA, FUSE_CAP_EXPLICIT_INVAL_DATA, FUSE_CAP_WRITEBACK_CACHE, FUSE_CAP_HANDLE_KILLPRIV,
+        FUSE_CAP_SPLICE_READ,     FUSE_CAP_SPLICE_WRITE,        FUSE_CAP_SPLICE_MOVE,     FUSE_CAP_EXPORT_SUPPORT};
+    for (const std::uint64_t capability : refused)
+        refuse_capability(connection, capability);
+    // DONT_MASK: the server applies the umask, because a default ACL of the directory overrides it.
+    constexpr std::uint64_t wanted[] = {
+        FUSE_CAP_ASYNC_READ,
+        FUSE_CAP_POSIX_LOCKS,
+        FUSE_CAP_FLOCK_LOCKS,
+        FUSE_CAP_ATOMIC_O_TRUNC,
+        FUSE_CAP_READDIRPLUS,
+        FUSE_CAP_READDIRPLUS_AUTO,
+        FUSE_CAP_ASYNC_DIO,
+        FUSE_CAP_PARALLEL_DIROPS,
+        FUSE_CAP_DONT_MASK,
+#ifdef FUSE_CAP_DIRECT_IO_ALLOW_MMAP
+        FUSE_CAP_DIRECT_IO_ALLOW_MMAP,
+#endif
+    };
+    for (const std::uint64_t capability : wanted)
+        want_capability(connection, capability);
+    if (settings_.check_permissions_here)
+        want_capability(connection, FUSE_CAP_POSIX_ACL);
+    initialised_ = true;
+}
+
+void Mount::on_kernel_readable() {
+    const auto state = channel_->receive();
+    if (initialised_ && on_ready_) {
+        raise_kernel_readahead(mountpoint_);
+        std::exchange(on_ready_, nullptr)();
+    }
+    if (state == KernelChannel::State::closed) {
+        reactor_.unwatch(channel_->descriptor());
+        watching_ = false;
+        on_end_();
+    }
+}
+
+void Mount::unmount(std::function<void(bool)> on_done) {
+    notifier_->run([this, mountpoint = mountpoint_, on_done = std::move(on_done)] {
+        auto result = remofs::unmount(mountpoint, false);
+        if (!result) {
+            log::warn("{}: {}; it is detached instead", mountpoint, result.error().to_string());
+            result = remofs::unmount(mountpoint, true);
+        }
+        reactor_.post([on_done, unmounted = result.has_value()] { on_done(unmounted); });
+    });
+}
+
+void Mount::finish(std::function<void()> on_done) {
+    if (notifier_)
+        notifier_->finish(std::move(on_done));
+    else
+        on_done();
+}
+
+Result<NodeId> Mount::node_of(KernelNode id) {
+    const Inode* inode = inodes_.find(id);
+    if (inode == nullptr || inodes_.stale(*inode))
+        return Status::stale;
+    return inode->node;
+}
+
+Result<OpenFile*> Mount::file(const fuse_file_info* info) {
+    OpenFile* file = info == nullptr ? nullptr : files_.find(info->fh);
+    if (file == nullptr || file->epoch != session_.epoch())
+        return Status::stale;
+    return file;
+}
+
+Result<OpenDirectory*> Mount::directory(const fuse_file_info* info) {
+    OpenDirectory* directory = info == nullptr ? nullptr : directories_.find(info->fh);
+    if (directory == nullptr || directory->epoch != session_.epoch())
+        return Status::stale;
+    return directory;
+}
+
+Task<Result<std::uint32_t>> Mount::credential_of(Request& request) {
+    if (!session_.hello().client_identity)
+        co_return Result<std::uint32_t>(0U);
+    const std::uint32_t uid = settings_.ids.users.to_server(request.uid());
+    const std::uint32_t gid = settings_.ids.groups.to_server(request.gid());
+    std::vector<std::uint32_t> groups = groups_.of(request.handle());
+    for (std::uint32_t& group : groups)
+        group = settings_.ids.groups.to_server(group);
+    co_return co_await session_.credential(uid, gid, std::move(groups));
+}
+
+struct stat Mount::to_stat(const wire::Attributes& attributes) const {
+    return remofs::to_stat(attributes, settings_.ids, export_device_);
+}
+
+fuse_entry_param Mount::to_entry(const Inode& inode, const wire::Attributes& attributes) const {
+    fuse_entry_param entry{};
+    entry.ino = inode.id;
+    entry.attr = to_stat(attributes);
+    entry.attr_timeout = attribute_timeout_s;
+    entry.entry_timeout = entry_timeout_s;
+    return entry;
+}
+
+Inode* Mount::adopt(KernelNode parent, const wire::EntryReply& entry) {
+    std::vector<wire::ForgetNode> unneeded;
+    Inode* inode = inodes_.adopt(parent, entry, unneeded);
+    give_back(std::move(unneeded));
+    if (inode == nullptr)
+        log::warn("the server named node {} as an entry of a directory, which it cannot be", entry.node.value);
+    else
+        attributes_seen(inode->id, entry.attributes);
+    return inode;
+}
+
+void Mount::undelivered(Inode& inode) {
+    std::vector<wire::ForgetNode> unneeded;
+    inodes_.undelivered(inode, unneeded);
+    give_back(std::move(unneeded));
+}
+
+void Mount::reply_entry(Request& request, KernelNode parent, const wire::EntryReply& entry) {
+    Inode* inode = adopt(parent, entry);
+    if (inode == nullptr)
+        return request.error(Status::io_error);
+    if (request.entry(to_entry(*inode, entry.attributes)))
+        inodes_.delivered(*inode);
+    else
+        undelivered(*inode);
+}
+
+void Mount::reply_attributes(Request& request, KernelNode inode, const wire::Attributes& attributes) {
+    if (inode == root_node)
+        inodes_.root().last_attributes = attributes;
+    request.attributes(to_stat(attributes), attribute_timeout_s);
+}
+
+void Mount::attributes_seen(KernelNode id, const wire::Attributes& attributes) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr || inode->version == attributes.version)
+        return;
+    inode->version = attributes.version;
+    drop_pages(id);
+}
+
+void Mount::attributes_changed(KernelNode id, const wire::Attributes& attributes) {
+    if (Inode* inode = inodes_.find(id); inode != nullptr)
+        inode->version = attributes.version;
+}
+
+void Mount::drop_pages(KernelNode id) {
+    const Inode* inode = inodes_.find(id);
+    // Opening a file drops what is cached of it; pages of files that nobody has open need not be dropped now.
+    if (inode != nullptr && inode->open_count > 0 && inode->type == S_IFREG && notifier_)
+        notifier_->invalidate({id}, nullptr);
+}
+
+void Mount::give_back(std::vector<wire::ForgetNode> nodes) {
+    for (std::size_t start = 0; start < nodes.size(); start += wire::max_forgets) {
+        const auto first = nodes.begin() + static_cast<std::ptrdiff_t>(start);
+        const auto count = std::min(nodes.size() - start, wire::max_forgets);
+        wire::Forget forget{.nodes = {first, first + static_cast<std::ptrdiff_t>(count)}};
+        session_.tell(std::move(forget));
+    }
+}
+
+void Mount::opened(KernelNode id) {
+    if (Inode* inode = inodes_.find(id); inode != nullptr)
+        ++inode->open_count;
+}
+
+void Mount::released(KernelNode id) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr || inode->open_count == 0)
+        return;
+    if (--inode->open_count == 0)
+        inode->has_byte_locks = false;
+}
+
+void Mount::on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge) {
+    std::vector<KernelNode> cached;
+    for (const NodeId node : nodes) {
+        const Inode* inode = inodes_.find(node);
+        if (inode != nullptr && inode->open_count > 0)
+            cached.push_back(inode->id);
+    }
+    if (cached.empty() || !notifier_)
+        return acknowledge();
+    notifier_->invalidate(std::move(cached), std::move(acknowledge));
+}
+
+void Mount::on_new_epoch() {
+    log::warn(
+        "the server has lost this session (it was restarted, or was away too long): files that were open report "
+        "errors, new ones work");
+    inodes_.new_epoch(session_.epoch(), session_.hello().root, session_.hello().root_attributes);
+    export_device_ = session_.hello().root_attributes.identity.device;
+    on_reconnected();
+}
+
+// What the server told while the connection was down is lost: nothing cached of an open file can be trusted.
+void Mount::on_reconnected() {
+    if (!notifier_)
+        return;
+    std::vector<KernelNode> open;
+    files_.for_each([&](const OpenFile& file) { open.push_back(file.inode); });
+    notifier_->invalidate(std::move(open), nullptr);
+}
+
+}  // namespace remofile::remofs

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT
+// The mounted file system: what the operations (names.cpp, data.cpp, ...) share. Everything here happens on the event
+// loop's thread; nothing waits and nothing locks.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/counters.hpp"
+#include "base/result.hpp"
+#include "base/task.hpp"
+#include "client/session.hpp"
+#include "remofs/attributes.hpp"
+#include "remofs/credentials.hpp"
+#include "remofs/handle_table.hpp"
+#include "remofs/id_map.hpp"
+#include "remofs/inode_table.hpp"
+#include "remofs/kernel_channel.hpp"
+#include "remofs/notifier.hpp"
+#include "remofs/request.hpp"
+#include "remofs/xattr_memory.hpp"
+#include "transport/reactor.hpp"
+
+namespace remofile::remofs {
+
+// For how long the kernel may use names and attributes without asking. Zero: each look-up and each stat asks the
+// server, so that this mount, other mounts and programs on the server agree at any moment. Longer lives need a promise
+// by the server to tell of changes first (a lease).
+inline constexpr double entry_timeout_s = 0;
+inline constexpr double attribute_timeout_s = 0;
+
+// The kernel's number for who holds a lock. 0 is nobody in the protocol, but may be somebody's number here.
+inline LockOwner to_lock_owner(std::uint64_t kernel_owner) {
+    constexpr std::uint64_t stand_in = ~std::uint64_t{0};
+    return LockOwner{kernel_owner == 0 ? stand_in : kernel_owner};
+}
+
+struct MountSettings {
+    std::vector<std::string> kernel_options;  // for mount(2) and libfuse
+    bool check_permissions_here = false;      // the kernel checks permissions and ACLs, besides the server
+    bool contain_symlinks = false;
+    IdMap ids;
+};
+
+class Mount {
+public:
+    // `session` and `reactor` must outlive the mount.
+    static Result<std::unique_ptr<Mount>> create(client::Session& session, transport::Reactor& reactor,
+                                                 Counters& counters, MountSettings settings);
+    ~Mount();
+    Mount(const Mount&) = delete;
+    Mount& operator=(const Mount&) = delete;
+
+    // Mounts and starts to serve. `on_ready` is called once the kernel can use the mount, `on_end` when it has been
+    // unmounted or its connection aborted. Errors: access_denied.
+    Result<> start(const std::string& mountpoint, std::function<void()> on_ready, std::function<void()> on_end);
+
+    // Unmounts from the thread "notify" while requests go on being served, so that what is dirty can be written.
+    // `on_done` is called afterwards with whether the mountpoint is free.
+    void unmount(std::function<void(bool)> on_done);
+
+    // Runs `on_done` once the thread "notify" has nothing left to do; nothing is told to the kernel afterwards. The
+    // session must be closed already, so that whatever the thread waits for is answered.
+    void finish(std::function<void()> on_done);
+
+    // For the operations:
+
+    static Mount& of(fuse_req_t request) { return *static_cast<Mount*>(fuse_req_userdata(request)); }
+
+    client::Session& session() { return session_; }
+    transport::Reactor& reactor() { return reactor_; }
+    Counters& counters() { return counters_; }
+    KernelChannel& channel() { return *channel_; }
+    InodeTable& inodes() { return inodes_; }
+    HandleTable<OpenFile>& files() { return files_; }
+    HandleTable<OpenDirectory>& directories() { return directories_; }
+    const IdMap& ids() const { return settings_.ids; }
+    XattrMemory& xattr_memory() { return xattr_memory_; }
+    std::optional<struct statvfs>& last_statistics() { return last_statistics_; }
+    bool contains_symlinks() const { return settings_.contain_symlinks; }
+
+    // The server's name for one of the kernel's files. Error: stale.
+    Result<NodeId> node_of(KernelNode inode);
+    wire::NewNode new_node() { return {session_.new_node_id(), true}; }
+    // A handle of the present session. Error: stale for one whose session has ended.
+    Result<OpenFile*> file(const fuse_file_info* info);
+    Result<OpenDirectory*> directory(const fuse_file_info* info);
+
+    // Sends a request that acts as the caller. Coroutine: `request` must outlive it.
+    template <class Message>
+    Task<Result<client::Reply<Message>>> call(Request& request, Message message);
+    template <class Message>
+    Task<Result<client::Reply<Message>>> call_with_bulk(Request& request, Message message, Buffer bulk,
+                                                        client::LaneKind lane = client::LaneKind::metadata);
+    // Sends a request for a handle, whose rights were settled when it was opened. What reads and writes travels on one
+    // lane, in order.
+    template <class Message>
+    Task<Result<client::Reply<Message>>> call_on_lane(Request& request, Message message, client::LaneKind lane) {
+        return session_.call(std::move(message), {.lane = lane}, &request.cancellation());
+    }
+    template <class Message>
+    Task<Result<client::Reply<Message>>> call_on_handle(Request& request, Message message) {
+        return call_on_lane(request, std::move(message), client::LaneKind::data);
+    }
+
+    // Takes in a reply that names a file and hands it to the kernel.
+    void reply_entry(Request& request, KernelNode parent, const wire::EntryReply& entry);
+    Inode* adopt(KernelNode parent, const wire::EntryReply& entry);
+    void undelivered(Inode& inode);
+    fuse_entry_param to_entry(const Inode& inode, const wire::Attributes& attributes) const;
+    void reply_attributes(Request& request, KernelNode inode, const wire::Attributes& attributes);
+    struct stat to_stat(const wire::Attributes& attributes) const;
+    std::uint64_t visible_inode(const wire::FileIdentity& identity) const {
+        return remofs::visible_inode(identity, export_device_);
+    }
+
+    // Compares what a reply said of a file with what was known: cached pages of a file that someone else changed go.
+    void attributes_seen(KernelNode inode, const wire::Attributes& attributes);
+    // The same after a change of our own.
+    void attributes_changed(KernelNode inode, const wire::Attributes& attributes);
+    // Drops cached pages if the kernel may have any.
+    void drop_pages(KernelNode inode);
+
+    void give_back(std::vector<wire::ForgetNode> nodes);
+    void opened(KernelNode inode);
+    void released(KernelNode inode);
+
+    // Called by libfuse through the table of operations.
+    void on_init(fuse_conn_info* connection);
+
+private:
+    Mount(client::Session& session, transport::Reactor& reactor, Counters& counters, MountSettings settings);
+
+    Task<Result<std::uint32_t>> credential_of(Request& request);
+    void on_kernel_readable();
+    void on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge);
+    void on_new_epoch();
+    void on_reconnected();
+
+    client::Session& session_;
+    transport::Reactor& reactor_;
+    Counters& counters_;
+    MountSettings settings_;
+    std::string mountpoint_;
+    std::uint64_t export_device_;
+    InodeTable inodes_;
+    HandleTable<OpenFile> files_;
+    HandleTable<OpenDirectory> directories_;
+    CallerGroups groups_;
+    XattrMemory xattr_memory_;
+    std::optional<struct statvfs> last_statistics_;
+    std::function<void()> on_ready_;
+    std::function<void()> on_end_;
+    bool initialised_ = false;
+    bool watching_ = false;
+    std::unique_ptr<KernelChannel> channel_;
+    std::optional<Notifier> notifier_;  // stops before the channel goes
+};
+
+template <class Message>
+Task<Result<client::Reply<Message>>> Mount::call(Request& request, Message message) {
+    auto credential = co_await credential_of(request);
+    if (!credential)
+        co_return Result<client::Reply<Message>>(credential.error());
+    const client::CallOptions options{.credential = *credential};
+    co_return co_await session_.call(std::move(message), options, &request.cancellation());
+}
+
+template <class Message>
+Task<Result<client::Reply<Message>>> Mount::call_with_bulk(Request& request, Message message, Buffer bulk,
+                                                           client::LaneKind lane) {
+    auto credential = co_await credential_of(request);
+    if (!credential)
+        co_return Result<client::Reply<Message>>(credential.error());
+    const client::CallOptions options{.lane = lane, .credential = *credential};
+    co_return co_await session_.call_with_bulk(std::move(message), std::move(bulk), options, &request.cancellation());
+}
+
+}  // namespace remofile::remofs

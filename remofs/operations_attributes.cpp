@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+// What files say of themselves, and what the file system says of itself.
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <array>
+
+#include "remofs/mount.hpp"
+#include "remofs/operations.hpp"
+
+namespace remofile::remofs {
+namespace {
+
+// How long df, and stat of the mountpoint, wait for a silent server before they are told what was true last.
+constexpr auto last_known_after = std::chrono::milliseconds(900);
+
+bool is_silence(Status status) {
+    return status == Status::timed_out || status == Status::unreachable;
+}
+
+Task<void> get_attributes(Mount& mount, Request request, KernelNode inode, NodeId node, HandleId handle) {
+    const wire::Getattr message{node, handle};
+    const auto reply = co_await mount.call(request, message);
+    if (!reply)
+        co_return request.error(reply.error());
+    mount.attributes_seen(inode, reply->body.attributes);
+    mount.reply_attributes(request, inode, reply->body.attributes);
+}
+
+// The mountpoint itself answers even if the server does not: df, unmount and listings of the directory above it must
+// not hang with it.
+Task<void> get_root_attributes(Mount& mount, Request request, NodeId node) {
+    const wire::Getattr message{.node = node};
+    const client::CallOptions options{.timeout = last_known_after};
+    const auto reply = co_await mount.session().call(message, options, &request.cancellation());
+    if (!reply && !is_silence(reply.status()))
+        co_return request.error(reply.error());
+    const wire::Attributes attributes = reply ? reply->body.attributes : mount.inodes().root().last_attributes;
+    mount.reply_attributes(request, root_node, attributes);
+}
+
+struct SetRow {
+    int fuse;
+    std::uint32_t wire;
+};
+
+// FUSE_SET_ATTR_CTIME is not here: the server's file system sets that time by itself at each change.
+constexpr auto set_table = std::to_array<SetRow>({
+    {FUSE_SET_ATTR_MODE, wire::set_mode},
+    {FUSE_SET_ATTR_UID, wire::set_uid},
+    {FUSE_SET_ATTR_GID, wire::set_gid},
+    {FUSE_SET_ATTR_SIZE, wire::set_size},
+});
+
+std::uint32_t to_wire_set(int which) {
+    std::uint32_t result = 0;
+    for (const SetRow& row : set_table)
+        if ((which & row.fuse) != 0)
+            result |= row.wire;
+    // "Now" comes together with the plain bit, and means the server's clock.
+    if ((which & FUSE_SET_ATTR_ATIME_NOW) != 0)
+        result |= wire::set_access_now;
+    else if ((which & FUSE_SET_ATTR_ATIME) != 0)
+        result |= wire::set_access;
+    if ((which & FUSE_SET_ATTR_MTIME_NOW) != 0)
+        result |= wire::set_modification_now;
+    else if ((which & FUSE_SET_ATTR_MTIME) != 0)
+        result |= wire::set_modification;
+    return result;
+}
+
+wire::Timestamp to_wire(const struct timespec& time) {
+    return {time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec)};
+}
+
+Task<void> set_attributes(Mount& mount, Request request, KernelNode inode, wire::Setattr message) {
+    const auto reply = co_await mount.call(request, std::move(message));
+    if (!reply)
+        co_return request.error(reply.error());
+    mount.attributes_changed(inode, reply->body.attributes);
+    mount.reply_attributes(request, inode, reply->body.attributes);
+}
+
+Task<void> check_access(Mount& mount, Request request, NodeId node, std::uint32_t mask) {
+    const wire::Access message{node, mask};
+    const auto reply = co_await mount.call(request, message);
+    request.error(reply.status());
+}
+
+struct statvfs to_statvfs(const wire::StatfsReply& reply) {
+    struct statvfs result {};
+    result.f_bsize = reply.block_size;
+    result.f_frsize = reply.block_size;
+    result.f_blocks = reply.blocks;
+    result.f_bfree = reply.blocks_free;
+    result.f_bavail = reply.blocks_available;
+    result.f_files = reply.files;
+    result.f_ffree = reply.files_free;
+    result.f_favail = reply.files_free;
+    result.f_namemax = reply.name_max;
+    return result;
+}
+
+Task<void> get_statistics(Mount& mount, Request request, NodeId node) {
+    const wire::Statfs message{node};
+    const client::CallOptions options{.timeout = last_known_after};
+    const auto reply = co_await mount.session().call(message, options, &request.cancellation());
+    if (reply)
+        mount.last_statistics() = to_statvfs(reply->body);
+    else if (!is_silence(reply.status()) || !mount.last_statistics())
+        co_return request.error(reply.error());
+    request.statistics(*mount.last_statistics());
+}
+
+}  // namespace
+
+void op_getattr(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info) {
+    Mount& mount = Mount::of(handle);
+    Request request(mount, handle, "fuse.getattr");
+    const auto node = mount.node_of(inode);
+    if (!node)
+        return request.error(node.error());
+    if (inode == root_node)
+        return spawn(get_root_attributes(mount, std::move(request), *node));
+    const auto file = mount.file(info);
+    const HandleId open = file ? (*file)->handle : HandleId{};
+    spawn(get_attributes(mount, std::move(request), inode, *node, open));
+}
+
+void op_setattr(fuse_req_t handle, fuse_ino_t inode, struct stat* attributes, int which, fuse_file_info* info) {
+    Mount& mount = Mount::of(handle);
+    Request request(mount, handle, "fuse.setattr");
+    const auto node = mount.node_of(inode);
+    if (!node)
+        return request.error(node.error());
+    const auto file = mount.file(info);
+    if (info != nullptr && !file)
+        return request.error(file.error());
+    wire::Setattr message{.node = *node,
+                          .handle = file ? (*file)->handle : HandleId{},
+                          .which = to_wire_set(which),
+                          .mode = attributes->st_mode & 07777U,
+                          .uid = mount.ids().users.to_server(attributes->st_uid),
+                          .gid = mount.ids().groups.to_server(attributes->st_gid),
+                          .size = static_cast<std::uint64_t>(attributes->st_size),
+                          .access = to_wire(attributes->st_atim),
+                          .modification = to_wire(attributes->st_mtim)};
+    spawn(set_attributes(mount, std::move(request), inode, std::move(message)));
+}
+
+void op_access(fuse_req_t handle, fuse_ino_t inode, int mask) {
+    Mount& mount = Mount::of(handle);
+    Request request(mount, handle, "fuse.access");
+    const auto node = mount.node_of(inode);
+    if (!node)
+        return request.error(node.error());
+    spawn(check_access(mount, std::move(request), *node, static_cast<std::uint32_t>(mask) & 7U));
+}
+
+void op_statfs(fuse_req_t handle, fuse_ino_t inode) {
+    Mount& mount = Mount::of(handle);
+    Request request(mount, handle, "fuse.statfs");
+    const auto node = mount.node_of(inode == 0 ? root_node : inode);
+    if (!node)
+        return request.error(node.error());
+    spawn(get_statistics(mount, std::move(request), *node));
+}
+
+}  // namespace remofile::remofs

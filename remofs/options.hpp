@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+// The command line of remofs and its mount options: what a person writes, and what mount(8), fstab, systemd and
+// mount.fuse pass along.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/result.hpp"
+
+namespace remofile::remofs {
+
+enum class SymlinkPolicy : std::uint8_t { keep, contain };
+
+struct Options {
+    enum class Action : std::uint8_t { mount, show_help, show_version };
+    Action action = Action::mount;
+
+    std::string source;
+    std::string mountpoint;
+    bool foreground = false;
+    bool debug = false;
+
+    std::string server_key;
+    std::string identity;
+    std::string token_file;
+    bool insecure = false;
+    bool read_only = false;
+    bool exclusive = false;
+    std::optional<Duration> wait;  // Duration::max(): as long as it takes
+    bool soft = false;
+    Duration timeout = std::chrono::seconds(30);  // with soft
+    std::string compress = "auto";                // "auto", "off" or a level
+    std::optional<std::uint64_t> cache_size_bytes;
+    std::string idmap;  // empty: "user" for an ordinary user, "none" for root
+    SymlinkPolicy symlinks = SymlinkPolicy::keep;
+    bool allow_other = false;
+    bool default_permissions = false;
+    std::string file_system_name;             // fsname=; empty: the source
+    std::vector<std::string> kernel_options;  // "nodev", "noatime", ...: passed on as they came
+};
+
+// A row of the table of mount options (-o).
+struct OptionRow {
+    enum class Kind : std::uint8_t {
+        flag,            // NAME
+        value,           // NAME=VALUE
+        optional_value,  // NAME or NAME=VALUE
+        kernel,          // NAME, passed on to mount(2)
+        ignored,         // NAME or NAME=VALUE, for others to act on: mount(8), systemd
+    };
+    std::string_view name;  // one that ends in "*" stands for all names that begin so
+    Kind kind = Kind::flag;
+    std::string_view argument;  // as the help shows it
+    std::string_view help;      // empty: not shown
+    // Takes in the value, empty for a flag. Error: bad_usage.
+    Result<> (*apply)(Options&, std::string_view value) = nullptr;
+};
+std::span<const OptionRow> option_table();
+
+// Parses a command line, without the program's name. Errors: bad_usage, in one line that names the word.
+Result<Options> parse_command_line(std::span<const std::string> arguments);
+
+// What --help prints.
+std::string help_text();
+
+// Splits a list at its commas; "\," stands for a comma within a part and "\\" for a backslash.
+std::vector<std::string> split_options(std::string_view list);
+
+}  // namespace remofile::remofs

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+// One request of the kernel, from its arrival to its only reply.
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "base/result.hpp"
+#include "client/session.hpp"
+#include "remofs/fuse.hpp"
+
+namespace remofile::remofs {
+
+class Mount;
+
+// Owns the request: it is replied to exactly once, at the latest (with EIO, and a line in the log) when this object
+// goes. Movable into a coroutine. Event loop only.
+//
+// When the caller is interrupted, what happens depends on the operation. One that waits for a lock is cancelled, as on
+// a local disk. Any other is not, as on a local disk, unless the caller is to end (a signal that stops programs is
+// pending) and the server is silent; see Interruption.
+class Request {
+public:
+    enum class Interruption : std::uint8_t { when_stuck, at_once };
+
+    Request(Mount& mount, fuse_req_t request, std::string_view operation,
+            Interruption interruption = Interruption::when_stuck);
+    ~Request();
+    Request(Request&& other) noexcept = default;
+    Request(const Request&) = delete;
+    Request& operator=(const Request&) = delete;
+    Request& operator=(Request&&) = delete;
+
+    // The caller, as the request stated it.
+    uid_t uid() const;
+    gid_t gid() const;
+    pid_t pid() const;
+    mode_t umask() const;
+    // Valid until the reply.
+    fuse_req_t handle() const;
+
+    // To be given to each Session::call on behalf of this request.
+    client::Cancellation& cancellation();
+
+    // Replies. Those that may give the kernel something to hold (entries, a handle) return false if it did not take it,
+    // because its caller has gone: the giver takes it back then.
+    void ok() { error_number(0); }
+    void error(Status status);
+    void error(const Error& error) { this->error(error.status); }
+    void error_number(int errno_value);
+    bool entry(const fuse_entry_param& entry);
+    bool created(const fuse_entry_param& entry, const fuse_file_info& file);
+    bool opened(const fuse_file_info& file);
+    void attributes(const struct stat& attributes, double timeout_s);
+    void symlink_target(const char* target);
+    void written(std::size_t size);
+    bool data(std::span<const std::byte> bytes);
+    void statistics(const struct statvfs& statistics);
+    void xattr_size(std::size_t size);
+    void lock(const struct flock& lock);
+    void offset(off_t offset);
+
+private:
+    struct State;
+    static void on_interrupt(fuse_req_t request, void* state);
+    static void check_interruption(const std::weak_ptr<State>& waiting);
+    fuse_req_t take();
+
+    // Shared with work that an interrupt has put off; that work holds it weakly.
+    std::shared_ptr<State> state_;
+};
+
+}  // namespace remofile::remofs

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT
+#include "remofs/service.hpp"
+
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <ctime>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "base/counters.hpp"
+#include "base/log.hpp"
+#include "remofs/mount.hpp"
+#include "transport/context.hpp"
+#include "transport/reactor.hpp"
+
+namespace remofile::remofs {
+namespace {
+
+// How long a signal's unmounting may take to write what is dirty before the server is given up: systemd's own patience
+// with a stopping unit is 90 s, a person's at a terminal far less.
+constexpr auto unmount_patience = std::chrono::seconds(10);
+
+// The signals that the event loop takes in by a descriptor.
+UniqueFd receive_signals() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (const int signal : {SIGTERM, SIGINT, SIGUSR1})
+        sigaddset(&signals, signal);
+    // nohup(1) asks to be spared this one.
+    struct sigaction hangup {};
+    if (::sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+        sigaddset(&signals, SIGHUP);
+    ::sigprocmask(SIG_BLOCK, &signals, nullptr);
+    ::signal(SIGPIPE, SIG_IGN);
+    return UniqueFd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+std::string local_time(std::uint64_t seconds) {
+    const auto time = static_cast<std::time_t>(seconds);
+    std::tm parts{};
+    std::string text(32, '\0');
+    text.resize(localtime_r(&time, &parts) == nullptr ? 0 : strftime(text.data(), text.size(), "%F %T", &parts));
+    return text;
+}
+
+std::string describe_clients(const std::vector<wire::Client>& clients) {
+    std::string text;
+    for (const wire::Client& client : clients)
+        text += fmt::format("{}{} ({}) since {}{}", text.empty() ? "" : ", ", client.name, client.address,
+                            local_time(client.since), client.exclusive ? ", exclusively" : "");
+    return text;
+}
+
+class Service {
+public:
+    Service(ServicePlan plan, StartReport report)
+        : plan_(std::move(plan)), report_(std::move(report)), signals_(receive_signals()) {}
+
+    client::ExitStatus run() {
+        reactor_.watch(signals_.get(), [this] { on_signal(); });
+        spawn(start());
+        reactor_.run();
+        reactor_.unwatch(signals_.get());
+        mount_.reset();
+        session_.reset();
+        return status_;
+    }
+
+private:
+    Task<void> start() {
+        std::vector<wire::Client> holders;
+        auto opened = co_await client::Session::open(context_, reactor_, plan_.session, counters_, &holders);
+        if (!opened)
+            co_return fail(client::exit_status_for(opened.status()), explain(opened.error(), holders));
+        session_ = std::move(*opened);
+        if (const auto& others = session_->hello().others; !others.empty())
+            report_.note(fmt::format("{} is also in use by {}", plan_.options.source, describe_clients(others)));
+        auto mount = Mount::create(*session_, reactor_, counters_, settings());
+        if (!mount)
+            co_return fail(client::ExitStatus::failure, mount.error().to_string());
+        mount_ = std::move(*mount);
+        const auto started = mount_->start(
+            plan_.mountpoint, [this] { on_ready(); }, [this] { wind_up("it has been unmounted"); });
+        if (!started)
+            co_return fail(client::ExitStatus::mountpoint,
+                           fmt::format("cannot mount on {}: {}", plan_.mountpoint, started.error().to_string()));
+    }
+
+    std::string explain(const Error& error, const std::vector<wire::Client>& holders) const {
+        if (error.status != Status::in_use || holders.empty())
+            return fmt::format("{}: {}", plan_.options.source, error.to_string());
+        return fmt::format("{} is in use by {}; -o wait waits for its turn", plan_.options.source,
+                           describe_clients(holders));
+    }
+
+    MountSettings settings() const {
+        const Options& options = plan_.options;
+        MountSettings settings;
+        settings.kernel_options = options.kernel_options;
+        settings.kernel_options.push_back(
+            "fsname=" + (options.file_system_name.empty() ? options.source : options.file_system_name));
+        settings.kernel_options.emplace_back("subtype=remofs");
+        if (options.read_only)
+            settings.kernel_options.emplace_back("ro");
+        settings.check_permissions_here = options.allow_other || options.default_permissions;
+        if (options.allow_other)
+            settings.kernel_options.emplace_back("allow_other");
+        if (settings.check_permissions_here)
+            settings.kernel_options.emplace_back("default_permissions");
+        settings.contain_symlinks = options.symlinks == SymlinkPolicy::contain;
+        settings.ids = plan_.ids;
+        // A server that acts as its callers knows their numbers: nothing to map then.
+        const wire::HelloReply& hello = session_->hello();
+        if (plan_.map_user && !hello.client_identity)
+            settings.ids = IdMap::single_user(hello.server_uid, hello.server_gid, ::geteuid(), ::getegid());
+        return settings;
+    }
+
+    void fail(client::ExitStatus status, const std::string& reason) {
+        status_ = status;
+        report_.failed(status, reason);
+        if (session_)
+            session_->close();
+        reactor_.stop();
+    }
+
+    void on_ready() {
+        report_.ready();
+        log::info("{} is mounted at {}", plan_.options.source, plan_.mountpoint);
+    }
+
+    void on_signal() {
+        signalfd_siginfo signal{};
+        while (::read(signals_.get(), &signal, sizeof signal) == static_cast<ssize_t>(sizeof signal)) {
+            if (signal.ssi_signo == SIGUSR1)
+                log_counters();
+            else
+                on_stop_signal();
+        }
+    }
+
+    void on_stop_signal() {
+        if (!mount_) {
+            // Nothing is mounted and nobody else waits for this process: what open() is waiting for can be left to it.
+            report_.failed(client::ExitStatus::failure, "interrupted before it was mounted");
+            log::flush();
+            std::_Exit(static_cast<int>(client::ExitStatus::failure));
+        }
+        if (std::exchange(stopping_, true))
+            return session_->close();
+        log::info("unmounting {} because of a signal", plan_.mountpoint);
+        mount_->unmount([this](bool) { wind_up("a signal asked for it"); });
+        reactor_.after(unmount_patience, [this] {
+            log::warn("gave up waiting for the server while unmounting {}", plan_.mountpoint);
+            session_->close();
+        });
+    }
+
+    // Every way to the end passes here.
+    void wind_up(std::string_view reason) {
+        if (std::exchange(winding_up_, true))
+            return;
+        log::info("the mount at {} ends: {}", plan_.mountpoint, reason);
+        session_->close();
+        mount_->finish([this] { reactor_.stop(); });
+    }
+
+    void log_counters() {
+        for (const auto& [name, value] : counters_.snapshot())
+            log::info("{}={}", name, value);
+        log::info("reactor.wakeups={}", reactor_.wakeups());
+        log::info("files.known={} files.open={} directories.open={}", mount_ ? mount_->inodes().size() : 0,
+                  mount_ ? mount_->files().size() : 0, mount_ ? mount_->directories().size() : 0);
+    }
+
+    ServicePlan plan_;
+    StartReport report_;
+    UniqueFd signals_;
+    client::ExitStatus status_ = client::ExitStatus::success;
+    bool stopping_ = false;
+    bool winding_up_ = false;
+    Counters counters_;
+    transport::Context context_;
+    transport::Reactor reactor_;
+    std::unique_ptr<client::Session> session_;
+    std::unique_ptr<Mount> mount_;
+};
+
+}  // namespace
+
+client::ExitStatus serve(ServicePlan plan, StartReport report) {
+    const Options& options = plan.options;
+    log::configure("remofs", options.debug ? log::Level::debug : log::Level::info,
+                   options.foreground ? log::Target::standard_error : log::Target::syslog);
+    Service service(std::move(plan), std::move(report));
+    return service.run();
+}
+
+}  // namespace remofile::remofs
