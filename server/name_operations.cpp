@@ -292,8 +292,6 @@ Result<EntryReply> link(Context& context, const wire::Link& request) {
     REMOFILE_TRY(file, context.hold(request.node));
     REMOFILE_TRY(directory, context.hold_directory(request.new_parent));
     REMOFILE_TRY(name, EntryName::check(request.new_name));
-    if (file.inode->is_directory())
-        return Status::not_permitted;
     {
         REMOFILE_TRY(acting, context.act());
         REMOFILE_CHECK(link_entry(file.fd(), directory.fd(), name));
