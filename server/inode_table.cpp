@@ -227,8 +227,9 @@ void InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, c
         std::ranges::move(places, std::back_inserter(forgotten));
         places.clear();
         // Directories that others renamed behind our back could seem to lie within each other; whichever of the
-        // remembered places contradicts the new one is out of date.
-        for (Inode* above = parent.get(); above != nullptr;) {
+        // remembered places contradicts the new one is out of date. One that only this request knows has nothing in it.
+        const bool unknown = inode.use_count() == 1;
+        for (Inode* above = unknown ? nullptr : parent.get(); above != nullptr;) {
             Inode* next = above->places_.empty() ? nullptr : above->places_.front().parent.get();
             if (next == inode.get() || above == inode.get()) {
                 std::ranges::move(above->places_, std::back_inserter(forgotten));
