@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "server/server.hpp"
+
+using namespace remofile;
+using namespace remofile::server;
+
+int main(int argc, char** argv) {
+    const auto command_line = parse_command_line(std::vector<std::string>(argv + 1, argv + argc));
+    if (!command_line) {
+        std::fprintf(stderr, "remofile-server: %s\n", command_line.error().to_string().c_str());
+        return exit_usage;
+    }
+    if (!command_line->options) {
+        std::fputs(command_line->text.c_str(), stdout);
+        return exit_clean;
+    }
+    auto report = command_line->options->daemon ? StartReport::become_daemon()
+                                                : Result<StartReport>(StartReport::in_foreground());
+    if (!report) {
+        std::fprintf(stderr, "remofile-server: %s\n", report.error().to_string().c_str());
+        return exit_failed;
+    }
+    return serve(*command_line->options, *report);
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT
+#include "server/server.hpp"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sodium.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <optional>
+
+#include "base/log.hpp"
+#include "server/pid_file.hpp"
+#include "server/server_security.hpp"
+#include "server/service.hpp"
+#include "server/version.hpp"
+#include "server/worker_pool.hpp"
+#include "transport/context.hpp"
+#include "transport/listener.hpp"
+#include "transport/reactor.hpp"
+
+namespace remofile::server {
+namespace {
+
+// How long a clean stop waits for requests under way, and then for a worker that a system call holds.
+constexpr Duration stop_deadline = std::chrono::seconds(5);
+constexpr Duration last_grace = std::chrono::milliseconds(500);
+
+// The service's thread is the reactor's.
+class ReactorThread final : public ServiceThread {
+public:
+    explicit ReactorThread(transport::Reactor& reactor) : reactor_(reactor) {}
+    void use(transport::Listener* listener) { listener_ = listener; }
+
+    const Clock& clock() const override { return reactor_.clock(); }
+    std::uint64_t unix_time() const override {
+        return static_cast<std::uint64_t>(
+            std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+                .count());
+    }
+    bool send(const transport::RouteId& route, wire::Message message) override {
+        return listener_ != nullptr && listener_->send(route, std::move(message));
+    }
+    transport::TimerId after(Duration delay, Work work) override { return reactor_.after(delay, std::move(work)); }
+    void cancel(transport::TimerId timer) override { reactor_.cancel(timer); }
+    void at_end_of_turn(Work work) override { reactor_.at_end_of_turn(std::move(work)); }
+    void post(Work work) override { reactor_.post(std::move(work)); }
+
+private:
+    transport::Reactor& reactor_;
+    transport::Listener* listener_ = nullptr;
+};
+
+// The signals that the server answers, as a descriptor of the reactor.
+Result<UniqueFd> take_signals() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1})
+        sigaddset(&signals, signal);
+    // Before threads start, so that none of them is interrupted.
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+    UniqueFd fd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!fd)
+        return errno_error("cannot take signals");
+    return fd;
+}
+
+void harden() {
+    // Nothing that this process might ever start gains rights by it; no other process of the user reads its memory.
+    ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    const UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (null)
+        ::dup2(null.get(), STDIN_FILENO);
+}
+
+void log_counters(const Counters& counters) {
+    for (const auto& [name, value] : counters.snapshot()) {
+        if (value != 0)
+            log::info("counter {} {}", name, value);
+    }
+}
+
+ServiceOptions service_options(const ServerOptions& options, std::string token) {
+    ServiceOptions service;
+    service.limits.always_exclusive = options.exclusive;
+    service.limits.max_sessions = options.max_clients;
+    service.limits.max_sessions_per_owner = options.max_clients_per_key;
+    service.grants.timeout = options.session_timeout;
+    service.callers = {.client_identity = options.identity == IdentityMode::client, .allow_root = options.allow_root};
+    service.read_only = options.read_only;
+    service.token = std::move(token);
+    service.version = version;
+    randombytes_buf(&service.boot, sizeof service.boot);
+    return service;
+}
+
+// Members in the order in which they are made; they go the other way round.
+class Server {
+public:
+    Server(const ServerOptions& options, UniqueFd signals) : options_(options), signals_(std::move(signals)) {}
+
+    // Everything up to listening. The lines to show for it.
+    Result<std::string> start();
+    // Until a signal; the exit status.
+    int run();
+
+private:
+    void on_signal();
+    void stop();
+
+    const ServerOptions& options_;
+    UniqueFd signals_;
+    Counters counters_;
+    std::optional<PidFile> pid_file_;
+    Security security_;
+    std::unique_ptr<FileService> files_;
+    transport::Reactor reactor_;
+    ReactorThread thread_{reactor_};
+    std::optional<transport::Context> context_;
+    std::unique_ptr<transport::Listener> listener_;
+    std::optional<WorkerPool> workers_;
+    std::optional<Service> service_;
+    bool stopping_ = false;
+    bool finished_ = true;
+};
+
+Result<std::string> Server::start() {
+    if (!options_.pid_file.empty()) {
+        REMOFILE_TRY(pid_file, PidFile::create(options_.pid_file));
+        pid_file_.emplace(std::move(pid_file));
+    }
+    REMOFILE_TRY(security, prepare_security(options_));
+    security_ = std::move(security);
+    REMOFILE_TRY(files,
+                 FileService::open({.directory = options_.directory, .read_only = options_.read_only}, counters_));
+    files_ = std::move(files);
+    context_.emplace();
+    workers_.emplace(WorkerPool::default_options(), counters_);
+    service_.emplace(*files_, *workers_, thread_, counters_, service_options(options_, security_.token));
+    transport::ListenerOptions listener_options;
+    listener_options.endpoints = options_.listen;
+    listener_options.server_key = security_.server_key;
+    listener_options.authorizer = security_.authorizer.get();
+    REMOFILE_TRY(listener, transport::Listener::bind(
+                               *context_, reactor_, std::move(listener_options),
+                               [this](const transport::RouteId& route, const auto& peer, wire::Message message) {
+                                   service_->on_message(route, peer, std::move(message));
+                               }));
+    listener_ = std::move(listener);
+    thread_.use(listener_.get());
+
+    std::string text;
+    const auto say = [&](log::Level level, const std::string& line) {
+        log::write(level, line);
+        text += line + "\n";
+    };
+    for (const std::string& warning : security_.warnings)
+        say(log::Level::warn, warning);
+    for (const std::string& endpoint : listener_->endpoints())
+        say(log::Level::info, "listening on " + endpoint);
+    for (const std::string& line : client_lines(listener_->endpoints(), security_.server_key))
+        say(log::Level::info, line);
+    return text;
+}
+
+void Server::stop() {
+    if (std::exchange(stopping_, true)) {
+        finished_ = false;
+        reactor_.stop();  // asked twice: now
+        return;
+    }
+    log::info("stopping");
+    service_->stop(stop_deadline, [this](bool finished) {
+        finished_ = finished;
+        reactor_.stop();
+    });
+}
+
+void Server::on_signal() {
+    signalfd_siginfo signal{};
+    while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
+        switch (signal.ssi_signo) {
+            case SIGUSR1:
+                log_counters(counters_);
+                break;
+            case SIGHUP:
+                log::info(
+                    "authorized_keys and the account's own key are read again whenever they change; nothing else "
+                    "is read again");
+                break;
+            default:
+                stop();
+        }
+    }
+}
+
+int Server::run() {
+    reactor_.watch(signals_.get(), [this] { on_signal(); });
+    reactor_.run();
+    reactor_.unwatch(signals_.get());
+    // Ends waits for locks and closes what clients had open. A worker may still be in a system call that does not
+    // return (a dead disk): then leave without it.
+    service_.reset();
+    if (!workers_->stop(last_grace)) {
+        log::error("a request does not end; stopping without it");
+        pid_file_.reset();
+        log::flush();
+        ::_exit(exit_unfinished);
+    }
+    log::info("stopped");
+    return finished_ ? exit_clean : exit_unfinished;
+}
+
+}  // namespace
+
+int serve(const ServerOptions& options, StartReport& report) {
+    log::configure("remofile-server", options.log_level,
+                   report.is_daemon() ? log::Target::syslog : log::Target::standard_error);
+    harden();
+    REMOFILE_ASSERT(sodium_init() >= 0);
+    auto signals = take_signals();
+    if (!signals) {
+        report.failed(signals.error().to_string(), exit_failed);
+        return exit_failed;
+    }
+    Server server(options, std::move(*signals));
+    const auto started = server.start();
+    if (!started) {
+        const int code = started.error().status == Status::bad_usage ? exit_usage : exit_failed;
+        report.failed(started.error().to_string(), code);
+        return code;
+    }
+    report.started(*started);
+    return server.run();
+}
+
+}  // namespace remofile::server

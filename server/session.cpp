@@ -1,0 +1,624 @@
+// SPDX-License-Identifier: MIT
+#include "server/session.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.hpp"
+
+namespace remofile::server {
+namespace {
+
+using wire::Opcode;
+
+// Head frames of messages not yet carried out. They hold names, link targets and lists of nodes; the honest maximum of
+// max_requests is far below.
+constexpr std::size_t max_queued_head_bytes = 8U << 20;
+
+// Breaches of the rules within `violation_period` that a session survives: a client with a bug gets its errors, one
+// that floods is shut out.
+constexpr std::size_t max_violations = 1024;
+constexpr Duration violation_period = std::chrono::minutes(1);
+
+// Unanswered requests, the refused ones included, as a multiple of what was granted.
+constexpr std::size_t gross_excess = 2;
+
+// Nodes of one INVALIDATE: its record fills half a head frame.
+constexpr std::size_t max_push_nodes = 8192;
+// Pushes that wait for INVALIDATED; what changes meanwhile is joined to the next.
+constexpr std::size_t max_unconfirmed_pushes = 8;
+// Nodes to invalidate of a client that confirms nothing. A list that long takes minutes of another's work.
+constexpr std::size_t max_invalid_nodes = 1U << 20;
+
+bool is_own(Opcode opcode) {
+    switch (opcode) {
+        case Opcode::bye:
+        case Opcode::ping:
+        case Opcode::cancel:
+        case Opcode::credential:
+        case Opcode::server_status:
+        case Opcode::invalidated:
+            return true;
+        default:
+            return false;
+    }
+}
+
+// What gives back is accepted even when a client has used up its grant.
+bool gives_back(Opcode opcode) {
+    return opcode == Opcode::forget || opcode == Opcode::release || opcode == Opcode::releasedir ||
+           opcode == Opcode::cancel;
+}
+
+Outcome outcome_of(Status status) {
+    Outcome outcome;
+    outcome.status = status;
+    return outcome;
+}
+
+ReplyPtr make_reply(const BatchRecord& record, Outcome outcome) {
+    auto reply = std::make_shared<Reply>();
+    reply->header.opcode = record.header.opcode;
+    reply->header.id = record.header.id;
+    reply->header.detail = static_cast<std::uint32_t>(outcome.status);
+    if (outcome.status == Status::ok) {
+        reply->body = std::move(outcome.body);
+        reply->bulk = std::move(outcome.bulk);
+        reply->has_bulk = outcome.has_bulk;
+    }
+    return reply;
+}
+
+// A kept reply once more, for another connection.
+ReplyPtr repeat(const ReplyPtr& kept) {
+    auto again = std::make_shared<Reply>();
+    again->header = kept->header;
+    again->body = kept->body;
+    again->bulk = share_bulk(kept);
+    again->has_bulk = kept->has_bulk;
+    again->kept = true;
+    again->counts_as_request = true;
+    return again;
+}
+
+}  // namespace
+
+std::string SessionTerms::describe() const {
+    const std::string who = client_name.empty() ? "a client without a name" : client_name;
+    return key_comment.empty() ? fmt::format("{} from {}", who, address)
+                               : fmt::format("{} (key \"{}\") from {}", who, key_comment, address);
+}
+
+Session::Session(SessionEnvironment& environment, SessionTerms terms, std::shared_ptr<SessionFiles> files)
+    : environment_(environment),
+      terms_(std::move(terms)),
+      files_(std::move(files)),
+      replies_(wire::max_lanes * environment.grants.max_requests),
+      callers_(environment.callers),
+      last_heard_(environment.thread.clock().now()) {
+    for (std::uint8_t number = 0; number < wire::max_lanes; ++number)
+        lanes_.emplace_back(number, environment.grants.reply_window_bytes);
+}
+
+wire::Client Session::as_client() const {
+    return {.name = terms_.client_name.empty() ? terms_.key_comment : terms_.client_name,
+            .address = terms_.address,
+            .since = terms_.since,
+            .exclusive = terms_.exclusive};
+}
+
+// ---------------------------------------------------------------- connections
+
+std::optional<transport::RouteId> Session::attach(std::uint8_t number, transport::RouteId route) {
+    SessionLane& attached = lane(number);
+    std::optional<transport::RouteId> replaced = attached.route();
+    lose(attached);
+    attached.attach(std::move(route));
+    last_heard_ = environment_.thread.clock().now();
+    environment_.flush_soon(*this);
+    return replaced;
+}
+
+std::vector<transport::RouteId> Session::routes() const {
+    std::vector<transport::RouteId> all;
+    for (const SessionLane& each : lanes_) {
+        if (each.route())
+            all.push_back(*each.route());
+    }
+    return all;
+}
+
+void Session::lose(SessionLane& lost) {
+    for (const ReplyPtr& reply : lost.detach())
+        unanswered_ -= reply->counts_as_request ? 1 : 0;
+}
+
+void Session::credit(SessionLane& from, const Reply& reply) {
+    unanswered_ -= reply.counts_as_request ? 1 : 0;
+    from.request_bytes -= reply.request_bulk_bytes;
+}
+
+void Session::queue_reply(std::uint8_t number, wire::RecordHeader header, std::vector<std::byte> body) {
+    auto reply = std::make_shared<Reply>();
+    reply->header = header;
+    reply->body = std::move(body);
+    lane(number).queue(std::move(reply));
+    environment_.flush_soon(*this);
+}
+
+// ---------------------------------------------------------------- messages in
+
+void Session::note_violation(std::string_view what) {
+    const TimePoint now = environment_.thread.clock().now();
+    if (now - violations_since_ >= violation_period) {
+        violations_since_ = now;
+        violations_ = 0;
+    }
+    environment_.counters.at("server.violations").add();
+    if (++violations_ > max_violations)
+        end_soon(fmt::format("too many violations of the protocol, the last: {}", what));
+}
+
+void Session::receive_malformed(std::uint8_t number, Status status) {
+    last_heard_ = environment_.thread.clock().now();
+    note_violation("an unreadable message");
+    if (!ending_)
+        queue_reply(number, {.detail = static_cast<std::uint32_t>(status)}, {});
+}
+
+void Session::count_unanswered() {
+    if (++unanswered_ > gross_excess * environment_.grants.max_requests)
+        end_soon("far more requests at a time than were granted");
+}
+
+void Session::end_soon(std::string reason) {
+    if (!std::exchange(ending_, true))
+        environment_.end_soon(*this, std::move(reason));
+}
+
+bool Session::take_acknowledgements(SessionLane& by, const wire::MessageHeader& header) {
+    const auto received = by.acknowledge(header.received_bytes);
+    if (!received)
+        return false;
+    for (const RequestId request : *received)
+        replies_.drop(request);
+    answered_below_ = std::max(answered_below_, header.answered_below);
+    replies_.drop_below(answered_below_);
+    return true;
+}
+
+void Session::receive(std::uint8_t number, wire::ParsedMessage message) {
+    SessionLane& by = lane(number);
+    last_heard_ = environment_.thread.clock().now();
+    totals_.bytes_received += message.frames.head.size();
+    if (ending_)
+        return;
+    if (!take_acknowledgements(by, message.header)) {
+        receive_malformed(number, Status::malformed);
+        return;
+    }
+    environment_.flush_soon(*this);
+    auto batch = std::make_shared<SessionBatch>(std::move(message));
+    batch->lane = number;
+    enter_records(by, batch);
+    if (!ending_)
+        sequence(by, batch);
+    dispatch(by);  // the acknowledgements may have opened the window
+}
+
+void Session::enter_records(SessionLane& by, const BatchPtr& batch) {
+    const bool too_many_bytes = queued_head_bytes_ + batch->frames.head.size() > max_queued_head_bytes;
+    queued_head_bytes_ += batch->frames.head.size();
+    for (std::size_t i = 0; i < batch->records.size() && !ending_; ++i)
+        enter_record(by, batch, i, too_many_bytes);
+}
+
+void Session::enter_record(SessionLane& by, const BatchPtr& batch, std::size_t index, bool too_many_bytes) {
+    BatchRecord& record = batch->records[index];
+    ++totals_.requests;
+    totals_.bytes_received += record.bulk.size();
+    if (enter_known(by, record))
+        return;
+
+    record.traits = find_operation(record.header.opcode);
+    record.settled = refusal(by, record, index + 1 == batch->records.size());
+    if (too_many_bytes && !gives_back(record.header.opcode))
+        record.settled = Status::limit_exceeded;
+    if (record.settled == Status::limit_exceeded || record.settled == Status::malformed)
+        note_violation(describe(*record.settled));
+    if (record.settled)
+        record.bulk = Buffer();
+
+    count_unanswered();
+    by.request_bytes += record.bulk.size();
+    pending_.emplace(record.header.id, Pending{.batch = batch,
+                                               .index = index,
+                                               .lane = by.number(),
+                                               .generation = by.generation(),
+                                               .bulk_bytes = record.bulk.size()});
+}
+
+// A request whose number is taken: one sent again after a lost connection, or a broken client's.
+bool Session::enter_known(SessionLane& by, BatchRecord& record) {
+    const RequestId id = record.header.id;
+    const bool resent = (record.header.flags & wire::flag_resent) != 0;
+    const auto pending = pending_.find(id);
+    ReplyCache::Entry* kept = replies_.find(id);
+    if (pending == pending_.end() && kept == nullptr && id && id >= answered_below_)
+        return false;
+
+    record.answered_elsewhere = true;
+    record.bulk = Buffer();
+    record.settled = Status::ok;
+    if (resent && pending != pending_.end()) {
+        // Still under way: its answer comes by this connection.
+        if (pending->second.lane == by.number() && pending->second.generation == by.generation())
+            return true;
+        pending->second.lane = by.number();
+        pending->second.generation = by.generation();
+        pending->second.bulk_bytes = 0;
+    } else if (resent && kept != nullptr) {
+        record.settled = static_cast<Status>(kept->reply->header.detail);
+        if (kept->lane == by.number() && kept->generation == by.generation())
+            return true;
+        kept->lane = by.number();
+        kept->generation = by.generation();
+        kept->reply = repeat(kept->reply);
+        by.queue(kept->reply);
+        count_unanswered();
+        environment_.counters.at("server.replies_repeated").add();
+    } else {
+        record.settled = Status::malformed;
+        note_violation("a request number used twice");
+        queue_reply(by.number(),
+                    {.opcode = record.header.opcode, .id = id, .detail = static_cast<std::uint32_t>(Status::malformed)},
+                    {});
+    }
+    return true;
+}
+
+// Why a request is not to be carried out, if so.
+std::optional<Status> Session::refusal(const SessionLane& by, const BatchRecord& record, bool last) const {
+    const Opcode opcode = record.header.opcode;
+    if (record.header.bulk_encoding != wire::BulkEncoding::raw)
+        return Status::malformed;
+    if (unanswered_ >= environment_.grants.max_requests && !gives_back(opcode))
+        return Status::limit_exceeded;
+    if (by.request_bytes + record.bulk.size() > environment_.grants.request_bytes)
+        return Status::limit_exceeded;
+    if (opcode == Opcode::hello || opcode == Opcode::attach)
+        return Status::invalid;
+    if (is_own(opcode))
+        return std::nullopt;
+    if (record.traits == nullptr)
+        return Status::not_implemented;
+    if (stopping_)
+        return Status::shutting_down;
+    if (waits_for_lock(record) && !last)
+        return Status::malformed;
+    return std::nullopt;
+}
+
+// Puts a message in its place behind those that it depends on.
+void Session::sequence(SessionLane& by, const BatchPtr& batch) {
+    std::vector<Dependency> uses;
+    bool has_operation = false;
+    for (BatchRecord& record : batch->records) {
+        if (record.settled || record.traits == nullptr)
+            continue;
+        auto found = dependencies_of(record.header.opcode, record.body);
+        if (!found) {
+            record.settled = found.error().status;
+            continue;
+        }
+        has_operation = true;
+        uses.insert(uses.end(), found->begin(), found->end());
+    }
+    if (!has_operation) {
+        proceed(batch);
+        return;
+    }
+    const auto [ticket, ready] = by.sequencer.add(uses);
+    batch->ticket = ticket;
+    if (ready)
+        proceed(batch);
+    else
+        blocked_[by.number()].emplace(ticket, batch);
+}
+
+// ---------------------------------------------------------------- carrying out
+
+// Goes on with a message whose turn has come, and with those that it held up.
+void Session::proceed(BatchPtr first) {
+    std::deque<BatchPtr> ready{std::move(first)};
+    while (!ready.empty()) {
+        const BatchPtr batch = std::move(ready.front());
+        ready.pop_front();
+        if (proceed_here(batch)) {
+            finish(batch, ready);
+        } else {
+            ready_[batch->lane].push_back(batch);
+            dispatch(lane(batch->lane));
+        }
+    }
+}
+
+// Carries out what is decided or the session's own; false when the next record is a worker's.
+bool Session::proceed_here(const BatchPtr& batch) {
+    while (!batch->finished()) {
+        const BatchRecord& record = batch->records[batch->next];
+        Outcome outcome;
+        if (const auto status = decided_status(*batch))
+            outcome = outcome_of(*status);
+        else if (record.traits == nullptr)
+            outcome = carry_out_own(record);
+        else
+            return false;
+        advance(*batch, outcome.status);
+        if (!record.answered_elsewhere)
+            answer(record.header.id, std::move(outcome));
+    }
+    return true;
+}
+
+void Session::finish(const BatchPtr& batch, std::deque<BatchPtr>& ready) {
+    queued_head_bytes_ -= batch->frames.head.size();
+    if (batch->ticket == 0)
+        return;
+    for (const Sequencer::Ticket ticket : lane(batch->lane).sequencer.finish(batch->ticket)) {
+        auto released = blocked_[batch->lane].extract(ticket);
+        REMOFILE_ASSERT(!released.empty());
+        ready.push_back(std::move(released.mapped()));
+    }
+}
+
+void Session::dispatch(SessionLane& of) {
+    auto& ready = ready_[of.number()];
+    while (!ready.empty() && of.window_open()) {
+        const BatchPtr batch = std::move(ready.front());
+        ready.pop_front();
+        start(of, batch);
+    }
+}
+
+void Session::start(SessionLane& of, const BatchPtr& batch) {
+    std::size_t expected = 0;
+    for (std::size_t i = batch->next; i < batch->records.size() && batch->records[i].traits != nullptr; ++i) {
+        BatchRecord& record = batch->records[i];
+        if (record.settled)
+            continue;
+        record.caller = callers_.find(record.header.detail);
+        if (record.caller == nullptr)
+            record.settled = Status::invalid;
+        expected += expected_reply_bytes(record);
+    }
+    batch->expected_bytes = std::min(expected, slice_bytes + wire::max_bulk_bytes);
+    batch->at_worker = true;
+    of.expected_bytes += batch->expected_bytes;
+
+    // The environment is touched again only on the service's thread, while the service lives.
+    const auto completions = environment_.completions;
+    const SessionId id = terms_.id;
+    auto later = [completions, environment = &environment_, id](RequestId request, Outcome outcome) {
+        completions->push([environment, id, request, outcome = std::move(outcome)]() mutable {
+            if (Session* session = environment->find(id))
+                session->decided_later(request, std::move(outcome));
+        });
+    };
+    environment_.executor.submit(
+        id.value, [batch, files = files_, service = &environment_.files, clock = &environment_.thread.clock(),
+                   completions, environment = &environment_, id, later = std::move(later)] {
+            Slice slice = run_slice(*batch, files, *service, *clock, later);
+            completions->push([environment, id, batch, slice = std::move(slice)]() mutable {
+                if (Session* session = environment->find(id))
+                    session->slice_done(batch, std::move(slice));
+            });
+        });
+}
+
+void Session::decided_later(RequestId request, Outcome outcome) {
+    if (!outcome.changed.empty())
+        environment_.files_changed(*this, std::move(outcome.changed));
+    answer(request, std::move(outcome));
+}
+
+void Session::slice_done(const BatchPtr& batch, Slice slice) {
+    SessionLane& of = lane(batch->lane);
+    of.expected_bytes -= batch->expected_bytes;
+    batch->at_worker = false;
+    for (Answered& answered : slice.answers) {
+        if (!answered.outcome.changed.empty())
+            environment_.files_changed(*this, std::move(answered.outcome.changed));
+        answer(batch->records[answered.record].header.id, std::move(answered.outcome));
+    }
+    proceed(batch);
+    dispatch(of);
+}
+
+Outcome Session::carry_out_own(const BatchRecord& record) {
+    const auto outcome_of_body = [&]<class Body>(Body*, auto&& act) {
+        const auto body = wire::decode_body<Body>(record.body);
+        return outcome_of(body ? act(*body) : Status::malformed);
+    };
+    switch (record.header.opcode) {
+        case Opcode::bye:
+            return outcome_of_body(static_cast<wire::Bye*>(nullptr), [&](const auto&) {
+                end_soon("the client said goodbye");
+                return Status::ok;
+            });
+        case Opcode::cancel:
+            return outcome_of_body(static_cast<wire::Cancel*>(nullptr), [&](const wire::Cancel& body) {
+                cancel(body.request);
+                return Status::ok;
+            });
+        case Opcode::credential:
+            return outcome_of_body(static_cast<wire::Credential*>(nullptr),
+                                   [&](const wire::Credential& body) { return callers_.bind(body).status(); });
+        case Opcode::invalidated:
+            return outcome_of_body(static_cast<wire::Invalidated*>(nullptr), [&](const wire::Invalidated& body) {
+                return acknowledge_pushes(body.sequence) ? Status::ok : Status::invalid;
+            });
+        case Opcode::server_status: {
+            Outcome outcome = outcome_of(record.body.empty() ? Status::ok : Status::malformed);
+            if (outcome.status == Status::ok)
+                outcome.body = wire::encode_body(environment_.status());
+            return outcome;
+        }
+        default:  // PING
+            return outcome_of(record.body.empty() ? Status::ok : Status::malformed);
+    }
+}
+
+void Session::cancel(RequestId request) {
+    const auto found = pending_.find(request);
+    if (found == pending_.end())
+        return;
+    const BatchPtr batch = found->second.batch;
+    const std::size_t index = found->second.index;
+    BatchRecord& record = batch->records[index];
+    if (!batch->at_worker && index >= batch->next) {
+        // Not begun. It keeps its place in the order, for those behind it.
+        record.settled = Status::interrupted;
+        record.answered_elsewhere = true;
+        answer(request, outcome_of(Status::interrupted));
+        return;
+    }
+    record.interrupted.store(true);
+    environment_.files.cancel(files_, request);
+}
+
+// ---------------------------------------------------------------- answers out
+
+void Session::answer(RequestId request, Outcome outcome) {
+    const auto found = pending_.find(request);
+    if (found == pending_.end())
+        return;
+    const Pending pending = std::move(found->second);
+    pending_.erase(found);
+    const BatchRecord& record = pending.batch->records[pending.index];
+    SessionLane& to = lane(pending.lane);
+
+    ReplyPtr reply = make_reply(record, std::move(outcome));
+    reply->counts_as_request = true;
+    if (record.traits != nullptr && !record.traits->repeatable && !replies_.full()) {
+        reply->kept = true;
+        replies_.keep(request, {.reply = reply, .lane = pending.lane, .generation = pending.generation});
+    }
+    if (replies_.full())
+        end_soon("replies are not acknowledged");
+    deliver(to, pending, std::move(reply));
+}
+
+// Queues a reply, or drops it if its connection is lost: the client asks again.
+void Session::deliver(SessionLane& to, const Pending& pending, ReplyPtr reply) {
+    if (!to.route() || to.generation() != pending.generation) {
+        --unanswered_;
+        return;
+    }
+    reply->request_bulk_bytes = pending.bulk_bytes;
+    to.queue(std::move(reply));
+    environment_.flush_soon(*this);
+}
+
+bool Session::send(SessionLane& by, wire::Message message) {
+    totals_.bytes_sent += message.byte_count();
+    return environment_.thread.send(*by.route(), std::move(message));
+}
+
+std::vector<transport::RouteId> Session::flush() {
+    std::vector<transport::RouteId> lost;
+    const auto lose_route = [&](SessionLane& broken) {
+        lost.push_back(*broken.route());
+        lose(broken);
+    };
+    // What is void goes out before the reply that shows why.
+    if (!flush_pushes())
+        lose_route(lane(0));
+    for (SessionLane& each : lanes_) {
+        while (auto outgoing = each.next_message()) {
+            for (const ReplyPtr& reply : outgoing->replies)
+                credit(each, *reply);
+            if (!send(each, std::move(outgoing->message))) {
+                lose_route(each);
+                break;
+            }
+        }
+        dispatch(each);
+    }
+    return lost;
+}
+
+// ---------------------------------------------------------------- pushes
+
+void Session::invalidate(const std::vector<NodeId>& nodes) {
+    invalid_.insert(nodes.begin(), nodes.end());
+    if (invalid_.size() > max_invalid_nodes)
+        end_soon("invalidations are not confirmed");
+    environment_.flush_soon(*this);
+}
+
+bool Session::send_push(const Push& push) {
+    wire::MessageWriter writer(wire::MessageKind::push);
+    writer.add({.opcode = wire::PushInvalidate::opcode},
+               wire::PushInvalidate{.sequence = push.sequence, .nodes = push.nodes});
+    wire::Message message = std::move(writer).finish();
+    lane(0).count_sent(message.byte_count());
+    environment_.counters.at("server.invalidations").add(push.nodes.size());
+    return send(lane(0), std::move(message));
+}
+
+// False if the connection was found lost.
+bool Session::flush_pushes() {
+    SessionLane& first = lane(0);
+    if (!first.route())
+        return true;
+    if (pushed_generation_ != first.generation()) {
+        pushed_generation_ = first.generation();
+        for (const Push& push : unconfirmed_) {
+            if (!send_push(push))
+                return false;
+        }
+    }
+    while (!invalid_.empty() && unconfirmed_.size() < max_unconfirmed_pushes) {
+        const auto end =
+            std::next(invalid_.begin(), static_cast<std::ptrdiff_t>(std::min(invalid_.size(), max_push_nodes)));
+        Push push{.sequence = ++push_sequence_, .nodes = {invalid_.begin(), end}};
+        invalid_.erase(invalid_.begin(), end);
+        unconfirmed_.push_back(std::move(push));
+        if (!send_push(unconfirmed_.back()))
+            return false;
+    }
+    if (!shutdown_reason_.empty()) {
+        wire::MessageWriter writer(wire::MessageKind::push);
+        writer.add({.opcode = wire::PushShutdown::opcode},
+                   wire::PushShutdown{.reason = std::exchange(shutdown_reason_, {})});
+        wire::Message message = std::move(writer).finish();
+        first.count_sent(message.byte_count());
+        return send(first, std::move(message));
+    }
+    return true;
+}
+
+bool Session::acknowledge_pushes(std::uint64_t sequence) {
+    if (sequence > push_sequence_)
+        return false;
+    while (!unconfirmed_.empty() && unconfirmed_.front().sequence <= sequence)
+        unconfirmed_.pop_front();
+    environment_.flush_soon(*this);
+    return true;
+}
+
+void Session::shut_down(const std::string& reason) {
+    stopping_ = true;
+    shutdown_reason_ = reason;
+    for (const auto& [request, pending] : pending_) {
+        BatchRecord& record = pending.batch->records[pending.index];
+        if (record.traits != nullptr && record.traits->may_wait) {
+            record.interrupted.store(true);
+            environment_.files.cancel(files_, request);
+        }
+    }
+    environment_.flush_soon(*this);
+}
+
+}  // namespace remofile::server

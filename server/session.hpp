@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+// One client's session: its lanes, its requests under way, and what it is owed.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "server/operations.hpp"
+#include "server/reply_cache.hpp"
+#include "server/service_completions.hpp"
+#include "server/service_thread.hpp"
+#include "server/session_batch.hpp"
+#include "server/session_callers.hpp"
+#include "server/session_lane.hpp"
+#include "server/worker_pool.hpp"
+#include "transport/keys.hpp"
+#include "wire/messages.hpp"
+
+namespace remofile::server {
+
+using SessionSecret = std::array<std::uint8_t, 16>;
+
+// What HELLO grants each session; docs/PROTOCOL.md, "Flow control".
+struct SessionGrants {
+    std::uint32_t max_requests = wire::default_max_requests;
+    std::uint32_t request_bytes = wire::default_request_bytes;
+    std::uint32_t reply_window_bytes = wire::default_reply_window_bytes;
+    Duration timeout = std::chrono::seconds(30);
+
+    // A client speaks three times before it is taken for dead.
+    Duration ping_interval() const { return timeout / 3; }
+};
+
+// What all sessions of a server share, and how they tell the service of what concerns it. Calls come on the service's
+// thread.
+struct SessionEnvironment {
+    FileService& files;
+    Executor& executor;
+    ServiceThread& thread;
+    Counters& counters;
+    std::shared_ptr<ServiceCompletions> completions;
+    SessionGrants grants;
+    CallerPolicy callers;
+
+    // A live session by its number, or null.
+    std::function<class Session*(SessionId)> find;
+    // It has something to send: call flush() at the end of the turn.
+    std::function<void(Session&)> flush_soon;
+    // It changed these files.
+    std::function<void(Session&, std::vector<InodePtr>)> files_changed;
+    // It must end at the end of the turn.
+    std::function<void(Session&, std::string reason)> end_soon;
+    std::function<wire::ServerStatusReply()> status;
+};
+
+// Who it is and what was agreed. Constant.
+struct SessionTerms {
+    SessionId id;
+    SessionSecret secret{};
+    std::string owner;  // the key, or the address where there is none
+    std::optional<transport::PublicKey> key;
+    std::string client_name;
+    std::string address;
+    std::string key_comment;
+    std::string path;
+    bool exclusive = false;
+    bool read_only = false;
+    std::uint64_t since = 0;  // seconds since 1970
+    TimePoint opened{};
+    NodeId root;
+    wire::Attributes root_attributes;
+
+    // For the log: name, key and address.
+    std::string describe() const;
+};
+
+// Lives on the service's thread.
+class Session {
+public:
+    Session(SessionEnvironment& environment, SessionTerms terms, std::shared_ptr<SessionFiles> files);
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+
+    const SessionTerms& terms() const { return terms_; }
+    const std::shared_ptr<SessionFiles>& files() const { return files_; }
+    TimePoint last_heard() const { return last_heard_; }
+    wire::Client as_client() const;
+
+    // A connection becomes lane `number`, in place of the one it had; that one's route is handed back.
+    std::optional<transport::RouteId> attach(std::uint8_t number, transport::RouteId route);
+    // All connections of it.
+    std::vector<transport::RouteId> routes() const;
+
+    // Queues a reply that belongs to no request of the series: to HELLO, ATTACH or a message that could not be read.
+    void queue_reply(std::uint8_t lane, wire::RecordHeader header, std::vector<std::byte> body);
+
+    // Takes a message in that came by a lane.
+    void receive(std::uint8_t lane, wire::ParsedMessage message);
+    // A message came that could not be read; it is answered, and too many of them end the session.
+    void receive_malformed(std::uint8_t lane, Status status);
+
+    // Another session changed files that this one knows.
+    void invalidate(const std::vector<NodeId>& nodes);
+    // The server stops: the client is told, waits end, and new requests are refused.
+    void shut_down(const std::string& reason);
+
+    // Sends what may be sent. Connections found lost are handed back.
+    std::vector<transport::RouteId> flush();
+
+    // Requests not answered yet, the answers that wait to be sent included.
+    std::size_t open_requests() const { return unanswered_; }
+    // Requests that are being carried out or wait for it, or for a lock.
+    std::size_t pending_requests() const { return pending_.size(); }
+
+    // Figures for the log.
+    struct Totals {
+        std::uint64_t requests = 0;
+        std::uint64_t bytes_received = 0;
+        std::uint64_t bytes_sent = 0;
+    };
+    const Totals& totals() const { return totals_; }
+
+private:
+    using BatchPtr = std::shared_ptr<SessionBatch>;  // shared by the session and the worker that has it
+
+    // A request that has not been answered.
+    struct Pending {
+        BatchPtr batch;
+        std::size_t index = 0;
+        std::uint8_t lane = 0;  // where the answer goes, and for which of its connections
+        std::uint64_t generation = 0;
+        std::size_t bulk_bytes = 0;
+    };
+    struct Push {
+        std::uint64_t sequence;
+        std::vector<NodeId> nodes;
+    };
+
+    SessionLane& lane(std::uint8_t number) { return lanes_[number]; }
+
+    bool take_acknowledgements(SessionLane& lane, const wire::MessageHeader& header);
+    void enter_records(SessionLane& lane, const BatchPtr& batch);
+    void enter_record(SessionLane& lane, const BatchPtr& batch, std::size_t index, bool too_many_bytes);
+    bool enter_known(SessionLane& lane, BatchRecord& record);
+    std::optional<Status> refusal(const SessionLane& lane, const BatchRecord& record, bool last) const;
+    void sequence(SessionLane& lane, const BatchPtr& batch);
+    void note_violation(std::string_view what);
+    void count_unanswered();
+    void end_soon(std::string reason);
+
+    void proceed(BatchPtr batch);
+    bool proceed_here(const BatchPtr& batch);
+    void finish(const BatchPtr& batch, std::deque<BatchPtr>& ready);
+    void dispatch(SessionLane& lane);
+    void start(SessionLane& lane, const BatchPtr& batch);
+    void slice_done(const BatchPtr& batch, Slice slice);
+    void decided_later(RequestId request, Outcome outcome);
+
+    Outcome carry_out_own(const BatchRecord& record);
+    void cancel(RequestId request);
+    bool acknowledge_pushes(std::uint64_t sequence);
+
+    void answer(RequestId request, Outcome outcome);
+    void deliver(SessionLane& lane, const Pending& pending, ReplyPtr reply);
+    void credit(SessionLane& lane, const Reply& reply);
+    void lose(SessionLane& lane);
+    bool send(SessionLane& lane, wire::Message message);
+    bool flush_pushes();
+    bool send_push(const Push& push);
+
+    SessionEnvironment& environment_;
+    const SessionTerms terms_;
+    const std::shared_ptr<SessionFiles> files_;  // shared with the work under way
+
+    std::deque<SessionLane> lanes_;                            // wire::max_lanes of them
+    std::array<std::deque<BatchPtr>, wire::max_lanes> ready_;  // whose turn has come, while the window is shut
+    std::array<std::unordered_map<Sequencer::Ticket, BatchPtr>, wire::max_lanes> blocked_;
+    std::unordered_map<RequestId, Pending> pending_;
+    ReplyCache replies_;
+    RequestId answered_below_;
+    SessionCallers callers_;
+
+    std::size_t unanswered_ = 0;
+    std::size_t queued_head_bytes_ = 0;
+    std::size_t violations_ = 0;
+    TimePoint violations_since_{};
+    TimePoint last_heard_{};
+    bool stopping_ = false;
+    bool ending_ = false;
+    std::string shutdown_reason_;  // to be pushed
+
+    std::set<NodeId> invalid_;      // not pushed yet
+    std::deque<Push> unconfirmed_;  // pushed; pushed again on a new connection until INVALIDATED names them
+    std::uint64_t push_sequence_ = 0;
+    std::uint64_t pushed_generation_ = 0;  // of lane 0, when pushes were last sent
+
+    Totals totals_;
+};
+
+}  // namespace remofile::server

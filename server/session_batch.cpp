@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+#include "server/session_batch.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <new>
+#include <utility>
+
+#include "base/log.hpp"
+
+namespace remofile::server {
+namespace {
+
+// A reply without bulk data: a record header and a structure of attributes.
+constexpr std::size_t small_reply_bytes = 256;
+
+// The boundary at which exceptions end: a worker goes on whatever one request did.
+std::optional<Outcome> carry_out(BatchRecord& record, const std::shared_ptr<SessionFiles>& files, FileService& service,
+                                 const std::function<void(RequestId, Outcome)>& later) {
+    Outcome failed;
+    try {
+        const RequestId request = record.header.id;
+        return service.carry_out(files, request, record.header.opcode, record.body, std::move(record.bulk),
+                                 *record.caller,
+                                 [later, request](Outcome outcome) { later(request, std::move(outcome)); });
+    } catch (const std::bad_alloc&) {
+        failed.status = Status::out_of_memory;
+    } catch (const std::exception& exception) {
+        log::error("request {} ended with an exception: {}", record.traits->name, exception.what());
+        failed.status = Status::io_error;
+    }
+    return failed;
+}
+
+Outcome failure(Status status) {
+    Outcome outcome;
+    outcome.status = status;
+    return outcome;
+}
+
+template <class Body>
+std::size_t size_asked_for(std::span<const std::byte> bytes) {
+    const auto body = wire::decode_body<Body>(bytes);
+    return body ? std::min<std::size_t>(body->size, wire::max_bulk_bytes) : 0;
+}
+
+}  // namespace
+
+SessionBatch::SessionBatch(wire::ParsedMessage message)
+    : frames(std::move(message.frames)), records(message.records.size()) {
+    for (std::size_t i = 0; i < records.size(); ++i) {
+        records[i].header = message.records[i].header;
+        records[i].body = message.records[i].body;
+        records[i].bulk = std::move(message.records[i].bulk);
+    }
+}
+
+std::optional<Status> decided_status(const SessionBatch& batch) {
+    const BatchRecord& record = batch.records[batch.next];
+    if (record.settled)
+        return record.settled;
+    if (batch.chain_broken)
+        return Status::cancelled;
+    if (record.interrupted.load())
+        return Status::interrupted;
+    return std::nullopt;
+}
+
+void advance(SessionBatch& batch, Status status) {
+    const bool linked = (batch.records[batch.next].header.flags & wire::flag_link) != 0;
+    batch.chain_broken = linked && status != Status::ok;
+    ++batch.next;
+}
+
+Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files, FileService& service,
+                const Clock& clock, const std::function<void(RequestId, Outcome)>& later) {
+    Slice slice;
+    std::size_t bytes = 0;
+    const TimePoint begun = clock.now();
+    while (!batch.finished() && bytes < slice_bytes) {
+        BatchRecord& record = batch.records[batch.next];
+        const std::size_t index = batch.next;
+        if (const auto status = decided_status(batch)) {
+            advance(batch, *status);
+            if (!record.answered_elsewhere)
+                slice.answers.push_back({index, failure(*status)});
+            continue;
+        }
+        if (record.traits == nullptr)
+            break;
+        std::optional<Outcome> outcome = carry_out(record, files, service, later);
+        record.bulk = Buffer();
+        if (!outcome) {
+            // A CANCEL that came before the wait began has found nothing to cancel.
+            if (record.interrupted.load())
+                service.cancel(files, record.header.id);
+            advance(batch, Status::ok);
+            slice.waiting = true;
+            break;
+        }
+        advance(batch, outcome->status);
+        bytes += outcome->bulk.size();
+        slice.answers.push_back({index, std::move(*outcome)});
+        // A single record needs no look at the clock.
+        if (!batch.finished() && clock.now() - begun >= slice_time)
+            break;
+    }
+    return slice;
+}
+
+std::size_t expected_reply_bytes(const BatchRecord& record) {
+    switch (record.header.opcode) {
+        case wire::Opcode::read:
+            return small_reply_bytes + size_asked_for<wire::Read>(record.body);
+        case wire::Opcode::readdir:
+            return small_reply_bytes + size_asked_for<wire::Readdir>(record.body);
+        case wire::Opcode::getxattr:
+            return small_reply_bytes + size_asked_for<wire::Getxattr>(record.body);
+        case wire::Opcode::listxattr:
+            return small_reply_bytes + size_asked_for<wire::Listxattr>(record.body);
+        default:
+            return small_reply_bytes;
+    }
+}
+
+bool waits_for_lock(const BatchRecord& record) {
+    if (record.traits == nullptr || !record.traits->may_wait)
+        return false;
+    if (record.header.opcode == wire::Opcode::setlk) {
+        const auto body = wire::decode_body<wire::Setlk>(record.body);
+        return body && body->wait;
+    }
+    const auto body = wire::decode_body<wire::Flock>(record.body);
+    return body && body->wait;
+}
+
+}  // namespace remofile::server

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// Whom the requests of a session act as: the credentials that its client has numbered.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+
+#include "base/result.hpp"
+#include "server/operations.hpp"
+#include "wire/messages.hpp"
+
+namespace remofile::server {
+
+struct CallerPolicy {
+    bool client_identity = false;  // --identity=client; otherwise every request acts as the server's own user
+    bool allow_root = false;       // --allow-root; otherwise a client's root becomes `anonymous`, as NFS's root_squash
+};
+
+// Whom a client's root, and a request without a credential, act as under --identity=client: "nobody" and "nogroup".
+inline constexpr uid_t anonymous_id = 65534;
+
+// One session's; one thread.
+class SessionCallers {
+public:
+    explicit SessionCallers(CallerPolicy policy);
+
+    // Binds a number. Errors: invalid for number 0 or an id that stands for "none", limit_exceeded for too many
+    // groups or numbers.
+    Result<> bind(const wire::Credential& credential);
+
+    // Whom a number stands for; null for one that was never bound.
+    std::shared_ptr<const Caller> find(std::uint32_t number) const;
+
+private:
+    // Numbers of one session: the users of the client's machine that use the mount.
+    static constexpr std::size_t max_numbers = 1024;
+
+    const CallerPolicy policy_;
+    const std::shared_ptr<const Caller> unnumbered_;
+    std::map<std::uint32_t, std::shared_ptr<const Caller>> numbered_;  // shared with the requests under way
+};
+
+}  // namespace remofile::server

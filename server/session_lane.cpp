@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+#include "server/session_lane.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.hpp"
+
+namespace remofile::server {
+namespace {
+
+// Bulk data of one reply message: as much as one record may bring, so that a small reply behind a large one does not
+// wait for a third.
+constexpr std::size_t max_reply_bulk_bytes = wire::max_bulk_bytes;
+
+}  // namespace
+
+void SessionLane::attach(transport::RouteId route) {
+    REMOFILE_ASSERT(!route_);
+    route_ = std::move(route);
+    ++generation_;
+}
+
+std::deque<ReplyPtr> SessionLane::detach() {
+    route_.reset();
+    unacknowledged_.clear();
+    queued_bytes_ = 0;
+    sent_bytes_ = 0;
+    acknowledged_bytes_ = 0;
+    request_bytes = 0;
+    return std::exchange(queue_, {});
+}
+
+void SessionLane::queue(ReplyPtr reply) {
+    queued_bytes_ += reply->byte_count();
+    queue_.push_back(std::move(reply));
+}
+
+bool SessionLane::fits_message(const wire::MessageWriter& writer, std::size_t bulk_bytes, const Reply& reply) const {
+    return writer.empty() ||
+           (writer.records() < wire::max_records && bulk_bytes + reply.bulk.size() <= max_reply_bulk_bytes &&
+            writer.head_bytes() + wire::RecordHeader::encoded_bytes + reply.body.size() <= wire::max_head_bytes);
+}
+
+std::optional<SessionLane::Outgoing> SessionLane::next_message() {
+    const std::uint64_t unacknowledged = sent_bytes_ - acknowledged_bytes_;
+    if (!route_ || queue_.empty() || (unacknowledged >= window_bytes_ && unacknowledged > 0))
+        return std::nullopt;
+
+    wire::MessageWriter writer(wire::MessageKind::reply);
+    Outgoing outgoing;
+    std::size_t bulk_bytes = 0;
+    while (!queue_.empty() && fits_message(writer, bulk_bytes, *queue_.front())) {
+        ReplyPtr reply = std::move(queue_.front());
+        queue_.pop_front();
+        queued_bytes_ -= reply->byte_count();
+        bulk_bytes += reply->bulk.size();
+        if (reply->has_bulk) {
+            Buffer bulk = reply->kept ? share_bulk(reply) : std::move(reply->bulk);
+            writer.add_encoded(reply->header, reply->body, std::move(bulk));
+        } else {
+            writer.add_encoded(reply->header, reply->body);
+        }
+        outgoing.replies.push_back(std::move(reply));
+    }
+    outgoing.message = std::move(writer).finish();
+    sent_bytes_ += outgoing.message.byte_count();
+    for (const ReplyPtr& reply : outgoing.replies) {
+        if (reply->kept)
+            unacknowledged_.push_back({sent_bytes_, reply->header.id});
+    }
+    return outgoing;
+}
+
+std::optional<std::vector<RequestId>> SessionLane::acknowledge(std::uint64_t received_bytes) {
+    if (received_bytes > sent_bytes_)
+        return std::nullopt;
+    acknowledged_bytes_ = std::max(acknowledged_bytes_, received_bytes);
+    std::vector<RequestId> received;
+    while (!unacknowledged_.empty() && unacknowledged_.front().end <= received_bytes) {
+        received.push_back(unacknowledged_.front().request);
+        unacknowledged_.pop_front();
+    }
+    return received;
+}
+
+}  // namespace remofile::server

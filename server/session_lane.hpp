@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// The server's end of one lane of a session: what waits to be sent, and what was sent and not acknowledged.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "server/reply_cache.hpp"
+#include "server/sequencer.hpp"
+#include "transport/listener.hpp"
+#include "wire/frame.hpp"
+
+namespace remofile::server {
+
+// One thread. A lane lives as long as its session; connections come and go, each with its own generation.
+class SessionLane {
+public:
+    SessionLane(std::uint8_t number, std::uint32_t window_bytes) : number_(number), window_bytes_(window_bytes) {}
+
+    std::uint8_t number() const { return number_; }
+
+    // Takes a new connection. Precondition: detached.
+    void attach(transport::RouteId route);
+    // The connection is lost or replaced. Replies that were queued for it are handed back.
+    std::deque<ReplyPtr> detach();
+    const std::optional<transport::RouteId>& route() const { return route_; }
+    std::uint64_t generation() const { return generation_; }
+
+    void queue(ReplyPtr reply);
+
+    struct Outgoing {
+        wire::Message message;
+        std::vector<ReplyPtr> replies;  // what it answers
+    };
+    // The next message that the reply window lets out: as many replies as fit. It counts as sent.
+    std::optional<Outgoing> next_message();
+    // Counts a message that does not wait for the window: a push.
+    void count_sent(std::size_t bytes) { sent_bytes_ += bytes; }
+
+    // What the client says it has received on this connection. The requests whose cached replies were among it are
+    // handed back; none if it claims more than was sent.
+    std::optional<std::vector<RequestId>> acknowledge(std::uint64_t received_bytes);
+
+    // Reply bytes that wait to be sent or acknowledged.
+    std::uint64_t open_bytes() const { return queued_bytes_ + (sent_bytes_ - acknowledged_bytes_); }
+    // Whether one more reply may be worked on now, with those under way.
+    bool window_open() const {
+        const std::uint64_t open = open_bytes() + expected_bytes;
+        return open < window_bytes_ || open == 0;
+    }
+    std::size_t queued_replies() const { return queue_.size(); }
+    std::uint32_t window_bytes() const { return window_bytes_; }
+
+    Sequencer sequencer;
+    // Bulk bytes of requests that came by this connection and whose replies have not left.
+    std::uint64_t request_bytes = 0;
+    // Bulk bytes that replies under way are expected to bring.
+    std::uint64_t expected_bytes = 0;
+
+private:
+    bool fits_message(const wire::MessageWriter& writer, std::size_t bulk_bytes, const Reply& reply) const;
+
+    const std::uint8_t number_;
+    const std::uint32_t window_bytes_;
+    std::optional<transport::RouteId> route_;
+    std::uint64_t generation_ = 0;
+    std::deque<ReplyPtr> queue_;
+    std::uint64_t queued_bytes_ = 0;
+    std::uint64_t sent_bytes_ = 0;
+    std::uint64_t acknowledged_bytes_ = 0;
+    // Sent replies that the reply cache keeps, with the count of sent bytes after their message.
+    struct Sent {
+        std::uint64_t end;
+        RequestId request;
+    };
+    std::deque<Sent> unacknowledged_;
+};
+
+}  // namespace remofile::server

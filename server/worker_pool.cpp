@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT
+#include "server/worker_pool.hpp"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <list>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "base/assert.hpp"
+
+namespace remofile::server {
+
+struct WorkerPool::State {
+    State(Options given, Counters& counters)
+        : options(given),
+          handoffs(counters.at("handoff.reactor_to_worker")),
+          wakeups(counters.at("workers.woken")),
+          spun(counters.at("workers.found_work_spinning")) {}
+
+    struct Group {
+        std::deque<Work> waiting;
+        unsigned running = 0;
+        bool in_turns = false;
+    };
+
+    // With `mutex` held.
+    void enqueue_turn(std::uint64_t id, Group& group) {
+        if (!group.in_turns && !group.waiting.empty() && group.running < options.max_running_per_group) {
+            group.in_turns = true;
+            turns.push_back(id);
+            has_turns.store(true, std::memory_order_relaxed);
+        }
+    }
+    // Wakes one worker, unless one is awake and looking for work already. It wakes the next one if it leaves work.
+    void wake_one() {
+        if (turns.empty() || looking || sleeping == 0)
+            return;
+        looking = true;
+        wakeups.add();
+        work_available.notify_one();
+    }
+
+    void serve();
+    bool take(std::unique_lock<std::mutex>& lock, std::uint64_t& id, Work& work);
+    bool spin_for_work(std::unique_lock<std::mutex>& lock);
+
+    const Options options;
+    Counters::Counter& handoffs;
+    Counters::Counter& wakeups;
+    Counters::Counter& spun;
+
+    std::mutex mutex;
+    std::condition_variable work_available;
+    std::condition_variable idle;
+    // Guarded by mutex.
+    std::unordered_map<std::uint64_t, Group> groups;
+    std::deque<std::uint64_t> turns;  // groups that may start work, in the order of their turns
+    unsigned sleeping = 0;
+    unsigned running = 0;
+    bool looking = false;  // a worker has been woken, or spins, and has not taken work yet
+    bool stopping = false;
+
+    // Mirrors !turns.empty() || stopping for the worker that spins without the mutex.
+    std::atomic<bool> has_turns = false;
+
+    std::vector<std::thread> threads;
+};
+
+bool WorkerPool::State::spin_for_work(std::unique_lock<std::mutex>& lock) {
+    if (options.spin == Duration::zero() || looking)
+        return false;
+    looking = true;
+    lock.unlock();
+    const TimePoint give_up = Clock::system().now() + options.spin;
+    bool found = false;
+    while (!(found = has_turns.load(std::memory_order_relaxed)) && Clock::system().now() < give_up)
+        std::this_thread::yield();
+    lock.lock();
+    looking = false;
+    if (found)
+        spun.add();
+    return found;
+}
+
+// Waits for work and takes it; false when it is time to end.
+bool WorkerPool::State::take(std::unique_lock<std::mutex>& lock, std::uint64_t& id, Work& work) {
+    while (turns.empty() && !stopping) {
+        if (spin_for_work(lock) || !turns.empty() || stopping)
+            continue;
+        ++sleeping;
+        work_available.wait(lock);
+        --sleeping;
+        looking = false;
+    }
+    if (stopping)
+        return false;
+    id = turns.front();
+    turns.pop_front();
+    Group& group = groups.at(id);
+    group.in_turns = false;
+    work = std::move(group.waiting.front());
+    group.waiting.pop_front();
+    ++group.running;
+    ++running;
+    enqueue_turn(id, group);
+    has_turns.store(!turns.empty(), std::memory_order_relaxed);
+    wake_one();
+    return true;
+}
+
+void WorkerPool::State::serve() {
+    std::unique_lock lock(mutex);
+    std::uint64_t id = 0;
+    Work work;
+    while (take(lock, id, work)) {
+        lock.unlock();
+        work();
+        work = nullptr;  // what it owns goes without the lock held
+        lock.lock();
+        --running;
+        const auto group = groups.find(id);
+        --group->second.running;
+        enqueue_turn(id, group->second);
+        if (group->second.running == 0 && group->second.waiting.empty())
+            groups.erase(group);
+        if (running == 0 && stopping)
+            idle.notify_all();
+    }
+}
+
+WorkerPool::Options WorkerPool::default_options() {
+    const unsigned threads = std::max(4U, 2 * std::thread::hardware_concurrency());
+    return {.threads = threads, .max_running_per_group = threads - std::max(1U, threads / 4)};
+}
+
+WorkerPool::WorkerPool(Options options, Counters& counters) : state_(std::make_unique<State>(options, counters)) {
+    REMOFILE_ASSERT(options.threads > 0 && options.max_running_per_group > 0);
+    for (unsigned i = 0; i < options.threads; ++i) {
+        state_->threads.emplace_back([state = state_.get()] { state->serve(); });
+        pthread_setname_np(state_->threads.back().native_handle(), ("worker-" + std::to_string(i)).c_str());
+    }
+}
+
+WorkerPool::~WorkerPool() {
+    stop(Duration::zero());
+    for (std::thread& thread : state_->threads)
+        thread.join();
+}
+
+void WorkerPool::submit(std::uint64_t id, Work work) {
+    state_->handoffs.add();
+    const std::lock_guard lock(state_->mutex);
+    if (state_->stopping)
+        return;
+    State::Group& group = state_->groups[id];
+    group.waiting.push_back(std::move(work));
+    state_->enqueue_turn(id, group);
+    state_->wake_one();
+}
+
+bool WorkerPool::stop(Duration timeout) {
+    std::vector<Work> dropped;  // goes without the lock held
+    std::unique_lock lock(state_->mutex);
+    state_->stopping = true;
+    state_->has_turns.store(true, std::memory_order_relaxed);
+    for (auto& [id, group] : state_->groups) {
+        for (Work& work : group.waiting)
+            dropped.push_back(std::move(work));
+        group.waiting.clear();
+    }
+    state_->work_available.notify_all();
+    const bool stopped = state_->idle.wait_for(lock, timeout, [&] { return state_->running == 0; });
+    lock.unlock();
+    return stopped;
+}
+
+}  // namespace remofile::server
