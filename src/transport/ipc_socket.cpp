@@ -8,8 +8,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 #include <utility>
 
 #include "base/log.hpp"
@@ -22,14 +24,23 @@ Error socket_error(const std::string& path) {
     return make_error(status, fmt::format("cannot listen on {}: {}", path, describe(status)));
 }
 
+// The lock is held for a few system calls; whoever holds it longer does so on purpose.
+constexpr int lock_attempts = 100;
+constexpr auto lock_pause = std::chrono::milliseconds(10);
+
 // Two servers that start at once must not both take the other's fresh socket for a dead one's. The lock is on the
-// directory, so that no lock file is left behind; it is held for a few system calls.
-UniqueFd lock_directory_of(const std::string& path) {
+// directory, so that no lock file is left behind.
+Result<UniqueFd> lock_directory_of(const std::string& path) {
     const std::string directory = std::filesystem::path(path).parent_path();
     UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    // Whoever may not read the directory, or finds somebody holding the lock for fun, does without.
-    if (fd) [[maybe_unused]]
-        const int locked = ::flock(fd.get(), LOCK_EX | LOCK_NB);
+    if (!fd)
+        return socket_error(path);
+    for (int i = 0; ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
+        if (i == lock_attempts)
+            return make_error(Status::busy,
+                              fmt::format("cannot listen on {}: another program has locked {}", path, directory));
+        std::this_thread::sleep_for(lock_pause);
+    }
     return fd;
 }
 
@@ -61,7 +72,7 @@ Result<IpcSocket> IpcSocket::listen(const std::string& path, int backlog) {
         return make_error(Status::name_too_long, fmt::format("cannot listen on {}: the path is too long", path));
     std::memcpy(address.sun_path, path.data(), path.size());
 
-    const UniqueFd lock = lock_directory_of(path);
+    REMOFILE_TRY(lock, lock_directory_of(path));
     REMOFILE_CHECK(remove_stale(path, address));
     IpcSocket result;
     result.fd_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));

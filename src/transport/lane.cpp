@@ -22,6 +22,9 @@ namespace {
 // that does so again, this much later, is said to have the wrong key.
 constexpr Duration second_handshake_delay = std::chrono::milliseconds(200);
 
+// Longer than any lane waits before it closes the socket of a lost connection.
+constexpr Duration never = std::chrono::hours(24);
+
 constexpr int monitored_events = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_CLOSED |
                                  ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
                                  ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
@@ -133,12 +136,13 @@ struct Lane::State {
         socket.set_limits({.handshake_timeout = options.connect_timeout,
                            .heartbeat_interval = options.heartbeat_interval,
                            .heartbeat_timeout = options.heartbeat_timeout,
-                           .linger = Duration::zero()});
+                           .linger = Duration::zero(),
+                           .max_received_messages = 0});
         socket.set(ZMQ_IPV6, candidates[candidate].address.ss_family == AF_INET6 ? 1 : 0);
-        // Nothing is queued before the connection stands, and libzmq never makes a new one by itself: what was meant
-        // for the old connection would be delivered over it.
-        socket.set(ZMQ_IMMEDIATE, 1);
-        socket.set(ZMQ_RECONNECT_IVL, -1);
+        // libzmq never makes a new connection by itself: what was meant for the old one would be delivered over it.
+        // Neither ZMQ_RECONNECT_IVL=-1 nor ZMQ_IMMEDIATE=1 will do for that: either throws away what has arrived and
+        // was not taken yet when the connection ends, and those may be the server's last words.
+        socket.set(ZMQ_RECONNECT_IVL, never);
         if (options.identity) {
             std::string secret = options.identity->secret_text();
             socket.set(ZMQ_CURVE_SECRETKEY, std::string_view(secret));
@@ -174,6 +178,8 @@ struct Lane::State {
 
     void fail(Error error) {
         const auto kept = handlers;
+        if (socket)
+            socket.set(ZMQ_LINGER, 0);  // nobody is left to send to
         close();
         kept->on_disconnected(std::move(error));
     }
@@ -303,10 +309,11 @@ struct Lane::State {
     }
 
     void on_disconnected() {
+        // Whoever does not prove its key has the wrong one, even if it is a web server.
         if (stage == Stage::handshaking)
-            return fail(make_error(Status::wrong_server_key,
-                                   fmt::format("{} is no remofile server: it does not speak ZeroMQ with encryption",
-                                               described_candidate())));
+            return fail(make_error(
+                options.identity ? Status::wrong_server_key : Status::unreachable,
+                fmt::format("{} is no remofile server: it does not speak ZeroMQ's protocol", described_candidate())));
         if (stage != Stage::connected)
             return;
         // What arrived before the end is still to be had.

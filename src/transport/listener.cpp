@@ -84,7 +84,8 @@ struct Listener::State {
         socket.set_limits({.handshake_timeout = options.handshake_timeout,
                            .heartbeat_interval = options.heartbeat_interval,
                            .heartbeat_timeout = options.heartbeat_timeout,
-                           .linger = options.linger});
+                           .linger = options.linger,
+                           .max_received_messages = max_queued_messages_per_client});
         socket.set(ZMQ_ROUTER_MANDATORY, 1);  // say so instead of dropping when a connection is gone
         socket.set(ZMQ_BACKLOG, options.backlog);
         if (options.server_key)
@@ -146,13 +147,11 @@ struct Listener::State {
                     return;
                 case ReceiveOutcome::received:
                     (*kept)(
-                        RouteId{std::string(received.first_text())}, [&] { return peer_of(received); },
-                        std::move(received.message));
+                        RouteId{received.routing_id}, [&] { return peer_of(received); }, std::move(received.message));
                     break;
                 case ReceiveOutcome::malformed:
                     log_limit.pass(reactor.clock().now(), [&](const std::string& note) {
-                        log::warn("dropped a message of too many or too few frames from {}{}",
-                                  peer_of(received).address, note);
+                        log::warn("dropped a message of too many frames from {}{}", peer_of(received).address, note);
                     });
                     break;
             }

@@ -1,32 +1,26 @@
 // SPDX-License-Identifier: MIT
 #include "transport/zap_handler.hpp"
 
+#include <arpa/inet.h>
 #include <pthread.h>
 #include <zmq.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <map>
 #include <system_error>
 #include <thread>
 #include <vector>
 
 #include "base/assert.hpp"
 #include "base/log.hpp"
+#include "transport/handshake_limit.hpp"
 #include "transport/reactor.hpp"
 #include "transport/token_bucket.hpp"
 #include "transport/zmq_socket.hpp"
 
 namespace remofile::transport {
 namespace {
-
-// Handshakes of one address: at once, and a second in the long run. A mount opens at most 8 lanes; 100 are a dozen
-// mounts of one machine that reconnect together after an outage.
-constexpr double handshake_burst = 100;
-constexpr double handshakes_per_second = 20;
-// Addresses remembered for that. When there are more, those that have been quiet are forgotten first.
-constexpr std::size_t max_addresses = 4096;
 
 constexpr std::size_t max_user_id_bytes = 255;
 constexpr std::size_t key_bytes = 32;
@@ -66,26 +60,6 @@ std::optional<Request> parse(const wire::Message& message) {
     return request;
 }
 
-// Keeps one address from occupying the handler's thread and the I/O threads' cryptography.
-class HandshakeLimit {
-public:
-    bool admit(const std::string& address, TimePoint now) {
-        if (buckets_.size() >= max_addresses && !buckets_.contains(address))
-            forget_some(now);
-        return buckets_.try_emplace(address, handshake_burst, handshakes_per_second, now).first->second.take(now);
-    }
-
-private:
-    void forget_some(TimePoint now) {
-        std::erase_if(buckets_, [&](auto& entry) { return entry.second.full(now); });
-        // All of them busy: better to forget one's count than to grow, or to refuse a newcomer.
-        if (buckets_.size() >= max_addresses)
-            buckets_.erase(buckets_.begin());
-    }
-
-    std::map<std::string, TokenBucket, std::less<>> buckets_;
-};
-
 }  // namespace
 
 struct ZapHandler::State {
@@ -124,7 +98,7 @@ struct ZapHandler::State {
         if (request.version != "1.0" || request.domain != zap_domain || request.mechanism != "CURVE" ||
             request.credentials.size() != 1 || request.credentials.front().size() != key_bytes)
             return refuse(address, "400", "not a CURVE client", "it does not use CURVE");
-        if (!handshakes.admit(address, reactor.clock().now()))
+        if (!handshakes.admit(host_of(address), reactor.clock().now()))
             return refuse(address, "500", "too many handshakes", "it connects too often");
         PublicKey key;
         std::memcpy(key.bytes.data(), request.credentials.front().data(), key.bytes.size());
@@ -197,12 +171,22 @@ void from_user_id(std::string_view user_id, Peer& peer) {
 std::string readable_address(std::string_view peer_address) {
     constexpr std::string_view mapped = "::ffff:";
     // An IPv6 address may begin with a colon too, but with two.
-    const bool is_local = peer_address.empty() || (peer_address.front() == ':' && !peer_address.starts_with("::"));
+    const bool is_local = peer_address.empty() || peer_address.starts_with("localhost:") ||
+                          (peer_address.front() == ':' && !peer_address.starts_with("::"));
     if (is_local)
         return "local";
     if (peer_address.starts_with(mapped) && peer_address.find('.') != std::string_view::npos)
         peer_address.remove_prefix(mapped.size());
     return std::string(peer_address);
+}
+
+std::string host_of(const std::string& readable_address) {
+    in6_addr address{};
+    if (inet_pton(AF_INET6, readable_address.substr(0, readable_address.find('%')).c_str(), &address) != 1)
+        return readable_address;
+    std::fill(std::begin(address.s6_addr) + 8, std::end(address.s6_addr), std::uint8_t{0});
+    char prefix[INET6_ADDRSTRLEN];
+    return inet_ntop(AF_INET6, &address, prefix, sizeof(prefix));
 }
 
 }  // namespace remofile::transport

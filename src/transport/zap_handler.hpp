@@ -36,7 +36,10 @@ private:
 std::string to_user_id(const PublicKey& key, std::string_view comment);
 void from_user_id(std::string_view user_id, Peer& peer);
 
-// "local" for the peers of an ipc socket, whose address libzmq gives as ":UID:GID:PID".
+// "local" for the peers of an ipc socket, whose address libzmq gives as "localhost:UID:GID:PID".
 std::string readable_address(std::string_view peer_address);
+
+// What tells one host from another: of an IPv6 address the first 64 bits, because a host can make up the rest.
+std::string host_of(const std::string& readable_address);
 
 }  // namespace remofile::transport

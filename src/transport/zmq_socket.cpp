@@ -18,6 +18,10 @@ namespace {
 // small frame received without a copy would pin libzmq's whole receive buffer (8 KiB).
 constexpr std::size_t copy_limit_bytes = 1024;
 
+// What CURVE adds to a frame, which counts towards libzmq's limit: 33 bytes in ZMTP 3.1, rounded up. Without
+// encryption, frames that are too long by less than that get past libzmq and are refused by wire::parse_message().
+constexpr std::size_t curve_overhead_bytes = 64;
+
 struct ForeignMemory {
     Buffer::Release release;
     void* hint;
@@ -47,6 +51,7 @@ void to_frame(Buffer buffer, zmq_msg_t& frame) {
     memory.release();  // libzmq's now
 }
 
+// `frame` stays as it is; long frames are shared.
 Buffer to_buffer(zmq_msg_t& frame) {
     const auto* data = static_cast<const std::byte*>(zmq_msg_data(&frame));
     const std::size_t size = zmq_msg_size(&frame);
@@ -54,7 +59,7 @@ Buffer to_buffer(zmq_msg_t& frame) {
         return Buffer::copy_of(std::span(data, size));
     auto owner = std::make_unique<zmq_msg_t>();
     zmq_msg_init(owner.get());
-    REMOFILE_ASSERT(zmq_msg_move(owner.get(), &frame) == 0);
+    REMOFILE_ASSERT(zmq_msg_copy(owner.get(), &frame) == 0);
     auto* memory = static_cast<std::byte*>(zmq_msg_data(owner.get()));
     return Buffer(memory, size, close_frame, owner.release());
 }
@@ -121,9 +126,10 @@ std::string ZmqSocket::get_text(int option) const {
 void ZmqSocket::set_limits(const Limits& limits) {
     set(ZMQ_LINGER, limits.linger);
     set(ZMQ_SNDHWM, 0);  // flow control in bytes is the session's; a limit in messages would lose them here
-    set(ZMQ_RCVHWM, max_queued_messages);
+    set(ZMQ_RCVHWM, limits.max_received_messages);
     set(ZMQ_IPV6, 1);
-    const auto max_frame = static_cast<std::int64_t>(std::max(wire::max_frame_bytes, wire::max_head_bytes));
+    const auto max_frame =
+        static_cast<std::int64_t>(std::max(wire::max_frame_bytes, wire::max_head_bytes) + curve_overhead_bytes);
     REMOFILE_ASSERT(zmq_setsockopt(handle_, ZMQ_MAXMSGSIZE, &max_frame, sizeof(max_frame)) == 0);
     set(ZMQ_HANDSHAKE_IVL, limits.handshake_timeout);
     set(ZMQ_HEARTBEAT_IVL, limits.heartbeat_interval);
@@ -159,29 +165,24 @@ SendOutcome send_message(void* socket, std::optional<std::string_view> routing_i
     return SendOutcome::sent;
 }
 
-std::string_view Received::first_text() {
-    return {static_cast<const char*>(zmq_msg_data(&first.message)), zmq_msg_size(&first.message)};
-}
-
 std::string Received::property(const char* name) const {
-    const char* value = zmq_msg_gets(&first.message, name);
+    const char* value = zmq_msg_gets(&head.message, name);
     return value != nullptr ? value : "";
 }
 
 ReceiveOutcome receive_message(void* socket, bool has_routing_id, Received& received) {
     received.message = {};
-    if (!receive_frame(socket, received.first.message))
+    Frame next;
+    if (!receive_frame(socket, has_routing_id ? next.message : received.head.message))
         return ReceiveOutcome::nothing;
     // libzmq queues whole messages: once the first frame is here, the others are.
-    Frame next;
     if (has_routing_id) {
-        if (zmq_msg_more(&received.first.message) == 0)
-            return ReceiveOutcome::malformed;
-        REMOFILE_ASSERT(receive_frame(socket, next.message));
+        received.routing_id.assign(static_cast<const char*>(zmq_msg_data(&next.message)), zmq_msg_size(&next.message));
+        REMOFILE_ASSERT(zmq_msg_more(&next.message) != 0);  // a message over the network has at least one frame
+        REMOFILE_ASSERT(receive_frame(socket, received.head.message));
     }
-    zmq_msg_t& head = has_routing_id ? next.message : received.first.message;
-    bool more = zmq_msg_more(&head) != 0;
-    received.message.head = to_buffer(head);
+    bool more = zmq_msg_more(&received.head.message) != 0;
+    received.message.head = to_buffer(received.head.message);
     std::size_t bulk_frames = 0;
     while (more) {
         REMOFILE_ASSERT(receive_frame(socket, next.message));

@@ -21,9 +21,11 @@ namespace remofile::transport {
 // Messages that one handler takes from its socket before the others have their turn.
 inline constexpr int max_messages_per_turn = 64;
 
-// Received messages that may wait in a connection's queue before TCP's back-pressure stops the peer. Credits keep an
-// honest peer far below; it bounds the memory that a flooding one can claim while our thread is busy.
-inline constexpr int max_queued_messages = 128;
+// Received messages of one client that may wait in its connection's queue before TCP's back-pressure stops it. Credits
+// keep an honest client far below; it bounds the memory that a flooding one can claim while our thread is busy.
+// A lane has no such limit (0): its queue is bounded by the reply window, and libzmq 4.3.4 throws away what it has not
+// yet queued when the connection ends.
+inline constexpr int max_queued_messages_per_client = 128;
 
 // Owns a ZeroMQ socket. One thread at a time; closing never blocks (what is queued lingers on libzmq's I/O thread).
 class ZmqSocket {
@@ -55,6 +57,7 @@ public:
         Duration heartbeat_interval;
         Duration heartbeat_timeout;
         Duration linger;
+        int max_received_messages;  // waiting; 0 for no limit
     };
     void set_limits(const Limits& limits);
 
@@ -83,17 +86,17 @@ struct Frame {
 
 // One received message; it can be received into again.
 struct Received {
-    Frame first;  // of a ROUTER: the routing id
+    std::string routing_id;  // of the sender; a ROUTER's messages only
     wire::Message message;
+    Frame head;  // shares its memory with message.head
 
-    std::string_view first_text();
     // What libzmq noted when the connection was made: "Peer-Address", "User-Id" (the ZAP handler's); empty if it did
-    // not. A frame that came over a connection has them all.
+    // not. libzmq 4.3.4 keeps that with what came over the connection, but not always with the routing id.
     std::string property(const char* name) const;
 };
 
 // Receives one message without blocking. One of more frames than the protocol allows is read to its end and dropped:
-// `malformed`; `first` is then as received.
+// `malformed`; `head` is then as received.
 ReceiveOutcome receive_message(void* socket, bool has_routing_id, Received& received);
 
 }  // namespace remofile::transport

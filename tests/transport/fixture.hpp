@@ -48,6 +48,13 @@ inline bool run_until(Reactor& reactor, const std::function<bool()>& condition, 
     return held || condition();
 }
 
+template <class T>
+T value_of(Result<T> result) {
+    INFO((result ? "" : result.error().to_string()));
+    REQUIRE(result.has_value());
+    return std::move(*result);
+}
+
 class TemporaryDirectory {
 public:
     TemporaryDirectory() {
@@ -113,16 +120,22 @@ struct TestServer {
             options.server_key = key;
         options.linger = 100ms;
     }
-    // Once it listens, starting again listens on the same port.
+    // Once it listens, starting again listens on the same port: as soon as libzmq, which closes on its own thread, has
+    // let go of it.
     void start() {
+        REQUIRE(run_until(reactor, [this] { return try_start(); }));
+        options.endpoints = listener->endpoints();
+    }
+    bool try_start() {
         auto bound = Listener::bind(context, reactor, options,
                                     [this](const RouteId& route, const std::function<Peer()>& peer,
                                            wire::Message message) { keep(route, peer(), std::move(message)); });
-        if (!bound)
-            FAIL(bound.error().message);
-        listener = std::move(*bound);
-        options.endpoints = listener->endpoints();
+        if (!bound && bound.error().status == Status::busy)
+            return false;
+        listener = value_of(std::move(bound));
+        return true;
     }
+    void stop() { listener.reset(); }
     void keep(const RouteId& route, Peer peer, wire::Message message) {
         Arrival arrival{route, std::move(peer), std::string(message.head.text()), {}};
         for (const Buffer& frame : message.bulk)

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "fixture.hpp"
+#include "transport/keys.hpp"
+
+using namespace remofile;
+using namespace remofile::transport;
+
+namespace {
+
+const std::string key_a = KeyPair::generate().public_key().to_text();
+const std::string key_b = KeyPair::generate().public_key().to_text();
+
+PublicKey key(const std::string& text) {
+    return *PublicKey::from_text(text);
+}
+
+void write_file(const std::filesystem::path& file, std::string_view text) {
+    std::ofstream(file, std::ios::trunc) << text;
+}
+
+}  // namespace
+
+TEST_CASE("authorized_keys has keys, comments and lines to skip") {
+    const auto keys =
+        parse_authorized_keys("# people\n\n" + key_a + " alice@laptop, at home\r\n\t" + key_b + "\n   \n");
+    REQUIRE(keys);
+    REQUIRE(keys->size() == 2);
+    REQUIRE(keys->at(0).key == key(key_a));
+    REQUIRE(keys->at(0).comment == "alice@laptop, at home");
+    REQUIRE(keys->at(1).key == key(key_b));
+    REQUIRE(keys->at(1).comment.empty());
+    REQUIRE(parse_authorized_keys("")->empty());
+}
+
+TEST_CASE("a wrong line of authorized_keys is named by its number") {
+    for (const std::string& line : {std::string("nonsense"), key_a.substr(1), key_a + key_b, "\"" + key_a + "\""}) {
+        const auto keys = parse_authorized_keys(key_a + "\n# comment\n" + line + "\n");
+        REQUIRE_FALSE(keys);
+        REQUIRE(keys.error().status == Status::invalid);
+        REQUIRE_THAT(keys.error().message, ContainsSubstring("line 3"));
+    }
+}
+
+TEST_CASE("a comment cannot steer a terminal or fill the log") {
+    const auto keys = parse_authorized_keys(key_a + " red \x1b[31m" + std::string(10'000, 'x'));
+    REQUIRE(keys);
+    REQUIRE(keys->front().comment.find('\x1b') == std::string::npos);
+    REQUIRE(keys->front().comment.size() < 1000);
+}
+
+TEST_CASE("known_servers gives the key of a server, and an absent file none") {
+    const TemporaryDirectory directory;
+    const auto file = directory / "known_servers";
+    REQUIRE(value_of(find_known_server(file, "nas:6768")) == std::optional<PublicKey>());
+    write_file(file, "# mine\nnas:6768 " + key_a + "\n[2001:db8::7]:1 " + key_b + " with a comment\n");
+    REQUIRE(value_of(find_known_server(file, "nas:6768")) == std::optional(key(key_a)));
+    REQUIRE(value_of(find_known_server(file, "[2001:db8::7]:1")) == std::optional(key(key_b)));
+    REQUIRE(value_of(find_known_server(file, "nas:676")) == std::optional<PublicKey>());
+    write_file(file, "nas:6768 " + key_a + "\nother:1 oops\n");
+    const auto broken = find_known_server(file, "nas:6768");
+    REQUIRE(broken.status() == Status::invalid);
+    REQUIRE_THAT(broken.error().message, ContainsSubstring("line 2"));
+    write_file(file, "nas:6768");
+    REQUIRE(find_known_server(file, "nas:6768").status() == Status::invalid);
+}
+
+TEST_CASE("the file authoriser lets in listed keys and the account's own, and notices each change") {
+    const TemporaryDirectory directory;
+    const auto list = directory / "authorized_keys";
+    const auto own = directory / "identity.pub";
+    const auto authorizer = make_file_authorizer(list, own);
+    REQUIRE_FALSE(authorizer->authorize(key(key_a), "local"));
+
+    write_file(own, key_b + "\n");
+    REQUIRE(authorizer->authorize(key(key_b), "local"));
+    REQUIRE_FALSE(authorizer->authorize(key(key_a), "local"));
+
+    write_file(list, key_a + " alice\n");
+    REQUIRE(authorizer->authorize(key(key_a), "local") == "alice");
+    // Of the same size, perhaps within one tick of the clock, but put in place by rename as editors do.
+    write_file(directory / "edited", key_a + " carol\n");
+    std::filesystem::rename(directory / "edited", list);
+    REQUIRE(authorizer->authorize(key(key_a), "local") == "carol");
+
+    std::filesystem::remove(list);
+    REQUIRE_FALSE(authorizer->authorize(key(key_a), "local"));
+}
+
+TEST_CASE("a file that is broken, or that anybody can write, lets nobody in") {
+    const TemporaryDirectory directory;
+    const auto list = directory / "authorized_keys";
+    const auto authorizer = make_file_authorizer(list, directory / "identity.pub");
+    write_file(list, key_a + "\nbroken\n");
+    REQUIRE_FALSE(authorizer->authorize(key(key_a), "local"));
+    write_file(list, key_a + "\n");
+    REQUIRE(authorizer->authorize(key(key_a), "local"));
+    REQUIRE(chmod(list.c_str(), 0666) == 0);
+    REQUIRE_FALSE(authorizer->authorize(key(key_a), "local"));
+    REQUIRE(chmod(list.c_str(), 0644) == 0);
+    REQUIRE(authorizer->authorize(key(key_a), "local"));
+    if (geteuid() == 0) {
+        REQUIRE(chown(list.c_str(), 12345, 12345) == 0);
+        REQUIRE_FALSE(authorizer->authorize(key(key_a), "local"));
+    }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+// Peers that mean harm: whatever they do, an honest client gets through.
+#include <sys/resource.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <random>
+
+#include "raw_peer.hpp"
+#include "transport/handshake_limit.hpp"
+#include "transport/zap_handler.hpp"
+
+using namespace remofile;
+using namespace remofile::transport;
+
+namespace {
+
+struct Victim {
+    Context context;
+    Reactor reactor;
+    KeyPair client_key = KeyPair::generate();
+    KeySet keys{{client_key.public_key()}};
+    TestServer server{context, reactor, &keys};
+
+    void check_honest_client() {
+        TestLane lane(context, reactor,
+                      {.endpoint = server.endpoint(), .identity = client_key, .server_key = server.key.public_key()});
+        REQUIRE(lane.connect());
+        const std::size_t before = server.arrivals.size();
+        lane.lane.send(message_of("honest"));
+        REQUIRE(run_until(reactor, [&] { return server.arrivals.size() > before; }));
+        REQUIRE(server.arrivals.back().head == "honest");
+    }
+};
+
+// REMOFILE_TEST_SEED repeats a run.
+std::uint32_t seed() {
+    const char* given = std::getenv("REMOFILE_TEST_SEED");
+    const auto value =
+        given != nullptr ? static_cast<std::uint32_t>(std::strtoul(given, nullptr, 10)) : std::random_device()();
+    std::cout << "REMOFILE_TEST_SEED=" << value << std::endl;
+    return value;
+}
+
+std::string random_bytes(std::mt19937& random, std::size_t size) {
+    std::string bytes(size, '\0');
+    for (char& byte : bytes)
+        byte = static_cast<char>(random());
+    return bytes;
+}
+
+std::size_t open_descriptors() {
+    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
+}
+
+void allow_descriptors(rlim_t wanted) {
+    rlimit limit{};
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    limit.rlim_cur = std::max(limit.rlim_cur, std::min(limit.rlim_max, wanted));
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+}
+
+}  // namespace
+
+TEST_CASE("random bytes do no harm") {
+    std::mt19937 random(seed());
+    Victim victim;
+    victim.server.options.handshake_timeout = 1s;
+    victim.server.start();
+    TestServer plain(victim.context, victim.reactor, nullptr);
+    plain.options.handshake_timeout = 1s;
+    plain.start();
+    for (int round = 0; round < 100; ++round) {
+        for (const std::string& endpoint : {victim.server.endpoint(), plain.endpoint()}) {
+            const std::string starts[] = {"",
+                                          std::string("\xff\0\0\0\0\0\0\0\0\x7f", 10),
+                                          zmtp_greeting("CURVE"),
+                                          zmtp_greeting(),
+                                          zmtp_greeting() + zmtp_ready("DEALER"),
+                                          zmtp_greeting("CURVE") + std::string("\x04\xc8\x05HELLO\x01\x00", 9)};
+            RawClient raw(endpoint);
+            raw.send(starts[random() % std::size(starts)] + random_bytes(random, random() % 5000));
+        }
+    }
+    victim.check_honest_client();
+    REQUIRE(victim.server.arrivals.size() == 1);
+}
+
+TEST_CASE("thousands of connections that never say a word are let go, and others get in meanwhile") {
+    constexpr std::size_t connections = 2000;
+    allow_descriptors(3 * connections);
+    Victim victim;
+    victim.server.options.handshake_timeout = 2s;
+    victim.server.options.backlog = 4096;  // the kernel's limit; else it makes them wait
+    victim.server.start();
+    const std::size_t before = open_descriptors();
+    {
+        std::vector<std::unique_ptr<RawClient>> silent;
+        for (std::size_t i = 0; i < connections; ++i)
+            silent.push_back(std::make_unique<RawClient>(victim.server.endpoint()));
+        victim.check_honest_client();
+        REQUIRE(run_until(victim.reactor, [&] {
+            return std::all_of(silent.begin(), silent.end(), [](const auto& raw) { return raw->is_cut(); });
+        }));
+    }
+    REQUIRE(run_until(victim.reactor, [&] { return open_descriptors() < before + 20; }));
+    victim.check_honest_client();
+}
+
+TEST_CASE("a host that shakes hands too often has to wait, and only that host") {
+    const TimePoint start{};
+    HandshakeLimit limit;
+    for (int i = 0; i < HandshakeLimit::burst; ++i)
+        REQUIRE(limit.admit("192.0.2.1", start));
+    REQUIRE_FALSE(limit.admit("192.0.2.1", start));
+    REQUIRE(limit.admit("192.0.2.2", start));
+    REQUIRE(limit.admit("192.0.2.1", start + 100ms));
+    int admitted = 0;
+    for (int i = 0; i < 1000; ++i)
+        admitted += limit.admit("192.0.2.1", start + 10s + i * 1ms) ? 1 : 0;
+    REQUIRE(admitted >= HandshakeLimit::burst);
+    REQUIRE(admitted <= HandshakeLimit::burst + HandshakeLimit::per_second + 1);
+}
+
+TEST_CASE("the limit on handshakes remembers a bounded number of hosts, and who comes often longest") {
+    const TimePoint start{};
+    HandshakeLimit limit;
+    int admitted = 0;
+    for (std::size_t i = 0; i < 3 * HandshakeLimit::max_hosts; ++i) {
+        REQUIRE(limit.admit(std::to_string(i), start));
+        REQUIRE(limit.hosts() <= HandshakeLimit::max_hosts);
+        if (i % 100 == 0)
+            admitted += limit.admit("192.0.2.1", start) ? 1 : 0;
+    }
+    REQUIRE(admitted == HandshakeLimit::burst);
+}
+
+TEST_CASE("an IPv6 host is told by its network, an IPv4 one by its address") {
+    REQUIRE(host_of("2001:db8:1:2:3:4:5:6") == host_of("2001:db8:1:2:ffff::1"));
+    REQUIRE(host_of("2001:db8:1:2::") != host_of("2001:db8:1:3::"));
+    REQUIRE(host_of("fe80::1%eth0") == host_of("fe80::2"));
+    REQUIRE(host_of("192.0.2.1") == "192.0.2.1");
+    REQUIRE(host_of("local") == "local");
+    REQUIRE(readable_address("::ffff:192.0.2.1") == "192.0.2.1");
+    REQUIRE(readable_address("::1") == "::1");
+    REQUIRE(readable_address("localhost:1000:1000:4711") == "local");
+    REQUIRE(readable_address(":1000:1000:4711") == "local");
+    REQUIRE(readable_address("") == "local");
+}
+
+TEST_CASE("a client that is refused for connecting too often is told to come back, not that its key is wrong") {
+    Victim victim;
+    victim.server.start();
+    TestLane lane(victim.context, victim.reactor,
+                  {.endpoint = victim.server.endpoint(),
+                   .identity = victim.client_key,
+                   .server_key = victim.server.key.public_key()});
+    // The bucket fills up while it is emptied, so a slow machine needs some more.
+    for (int i = 0; i < 10 * HandshakeLimit::burst && lane.connect(); ++i)
+        lane.lane.disconnect();
+    REQUIRE(lane.connections >= HandshakeLimit::burst);
+    if (!lane.failures.empty()) {
+        REQUIRE(lane.failure().status == Status::unreachable);
+        REQUIRE_THAT(lane.failure().message, ContainsSubstring("no more connections for the moment"));
+    }
+}
