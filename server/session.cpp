@@ -155,6 +155,7 @@ void Session::note_violation(std::string_view what) {
         violations_ = 0;
     }
     environment_.counters.at("server.violations").add();
+    log::debug("{} broke the protocol: {}", terms_.describe(), what);
     if (++violations_ > max_violations)
         end_soon(fmt::format("too many violations of the protocol, the last: {}", what));
 }

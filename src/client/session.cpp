@@ -329,8 +329,9 @@ void Session::State::close(Status status) {
     Connection& first = connections[metadata_lane];
     if (first.stage == Stage::ready) {
         auto bye = make_told({.opcode = wire::Opcode::bye}, metadata_lane);
+        const RequestId below = answered_below();  // BYE itself is not answered
         bye->first_id = RequestId{++last_id.value};
-        send_message(metadata_lane, build_message({bye.get()}, false, answered_below(), first.received_bytes));
+        send_message(metadata_lane, build_message({bye.get()}, false, below, first.received_bytes));
     }
     for (const transport::TimerId timer : {open_timer, tick_timer, forget_timer})
         reactor.cancel(timer);
