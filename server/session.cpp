@@ -44,6 +44,11 @@ bool is_own(Opcode opcode) {
     }
 }
 
+// The requests that own a bulk frame.
+bool takes_bulk(Opcode opcode) {
+    return opcode == Opcode::write || opcode == Opcode::setxattr;
+}
+
 // What gives back is accepted even when a client has used up its grant.
 bool gives_back(Opcode opcode) {
     return opcode == Opcode::forget || opcode == Opcode::release || opcode == Opcode::releasedir ||
@@ -296,6 +301,8 @@ std::optional<Status> Session::refusal(const SessionLane& by, const BatchRecord&
     if (stopping_)
         return Status::shutting_down;
     if (waits_for_lock(record) && !last)
+        return Status::malformed;
+    if (((record.header.flags & wire::flag_bulk) != 0) != takes_bulk(opcode))
         return Status::malformed;
     return std::nullopt;
 }

@@ -27,7 +27,6 @@ LAYER_NAMES = {"base", "wire", "transport", "client", "server", "remofs", "cli"}
 LIBRARY_HOMES = {
     r"zmq\.|zmq_": ("src/transport",),
     r"fuse|fuse_": ("remofs",),
-    r"sodium|sodium/": ("src/transport",),
     r"spdlog/(?!fmt/)": ("src/base",),
 }
 # System calls that turn a name into a file, which belong to one file of the server. With an empty name they act on the
@@ -229,7 +228,6 @@ PLANTED = {
         ("src/client/planted.cpp", None, SPDX + "#include <fuse_lowlevel.h>\n"),
         ("cli/planted.cpp", None, SPDX + "#include <fuse3/fuse.h>\n"),
         ("remofs/planted.cpp", None, SPDX + "# include <spdlog/spdlog.h>\n"),
-        ("server/planted.cpp", None, SPDX + "#include <sodium.h>\n"),
     ],
     one_file_turns_names_into_paths: [
         ("server/planted.cpp", None, SPDX + "int f() { return ::openat(1, name, 0); }\n"),

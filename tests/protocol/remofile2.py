@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: MIT
+"""A client of the Remofile protocol, version 2, written from docs/PROTOCOL.md alone.
+
+It shares no code with the programs under test, so that what they and the document say can be held against each other.
+"""
+import struct
+from dataclasses import dataclass, field
+
+import lz4.block
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+MAGIC = 0x4652
+VERSION = 2
+KIND_REQUEST, KIND_REPLY, KIND_PUSH = 1, 2, 3
+LINK, BULK, RESENT = 1, 2, 4
+RAW, LZ4, ZEROS = 0, 1, 2
+FEATURE_LZ4, FEATURE_ZEROS = 1, 2
+MAX_BULK = 1048576
+
+OPCODES = {
+    name: number
+    for number, name in [
+        (1, "HELLO"), (2, "ATTACH"), (3, "BYE"), (4, "PING"), (5, "CANCEL"), (6, "CREDENTIAL"), (7, "SERVER_STATUS"),
+        (8, "INVALIDATED"), (16, "LOOKUP"), (17, "FORGET"), (18, "GETATTR"), (19, "SETATTR"), (20, "READLINK"),
+        (21, "MKNOD"), (22, "MKDIR"), (23, "UNLINK"), (24, "RMDIR"), (25, "SYMLINK"), (26, "RENAME"), (27, "LINK"),
+        (28, "ACCESS"), (29, "STATFS"), (32, "OPEN"), (33, "CREATE"), (34, "TMPFILE"), (35, "READ"), (36, "WRITE"),
+        (37, "RELEASE"), (38, "FLUSH"), (39, "FSYNC"), (40, "FALLOCATE"), (41, "SEEK"), (42, "COPY_RANGE"),
+        (48, "OPENDIR"), (49, "READDIR"), (50, "RELEASEDIR"), (51, "FSYNCDIR"), (56, "GETXATTR"), (57, "SETXATTR"),
+        (58, "LISTXATTR"), (59, "REMOVEXATTR"), (64, "GETLK"), (65, "SETLK"), (66, "FLOCK"),
+    ]
+}  # fmt: skip
+PUSH_INVALIDATE, PUSH_SHUTDOWN = 0x8001, 0x8002
+
+STATUS = {
+    "ok": 0, "not_permitted": 1, "no_entry": 2, "io_error": 3, "bad_handle": 5, "try_again": 6, "access_denied": 8,
+    "exists": 10, "not_directory": 12, "is_directory": 13, "invalid": 14, "read_only": 18, "name_too_long": 22,
+    "not_implemented": 24, "not_empty": 25, "symlink_loop": 26, "no_data": 27, "not_supported": 29, "stale": 30, "interrupted": 34,
+    "cancelled": 200, "malformed": 201, "version_mismatch": 202, "not_authorized": 203, "bad_token": 204, "in_use": 205,
+    "no_session": 206, "limit_exceeded": 207, "shutting_down": 208,
+}  # fmt: skip
+
+O_READ, O_WRITE, O_APPEND, O_TRUNCATE, O_EXCLUSIVE = 1, 2, 4, 8, 16
+
+
+class ProtocolError(Exception):
+    """The server sent what the document does not allow."""
+
+
+class NoAnswer(Exception):
+    """The server did not answer before the deadline."""
+
+
+class StatusError(Exception):
+    def __init__(self, status, opcode):
+        name = next((name for name, number in STATUS.items() if number == status), str(status))
+        super().__init__(f"{name} ({status}) in reply to opcode {opcode}")
+        self.status = status
+
+
+# ---- encoding ----
+
+
+def u8(value):
+    return struct.pack("<B", value)
+
+
+def u16(value):
+    return struct.pack("<H", value)
+
+
+def u32(*values):
+    return struct.pack(f"<{len(values)}I", *values)
+
+
+def u64(*values):
+    return struct.pack(f"<{len(values)}Q", *values)
+
+
+def boolean(value):
+    return u8(1 if value else 0)
+
+
+def string(value):
+    return u16(len(value)) + value
+
+
+def timestamp(seconds, nanoseconds=0):
+    return struct.pack("<qI", seconds, nanoseconds)
+
+
+def new_node(number, reuse=False):
+    return u64(number) + boolean(reuse)
+
+
+def lock_range(kind, start, end, pid=0):
+    return u8(kind) + u64(start, end) + u32(pid)
+
+
+class Reader:
+    """Takes fields off a reply's body; a body with bytes left over is an error."""
+
+    def __init__(self, data):
+        self.data = data
+        self.at = 0
+
+    def take(self, count):
+        if self.at + count > len(self.data):
+            raise ProtocolError("a reply's body is too short")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self, layout):
+        return struct.unpack("<" + layout, self.take(struct.calcsize("<" + layout)))[0]
+
+    def u8(self):
+        return self.number("B")
+
+    def u16(self):
+        return self.number("H")
+
+    def u32(self):
+        return self.number("I")
+
+    def u64(self):
+        return self.number("Q")
+
+    def boolean(self):
+        value = self.u8()
+        if value > 1:
+            raise ProtocolError(f"a bool of {value}")
+        return value == 1
+
+    def string(self):
+        return self.take(self.u16())
+
+    def list_of(self, element):
+        return [element() for _ in range(self.u16())]
+
+    def timestamp(self):
+        return self.number("q"), self.u32()
+
+    def identity(self):
+        return self.u64(), self.u64(), self.timestamp()
+
+    def attributes(self):
+        names = ("mode", "links", "uid", "gid", "rdev_major", "rdev_minor")
+        found = {"identity": self.identity()}
+        found.update((name, self.u32()) for name in names)
+        found.update((name, self.u64()) for name in ("size", "blocks"))
+        found["block_size"] = self.u32()
+        found.update((name, self.timestamp()) for name in ("access", "modification", "change"))
+        found["version"] = self.u64()
+        return found
+
+    def entry(self):
+        return self.u64(), self.attributes()
+
+    def client(self):
+        return {"name": self.string(), "address": self.string(), "since": self.u64(), "exclusive": self.boolean()}
+
+    def counter(self):
+        return self.string(), self.u64()
+
+    def lock_range(self):
+        return self.u8(), self.u64(), self.u64(), self.u32()
+
+    def directory_entry(self):
+        cookie, inode, kind, name = self.u64(), self.u64(), self.u8(), self.string()
+        node, attributes = self.entry()
+        return {"cookie": cookie, "inode": inode, "type": kind, "name": name, "node": node, "attributes": attributes}
+
+    def end(self):
+        if self.at != len(self.data):
+            raise ProtocolError(f"{len(self.data) - self.at} bytes left over in a reply's body")
+
+
+@dataclass
+class Record:
+    opcode: int
+    body: bytes = b""
+    bulk: bytes = None  # as it goes over the wire
+    bulk_size: int = None  # once decoded; of `bulk` unless given
+    encoding: int = RAW
+    flags: int = 0
+    id: int = 0
+    detail: int = 0
+
+    def header(self):
+        flags = self.flags | (BULK if self.bulk is not None else 0)
+        size = 0 if self.bulk is None else len(self.bulk) if self.bulk_size is None else self.bulk_size
+        return struct.pack("<IHBBQII", len(self.body), self.opcode, flags, self.encoding, self.id, self.detail, size)
+
+
+def request(name, body=b"", bulk=None, **more):
+    return Record(OPCODES[name], body, bulk, **more)
+
+
+def encode_message(records, answered_below=0, received_bytes=0, kind=KIND_REQUEST, version=VERSION, magic=MAGIC, count=None):
+    head = struct.pack(
+        "<HBBHHQQ", magic, version, kind, len(records) if count is None else count, 0, answered_below, received_bytes
+    )
+    head += b"".join(record.header() + record.body for record in records)
+    return [head] + [record.bulk for record in records if record.bulk is not None]
+
+
+def decode_message(frames):
+    """(kind, [Record with its bulk data decoded])"""
+    head = frames[0]
+    if len(head) < 24:
+        raise ProtocolError("no message header")
+    magic, version, kind, count, reserved, answered_below, received_bytes = struct.unpack_from("<HBBHHQQ", head)
+    if (magic, version, reserved, answered_below, received_bytes) != (MAGIC, VERSION, 0, 0, 0):
+        raise ProtocolError(f"bad message header {head[:24].hex()}")
+    if kind not in (KIND_REPLY, KIND_PUSH) or not 1 <= count <= 64:
+        raise ProtocolError(f"kind {kind} with {count} records")
+    at = 24
+    bulks = list(frames[1:])
+    records = []
+    for _ in range(count):
+        if at + 24 > len(head):
+            raise ProtocolError("head frame too short")
+        body_bytes, opcode, flags, encoding, number, detail, bulk_size = struct.unpack_from("<IHBBQII", head, at)
+        at += 24
+        record = Record(opcode, head[at : at + body_bytes], None, bulk_size, encoding, flags, number, detail)
+        if len(record.body) != body_bytes:
+            raise ProtocolError("head frame too short for a body")
+        at += body_bytes
+        if flags & BULK:
+            record.bulk = decode_bulk(bulks.pop(0), encoding, bulk_size)
+        elif bulk_size or encoding:
+            raise ProtocolError("bulk size or encoding without bulk")
+        records.append(record)
+    if at != len(head) or bulks:
+        raise ProtocolError("bytes or frames left over in a message")
+    return kind, records
+
+
+def decode_bulk(data, encoding, size):
+    if size > MAX_BULK:
+        raise ProtocolError(f"bulk of {size} bytes")
+    if encoding == LZ4:
+        data = lz4.block.decompress(data, uncompressed_size=size)
+    elif encoding == ZEROS:
+        if data:
+            raise ProtocolError("zeros with bytes")
+        data = bytes(size)
+    elif encoding != RAW:
+        raise ProtocolError(f"bulk encoding {encoding}")
+    if len(data) != size:
+        raise ProtocolError(f"bulk of {len(data)} bytes that says {size}")
+    return data
+
+
+# ---- talking ----
+
+
+class Lane:
+    """One DEALER socket. After a lost connection a new one is made."""
+
+    def __init__(self, context, endpoint, server_key=None, keys=None):
+        self.socket = context.socket(zmq.DEALER)
+        self.socket.linger = 0
+        self.received_bytes = 0
+        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        if server_key:
+            self.socket.curve_serverkey = server_key
+            self.socket.curve_publickey, self.socket.curve_secretkey = keys
+        self.socket.connect(endpoint)
+
+    def send(self, records, answered_below=0):
+        self.send_frames(encode_message(records, answered_below, self.received_bytes))
+
+    def send_frames(self, frames):
+        self.socket.send_multipart(frames)
+
+    def receive_frames(self, timeout_s=10.0):
+        if not self.socket.poll(int(timeout_s * 1000)):
+            raise NoAnswer()
+        frames = self.socket.recv_multipart()
+        self.received_bytes += sum(len(frame) for frame in frames)
+        return frames
+
+    def receive(self, timeout_s=10.0):
+        return decode_message(self.receive_frames(timeout_s))
+
+    def handshake(self, timeout_s=10.0):
+        """True once the handshake succeeded, else the ZAP status that ended it; None if neither came in time."""
+        if not self.monitor.poll(int(timeout_s * 1000)):
+            return None
+        event = recv_monitor_message(self.monitor)
+        return True if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED else event["value"]
+
+    def close(self):
+        self.socket.disable_monitor()
+        self.monitor.close(0)
+        self.socket.close(0)
+
+
+@dataclass
+class Client:
+    """A session: numbers requests, matches replies, keeps pushes."""
+
+    connect: object  # () -> Lane
+    lane: Lane = None
+    hello: dict = None
+    next_id: int = 1
+    unanswered: dict = field(default_factory=dict)  # id -> Record
+    replies: dict = field(default_factory=dict)  # id -> Record, not yet taken
+    pushes: list = field(default_factory=list)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        if self.lane:
+            self.lane.close()
+            self.lane = None
+
+    def answered_below(self):
+        return min(self.unanswered, default=self.next_id)
+
+    def send(self, *records, flags=0):
+        """Numbers the records, sends them in one message and returns their ids."""
+        for record in records:
+            record.id = self.next_id
+            record.flags |= flags
+            self.next_id += 1
+            self.unanswered[record.id] = record
+        self.lane.send(records, self.answered_below())
+        return [record.id for record in records]
+
+    def wait(self, number, timeout_s=10.0):
+        """The reply to request `number`."""
+        while number not in self.replies:
+            self.take(*self.lane.receive(timeout_s))
+        return self.replies.pop(number)
+
+    def take(self, kind, records):
+        for record in records:
+            if kind == KIND_PUSH:
+                if record.id or record.opcode < 0x8000:
+                    raise ProtocolError("a push with an id or a request's opcode")
+                self.pushes.append(record)
+                continue
+            asked = self.unanswered.pop(record.id, None)
+            if asked is None:
+                raise ProtocolError(f"a reply to request {record.id}, which is not unanswered")
+            if asked.opcode != record.opcode:
+                raise ProtocolError(f"a reply with opcode {record.opcode} to {asked.opcode}")
+            if record.detail and (record.bulk is not None or (record.body and record.detail != STATUS["in_use"])):
+                raise ProtocolError("an error reply with a body")
+            self.replies[record.id] = record
+
+    def exchange(self, *records):
+        """Sends the records, each linked to the next, and returns their replies."""
+        for record in records[:-1]:
+            record.flags |= LINK
+        return [self.wait(number) for number in self.send(*records)]
+
+    def call(self, name, body=b"", bulk=None, **more):
+        """One request; (body's Reader, bulk) or StatusError."""
+        (reply,) = self.exchange(request(name, body, bulk, **more))
+        if reply.detail:
+            raise StatusError(reply.detail, reply.opcode)
+        return Reader(reply.body), reply.bulk
+
+    def say_hello(
+        self, path=b"/", root=1, token=b"", features=0, flags=0, wait_ms=0, name=b"python", resume=False, versions=(2, 2)
+    ):
+        """The reply as a dictionary. With `resume`, on a new lane in place of the lost one."""
+        if self.lane is None:
+            self.lane = self.connect()
+        session, secret = (self.hello["session"], self.hello["secret"]) if resume else (0, bytes(16))
+        body = u8(versions[0]) + u8(versions[1]) + u64(features) + u32(flags, wait_ms) + u64(session) + secret
+        body += u64(root) + string(path) + string(name) + string(token)
+        (number,) = self.send(request("HELLO", body))
+        reply = self.wait(number, 10 + wait_ms / 1000)
+        reader = Reader(reply.body)
+        if reply.detail == STATUS["in_use"]:
+            error = StatusError(reply.detail, reply.opcode)
+            error.clients = reader.list_of(reader.client)
+            reader.end()
+            raise error
+        if reply.detail:
+            raise StatusError(reply.detail, reply.opcode)
+        self.hello = {
+            "version": reader.u8(), "features": reader.u64(), "session": reader.u64(), "secret": reader.take(16),
+            "boot": reader.u64(), "resumed": reader.boolean(), "read_only": reader.boolean(),
+            "client_identity": reader.boolean(), "server_uid": reader.u32(), "server_gid": reader.u32(),
+            "root": reader.u64(), "attributes": reader.attributes(), "max_requests": reader.u32(),
+            "request_bytes": reader.u32(), "reply_window_bytes": reader.u32(), "session_timeout_ms": reader.u32(),
+            "ping_interval_ms": reader.u32(), "clients": reader.list_of(reader.client),
+        }  # fmt: skip
+        reader.end()
+        return self.hello
+
+    def lose_connection(self):
+        self.lane.close()
+        self.lane = None
+
+    def resume(self):
+        """Takes the session up on a new connection and sends again what was not answered."""
+        old = sorted(self.unanswered.items())
+        self.say_hello(resume=True)
+        for _, record in old:
+            record.flags |= RESENT
+            self.lane.send([record], self.answered_below())
+        return self.hello

@@ -1,0 +1,921 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Holds the server to docs/PROTOCOL.md, with the client that was written from that document.
+
+usage: test_protocol.py REMOFILE-SERVER [unittest's arguments]
+"""
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import lz4.block
+import zmq
+import zmq.auth
+
+from remofile2 import (
+    FEATURE_LZ4, FEATURE_ZEROS, LZ4, MAX_BULK, O_APPEND, O_EXCLUSIVE, O_READ, O_TRUNCATE, O_WRITE,
+    PUSH_INVALIDATE, PUSH_SHUTDOWN, STATUS, ZEROS, Client, Lane, NoAnswer, Reader, Record, StatusError, boolean,
+    encode_message, lock_range, new_node, request, string, timestamp, u8, u16, u32, u64,
+)  # fmt: skip
+
+SERVER = None  # the program under test: the first argument
+ROOT = 1
+NO_END = 2**63 - 1
+
+
+class Server:
+    """A server process on a directory and an ipc socket of its own, with keys of its own."""
+
+    def __init__(self, *options, insecure=False):
+        self.home = tempfile.mkdtemp(prefix="remofile-protocol-")
+        self.files = os.path.join(self.home, "files")
+        self.config = os.path.join(self.home, "config")
+        os.mkdir(self.files)
+        os.mkdir(self.config, 0o700)
+        self.endpoint = f"ipc://{self.home}/socket"
+        self.context = zmq.Context()
+        self.insecure = insecure
+        self.keys = self.server_key = None
+        if not insecure:
+            server_public, server_secret = zmq.curve_keypair()
+            self.server_key = server_public
+            self.keys = zmq.curve_keypair()
+            self.write("server.key", server_secret + b"\n", 0o600)
+            self.write("server.pub", server_public + b"\n", 0o644)
+            lines = b"# the only one\n\n" + self.keys[0] + b" python client\n"
+            options += ("--server-key", self.write("server.key", server_secret + b"\n", 0o600))
+            options += ("--authorized-keys", self.write("authorized", lines, 0o600))
+        else:
+            options += ("--insecure",)
+        self.options = options
+        self.process = None
+        self.start()
+
+    def write(self, name, content, mode):
+        path = os.path.join(self.home, name)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            file.write(content)
+        return path
+
+    def start(self):
+        self.log = open(os.path.join(self.home, "log"), "ab")
+        environment = dict(os.environ, REMOFILE_CONFIG_DIR=self.config)
+        command = [SERVER, "--listen", self.endpoint, *self.options, self.files]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=environment
+        )
+
+    def stop(self, number=signal.SIGTERM):
+        """The exit status of the stopped server; negative, and a failure, if it had to be killed."""
+        if self.process is None:
+            return 0
+        try:
+            if self.process.poll() is None:
+                self.process.send_signal(number)
+            status = self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait() or -9
+        self.process = None
+        self.log.close()
+        return status
+
+    def log_text(self):
+        with open(os.path.join(self.home, "log"), "rb") as log:
+            return log.read().decode(errors="replace")
+
+    def lane(self, server_key=None, keys=None):
+        if self.insecure:
+            return Lane(self.context, self.endpoint)
+        return Lane(self.context, self.endpoint, server_key or self.server_key, keys or self.keys)
+
+    def client(self, **hello):
+        """A client that has said HELLO."""
+        client = Client(self.lane)
+        try:
+            client.say_hello(**hello)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def close(self):
+        status = self.stop()
+        if status != 0:
+            print(self.log_text(), file=sys.stderr)
+        self.context.destroy(0)
+        shutil.rmtree(self.home, ignore_errors=True)
+        return status
+
+
+class ServerTest(unittest.TestCase):
+    """A test case with a server of its own for each test."""
+
+    options = ()
+    insecure = False
+
+    def setUp(self):
+        self.server = Server(*self.options, insecure=self.insecure)
+        self.clients = []
+
+    def tearDown(self):
+        for client in self.clients:
+            client.close()
+        self.assertEqual(self.server.close(), 0, "the server did not stop cleanly")
+
+    def client(self, **hello):
+        client = self.server.client(**hello)
+        self.clients.append(client)
+        return client
+
+    def path(self, name):
+        return os.path.join(self.server.files, name)
+
+    def put(self, name, content):
+        with open(self.path(name), "wb") as file:
+            file.write(content)
+
+    def content(self, name):
+        with open(self.path(name), "rb") as file:
+            return file.read()
+
+    def assert_status(self, expected, call, *arguments, **more):
+        with self.assertRaises(StatusError) as caught:
+            call(*arguments, **more)
+        self.assertEqual(caught.exception.status, STATUS[expected], str(caught.exception))
+        return caught.exception
+
+    def open(self, client, name, node, handle, flags):
+        lookup, opened = client.exchange(
+            request("LOOKUP", u64(ROOT) + string(name) + new_node(node)), request("OPEN", u64(node, handle) + u32(flags))
+        )
+        self.assertEqual((lookup.detail, opened.detail), (0, 0))
+
+    def create(self, client, name, node, handle, flags=O_READ | O_WRITE, mode=0o644):
+        reader, _ = client.call(
+            "CREATE", u64(ROOT) + string(name) + new_node(node) + u64(handle) + u32(flags, mode, 0o022)
+        )
+        entry, created = reader.entry(), reader.boolean()
+        reader.end()
+        return entry, created
+
+    def list(self, client, handle, attributes=False, size=65536):
+        """All entries of the root, by as many READDIRs as it takes."""
+        entries, cookie, first_node = [], 0, 1000
+        client.call("OPENDIR", u64(ROOT, handle))
+        while True:
+            body = u64(handle, cookie) + u32(size) + u16(100) + boolean(attributes) + u64(first_node)
+            reader, bulk = client.call("READDIR", body)
+            count, end = reader.u16(), reader.boolean()
+            reader.end()
+            listing = Reader(bulk or b"")
+            entries += [listing.directory_entry() for _ in range(count)]
+            listing.end()
+            if end:
+                break
+            self.assertGreater(count, 0, "READDIR made no progress")
+            cookie = entries[-1]["cookie"]
+            first_node += count
+        client.call("RELEASEDIR", u64(handle))
+        return entries
+
+
+class Files(ServerTest):
+    def test_hello_gives_a_session_and_limits(self):
+        hello = self.client(features=FEATURE_LZ4 | FEATURE_ZEROS).hello
+        self.assertEqual(hello["version"], 2)
+        self.assertNotEqual(hello["session"], 0)
+        self.assertNotEqual(hello["secret"], bytes(16))
+        self.assertFalse(hello["resumed"])
+        self.assertEqual(hello["root"], ROOT)
+        self.assertEqual(hello["attributes"]["mode"] & 0o170000, 0o040000)
+        self.assertEqual(hello["server_uid"], os.getuid())
+        for limit in ("max_requests", "request_bytes", "reply_window_bytes", "session_timeout_ms", "ping_interval_ms"):
+            self.assertGreater(hello[limit], 0, limit)
+        self.assertLess(hello["ping_interval_ms"], hello["session_timeout_ms"])
+
+    def test_hello_tells_who_else_is_there(self):
+        self.assertEqual(self.client(name=b"first").hello["clients"], [])
+        (other,) = self.client(name=b"second").hello["clients"]
+        self.assertEqual((other["name"], other["exclusive"]), (b"first", False))
+        self.assertLess(abs(other["since"] - time.time()), 60)
+
+    def test_hello_of_a_path_below_the_export(self):
+        os.makedirs(self.path("a/b"))
+        self.put("a/b/file", b"x")
+        client = self.client(path=b"/a/b")
+        reader, _ = client.call("LOOKUP", u64(ROOT) + string(b"file") + new_node(2))
+        self.assertEqual(reader.entry()[1]["size"], 1)
+        for path, status in [(b"/none", "no_entry"), (b"/a/b/file", "not_directory")]:
+            self.assert_status(status, self.server.client, path=path)
+        for path in (b"/..", b"/a/../..", b"/a/b/../../.."):
+            with self.assertRaises(StatusError):
+                self.server.client(path=path)
+
+    def test_the_documents_example_lists_the_root(self):
+        for number in range(300):
+            self.put(f"file-{number}", b"")
+        os.mkdir(self.path("directory"))
+        client = self.client()
+        opened, listed = client.exchange(
+            request("OPENDIR", u64(ROOT, 1)),
+            request("READDIR", u64(1, 0) + u32(65536) + u16(1000) + boolean(False) + u64(0)),
+        )
+        self.assertEqual((opened.detail, listed.detail), (0, 0))
+        client.call("RELEASEDIR", u64(1))
+        names = {entry["name"] for entry in self.list(client, 2, size=4096)}
+        expected = {f"file-{number}".encode() for number in range(300)} | {b"directory"}
+        self.assertEqual(names - {b".", b".."}, expected)
+        client.call("BYE")
+
+    def test_a_listing_with_attributes_names_nodes(self):
+        self.put("one", b"1")
+        self.put("three", b"333")
+        client = self.client()
+        entries = {entry["name"]: entry for entry in self.list(client, 1, attributes=True)}
+        self.assertEqual(entries[b"three"]["attributes"]["size"], 3)
+        node = entries[b"three"]["node"]
+        reader, _ = client.call("GETATTR", u64(node, 0))
+        self.assertEqual(reader.attributes()["identity"], entries[b"three"]["attributes"]["identity"])
+        client.call("FORGET", u16(1) + u64(node, 1))
+        self.assert_status("stale", client.call, "GETATTR", u64(node, 0))
+
+    def test_create_write_and_release_are_one_message(self):
+        client = self.client()
+        replies = client.exchange(
+            request("CREATE", u64(ROOT) + string(b"new") + new_node(2) + u64(7) + u32(O_WRITE, 0o640, 0)),
+            request("WRITE", u64(7, 0) + boolean(False), b"hello"),
+            request("RELEASE", u64(7)),
+        )
+        self.assertEqual([reply.detail for reply in replies], [0, 0, 0])
+        reader = Reader(replies[1].body)
+        self.assertEqual((reader.u64(), reader.u32(), reader.attributes()["size"]), (0, 5, 5))
+        self.assertEqual(self.content("new"), b"hello")
+        self.assertEqual(os.stat(self.path("new")).st_mode & 0o777, 0o640)
+
+    def test_lookup_open_and_read_are_one_message(self):
+        self.put("file", b"0123456789")
+        client = self.client()
+        replies = client.exchange(
+            request("LOOKUP", u64(ROOT) + string(b"file") + new_node(5)),
+            request("OPEN", u64(5, 9) + u32(O_READ)),
+            request("READ", u64(9, 2) + u32(4)),
+            request("READ", u64(9, 8) + u32(100)),
+            request("READ", u64(9, 50) + u32(100)),
+        )
+        self.assertEqual([reply.detail for reply in replies], [0] * 5)
+        self.assertEqual([reply.bulk or b"" for reply in replies[2:]], [b"2345", b"89", b""])
+
+    def test_a_chain_stops_at_its_first_error(self):
+        client = self.client()
+        replies = client.exchange(
+            request("LOOKUP", u64(ROOT) + string(b"none") + new_node(5)),
+            request("OPEN", u64(5, 9) + u32(O_READ)),
+            request("READ", u64(9, 0) + u32(4)),
+        )
+        self.assertEqual([reply.detail for reply in replies], [STATUS["no_entry"]] + [STATUS["cancelled"]] * 2)
+        numbers = client.send(request("GETATTR", u64(99, 0)), request("GETATTR", u64(ROOT, 0)))
+        self.assertEqual([client.wait(number).detail for number in numbers], [STATUS["stale"], 0])
+
+    def test_names(self):
+        client = self.client()
+        lookup = lambda name: client.call("LOOKUP", u64(ROOT) + string(name) + new_node(5))  # noqa: E731
+        for name in (b".", b"..", b"", b"a/b", b"/", b"a\0b"):
+            self.assert_status("invalid", lookup, name)
+        self.assert_status("name_too_long", lookup, b"x" * 256)
+        self.assert_status("no_entry", lookup, b"x" * 255)
+        self.create(client, b"\xff\xfe not text\n", 6, 6)
+        self.assertEqual(os.listdir(os.fsencode(self.server.files)), [b"\xff\xfe not text\n"])
+
+    def test_symlinks_are_told_and_never_followed(self):
+        os.symlink("/etc/passwd", self.path("link"))
+        client = self.client()
+        reader, _ = client.call("LOOKUP", u64(ROOT) + string(b"link") + new_node(5))
+        self.assertEqual(reader.entry()[1]["mode"] & 0o170000, 0o120000)
+        self.assertEqual(client.call("READLINK", u64(5))[0].string(), b"/etc/passwd")
+        self.assert_status("symlink_loop", client.call, "OPEN", u64(5, 1) + u32(O_READ))
+        self.assert_status("symlink_loop", self.create, client, b"link", 6, 2)
+        with self.assertRaises(StatusError):
+            client.call("LOOKUP", u64(5) + string(b"x") + new_node(7))
+
+    def test_rename_link_unlink_and_directories(self):
+        client = self.client()
+        self.create(client, b"a", 2, 1)
+        client.call("MKDIR", u64(ROOT) + string(b"dir") + new_node(3) + u32(0o755, 0))
+        client.call("RENAME", u64(ROOT) + string(b"a") + u64(3) + string(b"b") + u32(0))
+        self.assertEqual(os.listdir(self.path("dir")), ["b"])
+        reader, _ = client.call("LINK", u64(2, ROOT) + string(b"c"))
+        node, attributes = reader.entry()
+        self.assertEqual((node, attributes["links"]), (2, 2))
+        self.assert_status(
+            "exists", client.call, "RENAME", u64(ROOT) + string(b"c") + u64(3) + string(b"b") + u32(1)
+        )
+        self.assert_status("not_empty", client.call, "RMDIR", u64(ROOT) + string(b"dir"))
+        self.assert_status("is_directory", client.call, "UNLINK", u64(ROOT) + string(b"dir"))
+        client.call("UNLINK", u64(3) + string(b"b"))
+        client.call("RMDIR", u64(ROOT) + string(b"dir"))
+        client.call("SYMLINK", u64(ROOT) + string(b"s") + new_node(8) + string(b"over/there"))
+        self.assertEqual(os.readlink(self.path("s")), "over/there")
+        self.assertEqual(sorted(os.listdir(self.server.files)), ["c", "s"])
+
+    def test_setattr(self):
+        client = self.client()
+        self.create(client, b"a", 2, 1)
+        body = u64(2, 0) + u32(1 | 8 | 16 | 64, 0o600, 0, 0) + u64(123) + timestamp(1000, 5) + timestamp(-7, 9)
+        attributes = client.call("SETATTR", body)[0].attributes()
+        self.assertEqual((attributes["mode"] & 0o7777, attributes["size"]), (0o600, 123))
+        self.assertEqual((attributes["access"], attributes["modification"]), ((1000, 5), (-7, 9)))
+        self.assertEqual(os.stat(self.path("a")).st_mtime_ns, -7 * 10**9 + 9)
+
+    def test_an_id_names_one_file(self):
+        self.put("a", b"")
+        self.put("b", b"")
+        client = self.client()
+        self.open(client, b"a", 2, 1, O_READ)
+        self.assert_status("invalid", client.call, "LOOKUP", u64(ROOT) + string(b"b") + new_node(2))
+        self.assert_status("invalid", client.call, "LOOKUP", u64(ROOT) + string(b"b") + new_node(0))
+        self.assertEqual(client.call("LOOKUP", u64(ROOT) + string(b"a") + new_node(3, True))[0].entry()[0], 2)
+        self.assertEqual(client.call("LOOKUP", u64(ROOT) + string(b"a") + new_node(3))[0].entry()[0], 3)
+        self.assert_status("invalid", client.call, "OPEN", u64(2, 1) + u32(O_READ))
+        self.assert_status("bad_handle", client.call, "READ", u64(44, 0) + u32(1))
+
+    def test_append_goes_to_the_end(self):
+        self.put("a", b"first ")
+        client = self.client()
+        self.open(client, b"a", 2, 1, O_WRITE | O_APPEND)
+        reader, _ = client.call("WRITE", u64(1, 0) + boolean(True), b"last")
+        self.assertEqual(reader.u64(), 6)
+        self.assertEqual(self.content("a"), b"first last")
+
+    def test_truncation_at_open(self):
+        self.put("a", b"content")
+        client = self.client()
+        self.open(client, b"a", 2, 1, O_WRITE | O_TRUNCATE)
+        self.assertEqual(self.content("a"), b"")
+
+    def test_extended_attributes(self):
+        client = self.client()
+        self.create(client, b"a", 2, 1)
+        try:
+            client.call("SETXATTR", u64(2) + string(b"user.k") + u32(0), b"value")
+        except StatusError as error:
+            self.assertEqual(error.status, 29)
+            self.skipTest("no extended attributes on this file system")
+        self.assert_status("exists", client.call, "SETXATTR", u64(2) + string(b"user.k") + u32(1), b"x")
+        reader, bulk = client.call("GETXATTR", u64(2) + string(b"user.k") + u32(100))
+        self.assertEqual((reader.u32(), bulk), (5, b"value"))
+        reader, bulk = client.call("GETXATTR", u64(2) + string(b"user.k") + u32(0))
+        self.assertEqual((reader.u32(), bulk), (5, None))
+        self.assertIn(b"user.k\0", client.call("LISTXATTR", u64(2) + u32(1000))[1])
+        client.call("REMOVEXATTR", u64(2) + string(b"user.k"))
+        self.assert_status("no_data", client.call, "GETXATTR", u64(2) + string(b"user.k") + u32(100))
+
+    def test_other_operations_on_an_open_file(self):
+        client = self.client()
+        self.create(client, b"a", 2, 1)
+        client.call("WRITE", u64(1, 1 << 20) + boolean(False), b"end")
+        self.assertEqual(client.call("SEEK", u64(1, 1 << 20) + u8(0))[0].u64(), 1 << 20)
+        self.create(client, b"b", 3, 2)
+        self.assertEqual(client.call("COPY_RANGE", u64(1, 1 << 20, 2, 0, 3))[0].u64(), 3)
+        self.assertEqual(self.content("b"), b"end")
+        client.call("FSYNC", u64(1) + boolean(True))
+        client.call("FLUSH", u64(1, 77))
+        client.call("ACCESS", u64(2) + u32(4))
+        self.assertGreater(client.call("STATFS", u64(ROOT))[0].u64(), 0)
+
+    def test_status_and_ping(self):
+        client = self.client(name=b"asker")
+        reader, bulk = client.call("SERVER_STATUS")
+        self.assertTrue(reader.string())
+        self.assertLess(abs(reader.u64() - time.time()), 60)
+        self.assertIn(b"asker", [one["name"] for one in reader.list_of(reader.client)])
+        reader.list_of(reader.counter)
+        reader.end()
+        self.assertEqual(client.call("PING")[0].data, b"")
+
+    def test_random_writes_match_a_model(self):
+        seed = random.randrange(2**32)
+        print(f"seed {seed}", file=sys.stderr)
+        source = random.Random(seed)
+        client = self.client()
+        self.create(client, b"a", 2, 1)
+        model = bytearray()
+        for _ in range(200):
+            offset, size = source.randrange(100_000), source.randrange(1, 20_000)
+            if source.random() < 0.5:
+                data = source.randbytes(size)
+                client.call("WRITE", u64(1, offset) + boolean(False), data)
+                if offset > len(model):
+                    model.extend(bytes(offset - len(model)))
+                model[offset : offset + size] = data
+            else:
+                _, bulk = client.call("READ", u64(1, offset) + u32(size))
+                self.assertEqual(bulk or b"", bytes(model[offset : offset + size]))
+        self.assertEqual(self.content("a"), bytes(model))
+
+
+class Bulk(ServerTest):
+    def test_a_megabyte_at_a_time(self):
+        data = random.Random(1).randbytes(MAX_BULK)
+        client = self.client()
+        self.create(client, b"a", 2, 1)
+        client.call("WRITE", u64(1, 0) + boolean(False), data)
+        _, bulk = client.call("READ", u64(1, 0) + u32(MAX_BULK))
+        self.assertEqual(bulk, data)
+        self.assert_status("invalid", client.call, "READ", u64(1, 0) + u32(MAX_BULK + 1))
+
+    def test_compressed_writes_and_reads(self):
+        client = self.client(features=FEATURE_LZ4 | FEATURE_ZEROS)
+        if client.hello["features"] != FEATURE_LZ4 | FEATURE_ZEROS:
+            self.skipTest("the server offers no compression")
+        self.create(client, b"a", 2, 1)
+        text = b"a line that repeats itself\n" * 20_000
+        packed = lz4.block.compress(text, store_size=False)
+        client.call("WRITE", u64(1, 0) + boolean(False), packed, encoding=LZ4, bulk_size=len(text))
+        client.call("WRITE", u64(1, len(text)) + boolean(False), b"", encoding=ZEROS, bulk_size=100_000)
+        self.assertEqual(self.content("a"), text + bytes(100_000))
+        self.assertEqual(client.call("READ", u64(1, 0) + u32(len(text)))[1], text)
+        self.assertEqual(client.call("READ", u64(1, len(text)) + u32(MAX_BULK))[1], bytes(100_000))
+
+    def test_what_was_not_negotiated_is_refused(self):
+        client = self.client()
+        self.create(client, b"a", 2, 1)
+        packed = lz4.block.compress(b"x" * 1000, store_size=False)
+        self.assert_status(
+            "malformed", client.call, "WRITE", u64(1, 0) + boolean(False), packed, encoding=LZ4, bulk_size=1000
+        )
+        self.assertEqual(self.content("a"), b"")
+
+    def test_lies_about_compressed_data(self):
+        client = self.client(features=FEATURE_LZ4)
+        if not client.hello["features"] & FEATURE_LZ4:
+            self.skipTest("the server offers no compression")
+        self.create(client, b"a", 2, 1)
+        packed = lz4.block.compress(b"x" * 1000, store_size=False)
+        for bulk, size in [(packed, 999), (packed, 1001), (packed[:-1], 1000), (b"\xff" * 50, 1000), (b"", 10)]:
+            self.assert_status(
+                "malformed", client.call, "WRITE", u64(1, 0) + boolean(False), bulk, encoding=LZ4, bulk_size=size
+            )
+        self.assertEqual(self.content("a"), b"")
+
+    def test_the_reply_window_holds_back_and_opens(self):
+        size = 4 * MAX_BULK
+        self.put("a", bytes(size))
+        client = self.client()
+        self.open(client, b"a", 2, 1, O_READ)
+        window = client.hello["reply_window_bytes"]
+        wanted = 2 * window // MAX_BULK + 4
+        if wanted > client.hello["max_requests"]:
+            self.skipTest("more requests than the server allows")
+        numbers = []
+        for _ in range(wanted):
+            numbers += client.send(request("READ", u64(1, 0) + u32(MAX_BULK)))
+        start = client.lane.received_bytes
+        # Without an acknowledgement the server sends about one window and no more.
+        try:
+            while True:
+                client.take(*client.lane.receive(1.0))
+        except NoAnswer:
+            pass
+        self.assertLess(client.lane.received_bytes - start, window + 2 * MAX_BULK)
+        self.assertGreater(len(client.unanswered), 0)
+        deadline = time.monotonic() + 30
+        while client.unanswered and time.monotonic() < deadline:
+            client.send(request("PING"))
+            try:
+                while client.unanswered:
+                    client.take(*client.lane.receive(0.2))
+            except NoAnswer:
+                pass
+        self.assertEqual(client.unanswered, {})
+        self.assertTrue(all(len(client.replies[number].bulk) == MAX_BULK for number in numbers))
+
+
+class Locks(ServerTest):
+    def setUp(self):
+        super().setUp()
+        self.put("a", b"0123456789")
+        self.first, self.second = self.client(name=b"first"), self.client(name=b"second")
+        for client in (self.first, self.second):
+            self.open(client, b"a", 2, 1, O_READ | O_WRITE)
+
+    def setlk(self, client, owner, kind, start, end, wait=False):
+        return request("SETLK", u64(1, owner) + lock_range(kind, start, end, 42) + boolean(wait))
+
+    def test_ranges_exclude_each_other(self):
+        self.assertEqual(self.first.exchange(self.setlk(self.first, 1, 1, 0, 4))[0].detail, 0)
+        self.assertEqual(self.second.exchange(self.setlk(self.second, 1, 1, 4, 8))[0].detail, STATUS["try_again"])
+        self.assertEqual(self.second.exchange(self.setlk(self.second, 1, 1, 5, NO_END))[0].detail, 0)
+        reader, _ = self.second.call("GETLK", u64(1, 1) + lock_range(0, 0, 3))
+        kind, start, end, _ = reader.lock_range()
+        self.assertEqual((kind, start, end), (1, 0, 4))
+        self.first.call("FLUSH", u64(1, 1))
+        reader, _ = self.second.call("GETLK", u64(1, 1) + lock_range(0, 0, 3))
+        self.assertEqual(reader.lock_range()[0], 2)
+
+    def test_a_waiter_gets_the_lock_when_it_is_free(self):
+        self.first.exchange(self.setlk(self.first, 1, 1, 0, NO_END))
+        (waiting,) = self.second.send(self.setlk(self.second, 1, 1, 0, NO_END, wait=True))
+        self.second.call("GETATTR", u64(ROOT, 0))  # other requests go on meanwhile
+        self.assertNotIn(waiting, self.second.replies)
+        self.first.exchange(self.setlk(self.first, 1, 2, 0, NO_END))
+        self.assertEqual(self.second.wait(waiting).detail, 0)
+
+    def test_a_waiter_can_be_cancelled(self):
+        self.first.exchange(self.setlk(self.first, 1, 1, 0, NO_END))
+        (waiting,) = self.second.send(self.setlk(self.second, 1, 1, 0, NO_END, wait=True))
+        self.second.call("CANCEL", u64(waiting))
+        self.assertEqual(self.second.wait(waiting).detail, STATUS["interrupted"])
+
+    def test_a_session_that_ends_gives_back_its_locks(self):
+        self.first.exchange(self.setlk(self.first, 1, 1, 0, NO_END))
+        (waiting,) = self.second.send(self.setlk(self.second, 1, 0, 0, NO_END, wait=True))
+        self.first.call("BYE")
+        self.assertEqual(self.second.wait(waiting).detail, 0)
+
+    def test_flock(self):
+        flock = lambda kind, wait: request("FLOCK", u64(1) + u8(kind) + boolean(wait))  # noqa: E731
+        self.assertEqual(self.first.exchange(flock(1, False))[0].detail, 0)
+        self.assertEqual(self.second.exchange(flock(0, False))[0].detail, STATUS["try_again"])
+        (waiting,) = self.second.send(flock(0, True))
+        self.first.call("RELEASE", u64(1))
+        self.assertEqual(self.second.wait(waiting).detail, 0)
+
+
+class Sessions(ServerTest):
+    def test_requests_without_a_session(self):
+        lane = self.server.lane()
+        client = Client(self.server.lane, lane)
+        self.clients.append(client)
+        self.assert_status("no_session", client.call, "GETATTR", u64(ROOT, 0))
+        self.assert_status("no_session", client.call, "PING")
+
+    def test_bye_ends_the_session(self):
+        client = self.client()
+        client.call("BYE")
+        self.assert_status("no_session", client.call, "GETATTR", u64(ROOT, 0))
+
+    def test_a_second_lane_joins_with_the_secret(self):
+        self.put("a", b"through lane 1")
+        client = self.client()
+        self.open(client, b"a", 2, 1, O_READ)
+        second = Client(self.server.lane, self.server.lane(), next_id=1000)
+        self.clients.append(second)
+        hello = client.hello
+        wrong = bytes(16)
+        self.assert_status("no_session", second.call, "ATTACH", u64(hello["session"]) + wrong + u8(1))
+        second.lane.received_bytes = 0  # counts from when the lane was attached
+        second.call("ATTACH", u64(hello["session"]) + hello["secret"] + u8(1))
+        self.assertEqual(second.call("READ", u64(1, 0) + u32(100))[1], b"through lane 1")
+
+    def test_a_request_resent_after_a_lost_connection_is_carried_out_once(self):
+        client = self.client()
+        self.create(client, b"log", 2, 1, O_WRITE | O_APPEND)
+        session = client.hello["session"]
+        expected = b""
+        for round_number in range(20):
+            line = f"line {round_number}\n".encode()
+            expected += line * 2
+            numbers = client.send(
+                request("WRITE", u64(1, 0) + boolean(True), line),
+                request("MKDIR", u64(ROOT) + string(f"d{round_number}".encode()) + new_node(100 + round_number) + u32(0o755, 0)),
+            )
+            numbers += client.send(request("WRITE", u64(1, 0) + boolean(True), line))
+            if round_number % 2:
+                # Half of the time the server has carried the requests out, and only the answers are lost.
+                deadline = time.monotonic() + 10
+                while self.content("log") != expected and time.monotonic() < deadline:
+                    time.sleep(0.005)
+            client.lose_connection()
+            hello = client.resume()
+            self.assertTrue(hello["resumed"])
+            self.assertEqual(hello["session"], session)
+            self.assertEqual([client.wait(number).detail for number in numbers], [0, 0, 0])
+            self.assertEqual(self.content("log"), expected)
+        client.call("WRITE", u64(1, 0) + boolean(True), b"end")
+        self.assertEqual(self.content("log"), expected + b"end")
+
+    def test_a_wrong_secret_does_not_resume(self):
+        client = self.client()
+        self.create(client, b"a", 2, 1)
+        client.hello["secret"] = bytes(16)
+        session = client.hello["session"]
+        client.lose_connection()
+        hello = client.say_hello(resume=True)
+        self.assertFalse(hello["resumed"])
+        self.assertNotEqual(hello["session"], session)
+        self.assert_status("bad_handle", client.call, "READ", u64(1, 0) + u32(1))
+
+    def test_a_session_does_not_outlive_the_server(self):
+        client = self.client()
+        self.create(client, b"a", 2, 1)
+        boot = client.hello["boot"]
+        self.assertEqual(self.server.stop(), 0)
+        self.server.start()
+        client.lose_connection()
+        hello = client.say_hello(resume=True)
+        self.assertFalse(hello["resumed"])
+        self.assertNotEqual(hello["boot"], boot)
+        self.assert_status("stale", client.call, "GETATTR", u64(2, 0))
+        self.assert_status("bad_handle", client.call, "READ", u64(1, 0) + u32(1))
+
+    def test_a_server_that_stops_says_so(self):
+        client = self.client()
+        self.server.process.terminate()
+        deadline = time.monotonic() + 10
+        while not client.pushes and time.monotonic() < deadline:
+            client.take(*client.lane.receive(10))
+        self.assertEqual(client.pushes[0].opcode, PUSH_SHUTDOWN)
+        reader = Reader(client.pushes[0].body)
+        self.assertTrue(reader.string())
+        reader.end()
+        self.server.process.wait(20)  # a second signal would cut the clean stop short
+
+    def test_exclusive_use(self):
+        holder = self.client(flags=1, name=b"holder")
+        started = time.monotonic()
+        error = self.assert_status("in_use", self.server.client, name=b"late")
+        self.assertLess(time.monotonic() - started, 1.0)
+        self.assertEqual([(one["name"], one["exclusive"]) for one in error.clients], [(b"holder", True)])
+        started = time.monotonic()
+        self.assert_status("in_use", self.server.client, name=b"late", wait_ms=700)
+        self.assertGreater(time.monotonic() - started, 0.6)
+        holder.call("BYE")
+        self.assertEqual(self.client(flags=1).hello["clients"], [])
+
+    def test_exclusive_use_is_not_given_while_others_are_there(self):
+        self.client(name=b"shared")
+        error = self.assert_status("in_use", self.server.client, flags=1)
+        self.assertEqual([one["name"] for one in error.clients], [b"shared"])
+
+
+class Keys(ServerTest):
+    def refused(self, lane):
+        """The lane's handshake did not succeed, and nothing it says is answered."""
+        try:
+            client = Client(None, lane)
+            started = time.monotonic()
+            with self.assertRaises(NoAnswer):
+                client.lane.send([request("HELLO", bytes(10), id=1)])
+                client.lane.receive(1.5)
+            self.assertLess(time.monotonic() - started, 5)
+            return lane.handshake(0)
+        finally:
+            lane.close()
+
+    def test_an_unknown_key_is_refused(self):
+        self.client()
+        self.assertEqual(self.refused(self.server.lane(keys=zmq.curve_keypair())), 400)
+
+    def test_a_plain_client_is_refused(self):
+        self.client()
+        self.assertIsNot(self.refused(Lane(self.server.context, self.server.endpoint)), True)
+
+    def test_a_wrong_server_key_gets_nothing(self):
+        self.client()
+        self.assertIsNot(self.refused(self.server.lane(server_key=zmq.curve_keypair()[0])), True)
+
+    def test_another_servers_clients_are_not_let_in(self):
+        other = Server()
+        try:
+            self.assertEqual(self.refused(self.server.lane(keys=other.keys)), 400)
+        finally:
+            other.close()
+
+
+class Tokens(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="remofile-token-")
+        path = os.path.join(self.directory, "token")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as file:
+            file.write("correct-horse-battery\n")
+        self.server = Server("--token-file", path)
+
+    def tearDown(self):
+        self.assertEqual(self.server.close(), 0)
+        shutil.rmtree(self.directory)
+
+    def hello(self, token):
+        try:
+            client = self.server.client(token=token)
+        except StatusError as error:
+            return error.status
+        client.close()
+        return 0
+
+    def test_the_token_is_compared_and_attempts_are_limited(self):
+        self.assertEqual(self.hello(b"correct-horse-battery"), 0)
+        for wrong in (b"", b"correct-horse-batterz", b"correct-horse-battery2", b"x" * 1000, b"correct-horse-batter"):
+            self.assertEqual(self.hello(wrong), STATUS["bad_token"])
+        self.assertEqual(self.hello(b"correct-horse-battery"), STATUS["bad_token"])
+
+
+class Options(unittest.TestCase):
+    def test_a_read_only_server_changes_nothing(self):
+        server = Server("--read-only")
+        try:
+            with open(os.path.join(server.files, "a"), "wb") as file:
+                file.write(b"content")
+            with server.client() as client:
+                self.assertTrue(client.hello["read_only"])
+                replies = client.exchange(
+                    request("LOOKUP", u64(ROOT) + string(b"a") + new_node(2)),
+                    request("OPEN", u64(2, 1) + u32(O_READ)),
+                    request("READ", u64(1, 0) + u32(100)),
+                )
+                self.assertEqual(replies[2].bulk, b"content")
+                changes = {
+                    "OPEN": u64(2, 2) + u32(O_WRITE),
+                    "UNLINK": u64(ROOT) + string(b"a"),
+                    "MKDIR": u64(ROOT) + string(b"d") + new_node(3) + u32(0o755, 0),
+                    "SYMLINK": u64(ROOT) + string(b"d") + new_node(4) + string(b"x"),
+                    "RENAME": u64(ROOT) + string(b"a") + u64(ROOT) + string(b"b") + u32(0),
+                    "LINK": u64(2, ROOT) + string(b"b"),
+                    "CREATE": u64(ROOT) + string(b"c") + new_node(5) + u64(9) + u32(O_WRITE | O_EXCLUSIVE, 0o644, 0),
+                    "SETATTR": u64(2, 0) + u32(1, 0o600, 0, 0) + u64(0) + timestamp(0) + timestamp(0),
+                }
+                for name, body in changes.items():
+                    with self.assertRaises(StatusError) as caught:
+                        client.call(name, body)
+                    self.assertEqual(caught.exception.status, STATUS["read_only"], name)
+            self.assertEqual(os.listdir(server.files), ["a"])
+        finally:
+            self.assertEqual(server.close(), 0)
+
+    def test_an_exclusive_server_has_one_client(self):
+        server = Server("--exclusive")
+        try:
+            with server.client(name=b"one"):
+                with self.assertRaises(StatusError) as caught:
+                    server.client()
+                self.assertEqual(caught.exception.status, STATUS["in_use"])
+        finally:
+            self.assertEqual(server.close(), 0)
+
+    def test_a_server_without_encryption(self):
+        server = Server(insecure=True)
+        try:
+            with server.client() as client:
+                client.call("PING")
+        finally:
+            self.assertEqual(server.close(), 0)
+
+
+class Misbehaviour(ServerTest):
+    """What no client should send. The server answers as the document says, and goes on serving."""
+
+    def setUp(self):
+        super().setUp()
+        self.put("a", b"content")
+        self.witness = self.client(name=b"witness")
+        self.culprit = self.client(name=b"culprit")
+
+    def tearDown(self):
+        self.witness.call("GETATTR", u64(ROOT, 0))
+        super().tearDown()
+
+    def answer(self, frames):
+        """The one record that answers `frames`: (opcode, id, status)."""
+        self.culprit.lane.send_frames(frames)
+        _, (record,) = self.culprit.lane.receive()
+        return record.opcode, record.id, record.detail
+
+    def test_messages_that_break_the_rules_of_messages(self):
+        ping = request("PING", id=900)
+        good = encode_message([ping])[0]
+        write = request("WRITE", u64(1, 0) + boolean(False), b"abc", id=900)
+        breaches = {
+            "no frame content": [b""],
+            "a short header": [good[:23]],
+            "a short record header": [good[:47]],
+            "a wrong magic": encode_message([ping], magic=0x1234),
+            "a reply": encode_message([ping], kind=2),
+            "a push": encode_message([ping], kind=3),
+            "kind 0": encode_message([ping], kind=0),
+            "no record": encode_message([], count=0),
+            "65 records": encode_message([request("PING", id=900 + n) for n in range(65)]),
+            "more records than there are": encode_message([ping], count=2),
+            "fewer records than there are": encode_message([ping, request("PING", id=901)], count=1),
+            "reserved not 0": [good[:6] + b"\1\0" + good[8:]],
+            "bytes left over": [good + b"x"],
+            "a body longer than the frame": [good[:24] + u32(100) + good[28:]],
+            "unknown flags": encode_message([request("PING", id=900, flags=0x80)]),
+            "unknown bulk encoding": encode_message([request("WRITE", u64(1, 0) + boolean(False), b"abc", id=900, encoding=9)]),
+            "a bulk frame that is missing": encode_message([write])[:1],
+            "a bulk frame too many": encode_message([ping]) + [b"more"],
+            "a bulk size that is not the frame's": encode_message(
+                [request("WRITE", u64(1, 0) + boolean(False), b"abc", id=900, bulk_size=4)]
+            ),
+            "a bulk size without bulk": [good[:44] + u32(5)],
+            "a bulk size beyond the limit": encode_message(
+                [request("WRITE", u64(1, 0) + boolean(False), b"", id=900, bulk_size=MAX_BULK + 1, encoding=ZEROS)]
+            ),
+            "a pickle": [b"\x80\x03}q\x00X\x07\x00\x00\x00requestq\x01K\x01s."],
+        }
+        for what, frames in breaches.items():
+            with self.subTest(what):
+                self.assertEqual(self.answer(frames), (0, 0, STATUS["malformed"]))
+        self.assertEqual(self.answer(encode_message([ping], version=3)), (0, 0, STATUS["version_mismatch"]))
+        self.culprit.next_id = 2000
+        self.culprit.call("PING")
+
+    def test_bodies_that_cannot_be_decoded(self):
+        call = self.culprit.call
+        self.assert_status("malformed", call, "GETATTR", u64(ROOT))
+        self.assert_status("malformed", call, "GETATTR", u64(ROOT, 0, 0))
+        self.assert_status("malformed", call, "PING", b"x")
+        self.assert_status("malformed", call, "LOOKUP", u64(ROOT) + string(b"a") + u64(2) + u8(2))
+        self.assert_status("malformed", call, "LOOKUP", u64(ROOT) + u16(5) + b"a" + new_node(2))
+        self.assert_status("limit_exceeded", call, "FORGET", u16(1025) + u64(5, 1) * 1025)
+        self.assert_status("limit_exceeded", call, "CREDENTIAL", u32(1, 0, 0) + u16(1025) + u32(5) * 1025)
+        self.assert_status("malformed", call, "FORGET", u16(65535))
+        (reply,) = self.culprit.exchange(Record(4242))
+        self.assertEqual(reply.detail, STATUS["not_implemented"])
+
+    def test_values_that_are_not_listed(self):
+        call = self.culprit.call
+        self.open(self.culprit, b"a", 2, 1, O_READ | O_WRITE)
+        refused = (STATUS["invalid"], STATUS["malformed"], STATUS["not_supported"])
+        for name, body in {
+            "OPEN": u64(2, 5) + u32(1 << 30),
+            "SETATTR": u64(2, 0) + u32(1 << 20, 0, 0, 0) + u64(0) + timestamp(0) + timestamp(0),
+            "SEEK": u64(1, 0) + u8(9),
+            "FLOCK": u64(1) + u8(7) + boolean(False),
+            "SETLK": u64(1, 1) + lock_range(9, 0, 1) + boolean(False),
+            "RENAME": u64(ROOT) + string(b"a") + u64(ROOT) + string(b"b") + u32(8),
+            "FALLOCATE": u64(1) + u32(1 << 30) + u64(0, 10),
+            "READ": u64(1, 1 << 63) + u32(10),
+        }.items():
+            with self.subTest(name), self.assertRaises(StatusError) as caught:
+                call(name, body)
+            self.assertIn(caught.exception.status, refused, name)
+        self.assertEqual(os.listdir(self.server.files), ["a"])
+
+    def test_bulk_where_none_belongs_and_none_where_it_does(self):
+        self.open(self.culprit, b"a", 2, 1, O_READ | O_WRITE)
+        self.assert_status("malformed", self.culprit.call, "WRITE", u64(1, 0) + boolean(False))
+        self.assert_status("malformed", self.culprit.call, "GETATTR", u64(ROOT, 0), b"bulk")
+
+    def test_too_many_requests_at_a_time(self):
+        self.open(self.culprit, b"a", 2, 1, O_READ | O_WRITE)
+        self.open(self.witness, b"a", 2, 1, O_READ | O_WRITE)
+        self.witness.call("SETLK", u64(1, 1) + lock_range(1, 0, NO_END) + boolean(False))
+        limit = self.culprit.hello["max_requests"]
+        wait = lambda: request("SETLK", u64(1, 1) + lock_range(1, 0, NO_END) + boolean(True))  # noqa: E731
+        for _ in range(limit + 1):
+            self.culprit.send(wait())
+        deadline = time.monotonic() + 20
+        while not self.culprit.replies and time.monotonic() < deadline:
+            self.culprit.take(*self.culprit.lane.receive(20))
+        statuses = {reply.detail for reply in self.culprit.replies.values()}
+        self.assertEqual(statuses, {STATUS["limit_exceeded"]})
+        # The others wait on, and all get their turn.
+        self.witness.call("FLUSH", u64(1, 1))
+        while self.culprit.unanswered:
+            self.culprit.take(*self.culprit.lane.receive(20))
+        self.assertEqual(sum(reply.detail == 0 for reply in self.culprit.replies.values()), limit)
+
+    def test_random_bytes(self):
+        seed = random.randrange(2**32)
+        print(f"seed {seed}", file=sys.stderr)
+        source = random.Random(seed)
+        good = encode_message([request("LOOKUP", u64(ROOT) + string(b"a") + new_node(77), id=5)])[0]
+        for _ in range(300):
+            data = bytearray(good if source.random() < 0.7 else source.randbytes(source.randrange(200)))
+            for _ in range(source.randrange(1, 6)):
+                if data:
+                    data[source.randrange(len(data))] = source.randrange(256)
+            self.culprit.lane.send_frames([bytes(data)])
+        self.assertEqual(self.client(name=b"after").call("GETATTR", u64(ROOT, 0))[1], None)
+
+
+class Coherence(ServerTest):
+    def test_another_clients_change_is_pushed(self):
+        self.put("a", b"old")
+        reader, writer = self.client(name=b"reader"), self.client(name=b"writer")
+        self.open(reader, b"a", 2, 1, O_READ)
+        self.open(writer, b"a", 2, 1, O_WRITE)
+        reader.call("READ", u64(1, 0) + u32(10))
+        writer.call("WRITE", u64(1, 0) + boolean(False), b"new")
+        deadline = time.monotonic() + 10
+        while not reader.pushes and time.monotonic() < deadline:
+            reader.take(*reader.lane.receive(10))
+        push = reader.pushes[0]
+        self.assertEqual(push.opcode, PUSH_INVALIDATE)
+        body = Reader(push.body)
+        sequence, nodes = body.u64(), body.list_of(body.u64)
+        body.end()
+        self.assertIn(2, nodes)
+        reader.call("INVALIDATED", u64(sequence))
+        self.assertEqual(reader.call("READ", u64(1, 0) + u32(10))[1], b"new")
+
+
+if __name__ == "__main__":
+    SERVER = sys.argv.pop(1)
+    unittest.main(verbosity=2)
