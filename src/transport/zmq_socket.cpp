@@ -4,6 +4,7 @@
 #include <zmq.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <cstring>
@@ -22,13 +23,18 @@ constexpr std::size_t copy_limit_bytes = 1024;
 // encryption, frames that are too long by less than that get past libzmq and are refused by wire::parse_message().
 constexpr std::size_t curve_overhead_bytes = 64;
 
+// What a frame without a copy holds until libzmq is done with it, on whichever thread that is.
 struct ForeignMemory {
     Buffer::Release release;
     void* hint;
+    // Orders all that was done to the memory before its release. libzmq does that too, where thread sanitizer cannot
+    // see it.
+    std::atomic<bool> handed_over{false};
 };
 
 void release_foreign_memory(void*, void* hint) noexcept {
     const std::unique_ptr<ForeignMemory> memory(static_cast<ForeignMemory*>(hint));
+    REMOFILE_ASSERT(memory->handed_over.load(std::memory_order_acquire));
     if (memory->release != nullptr)
         memory->release(memory->hint);
 }
@@ -46,7 +52,8 @@ void to_frame(Buffer buffer, zmq_msg_t& frame) {
         return;
     }
     const Buffer::Released taken = buffer.take();
-    auto memory = std::make_unique<ForeignMemory>(ForeignMemory{.release = taken.release, .hint = taken.hint});
+    auto memory = std::make_unique<ForeignMemory>(taken.release, taken.hint);
+    memory->handed_over.store(true, std::memory_order_release);
     REMOFILE_ASSERT(zmq_msg_init_data(&frame, taken.data, taken.size, release_foreign_memory, memory.get()) == 0);
     memory.release();  // libzmq's now
 }

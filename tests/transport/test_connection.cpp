@@ -74,7 +74,9 @@ TEST_CASE("messages of one connection arrive in the order of sending, in both di
         sent.push_back(std::to_string(i));
         client.lane.send(message_of(sent.back(), {std::string(i % 7 == 0 ? 20'000 : 10, 'x')}));
     }
-    REQUIRE(run_until(pair.reactor, [&] { return client.messages.size() == count; }));
+    run_until(pair.reactor, [&] { return client.messages.size() == count; });
+    CHECK(pair.server.arrivals.size() == count);
+    REQUIRE(client.messages.size() == count);
     REQUIRE(client.messages == sent);
 }
 
