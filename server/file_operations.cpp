@@ -404,22 +404,27 @@ Result<wire::CopyRangeReply> copy_range(Context& context, const wire::CopyRange&
     REMOFILE_TRY(to, context.files->file(request.to));
     if (!from->readable || !to->writable || to->append)
         return Status::bad_handle;
-    const std::uint64_t size = std::min(request.size, max_copy_bytes);
+    std::uint64_t size = std::min(request.size, max_copy_bytes);
     if (request.from_offset > INT64_MAX - size || request.to_offset > INT64_MAX - size)
         return Status::overflow;
-    if (from->inode == to->inode && request.from_offset < request.to_offset + request.size &&
-        request.to_offset < request.from_offset + request.size)
-        return Status::invalid;
     const int source = from->descriptor->get();
     const int target = to->descriptor->get();
+    // A copy within one file may move its end; what counts is where it was.
+    struct stat stat {};
+    if (fstat(source, &stat) != 0)
+        return errno_error();
+    const auto end = static_cast<std::uint64_t>(stat.st_size);
+    size = std::min(size, end > request.from_offset ? end - request.from_offset : 0);
     const auto source_offset = static_cast<off_t>(request.from_offset);
     const auto target_offset = static_cast<off_t>(request.to_offset);
     Result<std::uint64_t> copied = std::uint64_t{0};
     {
         REMOFILE_TRY(acting, context.act());
         copied = copy_in_kernel(source, source_offset, target, target_offset, size);
-        if (const Status status = copied.status(); status == Status::cross_device || status == Status::invalid ||
-                                                   status == Status::not_supported || status == Status::not_implemented)
+        // "Invalid" is also what some file systems say who cannot copy; within one file it means ranges that overlap.
+        const Status status = copied.status();
+        if (status == Status::cross_device || status == Status::not_supported || status == Status::not_implemented ||
+            (status == Status::invalid && from->inode != to->inode))
             copied = copy_through_memory(source, source_offset, target, target_offset, size);
     }
     if (!copied)

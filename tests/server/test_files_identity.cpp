@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Permissions: requests that act as somebody are compared with a process that is somebody. These tests need root.
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -9,7 +12,8 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstring>
+#include <atomic>
+#include <cstddef>
 #include <thread>
 
 #include "base/unique_fd.hpp"
@@ -316,6 +320,37 @@ TEST_CASE("a default ACL counts instead of the umask, and ACLs are extended attr
     CHECK(session.call(wire::Removexattr{.node = Session::root, .name = "system.posix_acl_default"}));
     const auto after = session.create(Session::root, "after", session.new_handle(), wire::open_write, 0666, 077);
     CHECK((after.body.entry.attributes.mode & 0777) == 0600);
+}
+
+TEST_CASE("where threads cannot have a umask of their own, the rule is followed without") {
+    // In a process of its own, since a barred system call stays barred.
+    const int wrong = in_child_as({}, [] {
+        const std::array<sock_filter, 4> filter{{BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                                                 BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unshare, 0, 1),
+                                                 BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+                                                 BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)}};
+        const sock_fprog program{.len = filter.size(), .filter = const_cast<sock_filter*>(filter.data())};
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+            return 0;  // cannot be tried here
+        Export exported;
+        Session session(*exported.service);
+        const auto mode = [&](const std::string& name) {
+            return session
+                       .call(wire::Mkdir{.parent = Session::root,
+                                         .name = name,
+                                         .node = {session.new_node()},
+                                         .mode = 0777,
+                                         .umask = 027})
+                       .body.attributes.mode &
+                   0777;
+        };
+        if (mode("masked") != 0750)
+            return 1;
+        const auto set = session.call(wire::Setxattr{.node = Session::root, .name = "system.posix_acl_default"},
+                                      Buffer::copy_of(default_acl()));
+        return set && mode("by ACL") != 0770 ? 2 : 0;
+    });
+    CHECK(wrong == 0);
 }
 
 TEST_CASE("extended attributes of the namespaces") {

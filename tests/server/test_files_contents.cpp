@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: MIT
+// What is in files: reading, writing, appending, holes, copies, times, and what happens when there is no room.
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <set>
+#include <thread>
+
+#include "base/unique_fd.hpp"
+#include "catch.hpp"
+#include "export_fixture.hpp"
+
+using namespace remofile;
+using namespace remofile::server;
+using namespace remofile::server::test;
+
+namespace {
+
+constexpr std::uint32_t read_write = wire::open_read | wire::open_write;
+
+// An export with a small tmpfs mounted below it, seen by this test alone; nothing where the test may not mount.
+class MountedExport {
+public:
+    // The mounts must be the test's own before the export is opened, or the export would be in those of others.
+    MountedExport()
+        : mounted_(unshare(CLONE_NEWNS) == 0 && mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0),
+          exported_(std::make_unique<Export>()) {
+        std::filesystem::create_directory(path());
+        mounted_ = mounted_ && mount("none", path().c_str(), "tmpfs", 0, "size=1m") == 0;
+    }
+    ~MountedExport() {
+        if (mounted_)
+            umount2(path().c_str(), MNT_DETACH);
+    }
+    MountedExport(const MountedExport&) = delete;
+    MountedExport& operator=(const MountedExport&) = delete;
+    bool usable() const { return mounted_; }
+    Export& exported() { return *exported_; }
+    std::string path() const { return exported_->directory / "mounted"; }
+
+private:
+    bool mounted_;
+    std::unique_ptr<Export> exported_;
+};
+
+std::string pattern(std::size_t size) {
+    std::string text(size, '\0');
+    for (std::size_t i = 0; i < size; ++i)
+        text[i] = static_cast<char>('a' + i * 31 % 26);
+    return text;
+}
+
+}  // namespace
+
+TEST_CASE("reads give what is there, and no more") {
+    Export exported;
+    const std::string content = pattern(3U << 20);
+    write_file(exported.directory / "file", content);
+    Session session(*exported.service);
+    const HandleId handle = session.open(session.lookup(Session::root, "file"), wire::open_read);
+    CHECK((session.read(handle, 0, 1U << 20) == content.substr(0, 1U << 20)));
+    CHECK(session.read(handle, 1, 100) == content.substr(1, 100));
+    CHECK(session.read(handle, content.size() - 10, 1U << 20) == content.substr(content.size() - 10));
+    CHECK(session.read(handle, content.size() - 10, 100) == content.substr(content.size() - 10));
+    CHECK(session.read(handle, content.size(), 1U << 20).empty());
+    CHECK(session.read(handle, content.size() + 5000, 100).empty());
+    CHECK(session.read(handle, 0, 0).empty());
+}
+
+TEST_CASE("files that have bytes but no size can be read") {
+    Counters counters;
+    ExportOptions options;
+    options.directory = "/proc";
+    const auto service = FileService::open(std::move(options), counters);
+    REQUIRE(service);
+    Session session(**service);
+    const HandleId handle = session.open(session.lookup(Session::root, "version"), wire::open_read);
+    CHECK(session.read(handle, 0, 65536).starts_with("Linux"));
+}
+
+TEST_CASE("writes say where they went and what the file is like then") {
+    Export exported;
+    Session session(*exported.service);
+    const HandleId handle = session.new_handle();
+    session.create(Session::root, "file", handle);
+    const auto first = session.write(handle, 5, "hello");
+    CHECK(first.body.offset == 5);
+    CHECK(first.body.size == 5);
+    CHECK(first.body.attributes.size == 10);
+    CHECK(read_file(exported.directory / "file") == std::string(5, '\0') + "hello");
+    CHECK(session.write(handle, 0, "").body.size == 0);
+    const auto appended =
+        session.call(wire::Write{.handle = handle, .offset = 3, .append = true}, Buffer::copy_of("end"));
+    CHECK(appended.body.offset == 10);
+    CHECK(appended.body.attributes.size == 13);
+    // Appending has not moved where other writes go.
+    CHECK(session.write(handle, 0, "start").body.offset == 0);
+    CHECK(read_file(exported.directory / "file") == "starthelloend");
+    CHECK(session.call(wire::Flush{.handle = handle}));
+    CHECK(session.call(wire::Fsync{.handle = handle}));
+    CHECK(session.call(wire::Fsync{.handle = handle, .data_only = true}));
+    const HandleId appending =
+        session.open(session.lookup(Session::root, "file"), wire::open_write | wire::open_append | wire::open_sync);
+    CHECK(session.write(appending, 0, "!").body.offset == 13);
+    CHECK(session.call(wire::Write{.handle = appending, .append = true}, {}).body.offset == 14);
+}
+
+TEST_CASE("appends of several sessions and processes do not overwrite each other") {
+    Export exported;
+    write_file(exported.directory / "log", "");
+    constexpr int lines = 300;
+    std::vector<std::thread> threads;
+    std::atomic<bool> wrong_place = false;
+    for (int number = 0; number < 3; ++number)
+        threads.emplace_back([&, number] {
+            Session session(*exported.service);
+            const NodeId node = session.lookup(Session::root, "log");
+            const HandleId handle =
+                session.open(node, number == 0 ? wire::open_write : wire::open_write | wire::open_append);
+            for (int i = 0; i < lines; ++i) {
+                const std::string line = std::to_string(number) + " " + std::to_string(i) + "\n";
+                const auto written =
+                    session.call(wire::Write{.handle = handle, .offset = 0, .append = true}, Buffer::copy_of(line));
+                // Where the reply says it went, there it is.
+                const UniqueFd file(open((exported.directory / "log").c_str(), O_RDONLY));
+                std::string there(line.size(), '\0');
+                if (pread(file.get(), there.data(), there.size(), static_cast<off_t>(written.body.offset)) !=
+                        static_cast<ssize_t>(there.size()) ||
+                    there != line)
+                    wrong_place = true;
+            }
+        });
+    threads.emplace_back([&] {
+        const UniqueFd file(open((exported.directory / "log").c_str(), O_WRONLY | O_APPEND));
+        for (int i = 0; i < lines; ++i) {
+            const std::string line = "3 " + std::to_string(i) + "\n";
+            if (write(file.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size()))
+                wrong_place = true;
+        }
+    });
+    for (auto& thread : threads)
+        thread.join();
+    CHECK_FALSE(wrong_place);
+    const std::string content = read_file(exported.directory / "log");
+    CHECK(std::count(content.begin(), content.end(), '\n') == 4 * lines);
+}
+
+TEST_CASE("holes are found as they are locally") {
+    Export exported;
+    Session session(*exported.service);
+    const HandleId handle = session.new_handle();
+    session.create(Session::root, "file", handle);
+    const std::string block(65536, 'x');
+    session.write(handle, 0, block);
+    session.write(handle, 1U << 20, block);
+    session.call(wire::Setattr{
+        .node = session.lookup(Session::root, "file"), .handle = handle, .which = wire::set_size, .size = 2U << 20});
+    const UniqueFd file(open((exported.directory / "file").c_str(), O_RDONLY));
+    for (const std::uint64_t offset : {0UL, 100UL, 65536UL, 1UL << 20, (1UL << 20) + 65536, (2UL << 20) - 1, 2UL << 20})
+        for (const auto what : {wire::SeekWhat::data, wire::SeekWhat::hole}) {
+            INFO(offset);
+            const auto found = session.call(wire::Seek{.handle = handle, .offset = offset, .what = what});
+            const off_t local =
+                lseek(file.get(), static_cast<off_t>(offset), what == wire::SeekWhat::data ? SEEK_DATA : SEEK_HOLE);
+            CHECK(to_errno(found.status) == (local < 0 ? errno : 0));
+            if (local >= 0)
+                CHECK(found.body.offset == static_cast<std::uint64_t>(local));
+        }
+    CHECK(session.call(wire::Seek{.handle = handle, .offset = UINT64_MAX}).status == Status::no_device);
+}
+
+TEST_CASE("ranges are copied on the server") {
+    Export exported;
+    Session session(*exported.service);
+    const std::string content = pattern(3'000'000);
+    write_file(exported.directory / "from", content);
+    const HandleId from = session.open(session.lookup(Session::root, "from"), read_write);
+    const HandleId to = session.new_handle();
+    session.create(Session::root, "to", to);
+    const auto copy = [&](HandleId source, std::uint64_t from_offset, HandleId target, std::uint64_t to_offset,
+                          std::uint64_t size) {
+        return session.call(wire::CopyRange{
+            .from = source, .from_offset = from_offset, .to = target, .to_offset = to_offset, .size = size});
+    };
+    CHECK(copy(from, 0, to, 0, content.size() + 5000).body.size == content.size());
+    CHECK((read_file(exported.directory / "to") == content));
+    CHECK(copy(from, content.size(), to, 0, 10).body.size == 0);
+    CHECK(copy(from, 0, to, content.size(), 10).body.size == 10);
+    CHECK(copy(from, 0, from, 5, 10).status == Status::invalid);
+    CHECK(copy(from, 5, from, 0, 10).status == Status::invalid);
+    CHECK(copy(from, 0, from, 10, 10).body.size == 10);
+    CHECK(copy(from, 0, from, 10'000'000, INT64_MAX).body.size == content.size());
+    session.call(
+        wire::Setattr{.node = session.lookup(Session::root, "from"), .which = wire::set_size, .size = content.size()});
+    CHECK(copy(from, UINT64_MAX, to, 0, 10).status == Status::overflow);
+    const HandleId reader = session.open(session.lookup(Session::root, "to"), wire::open_read);
+    CHECK(copy(from, 0, reader, 0, 10).status == Status::bad_handle);
+    const HandleId appender = session.open(session.lookup(Session::root, "to"), wire::open_write | wire::open_append);
+    CHECK(copy(from, 0, appender, 0, 10).status == Status::bad_handle);
+}
+
+TEST_CASE("a file system mounted below the export is part of it") {
+    MountedExport mounted;
+    if (!mounted.usable())
+        return;
+    Export& exported = mounted.exported();
+    Session session(*exported.service);
+    const NodeId below = session.lookup(Session::root, "mounted");
+    const HandleId there = session.new_handle();
+    const auto made = session.create(below, "file", there);
+    REQUIRE(made.status == Status::ok);
+    CHECK(made.body.entry.attributes.identity.device !=
+          session.call(wire::Getattr{.node = Session::root}).body.attributes.identity.device);
+    CHECK(std::filesystem::exists(mounted.path() + "/file"));
+    // Copies between the two go through memory where the kernel does not do them.
+    const std::string content = pattern(600'000);
+    write_file(exported.directory / "from", content);
+    const HandleId from = session.open(session.lookup(Session::root, "from"), wire::open_read);
+    CHECK(session.call(wire::CopyRange{.from = from, .to = there, .size = content.size()}).body.size == content.size());
+    CHECK((read_file(mounted.path() + "/file") == content));
+    CHECK(session.call(wire::Rename{.parent = below, .name = "file", .new_parent = Session::root, .new_name = "moved"})
+              .status == Status::cross_device);
+    CHECK(session.call(wire::Link{.node = made.body.entry.node, .new_parent = Session::root, .new_name = "l"}).status ==
+          Status::cross_device);
+
+    // The statfs of each is its own.
+    struct statvfs local {};
+    statvfs(mounted.path().c_str(), &local);
+    const auto stat = session.call(wire::Statfs{.node = below});
+    CHECK(stat.body.blocks == local.f_blocks);
+    CHECK(stat.body.block_size == local.f_frsize);
+    CHECK(stat.body.files == local.f_files);
+    CHECK(stat.body.name_max == 255);
+
+    // A write that the disk has only part of the room for is shortened; the next fails.
+    const std::string chunk(900'000, 'x');
+    const auto partial = session.write(there, content.size(), chunk);
+    CHECK(partial.status == Status::ok);
+    CHECK(partial.body.size < chunk.size());
+    CHECK(session.write(there, 3'000'000, "x").status == Status::no_space);
+    CHECK(session.call(wire::Fallocate{.handle = there, .length = 10U << 20}).status == Status::no_space);
+    CHECK(session.call(wire::CopyRange{.from = from, .to = there, .to_offset = 2'000'000, .size = 500'000}).status ==
+          Status::no_space);
+}
+
+TEST_CASE("a limit on the size of files is an error of the write, not the server's end") {
+    Export exported;
+    Session session(*exported.service);
+    const HandleId handle = session.new_handle();
+    session.create(Session::root, "file", handle);
+    rlimit before{};
+    getrlimit(RLIMIT_FSIZE, &before);
+    rlimit small = before;
+    small.rlim_cur = 1000;
+    setrlimit(RLIMIT_FSIZE, &small);
+    const auto partial = session.write(handle, 990, std::string(100, 'x'));
+    const auto none = session.write(handle, 2000, "x");
+    setrlimit(RLIMIT_FSIZE, &before);
+    CHECK(partial.body.size == 10);
+    CHECK(none.status == Status::file_too_big);
+}
+
+TEST_CASE("times are set to what is given, to now, or not at all") {
+    Export exported;
+    Session session(*exported.service);
+    const HandleId handle = session.new_handle();
+    const NodeId node = session.create(Session::root, "file", handle).body.entry.node;
+    const auto set = [&](std::uint32_t which) {
+        return session
+            .call(wire::Setattr{.node = node, .which = which, .access = {1000, 1}, .modification = {2000, 999'999'999}})
+            .body.attributes;
+    };
+    const auto now = [] { return std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()); };
+    auto attributes = set(wire::set_access | wire::set_modification);
+    CHECK(attributes.access == wire::Timestamp{1000, 1});
+    CHECK(attributes.modification == wire::Timestamp{2000, 999'999'999});
+    attributes = set(wire::set_access_now);
+    CHECK(attributes.access.seconds >= now() - 10);
+    CHECK(attributes.modification == wire::Timestamp{2000, 999'999'999});
+    attributes = set(wire::set_access);
+    CHECK(attributes.access == wire::Timestamp{1000, 1});
+    attributes = set(wire::set_modification_now);
+    CHECK(attributes.modification.seconds >= now() - 10);
+    CHECK(attributes.access == wire::Timestamp{1000, 1});
+    // Of times before 1970, too.
+    const auto early = session.call(
+        wire::Setattr{.node = node, .which = wire::set_modification, .modification = {-1000, 500'000'000}});
+    CHECK(early.body.attributes.modification == wire::Timestamp{-1000, 500'000'000});
+}
+
+TEST_CASE("several attributes set at once do not undo each other") {
+    Export exported;
+    Session session(*exported.service);
+    const HandleId handle = session.new_handle();
+    const NodeId node = session.create(Session::root, "file", handle).body.entry.node;
+    session.write(handle, 0, "content");
+    const std::uint32_t owner = geteuid() == 0 ? 61001 : geteuid();
+    const auto set = session.call(
+        wire::Setattr{.node = node,
+                      .which = wire::set_mode | wire::set_uid | wire::set_gid | wire::set_size | wire::set_modification,
+                      .mode = 04755,
+                      .uid = owner,
+                      .gid = getegid(),
+                      .size = 3,
+                      .modification = {5000, 0}});
+    REQUIRE(set.status == Status::ok);
+    CHECK((set.body.attributes.mode & 0777) == 0755);
+    CHECK(set.body.attributes.uid == owner);
+    CHECK(set.body.attributes.size == 3);
+    CHECK(set.body.attributes.modification.seconds == 5000);
+}
+
+TEST_CASE("a handle keeps its right to write, and to truncate, when the mode is taken away") {
+    Export exported;
+    chmod(exported.directory.path().c_str(), 0777);
+    Session session(*exported.service);
+    if (geteuid() == 0)
+        session.caller = as_user(61001, 61001);
+    const HandleId handle = session.new_handle();
+    const NodeId node = session.create(Session::root, "file", handle, read_write, 0444).body.entry.node;
+    CHECK(session.write(handle, 0, "content").body.size == 7);
+    CHECK(session.call(wire::Setattr{.node = node, .handle = handle, .which = wire::set_size, .size = 2}));
+    CHECK(session.call(wire::Setattr{.node = node, .which = wire::set_size, .size = 1}).status ==
+          Status::access_denied);
+}
+
+TEST_CASE("each operation answers when the process has no descriptor left, and works once it has") {
+    Export exported;
+    std::filesystem::create_directory(exported.directory / "directory");
+    write_file(exported.directory / "directory/file", "x");
+    Session session(*exported.service);
+    const NodeId directory = session.lookup(Session::root, "directory");
+    const NodeId file = session.walk("directory/file");
+    const HandleId open_file = session.open(file, read_write);
+    REQUIRE(open_file);
+    const std::vector<std::pair<std::string, std::function<Status()>>> operations{
+        {"open",
+         [&] {
+             return session.call(wire::Open{file, session.new_handle(), wire::open_read}).status;
+         }},
+        {"opendir",
+         [&] {
+             return session.call(wire::Opendir{directory, session.new_handle()}).status;
+         }},
+        {"create", [&] { return session.create(directory, "new", session.new_handle()).status; }},
+        {"mkdir",
+         [&] {
+             static int number = 0;
+             return session
+                 .call(wire::Mkdir{
+                     .parent = directory, .name = "made" + std::to_string(number++), .node = {session.new_node()}})
+                 .status;
+         }},
+        {"tmpfile",
+         [&] {
+             return session
+                 .call(wire::Tmpfile{.parent = directory,
+                                     .node = {session.new_node()},
+                                     .handle = session.new_handle(),
+                                     .flags = read_write})
+                 .status;
+         }},
+        {"setattr",
+         [&] { return session.call(wire::Setattr{.node = file, .which = wire::set_mode, .mode = 0600}).status; }},
+        {"setlk",
+         [&] {
+             return session
+                 .call(wire::Setlk{.handle = open_file,
+                                   .owner = LockOwner{1},
+                                   .range = {.type = wire::LockType::write, .start = 0, .end = 9}})
+                 .status;
+         }},
+        {"flush", [&] { return session.call(wire::Flush{.handle = open_file, .owner = LockOwner{1}}).status; }},
+    };
+    rlimit before{};
+    getrlimit(RLIMIT_NOFILE, &before);
+    for (const auto& [name, operation] : operations) {
+        INFO(name);
+        // The lowest numbers are all taken; each round leaves one more free.
+        std::size_t open_count = 0;
+        for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd"))
+            ++open_count;
+        Status status = Status::too_many_files;
+        for (std::size_t more = 0; more < 20 && status != Status::ok; ++more) {
+            rlimit tight = before;
+            tight.rlim_cur = open_count - 1 + more;
+            setrlimit(RLIMIT_NOFILE, &tight);
+            status = operation();
+            setrlimit(RLIMIT_NOFILE, &before);
+            CHECK((status == Status::ok || status == Status::too_many_files || status == Status::no_locks));
+        }
+        CHECK(status == Status::ok);
+    }
+}
+
+TEST_CASE("a server cannot export what is no directory, or is not there") {
+    const TemporaryDirectory directory;
+    write_file(directory / "file", "x");
+    Counters counters;
+    const auto open = [&](const std::string& path) {
+        ExportOptions options;
+        options.directory = path;
+        return FileService::open(std::move(options), counters);
+    };
+    CHECK(open(directory / "missing").error().status == Status::no_entry);
+    CHECK(open(directory / "missing").error().message.find("missing") != std::string::npos);
+    CHECK(open(directory / "file").error().status == Status::not_directory);
+    std::filesystem::create_symlink(directory.path(), directory / "link");
+    CHECK(open(directory / "link"));
+}
+
+TEST_CASE("operations are counted") {
+    Export exported;
+    Session session(*exported.service);
+    session.lookup(Session::root, "missing");
+    session.lookup(Session::root, "missing");
+    session.call(wire::Statfs{.node = Session::root});
+    CHECK(exported.counters.at("files.LOOKUP").value() == 2);
+    CHECK(exported.counters.at("files.LOOKUP.errors").value() == 2);
+    CHECK(exported.counters.at("files.STATFS").value() == 1);
+    CHECK(exported.counters.at("files.STATFS.errors").value() == 0);
+}
