@@ -3,7 +3,8 @@
 //
 // All coroutines of one reactor run on its thread; nothing here locks. A coroutine must take its parameters by value
 // (a reference would dangle once it suspends), and g++ 12 destroys a braced temporary in a co_await expression twice:
-// name such an argument first.
+// name such an argument first. It also copies an awaiter that a call returns by reference, as in co_await *pointer;
+// since Completion cannot be copied, that does not compile.
 #pragma once
 
 #include <coroutine>
@@ -131,6 +132,10 @@ inline void spawn(Task<void> task) {
 template <class T>
 class Completion {
 public:
+    Completion() = default;
+    Completion(const Completion&) = delete;
+    Completion& operator=(const Completion&) = delete;
+
     void deliver(T value) {
         REMOFILE_ASSERT(!value_.has_value());
         value_.emplace(std::move(value));

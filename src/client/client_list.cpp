@@ -11,6 +11,8 @@ namespace {
 // More would not fit the line that a person reads.
 constexpr std::size_t max_named_clients = 5;
 
+}  // namespace
+
 std::string local_time(std::uint64_t seconds) {
     const auto time = static_cast<std::time_t>(seconds);
     std::tm parts{};
@@ -20,8 +22,6 @@ std::string local_time(std::uint64_t seconds) {
         return "an unknown time";
     return text;
 }
-
-}  // namespace
 
 std::string describe(const wire::Client& client) {
     return fmt::format("{} ({}) since {}{}", client.name.empty() ? "somebody" : log::printable(client.name),

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 
 #include "wire/messages.hpp"
 
 namespace remofile::client {
+
+// "2026-11-22 19:54" in local time, of seconds since 1970 that a server stated.
+std::string local_time(std::uint64_t seconds);
 
 // "alice@laptop (192.0.2.7) since 2026-11-22 19:54, exclusively", in local time, with control characters escaped:
 // for a message to a person.

@@ -62,8 +62,8 @@ Result<transport::PublicKey> given_server_key(const ConnectOptions& options) {
     std::error_code ignored;
     if (!std::filesystem::exists(options.server_key, ignored))
         return make_error(Status::bad_usage,
-                          fmt::format("{}server_key={} is neither a key (40 characters) nor a file that holds one",
-                                      options.option_prefix, options.server_key));
+                          fmt::format("{}{} is neither a key (40 characters) nor a file that holds one",
+                                      options.server_key_option, options.server_key));
     return transport::load_public_key(options.server_key);
 }
 
@@ -87,9 +87,9 @@ Result<transport::PublicKey> find_server_key(const ConnectOptions& options, cons
                                                             : fmt::format(", or add the line \"{} KEY\" to {}",
                                                                           source.host_and_port, known_servers.native());
     return make_error(Status::wrong_server_key,
-                      fmt::format("the server's key is unknown: pass {}server_key=KEY (the server prints it when it "
+                      fmt::format("the server's key is unknown: pass {}KEY (the server prints it when it "
                                   "starts){}",
-                                  options.option_prefix, remedy));
+                                  options.server_key_option, remedy));
 }
 
 Result<> add_keys(const ConnectOptions& options, const transport::Source& source, transport::LaneOptions& lane) {

@@ -21,8 +21,8 @@ struct ConnectOptions {
     bool read_only = false;
     std::optional<Duration> wait;             // as SessionOptions
     std::optional<Duration> request_timeout;  // as SessionOptions
-    // How the messages name the options: "-o server_key=" for remofs, "--server-key " for remofile.
-    std::string option_prefix = "-o ";
+    // How messages to the person name the option for the key.
+    std::string server_key_option = "-o server_key=";
 };
 
 // Finds keys where they were not given: the identity in identity.key of the configuration directory (made on first

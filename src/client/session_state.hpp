@@ -97,7 +97,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
         Stage stage = Stage::down;
         RequestId greeting;  // the id of HELLO or ATTACH while it is unanswered
         OutgoingQueue queue;
-        std::uint64_t received_bytes = 0;      // since HELLO or ATTACH was answered
+        std::uint64_t received_bytes = 0;      // since HELLO or ATTACH was sent: its answer counts
         std::uint64_t acknowledged_bytes = 0;  // the latest that we told the server
         std::size_t bulk_bytes = 0;            // in unanswered requests
         TimePoint last_sent{};

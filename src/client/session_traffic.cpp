@@ -202,9 +202,7 @@ void Session::State::on_message(std::size_t lane, wire::Message message) {
     const std::size_t bytes = message.byte_count();
     count("client.messages_received");
     count("client.bytes_received", bytes);
-    // The answer to the greeting is not part of the window: the lane is attached by it.
-    if (connection.stage == Stage::ready)
-        connection.received_bytes += bytes;
+    connection.received_bytes += bytes;
 
     const bool is_push = message.head.size() > 3 && message.head.bytes()[3] == std::byte{3};
     auto parsed = wire::parse_message(std::move(message), is_push ? wire::MessageKind::push : wire::MessageKind::reply);
@@ -378,6 +376,9 @@ void Session::State::on_push(wire::ParsedMessage message) {
 
 void Session::State::on_invalidation(wire::PushInvalidate push) {
     count("client.invalidations");
+    // After a reconnect the server repeats what it has no acknowledgement of.
+    if (std::ranges::find(invalidations, push.sequence, &Invalidation::sequence) != invalidations.end())
+        return;
     invalidations.push_back({push.sequence, false});
     auto acknowledge = [weak = weak_from_this(), of_epoch = epoch, sequence = push.sequence] {
         if (const auto self = weak.lock())
@@ -400,7 +401,10 @@ void Session::State::acknowledge_invalidation(std::uint64_t of_epoch, std::uint6
     const auto first_open = std::ranges::find(invalidations, false, &Invalidation::done);
     if (first_open == invalidations.begin())
         return;
-    const wire::Invalidated body{.sequence = std::prev(first_open)->sequence};
+    const wire::Invalidated body{
+        .sequence = std::max_element(invalidations.begin(), first_open, [](const auto& one, const auto& other) {
+                        return one.sequence < other.sequence;
+                    })->sequence};
     invalidations.erase(invalidations.begin(), first_open);
     tell({.opcode = wire::Opcode::invalidated, .body = wire::encode_body(body)}, metadata_lane);
 }

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// What a subcommand of remofile is. The table of them stands in main.cpp.
+#pragma once
+
+#include <functional>
+#include <string_view>
+
+#include "base/result.hpp"
+#include "client/exit_status.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace remofile::cli {
+
+using client::ExitStatus;
+
+struct Command {
+    std::string_view name;
+    std::string_view summary;
+    // Adds the command's options to `app` and returns what carries it out once they are parsed.
+    std::function<ExitStatus()> (*prepare)(CLI::App& app);
+};
+
+std::function<ExitStatus()> prepare_status(CLI::App& app);
+std::function<ExitStatus()> prepare_ping(CLI::App& app);
+std::function<ExitStatus()> prepare_generate_keys(CLI::App& app);
+std::function<ExitStatus()> prepare_generate_token(CLI::App& app);
+
+// Writes "remofile: MESSAGE" to standard error; the exit status that belongs to the error.
+ExitStatus complain(const Error& error);
+
+}  // namespace remofile::cli

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+// remofile: work with a remote Remofile server from the command line.
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "base/log.hpp"
+#include "cli/command.hpp"
+
+namespace remofile::cli {
+namespace {
+
+constexpr auto table = std::to_array<Command>({
+    {"status", "Show a server's clients and counters", prepare_status},
+    {"ping", "Measure round trips to a server", prepare_ping},
+    {"generate-keys", "Make a key pair", prepare_generate_keys},
+    {"generate-token", "Make a token", prepare_generate_token},
+});
+
+ExitStatus run(int argc, char** argv) {
+    CLI::App app("Work with a remote Remofile server.", "remofile");
+    app.set_version_flag("--version", "remofile " REMOFILE_VERSION);
+    app.require_subcommand(1);
+    std::function<ExitStatus()> chosen;
+    for (const Command& command : table) {
+        CLI::App* subcommand = app.add_subcommand(std::string(command.name), std::string(command.summary));
+        subcommand->callback([&chosen, action = command.prepare(*subcommand)] { chosen = action; });
+    }
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        // Also how --help and --version end.
+        return app.exit(error) == 0 ? ExitStatus::success : ExitStatus::failure;
+    }
+    return chosen();
+}
+
+}  // namespace
+
+ExitStatus complain(const Error& error) {
+    std::fprintf(stderr, "remofile: %s\n", log::printable(error.to_string()).c_str());
+    return client::exit_status_for(error.status);
+}
+
+}  // namespace remofile::cli
+
+int main(int argc, char** argv) {
+    remofile::log::configure("remofile", remofile::log::Level::warn, remofile::log::Target::standard_error);
+    return static_cast<int>(remofile::cli::run(argc, argv));
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT
+// Nothing that a server says may hang, crash or mislead the client.
+#include "fake_server.hpp"
+
+namespace remofile::client {
+namespace {
+
+using Script = std::function<std::optional<FakeReply>(const FakeRequest&)>;
+
+template <class Request>
+Status outcome_of(SessionFixture& f, Request request, Script script) {
+    f.server.on_request = std::move(script);
+    const Status status = f.ask(std::move(request)).status();
+    f.server.on_request = [](const FakeRequest& honest) -> std::optional<FakeReply> {
+        return FakeServer::answer(honest);
+    };
+    // Whatever it was, the session goes on.
+    CHECK(f.ask(wire::Getattr{}).has_value());
+    return status;
+}
+
+Script answer_with(FakeReply reply) {
+    return [reply](const FakeRequest&) { return reply; };
+}
+
+}  // namespace
+
+TEST_CASE("replies that make no sense end as input/output errors") {
+    SessionFixture f;
+    f.connect();
+    const std::vector<std::byte> junk(7);
+    auto attributes = some_attributes();
+
+    CHECK(outcome_of(f, wire::Getattr{}, answer_with({})) == Status::io_error);
+    CHECK(outcome_of(f, wire::Getattr{}, answer_with({.body = junk})) == Status::io_error);
+    CHECK(outcome_of(f, wire::Unlink{}, answer_with({.body = junk})) == Status::io_error);
+    CHECK(outcome_of(f, wire::Unlink{}, answer_with({.status = static_cast<Status>(4711)})) == Status::io_error);
+    attributes.mode = 0777;  // no file type
+    CHECK(outcome_of(f, wire::Getattr{}, answer_with(FakeReply::of(wire::AttributesReply{attributes}))) ==
+          Status::io_error);
+    attributes = some_attributes();
+    attributes.size = UINT64_MAX;
+    CHECK(outcome_of(f, wire::Getattr{}, answer_with(FakeReply::of(wire::AttributesReply{attributes}))) ==
+          Status::io_error);
+    attributes = some_attributes();
+    attributes.access.nanoseconds = 1'000'000'000;
+    CHECK(outcome_of(f, wire::Getattr{}, answer_with(FakeReply::of(wire::AttributesReply{attributes}))) ==
+          Status::io_error);
+
+    const wire::Lookup lookup{NodeId{1}, "name", {NodeId{5}, false}};
+    CHECK(outcome_of(f, lookup, answer_with(FakeReply::of(wire::EntryReply{NodeId{6}, some_attributes()}))) ==
+          Status::io_error);
+    CHECK(outcome_of(f, lookup, answer_with(FakeReply::of(wire::EntryReply{NodeId{0}, some_attributes()}))) ==
+          Status::io_error);
+    CHECK(outcome_of(f, wire::Readlink{}, answer_with(FakeReply::of(wire::ReadlinkReply{""}))) == Status::io_error);
+    CHECK(outcome_of(f, wire::Readlink{}, answer_with(FakeReply::of(wire::ReadlinkReply{std::string("a\0b", 3)}))) ==
+          Status::io_error);
+    CHECK(outcome_of(f, wire::Write{}, answer_with(FakeReply::of(wire::WriteReply{0, 1, some_attributes()}))) ==
+          Status::io_error);
+    CHECK(outcome_of(f, wire::CopyRange{.size = 10}, answer_with(FakeReply::of(wire::CopyRangeReply{11}))) ==
+          Status::io_error);
+    CHECK(outcome_of(f, wire::Readdir{.size = 100}, answer_with(FakeReply::of(wire::ReaddirReply{0, false}))) ==
+          Status::io_error);
+    CHECK(outcome_of(f, wire::Getxattr{.size = 100}, answer_with(FakeReply::of(wire::XattrReply{5}))) ==
+          Status::io_error);
+    CHECK(f.counted("client.rejected_replies") == 15);
+}
+
+TEST_CASE("more bulk data than was asked for is an error") {
+    SessionFixture f;
+    f.connect();
+    CHECK(outcome_of(f, wire::Read{.size = 10}, answer_with({.bulk = std::string(11, 'x')})) == Status::io_error);
+    CHECK(outcome_of(f, wire::Getattr{}, answer_with({.bulk = "x"})) == Status::io_error);
+    CHECK(outcome_of(f, wire::Read{.size = 10}, answer_with({.bulk = std::string(9, 'x')})) == Status::ok);
+    CHECK(outcome_of(f, wire::Read{.size = 10}, answer_with({})) == Status::ok);
+}
+
+TEST_CASE("zeros and LZ4 are decoded, and refused where they are not in force or do not fit") {
+    SessionFixture f;
+    const bool in_force = GENERATE(true, false);
+    f.server.greeting.features = in_force ? wire::feature_lz4 | wire::feature_zeros : 0;
+    f.connect();
+    const auto answer_zeros = [&](std::uint32_t size) {
+        return outcome_of(f, wire::Read{.size = 1000}, [&, size](const FakeRequest& request) {
+            wire::RecordHeader header{.opcode = Opcode::read};
+            header.id = request.header.id;
+            header.bulk_encoding = wire::BulkEncoding::zeros;
+            header.bulk_size = size;
+            f.server.send(request.route, header, {}, "");
+            return std::optional<FakeReply>();
+        });
+    };
+    CHECK(answer_zeros(1000) == (in_force ? Status::ok : Status::io_error));
+    CHECK(answer_zeros(1001) == Status::io_error);
+}
+
+TEST_CASE("replies with wrong numbers, twice, or from the wrong lane are ignored") {
+    SessionFixture f;
+    f.connect();
+    f.server.on_request = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+        FakeRequest other = request;
+        for (const std::uint64_t id : {request.header.id.value + 1, std::uint64_t{1}, UINT64_MAX}) {
+            other.header.id.value = id;
+            f.server.reply(other, FakeServer::answer(request));
+        }
+        other = request;
+        other.route = f.server.greetings.at(1).route;
+        f.server.reply(other, {.status = Status::io_error});
+        f.server.reply(request, FakeServer::answer(request));
+        return FakeServer::answer(request);
+    };
+    CHECK(f.ask(wire::Getattr{}).has_value());
+    f.server.on_request = [](const FakeRequest&) { return FakeReply{}; };
+    f.settle();
+    CHECK(f.counted("client.unknown_replies") >= 5);
+    CHECK(f.session->connected());
+}
+
+TEST_CASE("a reply for another kind of request is an error") {
+    SessionFixture f;
+    f.connect();
+    CHECK(outcome_of(f, wire::Getattr{}, [&](const FakeRequest& request) {
+              FakeRequest other = request;
+              other.header.opcode = Opcode::open;
+              f.server.reply(other, FakeServer::answer(request));
+              return std::optional<FakeReply>();
+          }) == Status::io_error);
+}
+
+TEST_CASE("replies may come in any order") {
+    SessionFixture f;
+    f.connect();
+    f.server.on_request = [](const FakeRequest&) { return std::nullopt; };
+    std::vector<std::shared_ptr<SessionFixture::Outcome<wire::Seek>>> outcomes;
+    for (std::uint64_t i = 0; i < 5; ++i)
+        outcomes.push_back(f.start(wire::Seek{.offset = i}));
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == 5; }));
+    for (auto request = f.server.requests.rbegin(); request != f.server.requests.rend(); ++request)
+        f.server.reply(*request, FakeReply::of(wire::SeekReply{request->as<wire::Seek>().offset}));
+    for (std::uint64_t i = 0; i < 5; ++i) {
+        REQUIRE(f.wait_for([&] { return outcomes[i]->done(); }));
+        CHECK(outcomes[i]->result->value().body.offset == i);
+    }
+}
+
+TEST_CASE("a message that cannot be taken apart costs the connection, not the request") {
+    SessionFixture f;
+    f.connect();
+    bool broken = false;
+    f.server.on_request = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (!std::exchange(broken, true)) {
+            wire::Message junk;
+            junk.head = Buffer::copy_of("this is no message of Remofile");
+            f.server.listener->send(request.route, std::move(junk));
+            return std::nullopt;
+        }
+        return FakeServer::answer(request);
+    };
+    CHECK(f.ask(wire::Getattr{}).has_value());
+    CHECK(f.counted("client.rejected_messages") == 1);
+    CHECK(f.server.of(Opcode::getattr).size() == 2);
+}
+
+TEST_CASE("a message that the server rejects ends the requests of its lane") {
+    SessionFixture f;
+    f.connect();
+    CHECK(outcome_of(f, wire::Getattr{}, [&](const FakeRequest& request) {
+              wire::RecordHeader header{};
+              header.detail = static_cast<std::uint32_t>(Status::malformed);
+              f.server.send(request.route, header, {});
+              return std::optional<FakeReply>();
+          }) == Status::malformed);
+}
+
+TEST_CASE("a HELLO that makes no sense is refused") {
+    SessionFixture f;
+    SECTION("another root") {
+        f.server.greeting.root = NodeId{2};
+    }
+    SECTION("no session") {
+        f.server.greeting.session = {};
+    }
+    SECTION("another version") {
+        f.server.greeting.version = 3;
+    }
+    SECTION("a root that is nothing") {
+        f.server.greeting.root_attributes.mode = 0;
+    }
+    REQUIRE_FALSE(f.open());
+    CHECK(f.failure->status == Status::malformed);
+}
+
+TEST_CASE("a server that grants nothing is still served one by one") {
+    SessionFixture f;
+    f.server.greeting.max_requests = 0;
+    f.server.greeting.request_bytes = 0;
+    f.server.greeting.reply_window_bytes = 0;
+    f.server.greeting.ping_interval_ms = 0;
+    f.connect();
+    const auto first = f.start(wire::Getattr{});
+    const auto second = f.start(wire::Fsync{});
+    REQUIRE(f.wait_for([&] { return first->done() && second->done(); }));
+    CHECK(second->status() == Status::ok);
+}
+
+TEST_CASE("unknown and wrong pushes are ignored") {
+    SessionFixture f;
+    f.connect();
+    f.session->on_invalidate = [](std::vector<NodeId>, const std::function<void()>&) { FAIL("not an invalidation"); };
+    wire::RecordHeader header{.opcode = static_cast<Opcode>(0x8abc)};
+    f.server.send(f.server.greetings[0].route, header, {}, {}, wire::MessageKind::push);
+    header.opcode = Opcode::push_invalidate;
+    f.server.send(f.server.greetings[0].route, header, std::vector<std::byte>(3), {}, wire::MessageKind::push);
+    f.server.push(wire::PushShutdown{"tired"});
+    f.settle();
+    CHECK(f.counted("client.rejected_pushes") == 2);
+    CHECK(f.session->connected());
+}
+
+}  // namespace remofile::client

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MIT
+// Lost connections, requests sent again, and sessions that follow one another.
+#include "fake_server.hpp"
+
+namespace remofile::client {
+namespace {
+
+std::optional<FakeReply> no_answer(const FakeRequest&) {
+    return std::nullopt;
+}
+std::optional<FakeReply> honest(const FakeRequest& request) {
+    return FakeServer::answer(request);
+}
+
+// The connections end, and can be made again.
+void cut(SessionFixture& f) {
+    f.server.stop();
+    REQUIRE(f.wait_for([&] { return !f.session->connected(); }));
+    f.server.start();
+}
+
+}  // namespace
+
+TEST_CASE("what was not answered is sent again, under its number, in order") {
+    SessionFixture f;
+    f.connect();
+    f.server.on_request = no_answer;
+    const auto first = f.start(wire::Getattr{.node = NodeId{1}});
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == 1; }));
+    const auto second = f.start(wire::Unlink{NodeId{1}, "x"});
+    const auto third = f.start(wire::Read{HandleId{1}, 0, 10}, {.lane = LaneKind::data});
+    f.session->tell(wire::Release{HandleId{8}});
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == 4; }));
+    const auto before = f.server.requests;
+    f.server.requests.clear();
+    bool reconnected = false;
+    f.session->on_reconnected = [&] { reconnected = true; };
+
+    cut(f);
+    f.server.on_request = honest;
+    REQUIRE(f.wait_for([&] { return first->done() && second->done() && third->done(); }));
+    CHECK(first->status() == Status::ok);
+    CHECK(second->status() == Status::ok);
+    CHECK(third->result->value().bulk.size() == 10);
+    CHECK(reconnected);
+    CHECK(f.session->epoch() == 1);
+
+    const auto hello = f.server.greetings.at(2).as<wire::Hello>();
+    CHECK(hello.resume == SessionId{77});
+    REQUIRE(f.wait_for([&] { return f.server.of(Opcode::release).size() == 1; }));
+    std::vector<RequestId> metadata_ids;
+    for (const FakeRequest& request : f.server.requests) {
+        CHECK(request.resent());
+        if (request.header.opcode != Opcode::read)
+            metadata_ids.push_back(request.header.id);
+    }
+    CHECK(metadata_ids.size() == 3);
+    CHECK(std::ranges::is_sorted(metadata_ids));
+    for (const FakeRequest& request : before) {
+        const auto again = f.server.of(request.header.opcode);
+        REQUIRE(again.size() == 1);
+        CHECK(again[0].header.id == request.header.id);
+        CHECK(again[0].answered_below <= request.header.id);
+    }
+    CHECK(f.counted("client.resent_requests") == 4);
+}
+
+TEST_CASE("what was answered is not sent again") {
+    SessionFixture f;
+    f.connect();
+    REQUIRE(f.ask(wire::Unlink{NodeId{1}, "x"}).has_value());
+    f.server.requests.clear();
+    cut(f);
+    REQUIRE(f.wait_for([&] { return f.session->connected(); }));
+    f.settle();
+    CHECK(f.server.requests.empty());
+}
+
+TEST_CASE("requests made while the server is away wait for it") {
+    SessionFixture f;
+    f.connect();
+    f.server.stop();
+    REQUIRE(f.wait_for([&] { return !f.session->connected(); }));
+    const auto waiting = f.start(wire::Getattr{});
+    f.session->tell(wire::Release{HandleId{8}});
+    REQUIRE(f.wait_for([&] { return f.counted("client.reconnects") >= 3; }));
+    CHECK_FALSE(waiting->done());
+    f.server.start();
+    REQUIRE(f.wait_for([&] { return waiting->done(); }));
+    CHECK(waiting->status() == Status::ok);
+    CHECK_FALSE(f.server.of(Opcode::getattr)[0].resent());
+    CHECK(f.wait_for([&] { return f.server.of(Opcode::release).size() == 1; }));
+}
+
+TEST_CASE("the rest of a half-answered batch is sent again") {
+    SessionFixture f;
+    f.connect();
+    const Status of_first = GENERATE(Status::ok, Status::no_entry);
+    f.server.on_request = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode != Opcode::lookup)
+            return std::nullopt;
+        return of_first == Status::ok ? FakeServer::answer(request) : FakeReply{.status = of_first};
+    };
+    std::vector<EncodedRequest> requests;
+    const wire::Lookup lookup{NodeId{1}, "name", {NodeId{5}, false}};
+    requests.push_back({.opcode = Opcode::lookup, .body = wire::encode_body(lookup), .link = true});
+    requests.push_back({.opcode = Opcode::open, .body = wire::encode_body(wire::Open{NodeId{5}, HandleId{9}, 1})});
+    std::optional<std::vector<EncodedReply>> replies;
+    spawn([](Session& session, std::vector<EncodedRequest> batch,
+             std::optional<std::vector<EncodedReply>>& out) -> Task<void> {
+        out = co_await session.call_batch(std::move(batch));
+    }(*f.session, std::move(requests), replies));
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == 2; }));
+    f.settle();
+    f.server.requests.clear();
+    cut(f);
+    f.server.on_request = honest;
+    REQUIRE(f.wait_for([&] { return replies.has_value(); }));
+    CHECK(replies->at(0).status == of_first);
+    if (of_first == Status::ok) {
+        CHECK(replies->at(1).status == Status::ok);
+        REQUIRE(f.server.requests.size() == 1);
+        CHECK(f.server.requests[0].header.opcode == Opcode::open);
+    } else {
+        // Nothing may be opened after the failed look-up, not even by way of a lost answer.
+        CHECK(replies->at(1).status == Status::cancelled);
+        CHECK(f.server.requests.empty());
+    }
+}
+
+TEST_CASE("a lost session ends its requests, and a new one begins") {
+    SessionFixture f;
+    f.connect();
+    std::uint32_t credential = 0;
+    spawn([](Session& session, std::uint32_t& out) -> Task<void> {
+        out = (co_await session.credential(1, 1, {})).value();
+    }(*f.session, credential));
+    REQUIRE(f.wait_for([&] { return credential != 0; }));
+    f.server.on_request = no_answer;
+    const auto lost = f.start(wire::Unlink{NodeId{1}, "x"});
+    REQUIRE(f.wait_for([&] { return f.server.of(Opcode::unlink).size() == 1; }));
+    f.server.requests.clear();
+
+    bool told = false;
+    bool reconnected = false;
+    f.session->on_new_epoch = [&] {
+        told = true;
+        CHECK_FALSE(lost->done());
+        CHECK(f.session->epoch() == 2);
+        CHECK(f.session->hello().session == SessionId{78});
+    };
+    f.session->on_reconnected = [&] { reconnected = true; };
+    f.server.knows_session = false;
+    f.server.stop();
+    REQUIRE(f.wait_for([&] { return !f.session->connected(); }));
+    const auto unsent = f.start(wire::Unlink{NodeId{1}, "y"});
+    f.server.on_request = honest;
+    f.server.start();
+    REQUIRE(f.wait_for([&] { return told; }));
+    REQUIRE(lost->done());
+    CHECK(lost->status() == Status::no_session);
+    CHECK(unsent->status() == Status::no_session);
+    f.settle();  // both lanes belong to the new session
+    CHECK(f.server.requests.empty());
+    CHECK_FALSE(reconnected);
+    CHECK(f.ask(wire::Getattr{}, {.credential = credential}).status() == Status::no_session);
+    CHECK(f.ask(wire::Getattr{}).has_value());
+}
+
+TEST_CASE("a server that forgot the session over a standing connection") {
+    SessionFixture f;
+    f.connect();
+    f.server.knows_session = false;
+    f.server.on_request = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (f.server.greeting.session == SessionId{77})
+            return FakeReply{.status = Status::no_session};
+        return FakeServer::answer(request);
+    };
+    const LaneKind lane = GENERATE(LaneKind::metadata, LaneKind::data);
+    CHECK(f.ask(wire::Getattr{}, {.lane = lane}).status() == Status::no_session);
+    CHECK(f.session->epoch() == 2);
+    CHECK(f.ask(wire::Getattr{}, {.lane = lane}).has_value());
+}
+
+TEST_CASE("close returns at once when the network is dead") {
+    SessionFixture f;
+    f.connect();
+    f.server.stop();
+    REQUIRE(f.wait_for([&] { return !f.session->connected(); }));
+    const auto waiting = f.start(wire::Getattr{});
+    const TimePoint start = Clock::system().now();
+    f.session->close();
+    f.session.reset();
+    CHECK(Clock::system().now() - start < 1s);
+    CHECK(waiting->status() == Status::shutting_down);
+}
+
+}  // namespace remofile::client
