@@ -35,13 +35,16 @@ struct ListenerOptions {
     // Must outlive the listener. Required with server_key; called on the ZAP thread.
     Authorizer* authorizer = nullptr;
     Duration handshake_timeout = std::chrono::seconds(10);
-    Duration heartbeat_interval = std::chrono::seconds(5);
-    Duration heartbeat_timeout = std::chrono::seconds(15);
+    Duration heartbeat_interval = std::chrono::seconds(5);  // as for LaneOptions
+    Duration heartbeat_timeout = std::chrono::seconds(45);
     Duration linger = std::chrono::milliseconds(500);
     int backlog = 128;
 };
 
 // Used on its reactor's thread only.
+//
+// One weakness is libzmq's and has no remedy here: it keeps the frames of an unfinished message without limit, so that
+// a client that has been let in can claim any amount of the server's memory.
 class Listener {
 public:
     // `peer` answers for this message's connection and must not be kept.

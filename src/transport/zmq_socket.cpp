@@ -23,6 +23,13 @@ constexpr std::size_t copy_limit_bytes = 1024;
 // encryption, frames that are too long by less than that get past libzmq and are refused by wire::parse_message().
 constexpr std::size_t curve_overhead_bytes = 64;
 
+// TCP's own view of a dead network: data that is not acknowledged for that long, or as many seconds of silence without
+// an answer to its probes. Unlike ZeroMQ's heartbeats it does not mistake a slow network for a dead one.
+constexpr Duration network_timeout = std::chrono::seconds(20);
+constexpr int keepalive_idle_s = 5;
+constexpr int keepalive_interval_s = 5;
+constexpr int keepalive_probes = 3;
+
 // What a frame without a copy holds until libzmq is done with it, on whichever thread that is.
 struct ForeignMemory {
     Buffer::Release release;
@@ -139,6 +146,11 @@ void ZmqSocket::set_limits(const Limits& limits) {
         static_cast<std::int64_t>(std::max(wire::max_frame_bytes, wire::max_head_bytes) + curve_overhead_bytes);
     REMOFILE_ASSERT(zmq_setsockopt(handle_, ZMQ_MAXMSGSIZE, &max_frame, sizeof(max_frame)) == 0);
     set(ZMQ_HANDSHAKE_IVL, limits.handshake_timeout);
+    set(ZMQ_TCP_MAXRT, network_timeout);
+    set(ZMQ_TCP_KEEPALIVE, 1);
+    set(ZMQ_TCP_KEEPALIVE_IDLE, keepalive_idle_s);
+    set(ZMQ_TCP_KEEPALIVE_INTVL, keepalive_interval_s);
+    set(ZMQ_TCP_KEEPALIVE_CNT, keepalive_probes);
     set(ZMQ_HEARTBEAT_IVL, limits.heartbeat_interval);
     set(ZMQ_HEARTBEAT_TIMEOUT, limits.heartbeat_timeout);
     // The peer gives us up after that. libzmq 4.3.4 announces it in tenths of a second and goes wrong from a minute on.

@@ -287,6 +287,31 @@ TEST_CASE("trap: a connection without heartbeats lasts for ever; the lane gives 
     REQUIRE_THAT(lane.failure().message, ContainsSubstring("lost"));
 }
 
+TEST_CASE("trap: a message slower than the heartbeats cuts the connection, so they must let the longest one through") {
+    Plain plain;
+    plain.server.options.heartbeat_interval = 100ms;
+    plain.server.options.heartbeat_timeout = 200ms;
+    plain.server.start();
+    RawClient slow(plain.server.endpoint());
+    slow.shake_hands(plain.reactor, zmtp_ready("DEALER"));
+    slow.send(std::string("\x02\0\0\0\0\0\x0f\0\0", 9));  // a frame of 983,040 bytes, of which some come all the time
+    REQUIRE(run_until(plain.reactor, [&] {
+        slow.send("x");
+        return slow.is_cut();
+    }));
+    REQUIRE(plain.server.arrivals.empty());
+
+    constexpr std::size_t slowest_bytes_per_s = 22'000;
+    const LaneOptions lane;
+    const ListenerOptions listener;
+    const auto longest = std::chrono::seconds(wire::max_frame_bytes / slowest_bytes_per_s);
+    REQUIRE(lane.heartbeat_interval + lane.heartbeat_timeout > longest);
+    REQUIRE(listener.heartbeat_interval + listener.heartbeat_timeout > longest);
+    // What is announced to the peer goes wrong from a minute on.
+    REQUIRE(lane.heartbeat_interval + lane.heartbeat_timeout < 60s);
+    REQUIRE(listener.heartbeat_interval + listener.heartbeat_timeout < 60s);
+}
+
 TEST_CASE("trap: LINGER is infinite; here a program ends in time although its peer takes nothing") {
     const RawServer silent(zmtp_greeting() + zmtp_ready("ROUTER"), RawServer::Then::stay_silent);
     const TimePoint start = Clock::system().now();
