@@ -54,7 +54,9 @@ void become_child(pid_t parent, const UniqueFd& output, const UniqueFd& errors, 
     dup2(null, STDIN_FILENO);
     dup2(output.get(), STDOUT_FILENO);
     dup2(errors.get(), STDERR_FILENO);
-    for (int number : {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGCHLD, SIGALRM, SIGUSR1})
+    // Catch has handlers for those of a crash, which would report a forked process as the test itself.
+    for (int number :
+         {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGCHLD, SIGALRM, SIGUSR1, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT})
         ::signal(number, SIG_DFL);
     sigset_t none;
     sigemptyset(&none);

@@ -46,7 +46,7 @@ SideBySide::SideBySide(Options options) : options_(std::move(options)) {
 void SideBySide::remount() {
     if (!server_)
         return;
-    mount_->destroy();
+    mount_.reset();  // before the new one is made: what it unmounts last would otherwise be that
     if (!server_->running())
         server_->start_again();
     mount_ = std::make_unique<MountProcess>(MountProcess::Options{.source = source_of(server_->port()),
@@ -56,7 +56,7 @@ void SideBySide::remount() {
 }
 
 void SideBySide::ensure_mounted() {
-    if (server_ && (!mount_->alive() || !server_->running()))
+    if (server_ && (!mount_ || !mount_->alive() || !server_->running()))
         remount();
 }
 

@@ -99,6 +99,8 @@ std::string contents_or_error(const std::string& path) {
 }  // namespace
 
 std::string errno_name(int number) {
+    if (number == 0)
+        return "0";
     const char* name = strerrorname_np(number);
     return name ? name : std::to_string(number);
 }

@@ -212,7 +212,7 @@ TEST_CASE("open: O_TMPFILE makes a file without a name, or says that it cannot")
     struct stat attributes = {};
     CHECK(fstat(fd, &attributes) == 0);
     CHECK(describe(attributes).find("mode 640 links 0") != std::string::npos);
-    CHECK(describe_tree(pair.export_).empty());
+    CHECK(describe_tree(pair.export_) == "");
     const std::string self = "/proc/self/fd/" + std::to_string(fd);
     const std::string name = pair.mounted + "/named";
     CHECK(linkat(AT_FDCWD, self.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0);
