@@ -19,7 +19,6 @@ struct OpenFile {
     HandleId handle;
     std::uint64_t epoch = 0;
     KernelNode inode = 0;
-    bool append = false;
     bool written = false;  // since the last flush
 };
 

@@ -23,6 +23,8 @@ constexpr auto table = std::to_array<Row>({
     {O_ACCMODE, O_RDONLY, wire::open_read},
     {O_ACCMODE, O_WRONLY, wire::open_write},
     {O_ACCMODE, O_RDWR, wire::open_read | wire::open_write},
+    // Linux's fourth mode: it takes both permissions and then allows neither, for ioctl(2).
+    {O_ACCMODE, O_ACCMODE, wire::open_read | wire::open_write},
     {O_APPEND, O_APPEND, wire::open_append},
     {O_TRUNC, O_TRUNC, wire::open_truncate},
     {O_EXCL, O_EXCL, wire::open_exclusive},

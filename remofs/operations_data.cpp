@@ -26,8 +26,7 @@ std::uint32_t server_open_flags(int flags) {
 KernelHandle add_file(Mount& mount, KernelNode inode, HandleId handle, fuse_file_info& info) {
     info.direct_io = needs_direct_io(info.flags) ? 1 : 0;
     info.keep_cache = 0;
-    info.fh = mount.files().add(
-        {.handle = handle, .epoch = mount.session().epoch(), .inode = inode, .append = (info.flags & O_APPEND) != 0});
+    info.fh = mount.files().add({.handle = handle, .epoch = mount.session().epoch(), .inode = inode});
     mount.opened(inode);
     return info.fh;
 }
@@ -128,6 +127,9 @@ Task<void> write_file(Mount& mount, Request request, KernelNode inode, wire::Wri
 
 Task<void> flush_file(Mount& mount, Request request, wire::Flush message) {
     const auto reply = co_await mount.call_on_handle(request, message);
+    // A process that is killed does not wait for the answer, but its locks have to go.
+    if (reply.status() == Status::interrupted)
+        mount.session().tell(message, client::LaneKind::data);
     request.error(reply.status());
 }
 
@@ -223,7 +225,9 @@ void op_write(fuse_req_t handle, fuse_ino_t inode, const char* data, std::size_t
         return request.error(Status::io_error);
     (*file)->written = true;
     const bool of_mapping = info->writepage != 0;
-    const wire::Write message{(*file)->handle, static_cast<std::uint64_t>(offset), (*file)->append && !of_mapping};
+    // The flags as they are now: fcntl(2) may have changed them since the file was opened.
+    const bool append = (info->flags & O_APPEND) != 0 && !of_mapping;
+    const wire::Write message{(*file)->handle, static_cast<std::uint64_t>(offset), append};
     Buffer payload = mount.channel().take_payload(data, size);
     spawn(write_file(mount, std::move(request), inode, message, std::move(payload), of_mapping));
 }

@@ -205,7 +205,7 @@ Result<LockTable::Holder*> LockTable::holder_of(FileLocks& locks, Session sessio
     }
     if (!descriptor)
         return Status::no_locks;
-    return &locks.holders.emplace_back(Holder{session, owner, std::move(descriptor), {}});
+    return &locks.holders.emplace_back(Holder{session, owner, std::move(descriptor), &file, {}});
 }
 
 Status LockTable::try_range(FileLocks& locks, Session session, LockOwner owner, const OpenFile& file,
@@ -377,6 +377,7 @@ std::optional<Status> LockTable::set_range(Session session, RequestId request, L
         return Status::invalid;
     if ((range.type == LockType::read && !file->readable) || (range.type == LockType::write && !file->writable))
         return Status::bad_handle;
+    file->locked.store(true, std::memory_order_relaxed);
     Decisions decisions;
     const auto attempt = [&](bool queue) {
         return with_file(file->inode, [&](FileLocks& locks) -> std::optional<Status> {
@@ -404,7 +405,7 @@ std::optional<Status> LockTable::set_whole(Session session, RequestId request, c
                                            bool wait, Decided decided) {
     if (type > LockType::unlock)
         return Status::invalid;
-    file->flocked.store(true, std::memory_order_relaxed);
+    file->locked.store(true, std::memory_order_relaxed);
     Decisions decisions;
     std::optional<Status> status = with_file(file->inode, [&](FileLocks& locks) -> std::optional<Status> {
         const Status tried = flock_in_kernel(file->descriptor->get(), type);
@@ -430,12 +431,15 @@ void LockTable::close_owner(Session session, LockOwner owner, const InodePtr& in
 }
 
 void LockTable::close_handle(Session session, const OpenFilePtr& file) {
-    if (!file->flocked.load(std::memory_order_relaxed))
+    if (!file->locked.load(std::memory_order_relaxed))
         return;
     Decisions decisions;
     // A request at work may still hold the descriptor open, so it is not left to close().
     flock_in_kernel(file->descriptor->get(), LockType::unlock);
     with_known_file(file->inode.get(), [&](FileLocks& locks) {
+        std::erase_if(locks.holders, [&](const Holder& holder) {
+            return holder.session == session && holder.first_used == file.get();
+        });
         end_waits(locks, Status::bad_handle, decisions, [&](const Waiter& waiter) {
             return waiter.session == session && waiter.whole && waiter.file == file;
         });

@@ -55,7 +55,8 @@ public:
 
     // FLUSH: the owner closed a descriptor of the file.
     void close_owner(Session session, LockOwner owner, const InodePtr& inode);
-    // RELEASE: gives up the flock of the handle and ends its waits.
+    // RELEASE: gives up the flock of the handle and ends its waits. Byte ranges that were taken through it and that no
+    // FLUSH gave up go as well: their owner was the open file itself (F_OFD_SETLK), which is no more.
     void close_handle(Session session, const OpenFilePtr& file);
     void cancel(Session session, RequestId request);
     // Ends the waits of the session with `interrupted`, and gives up its byte-range locks.
@@ -69,7 +70,8 @@ private:
         Session session = nullptr;
         LockOwner owner;
         UniqueFd descriptor;
-        std::vector<wire::LockRange> ranges;  // by start, none overlapping
+        const OpenFile* first_used = nullptr;  // the handle that the owner first locked through; only compared
+        std::vector<wire::LockRange> ranges;   // by start, none overlapping
     };
     struct Waiter {
         Session session = nullptr;

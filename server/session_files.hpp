@@ -30,8 +30,8 @@ struct OpenFile {
 
     // Held by whoever moves the descriptor's file position: appending and seeking.
     std::mutex position;
-    // Whether flock was ever asked for, so that others need not give it up.
-    std::atomic<bool> flocked = false;
+    // Whether a lock was ever asked for, so that others need not be given up.
+    std::atomic<bool> locked = false;
 };
 using OpenFilePtr = std::shared_ptr<OpenFile>;
 
