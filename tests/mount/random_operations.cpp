@@ -149,6 +149,9 @@ std::string write_mapped(Place& place, const Draw& draw) {
     const int fd = place.slot(draw.slot);
     if (fstat(fd, &attributes) != 0 || attributes.st_size == 0)
         return "nothing to map";
+    // Not to be had there before libfuse 3.17; test_data.cpp says what happens.
+    if ((fcntl(fd, F_GETFL) & O_APPEND) != 0)
+        return "not mapped";
     const auto size = static_cast<std::size_t>(attributes.st_size);
     void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED)

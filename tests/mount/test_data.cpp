@@ -317,6 +317,21 @@ TEST_CASE("data: a mapping outlives its descriptor and its name") {
     });
 }
 
+TEST_CASE("data: a file opened to append is mapped privately, and shared where the kernel lets FUSE do so") {
+    // Appending goes past the page cache, since the server alone knows where the end is; mappings of such an open file
+    // that are shared need FUSE_DIRECT_IO_ALLOW_MMAP, which libfuse passes on from 3.17.
+    const auto pair = shared_mount().make_pair();
+    const std::string path = pair.mounted + "/file";
+    write_file(path, std::string(5'000, 'x'));
+    const int fd = open(path.c_str(), O_RDWR | O_APPEND);
+    const auto* copy = static_cast<const char*>(mmap(nullptr, 5'000, PROT_READ, MAP_PRIVATE, fd, 0));
+    REQUIRE(copy != MAP_FAILED);
+    CHECK(copy[4'999] == 'x');
+    const void* shared = mmap(nullptr, 5'000, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK((shared != MAP_FAILED || errno_name(errno) == "ENODEV"));
+    close(fd);
+}
+
 TEST_CASE("data: two processes share a mapping") {
     same_on_both([](Transcript& here) {
         write_file("file", std::string(4096, '.'));

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
 // What several users may and may not do: with a server that acts as the caller, and with one that acts as itself.
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <cstdio>
+#include <stdexcept>
 
 #include "catch.hpp"
 #include "harness/scratch.hpp"
@@ -25,8 +30,8 @@ bool can_change_user() {
 }
 
 SideBySide& mount_with_identities() {
-    static SideBySide& shared = Scratch::instance().keep(std::make_unique<SideBySide>(
-        SideBySide::Options{.server = {.arguments = {"--identity=client"}}, .mount_options = {"allow_other"}}));
+    static SideBySide& shared = Scratch::instance().keep(std::make_unique<SideBySide>(SideBySide::Options{
+        .server = {.arguments = {"--identity=client", "--allow-root"}}, .mount_options = {"allow_other"}}));
     return shared;
 }
 
@@ -34,6 +39,19 @@ void same_for(const Credentials& as, const SideBySide::Body& prepare, const Side
     const std::string report = mount_with_identities().compare(body, as, prepare);
     INFO("as user " << as.uid << "\n" << report);
     CHECK(report.empty());
+}
+
+// Root's mount of a server of another account: its key has to be authorised there.
+MountProcess mount_as_root(const ServerProcess& server) {
+    MountProcess::Options options = {.source = source_of(server.port()),
+                                     .config_dir = Scratch::instance().make_directory("client-config"),
+                                     .options = {"server_key=" + server.config_dir() + "/server.pub"},
+                                     .mountpoint = Scratch::instance().make_directory("mount")};
+    run(remofs_command(options), Milliseconds{10'000});  // refused, but it makes the key
+    const std::string authorized = server.config_dir() + "/authorized_keys";
+    write_file(authorized, read_file(options.config_dir + "/identity.pub"));
+    (void)!chown(authorized.c_str(), owner.uid, owner.gid);
+    return MountProcess(options);
 }
 
 void make_owned(const char* name, mode_t mode, bool directory = false) {
@@ -275,12 +293,7 @@ TEST_CASE("permissions: a squashing server acts as itself for everyone") {
     if (!can_change_user() || testing_locally())
         return;
     ServerProcess server({.arguments = {"--identity=squash"}, .as = owner});
-    chmod(server.config_dir().c_str(), 0700);
-    // Root's client with the server's keys: same account as far as the server can see.
-    const std::string client_config = Scratch::instance().make_directory("client-config");
-    REQUIRE(run_script("/", "cp -a " + server.config_dir() + "/. " + client_config + "; chown -R 0:0 " + client_config)
-                .exit_status == 0);
-    MountProcess mount(MountProcess::Options{.source = source_of(server.port()), .config_dir = client_config});
+    const MountProcess mount = mount_as_root(server);
     write_file(server.directory() + "/roots", "not for the server's user");
     chmod((server.directory() + "/roots").c_str(), 0600);
     // Root of this machine is nobody special there.
@@ -295,24 +308,66 @@ TEST_CASE("permissions: a squashing server acts as itself for everyone") {
     CHECK(errno_name(errno) == "EPERM");
 }
 
+TEST_CASE("permissions: root of a client is nobody at a server that was not told to allow it") {
+    if (!can_change_user() || testing_locally())
+        return;
+    ServerProcess server({.arguments = {"--identity=client"}});
+    chmod(server.directory().c_str(), 0777);
+    write_file(server.directory() + "/roots", "x");
+    chmod((server.directory() + "/roots").c_str(), 0600);
+    MountProcess mount(server, {"allow_other"});
+    CHECK(open((mount.path() + "/roots").c_str(), O_RDONLY) == -1);
+    CHECK(errno_name(errno) == "EACCES");
+    CHECK(chown((mount.path() + "/roots").c_str(), 1, 1) == -1);
+    write_file(mount.path() + "/new", "x");
+    struct stat attributes = {};
+    REQUIRE(stat((server.directory() + "/new").c_str(), &attributes) == 0);
+    CHECK(attributes.st_uid == 65'534);
+}
+
+// What an ordinary user does, in a process with a mount table of its own, in which /dev/fuse has the permissions that
+// it has on every desktop and server (0666), whatever they are on the machine of this test. The exit status says
+// which step failed.
+int mount_as_ordinary_user() {
+    const std::string devices = Scratch::instance().make_directory("devices");
+    const std::string fuse = devices + "/fuse";
+    struct stat real = {};
+    if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        stat("/dev/fuse", &real) != 0 || mknod(fuse.c_str(), S_IFCHR | 0666, real.st_rdev) != 0 ||
+        chmod(fuse.c_str(), 0666) != 0 || mount(fuse.c_str(), "/dev/fuse", nullptr, MS_BIND, nullptr) != 0)
+        return 10;
+    ServerProcess server({.as = owner});
+    MountProcess mounted(
+        MountProcess::Options{.source = source_of(server.port()), .config_dir = server.config_dir(), .as = owner});
+    Child worker = Child::fork(
+        [&mounted] {
+            const std::string path = mounted.path() + "/file";
+            write_file(path, "mine");
+            struct stat attributes = {};
+            if (stat(path.c_str(), &attributes) != 0 || attributes.st_uid != owner.uid)
+                return 1;
+            return read_file(path) == "mine" ? 0 : 2;
+        },
+        owner);
+    if (const int status = worker.wait(Milliseconds{20'000}).exit_status; status != 0)
+        return status;
+    if (read_file(server.directory() + "/file") != "mine")
+        return 3;
+    return mounted.unmount() ? 0 : 4;
+}
+
 TEST_CASE("permissions: an ordinary user mounts and works without being root anywhere") {
     if (!can_change_user() || testing_locally())
         return;
-    ServerProcess server({.as = owner});
-    MountProcess mount(
-        MountProcess::Options{.source = source_of(server.port()), .config_dir = server.config_dir(), .as = owner});
-    Child child = Child::fork(
-        [&] {
-            write_file(mount.path() + "/file", "mine");
-            struct stat attributes = {};
-            if (stat((mount.path() + "/file").c_str(), &attributes) != 0 || attributes.st_uid != owner.uid)
-                return 1;
-            return read_file(mount.path() + "/file") == "mine" ? 0 : 2;
-        },
-        owner);
-    const Ended end = child.wait(Milliseconds{20'000});
+    Child child = Child::fork([] {
+        try {
+            return mount_as_ordinary_user();
+        } catch (const std::runtime_error& error) {
+            std::fputs(error.what(), stderr);
+            return 11;
+        }
+    });
+    const Ended end = child.wait(Milliseconds{60'000});
     INFO(end.to_string());
     CHECK(end.exit_status == 0);
-    CHECK(read_file(server.directory() + "/file") == "mine");
-    CHECK(mount.unmount());
 }
