@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What several users may and may not do: with a server that acts as the caller, and with one that acts as itself.
 #include <fcntl.h>
+#include <pwd.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -336,19 +337,23 @@ int mount_as_ordinary_user() {
         stat("/dev/fuse", &real) != 0 || mknod(fuse.c_str(), S_IFCHR | 0666, real.st_rdev) != 0 ||
         chmod(fuse.c_str(), 0666) != 0 || mount(fuse.c_str(), "/dev/fuse", nullptr, MS_BIND, nullptr) != 0)
         return 10;
-    ServerProcess server({.as = owner});
+    const passwd* entry = getpwnam("nobody");  // fusermount3 wants a user with a name
+    if (!entry)
+        return 12;
+    const Credentials user = {.uid = entry->pw_uid, .gid = entry->pw_gid};
+    ServerProcess server({.as = user});
     MountProcess mounted(
-        MountProcess::Options{.source = source_of(server.port()), .config_dir = server.config_dir(), .as = owner});
+        MountProcess::Options{.source = source_of(server.port()), .config_dir = server.config_dir(), .as = user});
     Child worker = Child::fork(
-        [&mounted] {
+        [&] {
             const std::string path = mounted.path() + "/file";
             write_file(path, "mine");
             struct stat attributes = {};
-            if (stat(path.c_str(), &attributes) != 0 || attributes.st_uid != owner.uid)
+            if (stat(path.c_str(), &attributes) != 0 || attributes.st_uid != user.uid)
                 return 1;
             return read_file(path) == "mine" ? 0 : 2;
         },
-        owner);
+        user);
     if (const int status = worker.wait(Milliseconds{20'000}).exit_status; status != 0)
         return status;
     if (read_file(server.directory() + "/file") != "mine")
