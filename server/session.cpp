@@ -182,15 +182,11 @@ void Session::end_soon(std::string reason) {
         environment_.end_soon(*this, std::move(reason));
 }
 
-bool Session::take_acknowledgements(SessionLane& by, const wire::MessageHeader& header) {
-    const auto received = by.acknowledge(header.received_bytes);
-    if (!received)
-        return false;
-    for (const RequestId request : *received)
+void Session::take_acknowledgements(SessionLane& by, const wire::MessageHeader& header) {
+    for (const RequestId request : by.acknowledge(header.received_bytes))
         replies_.drop(request);
     answered_below_ = std::max(answered_below_, header.answered_below);
     replies_.drop_below(answered_below_);
-    return true;
 }
 
 void Session::receive(std::uint8_t number, wire::ParsedMessage message) {
@@ -199,10 +195,7 @@ void Session::receive(std::uint8_t number, wire::ParsedMessage message) {
     totals_.bytes_received += message.frames.head.size();
     if (ending_)
         return;
-    if (!take_acknowledgements(by, message.header)) {
-        receive_malformed(number, Status::malformed);
-        return;
-    }
+    take_acknowledgements(by, message.header);
     environment_.flush_soon(*this);
     auto batch = std::make_shared<SessionBatch>(std::move(message));
     batch->lane = number;

@@ -147,7 +147,7 @@ private:
 
     SessionLane& lane(std::uint8_t number) { return lanes_[number]; }
 
-    bool take_acknowledgements(SessionLane& lane, const wire::MessageHeader& header);
+    void take_acknowledgements(SessionLane& lane, const wire::MessageHeader& header);
     void enter_records(SessionLane& lane, const BatchPtr& batch);
     void enter_record(SessionLane& lane, const BatchPtr& batch, std::size_t index, bool too_many_bytes);
     bool enter_known(SessionLane& lane, BatchRecord& record);

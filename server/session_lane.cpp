@@ -72,12 +72,10 @@ std::optional<SessionLane::Outgoing> SessionLane::next_message() {
     return outgoing;
 }
 
-std::optional<std::vector<RequestId>> SessionLane::acknowledge(std::uint64_t received_bytes) {
-    if (received_bytes > sent_bytes_)
-        return std::nullopt;
-    acknowledged_bytes_ = std::max(acknowledged_bytes_, received_bytes);
+std::vector<RequestId> SessionLane::acknowledge(std::uint64_t received_bytes) {
+    acknowledged_bytes_ = std::max(acknowledged_bytes_, std::min(received_bytes, sent_bytes_));
     std::vector<RequestId> received;
-    while (!unacknowledged_.empty() && unacknowledged_.front().end <= received_bytes) {
+    while (!unacknowledged_.empty() && unacknowledged_.front().end <= acknowledged_bytes_) {
         received.push_back(unacknowledged_.front().request);
         unacknowledged_.pop_front();
     }

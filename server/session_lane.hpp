@@ -39,9 +39,10 @@ public:
     // Counts a message that does not wait for the window: a push.
     void count_sent(std::size_t bytes) { sent_bytes_ += bytes; }
 
-    // What the client says it has received on this connection. The requests whose cached replies were among it are
-    // handed back; none if it claims more than was sent.
-    std::optional<std::vector<RequestId>> acknowledge(std::uint64_t received_bytes);
+    // What the client says it has received on this connection; the requests whose cached replies were among it are
+    // handed back. A claim beyond what was sent counts as all of it: it may include answers from before the connection
+    // was a lane, and one who lies could claim as much without.
+    std::vector<RequestId> acknowledge(std::uint64_t received_bytes);
 
     // Reply bytes that wait to be sent or acknowledged.
     std::uint64_t open_bytes() const { return queued_bytes_ + (sent_bytes_ - acknowledged_bytes_); }

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+// remofile-server as a program: how it starts, what it says, how it ends.
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <catch.hpp>
+#include <filesystem>
+#include <fstream>
+
+#include "harness/child.hpp"
+#include "harness/patience.hpp"
+#include "harness/scratch.hpp"
+#include "harness/server_process.hpp"
+
+using namespace remofile;
+using namespace remofile::test;
+
+namespace {
+
+struct Place {
+    std::string directory = Scratch::instance().make_directory("export");
+    std::string config = Scratch::instance().make_directory("config");
+    std::string other = Scratch::instance().make_directory("other");
+
+    Command command(std::vector<std::string> arguments) const {
+        Command command;
+        command.arguments = {program_from_environment("REMOFILE_SERVER")};
+        command.arguments.insert(command.arguments.end(), arguments.begin(), arguments.end());
+        command.environment = {{"REMOFILE_CONFIG_DIR", config}};
+        return command;
+    }
+    Ended run(std::vector<std::string> arguments) const { return test::run(command(std::move(arguments))); }
+};
+
+std::string content_of(const std::string& file) {
+    std::ifstream stream(file);
+    return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+// A daemon that a test started; killed at the end if it is still there.
+struct Daemon {
+    std::string pid_file;
+    pid_t pid = 0;
+
+    explicit Daemon(std::string file) : pid_file(std::move(file)), pid(std::atoi(content_of(pid_file).c_str())) {}
+    ~Daemon() {
+        if (alive())
+            ::kill(pid, SIGKILL);
+    }
+    // A zombie is not alive: who adopts it may not collect it.
+    bool alive() const {
+        if (pid <= 0 || ::kill(pid, 0) != 0)
+            return false;
+        return content_of("/proc/" + std::to_string(pid) + "/stat").find(") Z ") == std::string::npos;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("a server makes its keys on first use, listens, and stops cleanly") {
+    ServerProcess server;
+    struct stat status {};
+    REQUIRE(::stat((server.config_dir() + "/server.key").c_str(), &status) == 0);
+    CHECK((status.st_mode & 0777) == 0600);
+    CHECK(content_of(server.config_dir() + "/server.pub").size() == 41);
+
+    ::kill(server.pid(), SIGUSR1);  // no counters yet, but it lives
+    ::kill(server.pid(), SIGHUP);
+    CHECK(eventually(Milliseconds{10'000}, [&] { return server.errors().find("read again") != std::string::npos; }));
+    const Ended ended = server.stop();
+    INFO(ended.to_string());
+    CHECK(ended.exit_status == 0);
+}
+
+TEST_CASE("a second server on one port says so") {
+    ServerProcess server;
+    const Place place;
+    const std::string endpoint = "tcp://127.0.0.1:" + std::to_string(server.port());
+    const Ended second = place.run({"--listen", endpoint, place.directory});
+    INFO(second.to_string());
+    CHECK(second.exit_status == 1);
+    CHECK_THAT(second.errors, ContainsSubstring(endpoint) && ContainsSubstring("in use"));
+}
+
+TEST_CASE("what is wrong is said in one line, with its exit status") {
+    const Place place;
+    struct Case {
+        std::vector<std::string> arguments;
+        int exit_status;
+        std::string complaint;
+    };
+    for (const Case& wrong : std::vector<Case>{
+             {{}, 2, "no directory"},
+             {{"--nonsense", "/tmp"}, 2, "--nonsense"},
+             {{"--listen", "udp://x", "/tmp"}, 2, "udp://x"},
+             {{"--listen", "tcp://127.0.0.1:0", place.directory + "/missing"}, 1, place.directory + "/missing"},
+             {{"--listen", "tcp://127.0.0.1:0", "--token-file", place.other + "/none", place.directory}, 1, "/none"},
+             {{"--listen", "tcp://127.0.0.1:0", "--server-key", place.other + "/key", place.directory}, 1, "/key"},
+             {{"--listen", "tcp://127.0.0.1:0", "--pid-file", place.other + "/no/pid", place.directory},
+              1,
+              "/no/pid"}}) {
+        for (const bool daemon : {false, true}) {
+            std::vector<std::string> arguments = wrong.arguments;
+            if (daemon)
+                arguments.insert(arguments.begin(), "--daemon");
+            const Ended ended = place.run(arguments);
+            INFO(ended.to_string());
+            CHECK(ended.exit_status == wrong.exit_status);
+            CHECK_THAT(ended.errors, ContainsSubstring(wrong.complaint));
+            CHECK(std::ranges::count(ended.errors, '\n') == 1);
+        }
+    }
+}
+
+TEST_CASE("acting as the clients' users needs root") {
+    if (::geteuid() != 0)
+        return;
+    const Place place;
+    Command command = place.command({"--identity=client", "--listen", "tcp://127.0.0.1:0", place.directory});
+    command.as = Credentials{.uid = 65534, .gid = 65534, .groups = {}};
+    const Ended ended = run(command);
+    INFO(ended.to_string());
+    CHECK(ended.exit_status == 2);
+    CHECK_THAT(ended.errors, ContainsSubstring("needs root"));
+}
+
+TEST_CASE("beyond loopback the server shows what to do on a client") {
+    const Place place;
+    Child server = Child::start(place.command({"--listen", "tcp://0.0.0.0:0", place.directory}));
+    CHECK(eventually(Milliseconds{10'000}, [&] { return server.errors().find("remofs ") != std::string::npos; }));
+    std::string key = content_of(place.config + "/server.pub");
+    key.pop_back();
+    CHECK_THAT(server.errors(), ContainsSubstring("server_key=") && ContainsSubstring(key) &&
+                                    ContainsSubstring("only this account can connect so far"));
+    server.signal(SIGTERM);
+    CHECK(server.wait(Milliseconds{10'000}).exit_status == 0);
+}
+
+TEST_CASE("--daemon returns when the server listens, and the pid file names it until it ends") {
+    const Place place;
+    const std::string pid_file = place.other + "/pid";
+    const std::vector<std::string> arguments{"--daemon",   "--listen", "tcp://127.0.0.1:0",
+                                             "--pid-file", pid_file,   place.directory};
+    const Ended started = place.run(arguments);
+    INFO(started.to_string());
+    REQUIRE(started.exit_status == 0);
+    CHECK_THAT(started.errors, ContainsSubstring("listening on tcp://127.0.0.1:"));
+    const Daemon daemon(pid_file);
+    REQUIRE(daemon.alive());
+    CHECK(std::filesystem::read_symlink("/proc/" + std::to_string(daemon.pid) + "/cwd") == "/");
+
+    const Ended second = place.run(arguments);
+    CHECK(second.exit_status == 1);
+    CHECK_THAT(second.errors, ContainsSubstring(pid_file) && ContainsSubstring(std::to_string(daemon.pid)));
+    CHECK(daemon.alive());
+
+    ::kill(daemon.pid, SIGTERM);
+    CHECK(eventually(Milliseconds{10'000}, [&] { return !daemon.alive(); }));
+    CHECK_FALSE(std::filesystem::exists(pid_file));
+}
+
+TEST_CASE("a pid file that a killed server left behind is replaced") {
+    const Place place;
+    const std::string pid_file = place.other + "/pid";
+    std::ofstream(pid_file) << "1\n";
+    const Ended started =
+        place.run({"--daemon", "--listen", "tcp://127.0.0.1:0", "--pid-file", pid_file, place.directory});
+    REQUIRE(started.exit_status == 0);
+    const Daemon daemon(pid_file);
+    CHECK(daemon.pid > 1);
+    ::kill(daemon.pid, SIGKILL);
+    CHECK(eventually(Milliseconds{10'000}, [&] { return !daemon.alive(); }));
+    const Ended again =
+        place.run({"--daemon", "--listen", "tcp://127.0.0.1:0", "--pid-file", pid_file, place.directory});
+    CHECK(again.exit_status == 0);
+    const Daemon next(pid_file);
+    CHECK(next.pid != daemon.pid);
+}

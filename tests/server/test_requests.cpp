@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: MIT
+// What becomes of the requests of a session: order, links, limits, flow control, cancellation, identities, pushes.
+#include "service_fixture.hpp"
+
+using namespace remofile;
+using namespace remofile::server;
+using namespace remofile::server::test;
+
+namespace {
+
+constexpr wire::Getattr getattr{.node = NodeId{1}, .handle = {}};
+wire::Read read_of(std::uint32_t size, std::uint64_t handle = 1) {
+    return {.handle = HandleId{handle}, .offset = 0, .size = size};
+}
+
+std::optional<Outcome> reading(RequestId, Opcode opcode, const std::function<void(Outcome)>&) {
+    return opcode == Opcode::read ? with_bulk(1000) : Outcome{};
+}
+
+}  // namespace
+
+TEST_CASE("the records of a message are carried out in order, and a failure cancels what is linked to it") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    world.files.handler = [](RequestId request, Opcode, const auto&) -> std::optional<Outcome> {
+        Outcome outcome;
+        outcome.status = request.value == 3 ? Status::no_entry : Status::ok;
+        return outcome;
+    };
+    auto writer = client.begin();
+    for (std::uint64_t id = 2; id <= 7; ++id)
+        writer.add({.opcode = Opcode::getattr,
+                    .flags = id == 5 || id == 7 ? std::uint8_t{0} : wire::flag_link,
+                    .id = RequestId{id}},
+                   getattr);
+    client.send(std::move(writer));
+    std::vector<Status> statuses;
+    for (const Received& reply : client.take())
+        statuses.push_back(reply.status);
+    CHECK(statuses ==
+          std::vector{Status::ok, Status::no_entry, Status::cancelled, Status::cancelled, Status::ok, Status::ok});
+    CHECK(world.files.carried_out() == std::vector<std::uint64_t>{2, 3, 6, 7});
+}
+
+TEST_CASE("a session's own requests have their place among the others of a message") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    auto writer = client.begin();
+    writer.add({.opcode = Opcode::release, .id = RequestId{2}}, wire::Release{.handle = HandleId{1}});
+    writer.add({.opcode = Opcode::bye, .id = RequestId{3}}, wire::Bye{});
+    client.send(std::move(writer));
+    const auto replies = client.take();
+    REQUIRE(replies.size() == 2);
+    CHECK(replies[0].id == 2);
+    CHECK(replies[1].id == 3);
+    CHECK(world.service->sessions() == 0);
+}
+
+TEST_CASE("what cannot be carried out is answered all the same") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    auto writer = client.begin();
+    const auto add = [&](std::uint64_t id, std::uint16_t opcode, std::vector<std::byte> body) {
+        writer.add_encoded({.opcode = static_cast<Opcode>(opcode), .id = RequestId{id}}, body);
+    };
+    add(2, 999, {});
+    add(3, 16, {std::byte{1}});
+    add(4, 4, {std::byte{1}});
+    add(5, 1, wire::encode_body(hello_with(0)));
+    add(6, 0x8001, {});
+    writer.add({.opcode = Opcode::flock, .id = RequestId{7}},
+               wire::Flock{.handle = HandleId{1}, .type = wire::LockType::write, .wait = true});
+    add(8, 18, wire::encode_body(getattr));
+    client.send(std::move(writer));
+    std::map<std::uint64_t, Status> statuses;
+    for (const Received& reply : client.take())
+        statuses[reply.id] = reply.status;
+    CHECK(statuses == std::map<std::uint64_t, Status>{{2, Status::not_implemented},
+                                                      {3, Status::malformed},
+                                                      {4, Status::malformed},
+                                                      {5, Status::invalid},
+                                                      {6, Status::not_implemented},
+                                                      {7, Status::malformed},  // a wait in mid-message
+                                                      {8, Status::ok}});
+}
+
+TEST_CASE("encoded bulk data that was not negotiated is refused") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    auto writer = client.begin();
+    writer.add(
+        {.opcode = Opcode::write, .bulk_encoding = wire::BulkEncoding::zeros, .id = RequestId{2}, .bulk_size = 100},
+        wire::Write{.handle = HandleId{1}}, Buffer());
+    client.send(std::move(writer));
+    CHECK(client.take_one().status == Status::malformed);
+}
+
+TEST_CASE("requests that depend on another wait for it, others do not") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    world.hold_workers = true;
+    client.send(2, wire::Lookup{.parent = NodeId{1}, .name = "a", .node = {NodeId{2}, false}});
+    client.send(3, wire::Getattr{.node = NodeId{2}, .handle = {}});
+    client.send(4, wire::Getattr{.node = NodeId{9}, .handle = {}});
+    client.send(5, wire::Release{.handle = HandleId{3}});
+    CHECK(world.executor.waiting.size() == 3);
+    world.executor.run_one();
+    world.executor.run_one();
+    world.executor.run_one();
+    CHECK(world.files.carried_out() == std::vector<std::uint64_t>{2, 4, 5});
+    world.hold_workers = false;
+    world.settle();
+    CHECK(world.files.carried_out() == std::vector<std::uint64_t>{2, 4, 5, 3});
+    CHECK(client.take().size() == 4);
+}
+
+TEST_CASE("replies wait for the window, and go on when they are acknowledged") {
+    ServiceOptions options;
+    options.grants.reply_window_bytes = 5000;
+    World world(options);
+    world.files.handler = reading;
+    Connection client(world, "a");
+    client.hello();
+    client.acknowledges = false;
+    for (std::uint64_t id = 2; id < 32; ++id)
+        client.send(id, read_of(1000));
+    // No more is read ahead of the window than one reply.
+    const std::size_t first = client.take().size();
+    CHECK(first >= 3);
+    CHECK(first <= 6);
+    CHECK(world.files.calls.size() <= first + 1);
+
+    client.acknowledges = true;
+    std::size_t received = first;
+    for (std::uint64_t id = 100; received < 30; ++id) {
+        REQUIRE(id < 120);
+        client.send(id, wire::Ping{});
+        for (const Received& reply : client.take())
+            received += reply.opcode == Opcode::read ? 1 : 0;
+    }
+}
+
+TEST_CASE("at least one message leaves whatever the window is") {
+    ServiceOptions options;
+    options.grants.reply_window_bytes = 1;
+    World world(options);
+    world.files.handler = reading;
+    Connection client(world, "a");
+    client.hello();
+    for (std::uint64_t id = 2; id < 10; ++id) {
+        client.send(id, read_of(1000));
+        CHECK(client.take().size() == 1);
+    }
+}
+
+TEST_CASE("a message of many large reads is carried out in slices, within the window") {
+    ServiceOptions options;
+    options.grants.reply_window_bytes = 4U << 20;
+    World world(options);
+    world.files.handler = [](RequestId, Opcode, const auto&) { return std::optional(with_bulk(1U << 20)); };
+    Connection client(world, "a");
+    client.hello();
+    auto writer = client.begin();
+    for (std::uint64_t id = 2; id < 34; ++id)
+        writer.add({.opcode = Opcode::read, .id = RequestId{id}}, read_of(1U << 20));
+    client.send(std::move(writer));
+    CHECK(world.files.calls.size() <= 5);
+    std::vector<std::uint64_t> order;
+    for (std::uint64_t id = 100; order.size() < 32; ++id) {
+        REQUIRE(id < 150);
+        for (const Received& reply : client.take()) {
+            if (reply.opcode == Opcode::read)
+                order.push_back(reply.id);
+        }
+        client.send(id, wire::Ping{});
+    }
+    CHECK(std::ranges::is_sorted(order));
+}
+
+TEST_CASE("more requests than granted are refused, far more end the session") {
+    ServiceOptions options;
+    options.grants.max_requests = 10;
+    World world(options);
+    Connection client(world, "a");
+    client.hello();
+    world.hold_workers = true;
+    for (std::uint64_t id = 2; id < 12; ++id)
+        client.send(id, getattr);
+    CHECK(client.ask(12, getattr) == Status::limit_exceeded);
+    client.send(13, wire::Release{.handle = HandleId{1}});  // what gives back is taken
+    CHECK(client.take().empty());
+
+    SECTION("it goes on when there is room") {
+        world.hold_workers = false;
+        world.settle();
+        CHECK(client.take().size() == 11);
+        CHECK(client.ask(14, getattr) == Status::ok);
+    }
+    SECTION("grossly") {
+        for (std::uint64_t id = 14; id < 40; ++id)
+            client.send(id, wire::Release{.handle = HandleId{id}});
+        CHECK(world.service->sessions() == 0);
+    }
+}
+
+TEST_CASE("a client that takes no replies loses its session in the end") {
+    ServiceOptions options;
+    options.grants.max_requests = 100;
+    options.grants.reply_window_bytes = 1000;
+    World world(options);
+    Connection client(world, "a");
+    client.hello();
+    client.acknowledges = false;
+    for (std::uint64_t id = 2; id < 400 && world.service->sessions() == 1; ++id)
+        client.send(id, wire::Ping{});
+    CHECK(world.service->sessions() == 0);
+}
+
+TEST_CASE("one that never stops breaking the rules loses its session") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    for (int i = 0; i < 3000 && world.service->sessions() == 1; ++i) {
+        client.send_raw({.head = Buffer::copy_of("nonsense"), .bulk = {}});
+        client.take();
+    }
+    CHECK(world.service->sessions() == 0);
+}
+
+TEST_CASE("replies that are not acknowledged end the session before they fill the memory") {
+    ServiceOptions options;
+    options.grants.max_requests = 10;
+    World world(options);
+    Connection client(world, "a");
+    client.hello();
+    client.acknowledges = false;
+    for (std::uint64_t id = 2; id < 500 && world.service->sessions() == 1; ++id)
+        client.send(id, wire::Unlink{.parent = NodeId{1}, .name = "x"});
+    CHECK(world.service->sessions() == 0);
+}
+
+TEST_CASE("acknowledged replies are not kept, whatever answered_below says") {
+    ServiceOptions options;
+    options.grants.max_requests = 10;
+    World world(options);
+    Connection client(world, "a");
+    client.hello();
+    for (std::uint64_t id = 2; id < 1000; ++id)
+        REQUIRE(client.ask(id, wire::Unlink{.parent = NodeId{1}, .name = "x"}) == Status::ok);
+}
+
+TEST_CASE("more bulk data than granted is refused and let go") {
+    ServiceOptions options;
+    options.grants.request_bytes = 1000;
+    World world(options);
+    Connection client(world, "a");
+    client.hello();
+    world.hold_workers = true;
+    const auto write = [&](std::uint64_t id) {
+        auto writer = client.begin();
+        writer.add({.opcode = Opcode::write, .id = RequestId{id}}, wire::Write{.handle = HandleId{id}},
+                   Buffer::copy_of(std::string(600, 'w')));
+        client.send(std::move(writer));
+    };
+    write(2);
+    write(3);
+    CHECK(client.take_one().status == Status::limit_exceeded);
+    world.hold_workers = false;
+    world.settle();
+    CHECK(client.take_one().id == 2);
+    write(4);
+    CHECK(client.take_one().status == Status::ok);
+    CHECK(world.files.calls.back().bulk.size() == 600);
+}
+
+TEST_CASE("CANCEL ends what has not begun, and a wait") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+
+    SECTION("behind another request") {
+        world.hold_workers = true;
+        client.send(2, wire::Fallocate{.handle = HandleId{1}});
+        client.send(3, wire::Fsync{.handle = HandleId{1}});
+        client.send(4, wire::Read{.handle = HandleId{1}});
+        client.send(5, wire::Cancel{.request = RequestId{3}});
+        const auto replies = client.take();
+        REQUIRE(replies.size() == 2);
+        CHECK(replies[0].id == 3);
+        CHECK(replies[0].status == Status::interrupted);
+        CHECK(world.executor.waiting.size() == 1);
+        world.hold_workers = false;
+        world.settle();
+        CHECK(world.files.carried_out() == std::vector<std::uint64_t>{2, 4});
+        CHECK(client.take().size() == 2);
+    }
+    SECTION("given to a worker that has not begun") {
+        world.hold_workers = true;
+        client.send(2, getattr);
+        CHECK(client.ask(3, wire::Cancel{.request = RequestId{2}}) == Status::ok);
+        world.hold_workers = false;
+        world.settle();
+        CHECK(client.take_one().status == Status::interrupted);
+        CHECK(world.files.calls.empty());
+    }
+    SECTION("waiting for a lock, which holds up nobody") {
+        std::function<void(Outcome)> decide;
+        world.files.handler = [&](RequestId, Opcode opcode, const auto& later) -> std::optional<Outcome> {
+            if (opcode != Opcode::flock)
+                return Outcome{};
+            decide = later;
+            return std::nullopt;
+        };
+        client.send(2, wire::Flock{.handle = HandleId{1}, .type = wire::LockType::write, .wait = true});
+        CHECK(client.take().empty());
+        CHECK(client.ask(3, wire::Fallocate{.handle = HandleId{1}}) == Status::ok);
+        CHECK(client.ask(4, wire::Cancel{.request = RequestId{2}}) == Status::ok);
+        CHECK(world.files.cancelled == std::vector<std::uint64_t>{2});
+        Outcome outcome;
+        outcome.status = Status::interrupted;
+        decide(outcome.status == Status::interrupted ? std::move(outcome) : Outcome{});
+        world.settle();
+        CHECK(client.take_one().status == Status::interrupted);
+    }
+    SECTION("of nothing") {
+        CHECK(client.ask(2, wire::Cancel{.request = RequestId{77}}) == Status::ok);
+    }
+}
+
+TEST_CASE("credentials say whom a request acts as") {
+    ServiceOptions options;
+    options.callers.client_identity = true;
+    options.callers.allow_root = GENERATE(false, true);
+    World world(options);
+    Connection client(world, "a");
+    CHECK(client.hello().client_identity);
+    CHECK(client.ask(2, wire::Credential{.number = 1, .uid = 1000, .gid = 100, .groups = {100, 0, 27}}) == Status::ok);
+    CHECK(client.ask(3, wire::Credential{.number = 2, .uid = 0, .gid = 0}) == Status::ok);
+    CHECK(client.ask(4, wire::Credential{.number = 0, .uid = 1, .gid = 1}) == Status::invalid);
+    CHECK(client.ask(5, wire::Credential{.number = 3, .uid = UINT32_MAX, .gid = 1}) == Status::invalid);
+    CHECK(client.ask(6, wire::Credential{.number = 3, .groups = std::vector<std::uint32_t>(1025)}) ==
+          Status::limit_exceeded);
+    CHECK(client.ask(7, getattr, 0, 1) == Status::ok);
+    CHECK(client.ask(8, getattr, 0, 2) == Status::ok);
+    CHECK(client.ask(9, getattr, 0, 0) == Status::ok);
+    CHECK(client.ask(10, getattr, 0, 9) == Status::invalid);
+
+    const uid_t root = options.callers.allow_root ? 0 : anonymous_id;
+    REQUIRE(world.files.calls.size() == 3);
+    CHECK(world.files.calls[0].caller.switch_identity);
+    CHECK(world.files.calls[0].caller.uid == 1000);
+    CHECK(world.files.calls[0].caller.groups == std::vector<gid_t>{100, root, 27});
+    CHECK(world.files.calls[1].caller.uid == root);
+    CHECK(world.files.calls[1].caller.gid == root);
+    CHECK(world.files.calls[2].caller.uid == anonymous_id);
+}
+
+TEST_CASE("without client identities all act as the server's user") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    client.ask(2, wire::Credential{.number = 1, .uid = 0, .gid = 0});
+    CHECK(client.ask(3, getattr, 0, 1) == Status::ok);
+    CHECK_FALSE(world.files.calls.back().caller.switch_identity);
+}
+
+TEST_CASE("what one session changes is told to the others that know it") {
+    World world;
+    Connection writer(world, "w");
+    Connection reader(world, "r");
+    writer.hello();
+    reader.hello();
+    const InodePtr file = FakeFiles::some_inode();
+    world.files.handler = [&](RequestId, Opcode opcode, const auto&) -> std::optional<Outcome> {
+        Outcome outcome;
+        if (opcode == Opcode::fallocate)
+            outcome.changed = {file};
+        return outcome;
+    };
+    world.files.known = {NodeId{7}, NodeId{8}};
+
+    CHECK(writer.ask(2, wire::Fallocate{.handle = HandleId{1}}) == Status::ok);
+    auto pushes = reader.take_pushes();
+    REQUIRE(pushes.size() == 1);
+    CHECK(pushes[0].as<wire::PushInvalidate>().sequence == 1);
+    CHECK(pushes[0].as<wire::PushInvalidate>().nodes == world.files.known);
+    CHECK(writer.take_pushes().empty());
+
+    SECTION("at most a few at a time, the rest in one") {
+        for (std::uint64_t id = 3; id < 40; ++id)
+            CHECK(writer.ask(id, wire::Fallocate{.handle = HandleId{1}}) == Status::ok);
+        pushes = reader.take_pushes();
+        CHECK(pushes.size() == 7);
+        CHECK(reader.ask(2, wire::Invalidated{.sequence = 99}) == Status::invalid);
+        reader.send(3, wire::Invalidated{.sequence = 8});
+        pushes = reader.take_pushes();
+        REQUIRE(pushes.size() == 1);
+        CHECK(pushes[0].as<wire::PushInvalidate>().sequence == 9);
+    }
+    SECTION("again on a new connection, until it is confirmed") {
+        Connection again(world, "r2");
+        again.send(1, hello_with(0));
+        // Another session of the same client would be a third one; this one resumes.
+        const auto first = again.take_one().as<wire::HelloReply>();
+        writer.ask(3, wire::Fallocate{.handle = HandleId{1}});
+        CHECK(again.take_pushes().size() == 1);
+        Connection resumed(world, "r3");
+        CHECK(resumed.hello(hello_again(first)).resumed);
+        CHECK(resumed.pushes.size() == 1);
+        resumed.pushes.clear();
+        CHECK(resumed.ask(3, wire::Invalidated{.sequence = 1}) == Status::ok);
+        Connection last(world, "r4");
+        CHECK(last.hello(hello_again(first)).resumed);
+        CHECK(last.pushes.empty());
+    }
+}
+
+TEST_CASE("a lone client costs no search for who knows what") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    world.files.handler = [](RequestId, Opcode, const auto&) -> std::optional<Outcome> {
+        Outcome outcome;
+        outcome.changed = {FakeFiles::some_inode()};
+        return outcome;
+    };
+    client.ask(2, wire::Fallocate{.handle = HandleId{1}});
+    CHECK(world.files.known_as_calls == 0);
+}
+
+TEST_CASE("SERVER_STATUS tells version, clients and counters") {
+    ServiceOptions options;
+    options.version = "1.2.3";
+    World world(options);
+    Connection client(world, "a");
+    client.hello();
+    client.send(2, wire::ServerStatus{});
+    const auto status = client.take_one().as<wire::ServerStatusReply>();
+    CHECK(status.version == "1.2.3");
+    CHECK(status.clients.size() == 1);
+    CHECK(std::ranges::any_of(status.counters, [](const auto& counter) {
+        return counter.name == "handoff.worker_to_reactor" && counter.value > 0;
+    }));
+}
+
+TEST_CASE("an exception of a file operation is that request's error alone") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    world.files.handler = [](RequestId request, Opcode, const auto&) -> std::optional<Outcome> {
+        if (request.value == 2)
+            throw std::bad_alloc();
+        if (request.value == 3)
+            throw std::runtime_error("broken");
+        return Outcome{};
+    };
+    CHECK(client.ask(2, getattr) == Status::out_of_memory);
+    CHECK(client.ask(3, getattr) == Status::io_error);
+    CHECK(client.ask(4, getattr) == Status::ok);
+}

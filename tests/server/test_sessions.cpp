@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: MIT
+// How sessions begin, end, are resumed, shared and waited for.
+#include "service_fixture.hpp"
+
+using namespace remofile;
+using namespace remofile::server;
+using namespace remofile::server::test;
+
+TEST_CASE("HELLO gives a session, and requests of it are answered") {
+    World world;
+    Connection client(world, "a");
+    const auto hello = client.hello();
+    CHECK(hello.session);
+    CHECK_FALSE(hello.resumed);
+    CHECK(hello.features == 0);
+    CHECK(hello.max_requests == wire::default_max_requests);
+    CHECK(hello.session_timeout_ms == 30'000);
+    CHECK(hello.ping_interval_ms == 10'000);
+    CHECK(client.ask(2, wire::Getattr{.node = NodeId{1}, .handle = {}}) == Status::ok);
+    CHECK(client.ask(3, wire::Ping{}) == Status::ok);
+}
+
+TEST_CASE("a refused HELLO says why") {
+    World world;
+    Connection client(world, "a");
+    CHECK(client.ask(1, wire::Hello{.min_version = 3, .max_version = 4, .root = NodeId{1}, .path = "/"}) ==
+          Status::version_mismatch);
+    CHECK(client.ask(2, wire::Hello{.root = NodeId{1}, .path = "/missing"}) == Status::no_entry);
+    CHECK(client.ask(3, wire::Hello{.root = NodeId{0}, .path = "/"}) == Status::invalid);
+    CHECK(client.ask(4, wire::Hello{.flags = 4, .root = NodeId{1}, .path = "/"}) == Status::invalid);
+    CHECK(client.ask(5, wire::Hello{.root = NodeId{1}, .path = std::string(5000, 'p')}) == Status::name_too_long);
+    CHECK(world.service->sessions() == 0);
+    CHECK(client.hello().session);
+}
+
+TEST_CASE("a lane without a session is told so") {
+    World world;
+    Connection client(world, "a");
+    CHECK(client.ask(7, wire::Getattr{}) == Status::no_session);
+    CHECK(client.ask(8, wire::Attach{.session = SessionId{5}, .lane = 1}) == Status::no_session);
+    CHECK(world.files.calls.empty());
+}
+
+TEST_CASE("an unreadable message is answered once, without touching anything") {
+    World world;
+    Connection client(world, "a");
+    client.send_raw({.head = Buffer::copy_of("nonsense"), .bulk = {}});
+    CHECK(client.take_one().status == Status::malformed);
+    client.hello();
+    client.send_raw({.head = Buffer::copy_of("nonsense"), .bulk = {}});
+    const Received reply = client.take_one();
+    CHECK(reply.status == Status::malformed);
+    CHECK(reply.id == 0);
+    CHECK(world.count("server.malformed") == 2);
+    CHECK(client.ask(2, wire::Ping{}) == Status::ok);
+}
+
+TEST_CASE("a Remofile 1 client is ignored") {
+    World world;
+    Connection client(world, "a");
+    client.send_raw({.head = Buffer::copy_of("\x80\x03}q"), .bulk = {}});
+    wire::Message request;
+    request.bulk.push_back(Buffer::copy_of("\x80\x04\x95"));
+    client.send_raw(std::move(request));
+    CHECK(client.take().empty());
+    CHECK(world.count("server.remofile1_messages") == 2);
+}
+
+TEST_CASE("strangers that only ask for errors end up in silence") {
+    World world;
+    Connection client(world, "a");
+    std::size_t answers = 0;
+    for (std::uint64_t id = 1; id <= 3 * ServiceStrangers::max_answers; ++id) {
+        client.send(id, wire::Ping{});
+        answers += client.take().size();
+    }
+    CHECK(answers == ServiceStrangers::max_answers);
+}
+
+TEST_CASE("a silent client's session expires; PING keeps it") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    for (std::uint64_t id = 2; id < 8; ++id) {
+        world.pass(20s);
+        CHECK(client.ask(id, wire::Ping{}) == Status::ok);
+    }
+    world.pass(29s);
+    CHECK(world.service->sessions() == 1);
+    world.pass(1s);
+    CHECK(world.service->sessions() == 0);
+    CHECK(world.files.closed == 1);
+    CHECK(client.ask(9, wire::Ping{}) == Status::no_session);
+}
+
+TEST_CASE("BYE ends the session after its reply") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    CHECK(client.ask(2, wire::Bye{}) == Status::ok);
+    CHECK(world.service->sessions() == 0);
+    CHECK(world.files.closed == 1);
+}
+
+TEST_CASE("others are told who is there") {
+    World world;
+    Connection first(world, "a");
+    Connection second(world, "b");
+    CHECK(first.hello().others.empty());
+    const auto hello = second.hello();
+    REQUIRE(hello.others.size() == 1);
+    CHECK(hello.others[0].name == "someone");
+    CHECK(hello.others[0].address == "192.0.2.1");
+    CHECK(hello.others[0].since == 1'000'000);
+    CHECK_FALSE(hello.others[0].exclusive);
+}
+
+TEST_CASE("exclusive use is given to one, and refused to others with his name") {
+    ServiceOptions options;
+    options.limits.always_exclusive = GENERATE(false, true);
+    World world(options);
+    Connection holder(world, "a");
+    Connection other(world, "b");
+    holder.hello(hello_with(options.limits.always_exclusive ? 0 : wire::hello_exclusive));
+    other.send(1, hello_with(0));
+    const Received refused = other.take_one();
+    CHECK(refused.status == Status::in_use);
+    const auto holders = refused.as<wire::InUse>().holders;
+    REQUIRE(holders.size() == 1);
+    CHECK(holders[0].name == "someone");
+    CHECK(holders[0].exclusive);
+
+    holder.ask(2, wire::Bye{});
+    CHECK(other.hello().session);
+}
+
+TEST_CASE("exclusive use is not given while others are there") {
+    World world;
+    Connection sharing(world, "a");
+    Connection exclusive(world, "b");
+    sharing.hello();
+    exclusive.send(1, hello_with(wire::hello_exclusive));
+    CHECK(exclusive.take_one().status == Status::in_use);
+}
+
+TEST_CASE("turns come in the order of asking, and waits end in time") {
+    World world;
+    Connection holder(world, "h");
+    Connection first(world, "1");
+    Connection second(world, "2");
+    Connection third(world, "3");
+    holder.hello(hello_with(wire::hello_exclusive));
+    first.send(1, hello_with(wire::hello_exclusive, 60'000));
+    second.send(1, hello_with(wire::hello_exclusive, 10'000));
+    third.send(1, hello_with(0, 60'000));
+    CHECK(first.take().empty());
+
+    world.pass(9s);
+    holder.ask(2, wire::Ping{});
+    CHECK(second.take().empty());
+    world.pass(1s);
+    CHECK(second.take_one().status == Status::in_use);
+
+    holder.ask(3, wire::Bye{});
+    CHECK(first.take_one().status == Status::ok);
+    CHECK(third.take().empty());
+    first.ask(2, wire::Bye{});
+    CHECK(third.take_one().status == Status::ok);
+}
+
+TEST_CASE("a dead client holds the server until its session expires") {
+    World world;
+    Connection holder(world, "h");
+    Connection waiting(world, "w");
+    holder.hello(hello_with(wire::hello_exclusive));
+    waiting.send(1, hello_with(0, 100'000));
+    world.pass(29s);
+    CHECK(waiting.take().empty());
+    world.pass(1s);
+    CHECK(waiting.take_one().status == Status::ok);
+}
+
+TEST_CASE("one that went while it waited for its turn holds up nobody") {
+    World world;
+    Connection holder(world, "h");
+    Connection gone(world, "g");
+    Connection next(world, "n");
+    holder.hello(hello_with(wire::hello_exclusive));
+    gone.send(1, hello_with(wire::hello_exclusive, 100'000));
+    next.send(1, hello_with(0, 100'000));
+    world.thread.gone.insert("g");
+    holder.ask(2, wire::Bye{});
+    CHECK(next.take_one().status == Status::ok);
+}
+
+TEST_CASE("sessions are limited, altogether and for each key or address") {
+    ServiceOptions options;
+    options.limits.max_sessions = 3;
+    options.limits.max_sessions_per_owner = 2;
+    World world(options);
+    Connection first(world, "1");
+    Connection second(world, "2");
+    Connection third(world, "3");
+    first.hello();
+    second.hello();
+    third.send(1, hello_with(0));
+    CHECK(third.take_one().status == Status::limit_exceeded);
+    third.peer.address = "192.0.2.2";
+    third.hello();
+    Connection fourth(world, "4");
+    fourth.peer.address = "192.0.2.3";
+    fourth.send(1, hello_with(0));
+    CHECK(fourth.take_one().status == Status::limit_exceeded);
+    second.ask(2, wire::Bye{});
+    CHECK(fourth.hello().session);
+}
+
+TEST_CASE("thousands of HELLOs leave no more than the sessions allowed") {
+    ServiceOptions options;
+    options.limits.max_sessions_per_owner = 8;
+    World world(options);
+    for (int i = 0; i < 5000; ++i)
+        Connection(world, "r" + std::to_string(i)).send(1, hello_with(0, i % 2 == 0 ? 0 : 1000));
+    CHECK(world.service->sessions() == 8);
+    Connection other(world, "other");
+    other.peer.address = "192.0.2.2";
+    CHECK(other.hello().session);
+}
+
+TEST_CASE("lanes join with the session's secret and the same key only") {
+    World world;
+    Connection first(world, "a");
+    const auto hello = first.hello();
+    wire::Attach attach{.session = hello.session, .session_secret = hello.session_secret, .lane = 2};
+
+    Connection thief(world, "t");
+    wire::Attach guess = attach;
+    guess.session_secret[3] ^= 1;
+    CHECK(thief.ask(5, guess) == Status::no_session);
+    thief.peer.key = transport::KeyPair::generate().public_key();
+    CHECK(thief.ask(6, attach) == Status::no_session);
+
+    Connection lane(world, "b");
+    wire::Attach beyond = attach;
+    beyond.lane = 8;
+    CHECK(lane.ask(5, beyond) == Status::invalid);
+    beyond.lane = 0;
+    CHECK(lane.ask(6, beyond) == Status::invalid);
+    CHECK(lane.ask(7, attach) == Status::ok);
+    CHECK(lane.ask(8, wire::Ping{}) == Status::ok);
+    CHECK(first.ask(9, wire::Ping{}) == Status::ok);
+}
+
+TEST_CASE("a wrong token is refused, and after five failures so is the right one") {
+    ServiceOptions options;
+    options.token = "right";
+    World world(options);
+    Connection client(world, "a");
+    const auto with_token = [](std::string token) {
+        return wire::Hello{.root = NodeId{1}, .path = "/", .client_name = {}, .token = std::move(token)};
+    };
+    CHECK(client.ask(1, with_token("right")) == Status::ok);
+    for (int i = 0; i < 5; ++i) {
+        Connection guesser(world, "g" + std::to_string(i));
+        CHECK(guesser.ask(1, with_token(i == 0 ? "" : "right" + std::to_string(i))) == Status::bad_token);
+    }
+    Connection late(world, "l");
+    CHECK(late.ask(1, with_token("right")) == Status::bad_token);
+    Connection elsewhere(world, "e");
+    elsewhere.peer.address = "192.0.2.2";
+    CHECK(elsewhere.ask(1, with_token("right")) == Status::ok);
+    world.pass(60s);
+    CHECK(late.ask(2, with_token("right")) == Status::ok);
+}
+
+TEST_CASE("a session is resumed with its secret, by the same key, and keeps its requests") {
+    World world;
+    Connection before(world, "a");
+    const auto hello = before.hello();
+
+    SECTION("it is the same session") {
+        Connection after(world, "b");
+        const auto again = after.hello(hello_again(hello));
+        CHECK(again.resumed);
+        CHECK(again.session == hello.session);
+        CHECK(world.service->sessions() == 1);
+        // The connection before is nobody's now.
+        CHECK(before.ask(2, wire::Ping{}) == Status::no_session);
+    }
+    SECTION("a wrong secret gives a new one") {
+        Connection after(world, "b");
+        wire::Hello guess = hello_again(hello);
+        guess.session_secret[0] ^= 1;
+        const auto other = after.hello(guess);
+        CHECK_FALSE(other.resumed);
+        CHECK(other.session != hello.session);
+        CHECK(before.ask(2, wire::Ping{}) == Status::ok);
+    }
+    SECTION("another key gives a new one") {
+        Connection after(world, "b");
+        after.peer.key = transport::KeyPair::generate().public_key();
+        CHECK_FALSE(after.hello(hello_again(hello)).resumed);
+    }
+    SECTION("an expired one gives a new one") {
+        world.pass(31s);
+        Connection after(world, "b");
+        CHECK_FALSE(after.hello(hello_again(hello)).resumed);
+    }
+}
+
+TEST_CASE("a request under way when the connection was lost is answered on the new one, once") {
+    World world;
+    Connection before(world, "a");
+    const auto hello = before.hello();
+    world.hold_workers = true;
+    const wire::Mkdir mkdir{.parent = NodeId{1}, .name = "d", .node = {NodeId{2}, false}};
+    before.send(2, mkdir);
+    CHECK(world.executor.waiting.size() == 1);
+
+    Connection after(world, "b");
+    after.send(1, hello_again(hello));
+    REQUIRE(world.executor.waiting.size() == 2);
+    // The resuming HELLO's work first.
+    std::swap(world.executor.waiting.front(), world.executor.waiting.back());
+    world.executor.run_one();
+    world.settle();
+    CHECK(after.take_one().status == Status::ok);
+
+    SECTION("sent again before it is done") {
+        after.send(2, mkdir, wire::flag_resent);
+        world.hold_workers = false;
+        world.settle();
+        CHECK(after.take_one().id == 2);
+    }
+    SECTION("sent again after it is done") {
+        world.hold_workers = false;
+        world.settle();
+        CHECK(after.take().empty());
+        after.send(2, mkdir, wire::flag_resent);
+        CHECK(after.take_one().id == 2);
+        // And not a third time on one connection.
+        after.acknowledges = false;
+        after.send(2, mkdir, wire::flag_resent);
+        CHECK(after.take().empty());
+    }
+    CHECK(before.take().empty());
+    CHECK(std::ranges::count(world.files.carried_out(), 2U) == 1);
+}
+
+TEST_CASE("what was answered and lost is answered again: kept if it must not be repeated, else carried out anew") {
+    World world;
+    Connection before(world, "a");
+    const auto hello = before.hello();
+    world.files.handler = [](RequestId, Opcode opcode, const auto&) -> std::optional<Outcome> {
+        Outcome outcome;
+        outcome.status = opcode == Opcode::unlink ? Status::no_entry : Status::ok;
+        return outcome;
+    };
+    before.send(2, wire::Unlink{.parent = NodeId{1}, .name = "x"});
+    before.send(3, wire::Getattr{.node = NodeId{1}, .handle = {}});
+
+    Connection after(world, "b");
+    after.hello(hello_again(hello));
+    auto writer = after.begin();
+    writer.add({.opcode = Opcode::unlink, .flags = wire::flag_resent | wire::flag_link, .id = RequestId{2}},
+               wire::Unlink{.parent = NodeId{1}, .name = "x"});
+    writer.add({.opcode = Opcode::getattr, .flags = wire::flag_resent, .id = RequestId{3}},
+               wire::Getattr{.node = NodeId{1}, .handle = {}});
+    world.files.calls.clear();
+    after.send(std::move(writer));
+    const auto replies = after.take();
+    REQUIRE(replies.size() == 2);
+    CHECK(replies[0].status == Status::no_entry);
+    CHECK(replies[1].status == Status::cancelled);  // the chain breaks as it would have
+    CHECK(world.files.calls.empty());
+    CHECK(after.ask(3, wire::Getattr{.node = NodeId{1}, .handle = {}}, wire::flag_resent) == Status::ok);
+    CHECK(world.files.carried_out() == std::vector<std::uint64_t>{3});
+}
+
+TEST_CASE("a number used twice is refused") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    world.hold_workers = true;
+    client.send(2, wire::Getattr{});
+    CHECK(client.ask(2, wire::Getattr{}) == Status::malformed);
+    world.hold_workers = false;
+    world.settle();
+    CHECK(client.take_one().status == Status::ok);
+    client.answered_below = RequestId{3};
+    CHECK(client.ask(2, wire::Getattr{}, wire::flag_resent) == Status::malformed);
+    CHECK(client.ask(0, wire::Getattr{}) == Status::malformed);
+}
+
+TEST_CASE("a stop tells the clients, ends waits and lets requests finish") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    Connection waiting(world, "w");
+    waiting.send(1, hello_with(wire::hello_exclusive, 50'000));
+    world.hold_workers = true;
+    client.send(2, wire::Getattr{});
+
+    std::optional<bool> stopped;
+    world.service->stop(5s, [&](bool finished) { stopped = finished; });
+    world.settle();
+    const auto pushes = client.take_pushes();
+    REQUIRE(pushes.size() == 1);
+    CHECK(pushes[0].opcode == Opcode::push_shutdown);
+    CHECK(waiting.take_one().status == Status::shutting_down);
+    CHECK(client.ask(3, wire::Getattr{}) == Status::shutting_down);
+    Connection late(world, "l");
+    CHECK(late.ask(1, hello_with(0)) == Status::shutting_down);
+    CHECK_FALSE(stopped.has_value());
+
+    SECTION("all done") {
+        world.hold_workers = false;
+        world.settle();
+        CHECK(client.take_one().status == Status::ok);
+        CHECK(stopped == true);
+    }
+    SECTION("the deadline passes") {
+        world.pass(5s);
+        CHECK(stopped == false);
+    }
+}
