@@ -4,12 +4,6 @@
 #include <cerrno>
 
 namespace remofile::transport {
-namespace {
-
-// A refusal takes one round trip. Whoever says nothing for that long did not refuse.
-constexpr Duration patience = std::chrono::seconds(1);
-
-}  // namespace
 
 ConnectProbe::ConnectProbe(Reactor& reactor, const Candidate& candidate, std::function<void(int)> on_result)
     : reactor_(reactor), on_result_(std::make_shared<std::function<void(int)>>(std::move(on_result))) {
@@ -27,10 +21,8 @@ ConnectProbe::ConnectProbe(Reactor& reactor, const Candidate& candidate, std::fu
         if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size) != 0)
             failure = errno;
         reactor_.unwatch(fd);
-        reactor_.cancel(timer_);
         finish_soon(failure);
     });
-    timer_ = reactor_.after(patience, [on_result = on_result_] { (*on_result)(0); });
 }
 
 ConnectProbe::~ConnectProbe() {

@@ -14,7 +14,8 @@ namespace remofile::transport {
 class ConnectProbe {
 public:
     // Tries to connect to the same place and calls `on_result` once, not before the constructor has returned, with the
-    // errno, or 0 if there is none after all. Destroying the probe ends it; the handler may do that.
+    // errno, or 0 if there is none after all. That takes as long as TCP takes to find out; destroying the probe ends
+    // it, and the handler may do that.
     ConnectProbe(Reactor& reactor, const Candidate& candidate, std::function<void(int errno_value)> on_result);
     ~ConnectProbe();
     ConnectProbe(const ConnectProbe&) = delete;

@@ -192,14 +192,14 @@ struct Lane::State {
                                                    "{}",
                                                    name, seconds_text(options.connect_timeout))));
             case Stage::connecting:
-                return on_unreachable("no answer (timed out)");
+                return on_unreachable("no answer; the host may be down, or a firewall in between");
             case Stage::handshaking:
                 return fail(make_error(Status::unreachable,
                                        fmt::format("{} accepted the connection and then stayed silent; it hangs, or is "
                                                    "no remofile server",
                                                    described_candidate())));
             case Stage::probing:
-                return on_unreachable(connect_failure(0));
+                return on_unreachable("no answer; the host may be down");
             case Stage::idle:
             case Stage::connected:
                 break;
