@@ -384,10 +384,13 @@ void Session::dispatch(SessionLane& of) {
 
 void Session::start(SessionLane& of, const BatchPtr& batch) {
     std::size_t expected = 0;
-    for (std::size_t i = batch->next; i < batch->records.size() && batch->records[i].traits != nullptr; ++i) {
+    // As far as run_slice() goes: over what is settled, an unknown opcode too, up to what the session does itself.
+    for (std::size_t i = batch->next; i < batch->records.size(); ++i) {
         BatchRecord& record = batch->records[i];
         if (record.settled)
             continue;
+        if (record.traits == nullptr)
+            break;
         record.caller = callers_.find(record.header.detail);
         if (record.caller == nullptr)
             record.settled = Status::invalid;

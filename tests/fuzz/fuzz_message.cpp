@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Messages from a peer, in both directions. The input is a byte for the kind, then frames, each led by its length (u16).
+// Messages from a peer, in both directions. The input is a byte for the kind, then frames, each led by its length
+// (u16).
 #include <string_view>
 
 #include "../wire/all_structures.hpp"
@@ -82,7 +83,9 @@ std::vector<std::string> fuzz_seeds() {
     const auto requests = [&]<class... T>(std::tuple<T...>*) {
         (seeds.push_back(one_record<T>(MessageKind::request)), ...);
     };
-    const auto pushes = [&]<class... T>(std::tuple<T...>*) { (seeds.push_back(one_record<T>(MessageKind::push)), ...); };
+    const auto pushes = [&]<class... T>(std::tuple<T...>*) {
+        (seeds.push_back(one_record<T>(MessageKind::push)), ...);
+    };
     requests(static_cast<Requests*>(nullptr));
     pushes(static_cast<Pushes*>(nullptr));
 

@@ -838,6 +838,13 @@ class Misbehaviour(ServerTest):
         (reply,) = self.culprit.exchange(Record(4242))
         self.assertEqual(reply.detail, STATUS["not_implemented"])
 
+    def test_an_unknown_request_between_others(self):
+        # Found by fuzzing: what came behind it was carried out for nobody, and the server fell over.
+        getattr_ = lambda: request("GETATTR", u64(ROOT, 0))  # noqa: E731
+        numbers = self.culprit.send(getattr_(), Record(4242), getattr_(), request("PING"), getattr_())
+        statuses = [self.culprit.wait(number).detail for number in numbers]
+        self.assertEqual(statuses, [0, STATUS["not_implemented"], 0, 0, 0])
+
     def test_values_that_are_not_listed(self):
         call = self.culprit.call
         self.open(self.culprit, b"a", 2, 1, O_READ | O_WRITE)
