@@ -24,8 +24,10 @@ std::string plain_text(const wire::ServerStatusReply& status) {
     for (const wire::Client& client : status.clients)
         text += "  " + client::describe(client) + "\n";
     text += "\n";
-    for (const wire::CounterValue& counter : status.counters)
-        text += fmt::format("{:<44} {:>16}\n", log::printable(counter.name), counter.value);
+    for (const wire::CounterValue& counter : status.counters) {
+        if (counter.value != 0)
+            text += fmt::format("{:<44} {:>16}\n", log::printable(counter.name), counter.value);
+    }
     return text;
 }
 
@@ -58,7 +60,7 @@ Task<Result<>> show_status(client::Session& session, bool as_json) {
 std::function<ExitStatus()> prepare_status(CLI::App& app) {
     const auto options = std::make_shared<Options>();  // shared by the parser and the action
     add_connect_options(app, options->connect);
-    app.add_flag("--json", options->json, "Write JSON");
+    app.add_flag("--json", options->json, "Write JSON, with the counters that are zero too");
     return [options] {
         return with_session(options->connect, [options](client::Session& session, const Clock&) {
             return show_status(session, options->json);

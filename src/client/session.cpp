@@ -189,12 +189,21 @@ bool may_wait_for_lock(const Batch& batch) {
 
 }  // namespace
 
+Session::State::BusyCounters::BusyCounters(Counters& counters)
+    : messages_sent(counters.at("client.messages_sent")),
+      bytes_sent(counters.at("client.bytes_sent")),
+      messages_received(counters.at("client.messages_received")),
+      bytes_received(counters.at("client.bytes_received")),
+      round_trips(counters.at("client.round_trips")),
+      hand_offs(counters.at("client.hand_offs")) {}
+
 Session::State::State(transport::Context& given_context, transport::Reactor& given_reactor,
                       SessionOptions given_options, Counters& given_counters)
     : context(given_context),
       reactor(given_reactor),
       options(std::move(given_options)),
       counters(given_counters),
+      busy(given_counters),
       seen_wakeups(reactor.wakeups()) {}
 
 Session::State::~State() = default;

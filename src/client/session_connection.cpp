@@ -223,7 +223,6 @@ void Session::State::on_attach_reply(Status status) {
 void Session::State::become_ready(std::size_t lane) {
     Connection& connection = connections[lane];
     connection.stage = Stage::ready;
-    connection.ready_since = reactor.clock().now();
     connection.failures = 0;
     if (lane == metadata_lane) {
         waiting_announced = false;
@@ -292,8 +291,6 @@ void Session::State::on_disconnected(std::size_t lane, const Error& error) {
 
     if (was_ready) {
         count("client.lost_connections");
-        if (reactor.clock().now() - connection.ready_since >= stable_connection_age)
-            connection.retry_delay = first_retry_delay;
     } else {
         ++connection.failures;
     }

@@ -21,12 +21,11 @@ inline constexpr std::size_t data_lane = 1;
 inline constexpr std::size_t lane_count = 2;
 
 // Pauses between attempts to connect: doubled from the first to the second, which a person who plugs a cable back in
-// still finds quick. Where the server is there and refuses us, waiting is all that is left to do.
+// still finds quick; the first again once a request has been answered. Where the server is there and refuses us,
+// waiting is all that is left to do.
 inline constexpr Duration first_retry_delay = std::chrono::milliseconds(50);
 inline constexpr Duration max_retry_delay = std::chrono::seconds(2);
 inline constexpr Duration refused_retry_delay = std::chrono::seconds(30);
-// A connection that held for so long counts as a success, after which pauses begin from the first again.
-inline constexpr Duration stable_connection_age = std::chrono::seconds(5);
 
 // How long the server's answer to CANCEL is waited for before the caller is let go without it.
 inline constexpr Duration cancel_grace = std::chrono::seconds(1);
@@ -39,6 +38,8 @@ inline constexpr std::size_t reserved_requests = 16;
 // A PING is sent to acknowledge half a window, but not for less than this: a server that grants a tiny window shall
 // not make us answer each of its answers.
 inline constexpr std::uint64_t min_acknowledged_bytes = 64U << 10;
+// Invalidations that await their acknowledgement. Servers stop at far fewer.
+inline constexpr std::size_t max_open_invalidations = 1024;
 // PINGs unanswered at a time when idle.
 inline constexpr std::size_t max_idle_pings = 4;
 // One HELLO waits at most this long for exclusive use; then it is asked for again.
@@ -83,6 +84,18 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     transport::Reactor& reactor;
     const SessionOptions options;
     Counters& counters;
+    // Those that every message changes, looked up once.
+    struct BusyCounters {
+        explicit BusyCounters(Counters& counters);
+        Counters::Counter& messages_sent;
+        Counters::Counter& bytes_sent;
+        Counters::Counter& messages_received;
+        Counters::Counter& bytes_received;
+        Counters::Counter& round_trips;  // messages sent that somebody waits for
+        Counters::Counter& hand_offs;    // times that another thread woke the reactor
+        std::map<wire::Opcode, Counters::Counter*> requests;
+    };
+    BusyCounters busy;
 
     // ---- one connection
     enum class Stage : std::uint8_t {
@@ -101,7 +114,6 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
         std::uint64_t acknowledged_bytes = 0;  // the latest that we told the server
         std::size_t bulk_bytes = 0;            // in unanswered requests
         TimePoint last_sent{};
-        TimePoint ready_since{};
         Duration retry_delay = first_retry_delay;
         transport::TimerId retry_timer;
         int failures = 0;  // attempts in a row that did not get to `ready`
@@ -192,6 +204,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void flush_lane(std::size_t lane);
     void send_forgets_later();
     bool send_next(std::size_t lane);
+    void count_request(const RequestTraits& traits);
     bool must_acknowledge(const Connection& connection) const;
     void send_message(std::size_t lane, wire::Message message);
     void resend(std::size_t lane);
@@ -200,7 +213,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void on_replies(std::size_t lane, wire::ParsedMessage message);
     void on_reply(std::size_t lane, wire::Record& record);
     void on_rejected(std::size_t lane, Status status);
-    void on_push(wire::ParsedMessage message);
+    void on_push(std::size_t lane, wire::ParsedMessage message);
     void on_invalidation(wire::PushInvalidate push);
     void acknowledge_invalidation(std::uint64_t of_epoch, std::uint64_t sequence);
     void reject_message(std::size_t lane, const Error& error);
@@ -213,6 +226,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void drop_accounts(const Batch& batch);
     RequestId answered_below() const;
     SendingAllowance allowance_of(std::size_t lane) const;
+    // For what is rare; see `busy` for the rest.
     void count(std::string_view name, std::uint64_t amount = 1) { counters.at(name).add(amount); }
 };
 

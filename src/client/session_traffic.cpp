@@ -27,7 +27,7 @@ void Session::State::flush() {
     for (std::size_t lane = 0; lane < lane_count; ++lane)
         flush_lane(lane);
     const std::uint64_t wakeups = reactor.wakeups();
-    count("client.hand_offs", wakeups - std::exchange(seen_wakeups, wakeups));
+    busy.hand_offs.add(wakeups - std::exchange(seen_wakeups, wakeups));
 }
 
 void Session::State::flush_lane(std::size_t lane) {
@@ -57,6 +57,13 @@ void Session::State::send_forgets_later() {
     });
 }
 
+void Session::State::count_request(const RequestTraits& traits) {
+    Counters::Counter*& counter = busy.requests[traits.opcode];
+    if (counter == nullptr)
+        counter = &counters.at(fmt::format("client.requests.{}", traits.name));
+    counter->add();
+}
+
 bool Session::State::send_next(std::size_t lane) {
     Connection& connection = connections[lane];
     std::vector<std::unique_ptr<Batch>> batches = connection.queue.next_message(allowance_of(lane));
@@ -71,12 +78,12 @@ bool Session::State::send_next(std::size_t lane) {
         connection.bulk_bytes += batch->bulk_bytes();
         awaited = awaited || batch->call != nullptr;
         for (const PendingRecord& record : batch->records)
-            counters.at(fmt::format("client.requests.{}", record.traits->name)).add();
+            count_request(*record.traits);
         parts.push_back(batch.get());
         sent.emplace(batch->first_id, std::move(batch));
     }
     if (awaited)
-        count("client.round_trips");
+        busy.round_trips.add();
     send_message(lane, build_message(parts, false, answered_below(), connection.received_bytes));
     return true;
 }
@@ -91,8 +98,8 @@ void Session::State::send_message(std::size_t lane, wire::Message message) {
     Connection& connection = connections[lane];
     connection.last_sent = reactor.clock().now();
     connection.acknowledged_bytes = connection.received_bytes;
-    count("client.messages_sent");
-    count("client.bytes_sent", message.byte_count());
+    busy.messages_sent.add();
+    busy.bytes_sent.add(message.byte_count());
     connection.lane->send(std::move(message));
 }
 
@@ -200,8 +207,8 @@ void Session::State::on_message(std::size_t lane, wire::Message message) {
     const auto self = shared_from_this();
     Connection& connection = connections[lane];
     const std::size_t bytes = message.byte_count();
-    count("client.messages_received");
-    count("client.bytes_received", bytes);
+    busy.messages_received.add();
+    busy.bytes_received.add(bytes);
     connection.received_bytes += bytes;
 
     const bool is_push = message.head.size() > 3 && message.head.bytes()[3] == std::byte{3};
@@ -209,7 +216,7 @@ void Session::State::on_message(std::size_t lane, wire::Message message) {
     if (!parsed)
         return reject_message(lane, parsed.error());
     if (is_push)
-        on_push(std::move(*parsed));
+        on_push(lane, std::move(*parsed));
     else
         on_replies(lane, std::move(*parsed));
     if (closed)
@@ -256,6 +263,7 @@ void Session::State::on_reply(std::size_t lane, wire::Record& record) {
 
     if (record.header.detail == static_cast<std::uint32_t>(Status::no_session))
         return restart_session();
+    connection.retry_delay = first_retry_delay;
     settle(batch, index, judge_reply(batch, index, record));
     if (batch.unanswered == 0)
         retire(batch);
@@ -355,10 +363,12 @@ void Session::State::retire(Batch& batch) {
 
 // ---------------------------------------------------------------- pushes
 
-void Session::State::on_push(wire::ParsedMessage message) {
+void Session::State::on_push(std::size_t lane, wire::ParsedMessage message) {
     for (const wire::Record& record : message.records) {
         if (closed)
             return;
+        if (invalidations.size() >= max_open_invalidations)
+            return reject_message(lane, make_error(Status::malformed, "it does not wait for acknowledgements"));
         if (record.header.opcode == wire::Opcode::push_invalidate) {
             if (auto push = wire::decode_body<wire::PushInvalidate>(record.body)) {
                 on_invalidation(std::move(*push));

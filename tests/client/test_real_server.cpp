@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT
+// Sessions with a real server, over a network that a test can cut.
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <random>
+#include <sstream>
+
+#include "client/connect_options.hpp"
+#include "client/directory.hpp"
+#include "client/session.hpp"
+#include "harness/patience.hpp"
+#include "harness/scratch.hpp"
+#include "harness/server_process.hpp"
+#include "harness/tcp_proxy.hpp"
+#include "transport/fixture.hpp"
+
+namespace remofile::client {
+namespace {
+
+using namespace std::chrono_literals;
+using test::ServerProcess;
+
+// Sessions with one server, in this process.
+struct Clients {
+    transport::Context context;
+    transport::Reactor reactor;
+    Counters counters;
+    std::string config_dir;
+    std::optional<Error> failure;
+    std::vector<wire::Client> holders;
+
+    explicit Clients(const ServerProcess& server) : config_dir(server.config_dir()) {
+        setenv("REMOFILE_CONFIG_DIR", config_dir.c_str(), 1);
+    }
+    ~Clients() { unsetenv("REMOFILE_CONFIG_DIR"); }
+
+    SessionOptions options_for(int port) const {
+        ConnectOptions connect{.source = "127.0.0.1:" + std::to_string(port) + ":/"};
+        auto options = make_session_options(connect);
+        if (!options)
+            FAIL(options.error().message);
+        options->lane.linger = 200ms;
+        return *options;
+    }
+    std::unique_ptr<Session> open(SessionOptions options) {
+        std::unique_ptr<Session> session;
+        bool ended = false;
+        spawn(open_into(std::move(options), session, ended));
+        REQUIRE(wait_for([&] { return ended; }));
+        return session;
+    }
+    std::unique_ptr<Session> open(int port) { return open(options_for(port)); }
+    Task<void> open_into(SessionOptions options, std::unique_ptr<Session>& session, bool& ended) {
+        auto opened = co_await Session::open(context, reactor, std::move(options), counters, &holders);
+        if (opened)
+            session = std::move(*opened);
+        else
+            failure = opened.error();
+        ended = true;
+    }
+    bool wait_for(const std::function<bool()>& condition) {
+        return transport::run_until(reactor, condition, 30s * test::slowness());
+    }
+    // Runs a coroutine of the test to its end.
+    void run(Task<void> task) {
+        bool ended = false;
+        spawn([](Task<void> owned, bool& end) -> Task<void> {
+            co_await std::move(owned);
+            end = true;
+        }(std::move(task), ended));
+        REQUIRE(wait_for([&] { return ended; }));
+    }
+};
+
+std::string content_of(const std::string& file) {
+    std::ostringstream text;
+    text << std::ifstream(file).rdbuf();
+    return text.str();
+}
+
+template <class Request>
+EncodedRequest encoded(const Request& request, bool link = false) {
+    return {.opcode = Request::opcode, .body = wire::encode_body(request), .link = link};
+}
+
+const NodeId root{1};
+
+// Checks what it does against the export itself. (Results are named: g++ 12 gets a co_await inside of CHECK() wrong.)
+Task<void> write_and_list(Session& session, std::string directory) {
+    const NodeId node = session.new_node_id();
+    const HandleId handle = session.new_handle_id();
+    std::vector<EncodedRequest> requests;
+    requests.push_back(encoded(
+        wire::Create{root, "file", {node, false}, handle, wire::open_read | wire::open_write, 0644, 022}, true));
+    EncodedRequest write = encoded(wire::Write{handle, 0, false}, true);
+    write.bulk = Buffer::copy_of("content");
+    write.has_bulk = true;
+    requests.push_back(std::move(write));
+    requests.push_back(encoded(wire::Read{handle, 3, 100}));
+    const auto replies = co_await session.call_batch(std::move(requests));
+    CHECK(replies.at(0).status == Status::ok);
+    CHECK(replies.at(1).status == Status::ok);
+    CHECK(replies.at(2).bulk.text() == "tent");
+    CHECK(content_of(directory + "/file") == "content");
+    session.tell(wire::Release{handle});
+
+    const HandleId listing = session.new_handle_id();
+    wire::Opendir opendir{root, listing};
+    const auto opened = co_await session.call(opendir);
+    CHECK(opened.has_value());
+    wire::Readdir readdir{listing, 0, 65536, 100, true, session.new_node_ids(100)};
+    const auto page = co_await session.call(readdir);
+    CHECK(page.has_value());
+    const auto entries = decode_directory(page->bulk, page->body.count);
+    CHECK(entries.has_value());
+    const auto file = std::ranges::find(*entries, "file", &wire::DirectoryEntry::name);
+    CHECK(file != entries->end());
+    CHECK(file->entry.attributes.size == 7);
+    session.tell(wire::Releasedir{listing});
+}
+
+// One directory a round, which cannot be made twice, and one line appended, which must not be.
+Task<void> change_once(Session& session, HandleId handle, int round, int& finished) {
+    wire::Mkdir mkdir{root, "d" + std::to_string(round), {session.new_node_id(), false}, 0755, 022};
+    wire::Write write{handle, 0, true};
+    const std::string line = std::to_string(round) + "\n";
+    CallOptions by_data{.lane = LaneKind::data};
+    Buffer bulk = Buffer::copy_of(line);
+    const Status made = (co_await session.call(mkdir)).status();
+    const Status written = (co_await session.call_with_bulk(write, std::move(bulk), by_data)).status();
+    CHECK(made == Status::ok);
+    CHECK(written == Status::ok);
+    ++finished;
+}
+
+}  // namespace
+
+TEST_CASE("a session works on a real export") {
+    const ServerProcess server;
+    Clients clients(server);
+    const auto session = clients.open(server.port());
+    REQUIRE(session != nullptr);
+    clients.run(write_and_list(*session, server.directory()));
+}
+
+TEST_CASE("every change is carried out once, however often the connection is cut") {
+    const ServerProcess server;
+    test::TcpProxy network(server.port());
+    Clients clients(server);
+    SessionOptions options = clients.options_for(network.port());
+    const auto session = clients.open(std::move(options));
+    REQUIRE(session != nullptr);
+
+    const HandleId handle = session->new_handle_id();
+    const NodeId node = session->new_node_id();
+    clients.run([](Session& s, HandleId h, NodeId n) -> Task<void> {
+        wire::Create create{root, "log", {n, false}, h, wire::open_write, 0644, 022};
+        const auto created = co_await s.call(create);
+        CHECK(created.has_value());
+    }(*session, handle, node));
+
+    const unsigned seed = std::random_device()();
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
+    constexpr int rounds = 300;
+    constexpr int cuts = 15;
+    int finished = 0;
+    int started = 0;
+    for (int cut = 0; cut < cuts; ++cut) {
+        for (int i = 0; i < rounds / cuts; ++i)
+            spawn(change_once(*session, handle, started++, finished));
+        const int until = finished + static_cast<int>(random() % (rounds / cuts));
+        REQUIRE(clients.wait_for([&] { return finished >= until; }));
+        if (random() % 3 == 0)
+            network.stall();
+        else
+            network.cut();
+        if (random() % 2 == 0)
+            for (int i = 0; i < 3; ++i)
+                clients.run([](Clients& c) -> Task<void> {
+                    Completion<bool> moment;
+                    (void)c.reactor.after(5ms, [&moment] { moment.deliver(true); });
+                    (void)co_await moment;
+                }(clients));
+        network.cut();
+        network.pass();
+    }
+    REQUIRE(clients.wait_for([&] { return finished == started; }));
+    CHECK(session->epoch() == 1);
+    for (int i = 0; i < started; ++i)
+        CHECK(std::filesystem::is_directory(server.directory() + "/d" + std::to_string(i)));
+    std::istringstream lines(content_of(server.directory() + "/log"));
+    std::multiset<int> seen;
+    for (int number = 0; lines >> number;)
+        seen.insert(number);
+    CHECK(seen.size() == static_cast<std::size_t>(started));
+    CHECK(std::set<int>(seen.begin(), seen.end()).size() == seen.size());
+}
+
+TEST_CASE("a server that was killed and started again has a new session for us") {
+    ServerProcess server;
+    Clients clients(server);
+    const auto session = clients.open(server.port());
+    REQUIRE(session != nullptr);
+    const std::uint64_t boot = session->hello().boot;
+    server.kill();
+    REQUIRE(clients.wait_for([&] { return !session->connected(); }));
+    std::optional<Status> waiting;
+    spawn([](Session& s, std::optional<Status>& out) -> Task<void> {
+        wire::Getattr getattr{root};
+        out = (co_await s.call(getattr)).status();
+    }(*session, waiting));
+    server.start_again();
+    REQUIRE(clients.wait_for([&] { return session->epoch() == 2 && waiting.has_value(); }));
+    CHECK(*waiting == Status::no_session);
+    CHECK(session->hello().boot != boot);
+    clients.run(write_and_list(*session, server.directory()));
+}
+
+TEST_CASE("a session hears of what another changes") {
+    const ServerProcess server;
+    Clients clients(server);
+    const auto one = clients.open(server.port());
+    const auto other = clients.open(server.port());
+    REQUIRE((one && other));
+    CHECK(clients.holders.size() == 1);  // who else is here
+    std::vector<NodeId> invalid;
+    one->on_invalidate = [&](const std::vector<NodeId>& nodes, const std::function<void()>& acknowledge) {
+        invalid.insert(invalid.end(), nodes.begin(), nodes.end());
+        acknowledge();
+    };
+    clients.run([](Session& s) -> Task<void> {
+        wire::Mkdir mkdir{root, "new", {s.new_node_id(), false}, 0755, 022};
+        const auto made = co_await s.call(mkdir);
+        CHECK(made.has_value());
+    }(*other));
+    CHECK(clients.wait_for([&] { return std::ranges::find(invalid, root) != invalid.end(); }));
+}
+
+TEST_CASE("exclusive use is refused with the holder's name, or waited for") {
+    const ServerProcess server(ServerProcess::Options{.arguments = {"--exclusive"}});
+    Clients clients(server);
+    auto first = clients.open(server.port());
+    REQUIRE(first != nullptr);
+    const TimePoint start = Clock::system().now();
+    CHECK(clients.open(server.port()) == nullptr);
+    CHECK(Clock::system().now() - start < 1s * test::slowness());
+    CHECK(clients.failure->status == Status::in_use);
+    REQUIRE(clients.holders.size() == 1);
+    CHECK_THAT(clients.failure->message, ContainsSubstring("@"));
+
+    SessionOptions patient = clients.options_for(server.port());
+    patient.wait = Duration::max();
+    std::unique_ptr<Session> second;
+    bool ended = false;
+    spawn(clients.open_into(std::move(patient), second, ended));
+    (void)clients.reactor.after(100ms, [&] { first.reset(); });
+    REQUIRE(clients.wait_for([&] { return ended; }));
+    CHECK(second != nullptr);
+}
+
+}  // namespace remofile::client
