@@ -241,7 +241,9 @@ Result<wire::CreateReply> create(Context& context, const wire::Create& request) 
     REMOFILE_TRY(directory, context.hold_directory(request.parent));
     REMOFILE_TRY(name, EntryName::check(request.name));
     REMOFILE_TRY(reservation, context.files->reserve(request.handle));
-    const bool may_make = !context.files->read_only() && context.files->is_free(request.node.id);
+    // Of a file that is there, the id may be in use already; a new one needs a free one.
+    const Result<> free = context.files->check_free(request.node.id);
+    const bool may_make = !context.files->read_only() && free;
     for (int attempt = 0; attempt < max_create_attempts; ++attempt) {
         if (may_make) {
             auto made = create_new(context, request, directory, name, reservation);
@@ -254,7 +256,7 @@ Result<wire::CreateReply> create(Context& context, const wire::Create& request) 
         if (opened || opened.error().status != Status::no_entry)
             return opened;
         if (!may_make)
-            return context.files->read_only() ? Status::read_only : Status::invalid;
+            return context.files->read_only() ? Status::read_only : free.status();
     }
     return Status::stale;
 }

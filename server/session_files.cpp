@@ -27,10 +27,6 @@ Result<InodePtr> SessionFiles::node(NodeId id) {
     return found->second.inode;
 }
 
-bool SessionFiles::is_free(NodeId id) {
-    return id && !nodes_.lock()->by_id.contains(id);
-}
-
 Result<> SessionFiles::check_free(NodeId id) {
     auto nodes = nodes_.lock();
     if (!id || nodes->by_id.contains(id))

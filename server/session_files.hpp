@@ -69,7 +69,6 @@ public:
     Result<InodePtr> node(NodeId id);
     // Whether `id` may be given to a file that is about to be made. Errors: invalid (0, or in use), limit_exceeded.
     Result<> check_free(NodeId id);
-    bool is_free(NodeId id);
     // Gives a file the id that `wanted` asks for and counts one reply. Errors: invalid, limit_exceeded, no_session.
     Result<NodeId> bind(const wire::NewNode& wanted, const InodePtr& inode);
     // As bind with `reuse` for each, taking new ids from `first` to `first + most - 1`; all or none. A null inode

@@ -159,6 +159,7 @@ TEST_CASE("a session has limits") {
     CHECK(session.call(lookup_of("c", NodeId{99}, false)).status == Status::limit_exceeded);
     CHECK(session.call(wire::Mkdir{.parent = Session::root, .name = "d", .node = {NodeId{99}}}).status ==
           Status::limit_exceeded);
+    CHECK(session.create(Session::root, "d", session.new_handle()).status == Status::limit_exceeded);
     CHECK_FALSE(std::filesystem::exists(exported.directory / "d"));
     CHECK(session.open(a, wire::open_read));
     CHECK(session.open(a, wire::open_read));
