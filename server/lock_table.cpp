@@ -177,8 +177,10 @@ void LockTable::with_known_file(const Inode* inode, Work&& work) {
 template <class Work>
 void LockTable::with_every_file(Work&& work) {
     std::vector<const Inode*> inodes;
-    for (const auto& [inode, file] : *files_.lock())
-        inodes.push_back(inode);
+    files_.with([&](const auto& files) {
+        for (const auto& [inode, file] : files)
+            inodes.push_back(inode);
+    });
     for (const Inode* inode : inodes)
         with_known_file(inode, work);
 }
