@@ -4,10 +4,8 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <atomic>
 #include <condition_variable>
 #include <deque>
-#include <list>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -20,10 +18,7 @@ namespace remofile::server {
 
 struct WorkerPool::State {
     State(Options given, Counters& counters)
-        : options(given),
-          handoffs(counters.at("handoff.reactor_to_worker")),
-          wakeups(counters.at("workers.woken")),
-          spun(counters.at("workers.found_work_spinning")) {}
+        : options(given), handoffs(counters.at("handoff.reactor_to_worker")), wakeups(counters.at("workers.woken")) {}
 
     struct Group {
         std::deque<Work> waiting;
@@ -36,10 +31,9 @@ struct WorkerPool::State {
         if (!group.in_turns && !group.waiting.empty() && group.running < options.max_running_per_group) {
             group.in_turns = true;
             turns.push_back(id);
-            has_turns.store(true, std::memory_order_relaxed);
         }
     }
-    // Wakes one worker, unless one is awake and looking for work already. It wakes the next one if it leaves work.
+    // Wakes one worker, unless one is on its way to look already. It wakes the next one if it leaves work.
     void wake_one() {
         if (turns.empty() || looking || sleeping == 0)
             return;
@@ -50,12 +44,10 @@ struct WorkerPool::State {
 
     void serve();
     bool take(std::unique_lock<std::mutex>& lock, std::uint64_t& id, Work& work);
-    bool spin_for_work(std::unique_lock<std::mutex>& lock);
 
     const Options options;
     Counters::Counter& handoffs;
     Counters::Counter& wakeups;
-    Counters::Counter& spun;
 
     std::mutex mutex;
     std::condition_variable work_available;
@@ -65,36 +57,15 @@ struct WorkerPool::State {
     std::deque<std::uint64_t> turns;  // groups that may start work, in the order of their turns
     unsigned sleeping = 0;
     unsigned running = 0;
-    bool looking = false;  // a worker has been woken, or spins, and has not taken work yet
+    bool looking = false;  // a worker has been woken and has not looked for work yet
     bool stopping = false;
-
-    // Mirrors !turns.empty() || stopping for the worker that spins without the mutex.
-    std::atomic<bool> has_turns = false;
 
     std::vector<std::thread> threads;
 };
 
-bool WorkerPool::State::spin_for_work(std::unique_lock<std::mutex>& lock) {
-    if (options.spin == Duration::zero() || looking)
-        return false;
-    looking = true;
-    lock.unlock();
-    const TimePoint give_up = Clock::system().now() + options.spin;
-    bool found = false;
-    while (!(found = has_turns.load(std::memory_order_relaxed)) && Clock::system().now() < give_up)
-        std::this_thread::yield();
-    lock.lock();
-    looking = false;
-    if (found)
-        spun.add();
-    return found;
-}
-
 // Waits for work and takes it; false when it is time to end.
 bool WorkerPool::State::take(std::unique_lock<std::mutex>& lock, std::uint64_t& id, Work& work) {
     while (turns.empty() && !stopping) {
-        if (spin_for_work(lock) || !turns.empty() || stopping)
-            continue;
         ++sleeping;
         work_available.wait(lock);
         --sleeping;
@@ -111,7 +82,6 @@ bool WorkerPool::State::take(std::unique_lock<std::mutex>& lock, std::uint64_t& 
     ++group.running;
     ++running;
     enqueue_turn(id, group);
-    has_turns.store(!turns.empty(), std::memory_order_relaxed);
     wake_one();
     return true;
 }
@@ -170,7 +140,6 @@ bool WorkerPool::stop(Duration timeout) {
     std::vector<Work> dropped;  // goes without the lock held
     std::unique_lock lock(state_->mutex);
     state_->stopping = true;
-    state_->has_turns.store(true, std::memory_order_relaxed);
     for (auto& [id, group] : state_->groups) {
         for (Work& work : group.waiting)
             dropped.push_back(std::move(work));

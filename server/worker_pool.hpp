@@ -2,7 +2,6 @@
 // The threads that carry out what may block: file operations.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -24,15 +23,14 @@ public:
     virtual void submit(std::uint64_t group, Work work) = 0;
 };
 
-// Callable from any thread. The queue is bounded by its users: a session has at most its granted number of requests
-// under way, and other work is limited by the number of sessions.
+// A worker without work sleeps at once: docs/adr/0003-idle-workers-sleep.md. Callable from any thread. The queue is
+// bounded by its users: a session has at most its granted number of requests under way, and other work is limited by
+// the number of sessions.
 class WorkerPool final : public Executor {
 public:
     struct Options {
         unsigned threads = 4;
         unsigned max_running_per_group = 3;
-        // How long one worker without work looks for more before it sleeps; docs/adr/0003-idle-workers.md.
-        Duration spin = std::chrono::microseconds(0);
     };
 
     // max(4, 2 x cores) threads: half of them may wait for a disk while the others keep the cores busy. One group

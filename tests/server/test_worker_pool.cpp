@@ -46,17 +46,14 @@ private:
     bool open_ = false;
 };
 
-WorkerPool::Options small(Duration spin = Duration::zero()) {
-    return {.threads = 4, .max_running_per_group = 3, .spin = spin};
-}
+constexpr WorkerPool::Options small{.threads = 4, .max_running_per_group = 3};
 
 }  // namespace
 
 TEST_CASE("all work is done, whatever the workers do between") {
     Counters counters;
-    const Duration spin = GENERATE(Duration::zero(), Duration(50us));
     std::atomic<int> done = 0;
-    WorkerPool pool(small(spin), counters);
+    WorkerPool pool(small, counters);
     for (int round = 0; round < 100; ++round) {
         std::latch all(50);
         for (int i = 0; i < 50; ++i)
@@ -73,7 +70,7 @@ TEST_CASE("one group cannot have all workers") {
     Counters counters;
     Gate gate;
     std::latch served(1);
-    WorkerPool pool(small(), counters);
+    WorkerPool pool(small, counters);
     for (int i = 0; i < 20; ++i)
         pool.submit(1, [&] { gate.pass(); });
     CHECK(gate.await(3));
@@ -89,7 +86,7 @@ TEST_CASE("groups take turns") {
     std::mutex mutex;
     std::vector<int> order;
     std::latch done(40);
-    WorkerPool pool({.threads = 1, .max_running_per_group = 1, .spin = {}}, counters);
+    WorkerPool pool({.threads = 1, .max_running_per_group = 1}, counters);
     pool.submit(9, [&] { gate.pass(); });
     CHECK(gate.await(1));
     for (int group = 1; group <= 2; ++group) {
@@ -110,7 +107,7 @@ TEST_CASE("stopping drops what waits and reports what does not end") {
     Counters counters;
     Gate gate;
     std::atomic<int> begun = 0;
-    WorkerPool pool({.threads = 1, .max_running_per_group = 1, .spin = {}}, counters);
+    WorkerPool pool({.threads = 1, .max_running_per_group = 1}, counters);
     pool.submit(1, [&] { gate.pass(); });
     CHECK(gate.await(1));
     pool.submit(1, [&] { ++begun; });
