@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+#include <sys/stat.h>
+
+#include <iostream>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "catch.hpp"
+#include "remofs/inode_table.hpp"
+
+using namespace remofile;
+using namespace remofile::remofs;
+
+namespace {
+
+wire::Attributes attributes_of(std::uint64_t inode, std::uint32_t type = S_IFREG) {
+    return {.identity = {.device = 7, .inode = inode}, .mode = type | 0644U};
+}
+
+wire::EntryReply entry(std::uint64_t node, std::uint64_t inode, std::uint32_t type = S_IFREG) {
+    return {.node = NodeId{node}, .attributes = attributes_of(inode, type)};
+}
+
+struct Fixture {
+    InodeTable table{1, NodeId{1}, attributes_of(1, S_IFDIR)};
+    std::vector<wire::ForgetNode> given_back;
+
+    Inode& adopt(const wire::EntryReply& reply, KernelNode parent = root_node) {
+        Inode* inode = table.adopt(parent, reply, given_back);
+        REQUIRE(inode != nullptr);
+        return *inode;
+    }
+    Inode& deliver(const wire::EntryReply& reply, KernelNode parent = root_node) {
+        Inode& inode = adopt(reply, parent);
+        table.delivered(inode);
+        return inode;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("the kernel's count and the server's are given back when the kernel forgets") {
+    Fixture f;
+    const KernelNode id = f.deliver(entry(10, 100)).id;
+    CHECK(f.deliver(entry(10, 100)).id == id);
+    CHECK(f.deliver(entry(10, 100)).id == id);
+    f.table.forget(id, 2, f.given_back);
+    CHECK(f.given_back.empty());
+    f.table.forget(id, 1, f.given_back);
+    REQUIRE(f.given_back.size() == 1);
+    CHECK(f.given_back[0].node == NodeId{10});
+    CHECK(f.given_back[0].count == 3);
+    CHECK(f.table.find(id) == nullptr);
+    CHECK(f.table.find(NodeId{10}) == nullptr);
+    CHECK(f.deliver(entry(11, 100)).id != id);
+}
+
+TEST_CASE("a file that the server names twice is one inode, and the second name goes back at once") {
+    Fixture f;
+    const KernelNode id = f.deliver(entry(10, 100)).id;
+    CHECK(f.deliver(entry(20, 100)).id == id);
+    REQUIRE(f.given_back.size() == 1);
+    CHECK(f.given_back[0].node == NodeId{20});
+    f.given_back.clear();
+    f.table.forget(id, 2, f.given_back);
+    REQUIRE(f.given_back.size() == 1);
+    CHECK(f.given_back[0].node == NodeId{10});
+    CHECK(f.given_back[0].count == 1);
+}
+
+TEST_CASE("an entry that the kernel did not take is given back") {
+    Fixture f;
+    Inode& inode = f.adopt(entry(10, 100));
+    f.table.undelivered(inode, f.given_back);
+    REQUIRE(f.given_back.size() == 1);
+    CHECK(f.table.size() == 1);
+
+    Inode& held = f.deliver(entry(30, 300));
+    f.given_back.clear();
+    f.table.undelivered(f.adopt(entry(30, 300)), f.given_back);
+    CHECK(f.given_back.empty());
+    CHECK(held.server_count == 2);
+}
+
+TEST_CASE("what a server must not name is refused") {
+    Fixture f;
+    CHECK(f.table.adopt(root_node, entry(0, 100), f.given_back) == nullptr);
+    CHECK(f.given_back.empty());
+    CHECK(f.table.adopt(root_node, entry(5, 1, S_IFDIR), f.given_back) == nullptr);
+    CHECK(f.given_back.size() == 1);
+}
+
+TEST_CASE("an inode number used again for another type is another file") {
+    Fixture f;
+    const KernelNode file = f.deliver(entry(10, 100, S_IFREG)).id;
+    const KernelNode directory = f.deliver(entry(11, 100, S_IFDIR)).id;
+    CHECK(file != directory);
+    f.table.forget(file, 1, f.given_back);
+    CHECK(f.deliver(entry(11, 100, S_IFDIR)).id == directory);
+}
+
+TEST_CASE("a new session makes inodes stale until they are found again under their numbers") {
+    Fixture f;
+    const KernelNode id = f.deliver(entry(10, 100)).id;
+    const KernelNode lost = f.deliver(entry(12, 120)).id;
+    f.table.new_epoch(2, NodeId{1}, attributes_of(1, S_IFDIR));
+    CHECK_FALSE(f.table.stale(f.table.root()));
+    CHECK(f.table.stale(*f.table.find(id)));
+    CHECK(f.table.find(NodeId{10}) == nullptr);
+
+    CHECK(f.deliver(entry(50, 100)).id == id);
+    CHECK_FALSE(f.table.stale(*f.table.find(id)));
+    f.table.forget(lost, 1, f.given_back);
+    CHECK(f.given_back.empty());  // the old session's count went with it
+    f.table.forget(id, 2, f.given_back);
+    REQUIRE(f.given_back.size() == 1);
+    CHECK(f.given_back[0].node == NodeId{50});
+    CHECK(f.given_back[0].count == 1);
+}
+
+TEST_CASE("the depth of a directory is counted from the root") {
+    Fixture f;
+    const KernelNode a = f.deliver(entry(10, 100, S_IFDIR)).id;
+    const KernelNode b = f.deliver(entry(11, 101, S_IFDIR), a).id;
+    CHECK(f.table.depth(root_node) == 0);
+    CHECK(f.table.depth(a) == 1);
+    CHECK(f.table.depth(b) == 2);
+    // Moved to the root.
+    f.deliver(entry(11, 101, S_IFDIR), root_node);
+    CHECK(f.table.depth(b) == 1);
+    // A link with two names counts as the one nearest to the root.
+    f.deliver(entry(11, 101, S_IFDIR), a);
+    Inode& link = f.deliver(entry(12, 102, S_IFLNK), b);
+    CHECK(f.table.depth(link.parent) == 2);
+    f.deliver(entry(12, 102, S_IFLNK), root_node);
+    f.deliver(entry(12, 102, S_IFLNK), b);
+    CHECK(f.table.depth(link.parent) == 0);
+    // A server that makes up a ring gets no depth.
+    f.deliver(entry(10, 100, S_IFDIR), b);
+    CHECK(f.table.depth(a) == 0);
+}
+
+TEST_CASE("random look-ups and forgets leave no count behind") {
+    const auto seed = std::random_device{}();
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
+    const auto below = [&](std::uint32_t limit) { return static_cast<std::uint32_t>(random() % limit); };
+
+    Fixture f;
+    std::map<std::uint64_t, std::uint64_t> server;  // the server's counts, by node
+    std::map<KernelNode, std::uint64_t> kernel;     // the kernel's counts
+    std::uint64_t next_node = 2;
+    std::uint64_t epoch = 1;
+    const auto settle = [&] {
+        for (const auto& forgotten : f.given_back) {
+            INFO("node " << forgotten.node.value);
+            REQUIRE(server[forgotten.node.value] >= forgotten.count);
+            server[forgotten.node.value] -= forgotten.count;
+        }
+        f.given_back.clear();
+    };
+    for (int step = 0; step < 20000; ++step) {
+        const std::uint32_t what = below(100);
+        if (what < 60) {
+            // The server answers with the node that the file has, or sometimes with another.
+            const std::uint64_t file = 100 + below(40);
+            Inode* known = nullptr;
+            for (auto& [id, count] : kernel)
+                if (Inode* inode = f.table.find(id); inode != nullptr && inode->identity.inode == file)
+                    known = inode;
+            const bool reuse = known != nullptr && !f.table.stale(*known) && below(10) != 0;
+            const std::uint64_t node = reuse ? known->node.value : next_node++;
+            ++server[node];
+            Inode& inode = f.adopt(entry(node, file));
+            if (below(10) == 0) {
+                f.table.undelivered(inode, f.given_back);
+            } else {
+                f.table.delivered(inode);
+                ++kernel[inode.id];
+            }
+        } else if (what < 99 && !kernel.empty()) {
+            auto chosen = std::next(kernel.begin(), below(static_cast<std::uint32_t>(kernel.size())));
+            const std::uint64_t count = 1 + below(static_cast<std::uint32_t>(chosen->second));
+            f.table.forget(chosen->first, count, f.given_back);
+            chosen->second -= count;
+            if (chosen->second == 0)
+                kernel.erase(chosen);
+        } else if (below(20) == 0) {
+            settle();
+            server.clear();
+            f.table.new_epoch(++epoch, NodeId{1}, attributes_of(1, S_IFDIR));
+        }
+        settle();
+    }
+    for (const auto& [id, count] : kernel)
+        f.table.forget(id, count, f.given_back);
+    settle();
+    CHECK(f.table.size() == 1);
+    for (const auto& [node, count] : server) {
+        INFO("node " << node);
+        CHECK(count == 0);
+    }
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+#include <fstream>
+#include <sstream>
+
+#include "catch.hpp"
+#include "remofs/options.hpp"
+
+using namespace remofile;
+using namespace remofile::remofs;
+
+namespace {
+
+Result<Options> parse(std::vector<std::string> words) {
+    return parse_command_line(words);
+}
+
+Options parse_mount_options(const std::string& list) {
+    const auto options = parse({"host:/", "/mnt", "-o", list});
+    INFO(list);
+    REQUIRE(options);
+    return *options;
+}
+
+std::string refusal_of(const std::string& list) {
+    const auto options = parse({"host:/", "/mnt", "-o", list});
+    INFO(list);
+    REQUIRE_FALSE(options);
+    CHECK(options.status() == Status::bad_usage);
+    CHECK(options.error().message.find('\n') == std::string::npos);
+    return options.error().message;
+}
+
+}  // namespace
+
+TEST_CASE("words may come in any order, as mount.fuse and people write them") {
+    for (const auto& words : std::vector<std::vector<std::string>>{
+             {"host:/dir", "/mnt", "-f", "-o", "ro,soft"},
+             {"-f", "-o", "ro", "host:/dir", "-osoft", "/mnt"},
+             {"host:/dir", "/mnt", "-o", "ro", "-o", "soft", "--foreground"},
+         }) {
+        const auto options = parse(words);
+        REQUIRE(options);
+        CHECK(options->source == "host:/dir");
+        CHECK(options->mountpoint == "/mnt");
+        CHECK(options->foreground);
+        CHECK(options->read_only);
+        CHECK(options->soft);
+    }
+}
+
+TEST_CASE("what mount(8), fstab and systemd pass is accepted") {
+    const Options options = parse_mount_options(
+        "rw,nosuid,nodev,noexec,relatime,noatime,user=root,_netdev,nofail,noauto,x-systemd.automount,"
+        "x-gvfs-show,comment=a b,users,defaults,exec,suid,dev,sync,async");
+    CHECK_FALSE(options.read_only);
+    CHECK(options.kernel_options == std::vector<std::string>{"nosuid", "nodev", "noexec", "noatime", "exec", "suid",
+                                                             "dev", "sync", "async"});
+}
+
+TEST_CASE("each option of remofs has its effect") {
+    CHECK(parse_mount_options("server_key=abc").server_key == "abc");
+    CHECK(parse_mount_options("identity=/k").identity == "/k");
+    CHECK(parse_mount_options("token_file=/t").token_file == "/t");
+    CHECK(parse_mount_options("insecure").insecure);
+    CHECK(parse_mount_options("exclusive").exclusive);
+    CHECK(parse_mount_options("wait").wait == Duration::max());
+    CHECK(parse_mount_options("wait=5").wait == Duration(std::chrono::seconds(5)));
+    CHECK_FALSE(parse_mount_options("ro").wait);
+    CHECK(parse_mount_options("soft,timeout=7").timeout == Duration(std::chrono::seconds(7)));
+    CHECK_FALSE(parse_mount_options("soft,hard").soft);
+    CHECK(parse_mount_options("compress").compress == "auto");
+    CHECK(parse_mount_options("compress=off").compress == "off");
+    CHECK(parse_mount_options("compress=9").compress == "9");
+    CHECK(parse_mount_options("cache_size=64M").cache_size_bytes == std::uint64_t{64} << 20U);
+    CHECK(parse_mount_options("idmap=none").idmap == "none");
+    CHECK(parse_mount_options("symlinks=contain").symlinks == SymlinkPolicy::contain);
+    CHECK(parse_mount_options("allow_other,default_permissions").allow_other);
+    CHECK(parse_mount_options("fsname=a\\,b,ro").file_system_name == "a,b");
+    CHECK(parse_mount_options("ro,rw").read_only == false);
+}
+
+TEST_CASE("a wrong option is named in one line") {
+    CHECK_THAT(refusal_of("cach_size=1G"), ContainsSubstring("cach_size"));
+    CHECK_THAT(refusal_of("ro=1"), ContainsSubstring("ro"));
+    CHECK_THAT(refusal_of("nodev=1"), ContainsSubstring("nodev"));
+    CHECK_THAT(refusal_of("timeout"), ContainsSubstring("timeout=SECONDS"));
+    CHECK_THAT(refusal_of("timeout=0"), ContainsSubstring("timeout=0"));
+    CHECK_THAT(refusal_of("timeout=99999999999"), ContainsSubstring("timeout"));
+    CHECK_THAT(refusal_of("wait=soon"), ContainsSubstring("wait=soon"));
+    CHECK_THAT(refusal_of("wait="), ContainsSubstring("wait"));
+    CHECK_THAT(refusal_of("compress=fast"), ContainsSubstring("compress=fast"));
+    CHECK_THAT(refusal_of("compress=13"), ContainsSubstring("12"));
+    CHECK_THAT(refusal_of("cache_size=big"), ContainsSubstring("cache_size=big"));
+    CHECK_THAT(refusal_of("symlinks=follow"), ContainsSubstring("keep or contain"));
+    CHECK_THAT(refusal_of("insecure,server_key=x"), ContainsSubstring("insecure"));
+}
+
+TEST_CASE("a wrong command line is refused") {
+    CHECK_FALSE(parse({}));
+    CHECK_FALSE(parse({"host:/"}));
+    CHECK_FALSE(parse({"host:/", "/mnt", "/more"}));
+    CHECK_FALSE(parse({"host:/", "/mnt", "-o"}));
+    CHECK_FALSE(parse({"host:/", "/mnt", "--frobnicate"}));
+    CHECK(parse({"--help"})->action == Options::Action::show_help);
+    CHECK(parse({"-V"})->action == Options::Action::show_version);
+}
+
+TEST_CASE("options are split at commas that are not escaped") {
+    using Parts = std::vector<std::string>;
+    CHECK(split_options("a,b=c,,d") == Parts{"a", "b=c", "", "d"});
+    CHECK(split_options("a=1\\,2,b") == Parts{"a=1,2", "b"});
+    CHECK(split_options("a=\\\\,b\\") == Parts{"a=\\", "b\\"});
+    CHECK(split_options("") == Parts{""});
+}
+
+TEST_CASE("the help and the man page tell of each option") {
+    std::ifstream file(REMOFS_MAN_PAGE);
+    std::ostringstream text;
+    text << file.rdbuf();
+    REQUIRE_FALSE(text.str().empty());
+    const std::string help = help_text();
+    for (const OptionRow& row : option_table()) {
+        if (row.help.empty())
+            continue;
+        INFO(row.name);
+        CHECK_THAT(help, ContainsSubstring("  " + std::string(row.name)));
+        // mdoc: ".It Cm NAME" leads an option's paragraph; an underscore needs no escape.
+        CHECK_THAT(text.str(), ContainsSubstring(".It Cm " + std::string(row.name)));
+    }
+}
