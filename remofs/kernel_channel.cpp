@@ -13,6 +13,7 @@
 #include "base/guarded.hpp"
 #include "base/log.hpp"
 #include "base/unique_fd.hpp"
+#include "remofs/init_reply.hpp"
 
 namespace remofile::remofs {
 namespace {
@@ -141,6 +142,8 @@ Result<> KernelChannel::mount(const std::string& mountpoint) {
             return make_error(Status::access_denied, reason.empty() ? "the kernel refuses the mount" : reason);
         }
     }
+    if (!complete_init_reply(session_))
+        log::debug("this libfuse leaves no way to complete the answer to INIT");
     const int flags = ::fcntl(descriptor(), F_GETFL);
     if (flags < 0 || ::fcntl(descriptor(), F_SETFL, flags | O_NONBLOCK) != 0)
         return errno_error("cannot read the kernel's requests without blocking");

@@ -11,6 +11,7 @@
 #include "base/buffer.hpp"
 #include "base/result.hpp"
 #include "remofs/fuse.hpp"
+#include "remofs/init_reply.hpp"
 #include "remofs/inode_table.hpp"
 
 namespace remofile::remofs {
@@ -41,6 +42,9 @@ public:
     // Tells the kernel that a file's cached attributes and pages are void. Blocks; see Notifier. Any thread.
     void invalidate(KernelNode inode);
 
+    // For init_reply.cpp alone.
+    InitExchange& init_exchange() { return init_exchange_; }
+
 private:
     KernelChannel();
     class Memory;
@@ -49,6 +53,7 @@ private:
     // Shared with the payloads taken, which may outlive the channel on ZeroMQ's threads.
     std::shared_ptr<Memory> memory_;
     fuse_buf buffer_{};
+    InitExchange init_exchange_;
 };
 
 }  // namespace remofile::remofs

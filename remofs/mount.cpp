@@ -228,6 +228,14 @@ void Mount::attributes_changed(KernelNode id, const wire::Attributes& attributes
         inode->version = attributes.version;
 }
 
+Task<void> Mount::pages_are_current(KernelNode inode) {
+    if (!notifier_)
+        co_return;
+    Completion<bool> settled;
+    notifier_->when_settled(inode, [&settled] { settled.deliver(true); });
+    co_await settled;
+}
+
 void Mount::drop_pages(KernelNode id) {
     const Inode* inode = inodes_.find(id);
     // Opening a file drops what is cached of it; pages of files that nobody has open need not be dropped now.

@@ -124,6 +124,8 @@ public:
     void attributes_seen(KernelNode inode, const wire::Attributes& attributes);
     // The same after a change of our own.
     void attributes_changed(KernelNode inode, const wire::Attributes& attributes);
+    // Ends once the kernel holds no page of the file that is known to be out of date.
+    Task<void> pages_are_current(KernelNode inode);
     // Drops cached pages if the kernel may have any.
     void drop_pages(KernelNode inode);
 

@@ -38,6 +38,21 @@ void Notifier::invalidate(std::vector<KernelNode> inodes, std::function<void()> 
     ready_.release();
 }
 
+void Notifier::when_settled(KernelNode inode, std::function<void()> done) {
+    {
+        auto queue = queue_.lock();
+        if (queue->pending.contains(inode) || queue->sending.contains(inode)) {
+            // Batches are carried out in order: after this empty one the file's is done.
+            Batch marker;
+            marker.done.push_back(std::move(done));
+            queue->batches.push_back(std::move(marker));
+            ready_.release();
+            return;
+        }
+    }
+    done();
+}
+
 void Notifier::run(std::function<void()> work) {
     queue_.lock()->batches.push_back(Batch{.work = std::move(work)});
     ready_.release();
@@ -75,6 +90,7 @@ bool Notifier::next(Batch& batch) {
     batch = std::move(queue->batches.front());
     queue->batches.pop_front();
     // From here on a file named again has changed again, and needs another notification.
+    queue->sending = {batch.inodes.begin(), batch.inodes.end()};
     for (const KernelNode inode : batch.inodes)
         queue->pending.erase(inode);
     return true;
@@ -87,6 +103,7 @@ void Notifier::carry_out(Batch& batch) {
     }
     if (batch.work)
         batch.work();
+    queue_.lock()->sending.clear();
     for (auto& done : batch.done)
         reactor_.post(std::move(done));
 }

@@ -36,6 +36,10 @@ public:
     // files; the caller names no others. Reactor's thread.
     void invalidate(std::vector<KernelNode> inodes, std::function<void()> done);
 
+    // Runs `done` on the reactor's thread once no invalidation of the file is queued or under way: now, if there is
+    // none.
+    void when_settled(KernelNode inode, std::function<void()> done);
+
     // Runs work on the thread after what is queued: for what blocks as notifications do (unmounting).
     void run(std::function<void()> work);
 
@@ -55,7 +59,8 @@ private:
     };
     struct Queue {
         std::deque<Batch> batches;
-        std::unordered_set<KernelNode> pending;
+        std::unordered_set<KernelNode> pending;  // in `batches`
+        std::unordered_set<KernelNode> sending;  // in the batch that the thread is busy with
         bool finishing = false;
         bool stopped = false;
     };

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <sys/file.h>
 
+#include <vector>
+
 #include "remofs/mount.hpp"
 #include "remofs/operations.hpp"
 
@@ -49,11 +51,59 @@ Task<void> get_lock(Mount& mount, Request request, wire::Getlk message) {
     request.lock(to_local(reply->body.range));
 }
 
-// No time limit where the caller said to wait, not even with -o soft: a lock that is held is no silence.
 template <class Message>
-Task<void> set_lock(Mount& mount, Request request, Message message) {
+client::EncodedRequest encode(const Message& message, bool link) {
+    return {.opcode = Message::opcode, .body = wire::encode_body(message), .link = link};
+}
+
+// Asks for a lock and, once it is had, for the file's attributes: in one message, unless the lock is waited for.
+template <class Message>
+Task<Result<wire::Attributes>> lock_and_look(Mount& mount, Request& request, Message message, wire::Getattr getattr) {
+    if (message.wait) {
+        const auto locked = co_await mount.call_on_lane(request, message, client::LaneKind::metadata);
+        if (!locked)
+            co_return Result<wire::Attributes>(locked.error());
+        const auto looked = co_await mount.session().call(getattr);
+        co_return looked ? Result<wire::Attributes>(looked->body.attributes)
+                         : Result<wire::Attributes>(wire::Attributes{});
+    }
+    std::vector<client::EncodedRequest> requests;
+    requests.push_back(encode(message, true));
+    requests.push_back(encode(getattr, false));
+    const client::CallOptions options;
+    const auto replies = co_await mount.session().call_batch(std::move(requests), options, &request.cancellation());
+    if (replies[0].status != Status::ok)
+        co_return Result<wire::Attributes>(replies[0].status);
+    auto looked = wire::decode_body<wire::AttributesReply>(replies[1].body);
+    co_return looked ? Result<wire::Attributes>(looked->attributes) : Result<wire::Attributes>(wire::Attributes{});
+}
+
+// Having a lock means seeing what its last holder wrote (as on NFS): what is out of date leaves the page cache first.
+// Attributes that could not be had count as changed.
+template <class Message>
+Task<void> take_lock(Mount& mount, Request request, KernelNode inode, Message message, wire::Getattr getattr) {
+    const auto attributes = co_await lock_and_look(mount, request, message, getattr);
+    if (!attributes)
+        co_return request.error(attributes.error());
+    mount.attributes_seen(inode, *attributes);
+    co_await mount.pages_are_current(inode);
+    request.ok();
+}
+
+template <class Message>
+Task<void> drop_lock(Mount& mount, Request request, Message message) {
     const auto reply = co_await mount.call_on_lane(request, message, client::LaneKind::metadata);
     request.error(reply.status());
+}
+
+template <class Message>
+void set_lock(Mount& mount, Request request, KernelNode inode, const Message& message, bool unlock) {
+    if (unlock)
+        return spawn(drop_lock(mount, std::move(request), message));
+    const auto node = mount.node_of(inode);
+    if (!node)
+        return request.error(node.error());
+    spawn(take_lock(mount, std::move(request), inode, message, wire::Getattr{*node, message.handle}));
 }
 
 }  // namespace
@@ -78,10 +128,10 @@ void op_setlk(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info, struct 
     if (Inode* known = mount.inodes().find(inode); known != nullptr && lock->l_type != F_UNLCK)
         known->has_byte_locks = true;
     const wire::Setlk message{(*file)->handle, to_lock_owner(info->lock_owner), to_wire(*lock), waits};
-    spawn(set_lock(mount, std::move(request), message));
+    set_lock(mount, std::move(request), inode, message, lock->l_type == F_UNLCK);
 }
 
-void op_flock(fuse_req_t handle, fuse_ino_t, fuse_file_info* info, int operation) {
+void op_flock(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info, int operation) {
     Mount& mount = Mount::of(handle);
     const bool unlock = (operation & LOCK_UN) != 0;
     const bool waits = (operation & LOCK_NB) == 0 && !unlock;
@@ -92,7 +142,7 @@ void op_flock(fuse_req_t handle, fuse_ino_t, fuse_file_info* info, int operation
     const auto type = unlock                       ? wire::LockType::unlock
                       : (operation & LOCK_EX) != 0 ? wire::LockType::write
                                                    : wire::LockType::read;
-    spawn(set_lock(mount, std::move(request), wire::Flock{(*file)->handle, type, waits}));
+    set_lock(mount, std::move(request), inode, wire::Flock{(*file)->handle, type, waits}, unlock);
 }
 
 }  // namespace remofile::remofs

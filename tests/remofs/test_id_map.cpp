@@ -32,9 +32,9 @@ TEST_CASE("a map is read from a file") {
 }
 
 TEST_CASE("a wrong line is named") {
-    const std::vector<std::string> wrong = {"user 1 2",      "uid 1",      "uid 1 x",     "uid -1 2", "uid 1 2 0",
-                                            "uid 1 2 99999", "uid 1 2 3 4", "uid 1 2\nuid 3 2", "uid 1 2\nuid 1 3",
-                                            "gid 4294967295 1"};
+    const std::vector<std::string> wrong = {"user 1 2",         "uid 1",           "uid 1 x",     "uid -1 2",
+                                            "uid 1 2 0",        "uid 1 2 99999",   "uid 1 2 3 4", "uid 1 2\nuid 3 2",
+                                            "uid 1 2\nuid 1 3", "gid 4294967295 1"};
     for (const std::string& text : wrong) {
         INFO(text);
         const auto map = IdMap::parse("# first\n" + text);
@@ -47,13 +47,13 @@ TEST_CASE("a wrong line is named") {
 TEST_CASE("the ids in an ACL are translated, and nothing else") {
     const auto acl = [](std::uint8_t user, std::uint8_t group) {
         // version 2; owner rwx; user:ID rw-; owning group r--; group:ID r-x; mask rwx; other ---
-        return std::vector<std::uint8_t>{2, 0, 0, 0,                                      //
-                                         1, 0, 7, 0, 0xff, 0xff, 0xff, 0xff,              //
-                                         2, 0, 6, 0, user, 0, 0, 0,                       //
-                                         4, 0, 4, 0, 0xff, 0xff, 0xff, 0xff,              //
-                                         8, 0, 5, 0, group, 0, 0, 0,                      //
-                                         16, 0, 7, 0, 0xff, 0xff, 0xff, 0xff,             //
-                                         32, 0, 0, 0, 0xff, 0xff, 0xff, 0xff};
+        return std::vector<std::uint8_t>{2,  0, 0, 0,                           //
+                                         1,  0, 7, 0, 0xff,  0xff, 0xff, 0xff,  //
+                                         2,  0, 6, 0, user,  0,    0,    0,     //
+                                         4,  0, 4, 0, 0xff,  0xff, 0xff, 0xff,  //
+                                         8,  0, 5, 0, group, 0,    0,    0,     //
+                                         16, 0, 7, 0, 0xff,  0xff, 0xff, 0xff,  //
+                                         32, 0, 0, 0, 0xff,  0xff, 0xff, 0xff};
     };
     const IdMap map = IdMap::single_user(11, 22, 33, 44);
     auto value = acl(11, 22);
@@ -63,7 +63,9 @@ TEST_CASE("the ids in an ACL are translated, and nothing else") {
     CHECK(value == acl(11, 22));
 
     // Not an ACL, or a piece of one: left as it is.
-    for (std::vector<std::uint8_t> other : {std::vector<std::uint8_t>{}, {2, 0}, {3, 0, 0, 0, 2, 0, 6, 0, 11, 0, 0, 0},
+    for (std::vector<std::uint8_t> other : {std::vector<std::uint8_t>{},
+                                            {2, 0},
+                                            {3, 0, 0, 0, 2, 0, 6, 0, 11, 0, 0, 0},
                                             {2, 0, 0, 0, 2, 0, 6, 0, 11, 0, 0}}) {
         const auto before = other;
         translate_acl(std::as_writable_bytes(std::span(other)), map, IdDirection::to_local);

@@ -53,8 +53,8 @@ TEST_CASE("what mount(8), fstab and systemd pass is accepted") {
         "rw,nosuid,nodev,noexec,relatime,noatime,user=root,_netdev,nofail,noauto,x-systemd.automount,"
         "x-gvfs-show,comment=a b,users,defaults,exec,suid,dev,sync,async");
     CHECK_FALSE(options.read_only);
-    CHECK(options.kernel_options == std::vector<std::string>{"nosuid", "nodev", "noexec", "noatime", "exec", "suid",
-                                                             "dev", "sync", "async"});
+    CHECK(options.kernel_options ==
+          std::vector<std::string>{"nosuid", "nodev", "noexec", "noatime", "exec", "suid", "dev", "sync", "async"});
 }
 
 TEST_CASE("each option of remofs has its effect") {

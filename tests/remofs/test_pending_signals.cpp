@@ -21,10 +21,10 @@ TEST_CASE("which signals ask a program to stop") {
     CHECK(signal_wish(status(none, none, none)) == SignalWish::go_on);
     CHECK(signal_wish(status("0000000000000100", none, none)) == SignalWish::die);  // SIGKILL
     CHECK(signal_wish(status("0000000000000102", none, none)) == SignalWish::die);
-    CHECK(signal_wish(status(none, "0000000000000002", none)) == SignalWish::stop);                // SIGINT
-    CHECK(signal_wish(status(none, "0000000000004000", none)) == SignalWish::stop);                // SIGTERM
-    CHECK(signal_wish(status(none, "0000000000002000", none)) == SignalWish::go_on);               // SIGALRM
-    CHECK(signal_wish(status(none, "0000000008010000", none)) == SignalWish::go_on);               // SIGCHLD, SIGWINCH
+    CHECK(signal_wish(status(none, "0000000000000002", none)) == SignalWish::stop);                 // SIGINT
+    CHECK(signal_wish(status(none, "0000000000004000", none)) == SignalWish::stop);                 // SIGTERM
+    CHECK(signal_wish(status(none, "0000000000002000", none)) == SignalWish::go_on);                // SIGALRM
+    CHECK(signal_wish(status(none, "0000000008010000", none)) == SignalWish::go_on);                // SIGCHLD, SIGWINCH
     CHECK(signal_wish(status(none, "0000000000000002", "0000000000000002")) == SignalWish::go_on);  // blocked
     CHECK(signal_wish("") == SignalWish::go_on);
 }

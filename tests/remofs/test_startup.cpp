@@ -30,9 +30,8 @@ TEST_CASE("the starting process learns how the start went") {
               report.note("also in use by somebody");
               report.ready();
           }) == client::ExitStatus::success);
-    CHECK(start([](StartReport& report) {
-              report.failed(client::ExitStatus::unreachable, "no server answers");
-          }) == client::ExitStatus::unreachable);
+    CHECK(start([](StartReport& report) { report.failed(client::ExitStatus::unreachable, "no server answers"); }) ==
+          client::ExitStatus::unreachable);
 }
 
 TEST_CASE("a serving process that ends without a word is a failure") {
