@@ -223,7 +223,7 @@ TEST_CASE("faults: the network is away for a moment under a copy, which ends rig
         ServerProcess server;
         TcpProxy proxy(server.port());
         MountProcess mount(mount_at_port(server, proxy.port()));
-        const std::string data = random_bytes(24 << 20, 3);
+        const std::string data = random_bytes(12 << 20, 3);
         Bell under_way;
         Child copy = start_copy(mount.path() + "/file", data, under_way);
         CHECK(under_way.await());
@@ -256,7 +256,7 @@ TEST_CASE("faults: requests that the network cut are carried out once") {
             return 1;
         };
         const int log = open((mount.path() + "/log").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
-        for (int round = 0; round < 300; ++round) {
+        for (int round = 0; round < 100; ++round) {
             const std::string name = mount.path() + "/" + std::to_string(round), moved = name + ".moved";
             if (mkdir(name.c_str(), 0755) != 0)
                 return failed("mkdir", round);
@@ -278,7 +278,7 @@ TEST_CASE("faults: requests that the network cut are carried out once") {
     const Ended end = worker.wait(Milliseconds{60'000});
     INFO(end.to_string());
     CHECK(end.exit_status == 0);
-    CHECK(read_file(server.directory() + "/log").size() == 300 * 11);
+    CHECK(read_file(server.directory() + "/log").size() == 100 * 11);
     CHECK(mount.unmount());
 }
 
@@ -353,7 +353,7 @@ TEST_CASE("faults: a file size limit is reported to the writer") {
 }
 
 TEST_CASE("faults: a remofs that is killed leaves a mount that can be taken down, and frees its locks") {
-    ServerProcess server;
+    ServerProcess server({.arguments = {"--session-timeout", "5"}});
     MountProcess dying(server);
     MountProcess other(server);
     write_file(other.path() + "/file", "x");

@@ -36,7 +36,7 @@ void check_random_run(int operations, Milliseconds deadline) {
 }  // namespace
 
 TEST_CASE("random: one long sequence") {
-    check_random_run(3'000, Milliseconds{120'000});
+    check_random_run(2'000, Milliseconds{120'000});
 }
 
 TEST_CASE("random: several short sequences from an empty directory") {

@@ -264,7 +264,8 @@ TEST_CASE("in use: waiting ends without success after the time given") {
 }
 
 TEST_CASE("in use: a client that was killed gives its place up") {
-    const ServerProcess server({.directory = export_with_secret(), .arguments = {"--exclusive"}});
+    const ServerProcess server(
+        {.directory = export_with_secret(), .arguments = {"--exclusive", "--session-timeout", "5"}});
     auto options = mount_of(server);
     options.foreground = true;
     MountProcess holder(options);
@@ -549,6 +550,12 @@ TEST_CASE("options: idmap decides whose files they seem") {
     CHECK(owner_at(none.path()) == 12'345);
     const MountProcess by_default(mount_of(server));
     CHECK(owner_at(by_default.path()) == 12'345);
+    const std::string map = new_directory("map") + "/idmap";
+    write_file(map, "# SERVER LOCAL\nuid 12345 23456\n");
+    const MountProcess mapped(mount_of(server, {"idmap=" + map}));
+    CHECK(owner_at(mapped.path()) == 23'456);
+    CHECK(chown((mapped.path() + "/secret").c_str(), 23'456, 1) == 0);
+    CHECK(owner_at(directory) == 12'345);
 }
 
 TEST_CASE("encryption: nothing of names or content crosses the network in plain text, and one port is enough") {

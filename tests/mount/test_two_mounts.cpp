@@ -329,7 +329,7 @@ TEST_CASE("two mounts: random operations on both are those of one directory") {
                            .mounted = {views.a, views.b},
                            .keep_open = false,
                            .seed = seed_for_tests(),
-                           .operations = operations_for_tests(2'000)};
+                           .operations = operations_for_tests(1'000)};
     Child child = Child::fork([&run] {
         const std::string report = run_randomly(run);
         std::fputs(report.c_str(), stdout);
