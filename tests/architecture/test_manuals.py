@@ -33,12 +33,13 @@ def words_of_help(text):
 
 
 def items_of_page(text):
-    """(options, words) of the page's lists, as mdoc(7) writes them: .It Fl -option, .It Cm word"""
+    """(options, words) of the page's synopsis and lists, as mdoc(7) writes them: .Op Fl -option, .It Cm word"""
     options, words = set(), set()
-    for line in re.findall(r"^\.It (.*)$", text, re.M):
+    synopsis = re.search(r"^\.Sh SYNOPSIS$(.*?)^\.Sh ", text, re.M | re.S)
+    lines = re.findall(r"^\.It (.*)$", text, re.M)
+    for line in lines + (synopsis[1].splitlines() if synopsis else []):
         options.update("-" + name for name in re.findall(r"\bFl (-?[a-zA-Z][\w-]*)", line))
-        if line.startswith("Cm "):
-            words.add(line.split()[1])
+    words.update(line.split()[1] for line in lines if line.startswith("Cm "))
     return options, words
 
 
