@@ -294,13 +294,18 @@ struct Lane::State {
         if (errno_value != EPIPE)
             return fail(make_error(Status::unreachable, fmt::format("{} cut the connection during the handshake: {}",
                                                                     name, std::strerror(errno_value))));
-        if (!options.identity)
-            return fail(make_error(Status::unreachable,
-                                   fmt::format("{} ended the handshake; it is stopping, or no remofile server", name)));
-        if (handshake_was_ended || time_left() <= second_handshake_delay)
+        if (handshake_was_ended || time_left() <= second_handshake_delay) {
+            if (!options.identity)
+                return fail(make_error(
+                    Status::not_authorized,
+                    fmt::format(
+                        "{} ends each handshake: it demands encryption (connect without the option insecure) or "
+                        "is no remofile server",
+                        name)));
             return fail(
                 make_error(Status::wrong_server_key, fmt::format("{} does not hold the key {} that is expected of it",
                                                                  name, options.server_key->to_text())));
+        }
         handshake_was_ended = true;
         close_socket();
         reactor.cancel(timer);

@@ -36,7 +36,7 @@ struct ListenerOptions {
     Authorizer* authorizer = nullptr;
     Duration handshake_timeout = std::chrono::seconds(10);
     Duration heartbeat_interval = std::chrono::seconds(5);  // as for LaneOptions
-    Duration heartbeat_timeout = std::chrono::seconds(45);
+    Duration heartbeat_timeout = std::chrono::seconds(15);
     Duration linger = std::chrono::milliseconds(500);
     int backlog = 128;
 };

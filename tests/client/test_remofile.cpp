@@ -118,6 +118,12 @@ TEST_CASE("a server with a token, and one in exclusive use") {
                                     source_of(server)},
                       .environment = {{"REMOFILE_CONFIG_DIR", server.config_dir()}}};
     const Child holder = Child::start(long_ping);
+    // Whoever asks before the holder is in would keep it out.
+    REQUIRE(eventually(Milliseconds{10'000}, [&] {
+        const std::string log = server.errors();
+        return log.rfind("session opened") != std::string::npos &&
+               log.rfind("session opened") > log.rfind("session closed");
+    }));
     Ended refused;
     CHECK(eventually(Milliseconds{10'000}, [&] {
         refused = remofile(server.config_dir(), {"ping", "--token-file=" + token, source_of(server)});

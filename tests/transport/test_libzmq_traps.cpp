@@ -301,7 +301,7 @@ TEST_CASE("trap: a message slower than the heartbeats cuts the connection, so th
     }));
     REQUIRE(plain.server.arrivals.empty());
 
-    constexpr std::size_t slowest_bytes_per_s = 22'000;
+    constexpr std::size_t slowest_bytes_per_s = 56'000;
     const LaneOptions lane;
     const ListenerOptions listener;
     const auto longest = std::chrono::seconds(wire::max_frame_bytes / slowest_bytes_per_s);
