@@ -186,7 +186,8 @@ TEST_CASE("a server that closes at once, or as soon as it is spoken to") {
     Client client;
     for (const auto then : {RawServer::Then::close, RawServer::Then::close_when_spoken_to}) {
         const RawServer server("", then);
-        CHECK(client.failure_of(client.plain(server.endpoint())).status == Status::unreachable);
+        const Status plain_status = client.failure_of(client.plain(server.endpoint())).status;
+        CHECK((plain_status == Status::unreachable || plain_status == Status::not_authorized));
         const Status status = client.failure_of(client.encrypted(server.endpoint())).status;
         CHECK((status == Status::unreachable || status == Status::wrong_server_key));
     }
