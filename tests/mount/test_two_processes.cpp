@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// Two processes that read and write the same files, through one mount and through two, held against a model.
+//
+// REMOFS_TEST_OPERATIONS=100000 makes the runs long, REMOFS_TEST_SEED=N repeats one.
+#include "catch.hpp"
+#include "harness/mount_process.hpp"
+#include "harness/scratch.hpp"
+#include "harness/side_by_side.hpp"
+#include "mount/data_run.hpp"
+#include "mount/random_operations.hpp"
+
+using namespace remofile::test;
+
+namespace {
+
+constexpr int usual_operations = 3'000;
+
+void check(const DataRun& run) {
+    INFO("REMOFS_TEST_SEED=" << run.seed);
+    const std::string report = run_two_processes(run);
+    INFO(report);
+    CHECK(report.empty());
+}
+
+void check_on_mounts(const std::vector<std::string>& options, bool one_mount) {
+    if (testing_locally()) {
+        const std::string directory = Scratch::instance().make_directory("stands-in");
+        check({.roots = {directory, directory},
+               .server = directory,
+               .one_view = true,
+               .direct = false,
+               .seed = seed_for_tests(),
+               .operations = operations_for_tests(usual_operations)});
+        return;
+    }
+    const ServerProcess server;
+    MountProcess first(server, options);
+    MountProcess second(server, options);
+    check({.roots = {first.path(), one_mount ? first.path() : second.path()},
+           .server = server.directory(),
+           .one_view = one_mount,
+           .seed = seed_for_tests(),
+           .operations = operations_for_tests(usual_operations)});
+    CHECK(first.unmount());
+    CHECK(second.unmount());
+}
+
+}  // namespace
+
+TEST_CASE("two processes on one mount: each sees at once what the other did") {
+    check_on_mounts({}, true);
+}
+
+TEST_CASE("two processes on a mount each: what one closed, synced or unlocked, the other sees") {
+    check_on_mounts({}, false);
+}
+
+TEST_CASE("two processes on one mount with little cache") {
+    check_on_mounts({"cache_size=4M"}, true);
+}
+
+TEST_CASE("two processes on a mount each with little cache") {
+    check_on_mounts({"cache_size=4M"}, false);
+}
