@@ -7,7 +7,9 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/status.hpp"
 #include "base/strong_id.hpp"
+#include "client/readahead.hpp"
 #include "remofs/inode_table.hpp"
 #include "wire/messages.hpp"
 
@@ -19,7 +21,10 @@ struct OpenFile {
     HandleId handle;
     std::uint64_t epoch = 0;
     KernelNode inode = 0;
-    bool written = false;  // since the last flush
+    bool past_cache = false;          // direct I/O
+    bool written = false;             // since the last flush
+    Status write_error = Status::ok;  // of a write that was accepted before, until it has been reported
+    client::Readahead readahead;
 };
 
 // A listing under way. Entries wait here until the kernel asks for them.
@@ -29,6 +34,7 @@ struct OpenDirectory {
     KernelNode inode = 0;
     std::deque<wire::DirectoryEntry> entries;
     std::uint64_t position = 0;  // the cookie after which `entries` begin
+    std::uint64_t asked_at = 0;  // when `entries` were; see FileContents
     bool end = false;            // nothing comes after `entries`
 };
 
@@ -48,8 +54,8 @@ public:
     void remove(KernelHandle handle) { open_.erase(handle); }
     std::size_t size() const { return open_.size(); }
     template <class Visit>
-    void for_each(Visit visit) const {
-        for (const auto& [handle, open] : open_)
+    void for_each(Visit visit) {
+        for (auto& [handle, open] : open_)
             visit(open);
     }
 

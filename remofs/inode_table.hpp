@@ -34,6 +34,16 @@ struct Inode {
     std::uint64_t kernel_count = 0;    // entries that the kernel holds
     std::uint64_t server_count = 0;    // replies that named `node`
     wire::Attributes last_attributes;  // kept for the root alone
+
+    // Of a regular file; see FileContents.
+    struct Content {
+        std::uint64_t generation = 0;      // rises when all that is kept of it has to go
+        std::uint64_t kept_version = 0;    // of which all is that is kept; 0: nothing may be kept at the next open
+        std::uint64_t size = 0;            // with writes that are pending
+        std::uint64_t size_at_server = 0;  // as last heard
+        std::uint64_t written_at = 0;      // FileContents::now() when a write was last accepted or answered
+    };
+    Content content;
 };
 
 // One thread. References to inodes stay valid until the inode is forgotten.
@@ -45,6 +55,11 @@ public:
     Inode& root();
     Inode* find(KernelNode id);
     Inode* find(NodeId node);
+    template <class Visit>
+    void for_each(Visit visit) {
+        for (auto& [id, inode] : inodes_)
+            visit(inode);
+    }
 
     // Takes in a reply that named a file: the inode that stands for it, new or known. The reply's count is accounted
     // for: either it belongs to the inode now, or it joins `give_back`, to be told to the server with FORGET.

@@ -29,6 +29,8 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
       settings_(std::move(settings)),
       export_device_(session.hello().root_attributes.identity.device),
       inodes_(session.epoch(), session.hello().root, session.hello().root_attributes),
+      contents_(session, inodes_, files_, counters, settings_.cache_bytes,
+                [this](const Inode& inode) { drop_pages(inode); }),
       groups_(reactor.clock()),
       xattr_memory_(reactor.clock()) {}
 
@@ -169,6 +171,19 @@ Task<Result<std::uint32_t>> Mount::credential_of(Request& request) {
     co_return co_await session_.credential(uid, gid, std::move(groups));
 }
 
+Task<std::vector<client::EncodedReply>> Mount::call_batch(Request& request,
+                                                          std::vector<client::EncodedRequest> requests) {
+    auto credential = co_await credential_of(request);
+    if (!credential) {
+        std::vector<client::EncodedReply> replies(requests.size());
+        for (client::EncodedReply& reply : replies)
+            reply.status = credential.status();
+        co_return replies;
+    }
+    const client::CallOptions options{.credential = *credential};
+    co_return co_await session_.call_batch(std::move(requests), options, &request.cancellation());
+}
+
 struct stat Mount::to_stat(const wire::Attributes& attributes) const {
     return remofs::to_stat(attributes, settings_.ids, export_device_);
 }
@@ -182,14 +197,14 @@ fuse_entry_param Mount::to_entry(const Inode& inode, const wire::Attributes& att
     return entry;
 }
 
-Inode* Mount::adopt(KernelNode parent, const wire::EntryReply& entry) {
+Inode* Mount::adopt(KernelNode parent, wire::EntryReply& entry, std::uint64_t asked_at) {
     std::vector<wire::ForgetNode> unneeded;
     Inode* inode = inodes_.adopt(parent, entry, unneeded);
     give_back(std::move(unneeded));
     if (inode == nullptr)
         log::warn("the server named node {} as an entry of a directory, which it cannot be", entry.node.value);
     else
-        attributes_seen(inode->id, entry.attributes);
+        entry.attributes = contents_.seen(inode->id, entry.attributes, asked_at);
     return inode;
 }
 
@@ -199,8 +214,8 @@ void Mount::undelivered(Inode& inode) {
     give_back(std::move(unneeded));
 }
 
-void Mount::reply_entry(Request& request, KernelNode parent, const wire::EntryReply& entry) {
-    Inode* inode = adopt(parent, entry);
+void Mount::reply_entry(Request& request, KernelNode parent, wire::EntryReply entry) {
+    Inode* inode = adopt(parent, entry, request.arrived_at());
     if (inode == nullptr)
         return request.error(Status::io_error);
     if (request.entry(to_entry(*inode, entry.attributes)))
@@ -215,19 +230,6 @@ void Mount::reply_attributes(Request& request, KernelNode inode, const wire::Att
     request.attributes(to_stat(attributes), attribute_timeout_s);
 }
 
-void Mount::attributes_seen(KernelNode id, const wire::Attributes& attributes) {
-    Inode* inode = inodes_.find(id);
-    if (inode == nullptr || inode->version == attributes.version)
-        return;
-    inode->version = attributes.version;
-    drop_pages(id);
-}
-
-void Mount::attributes_changed(KernelNode id, const wire::Attributes& attributes) {
-    if (Inode* inode = inodes_.find(id); inode != nullptr)
-        inode->version = attributes.version;
-}
-
 Task<void> Mount::pages_are_current(KernelNode inode) {
     if (!notifier_)
         co_return;
@@ -236,11 +238,10 @@ Task<void> Mount::pages_are_current(KernelNode inode) {
     co_await settled;
 }
 
-void Mount::drop_pages(KernelNode id) {
-    const Inode* inode = inodes_.find(id);
-    // Opening a file drops what is cached of it; pages of files that nobody has open need not be dropped now.
-    if (inode != nullptr && inode->open_count > 0 && inode->type == S_IFREG && notifier_)
-        notifier_->invalidate({id}, nullptr);
+void Mount::drop_pages(const Inode& inode) {
+    // Pages of files that nobody has open need not go now: opening such a file drops them.
+    if (inode.open_count > 0 && inode.type == S_IFREG && notifier_)
+        notifier_->invalidate({inode.id}, nullptr);
 }
 
 void Mount::give_back(std::vector<wire::ForgetNode> nodes) {
@@ -269,7 +270,10 @@ void Mount::on_invalidate(const std::vector<NodeId>& nodes, std::function<void()
     std::vector<KernelNode> cached;
     for (const NodeId node : nodes) {
         const Inode* inode = inodes_.find(node);
-        if (inode != nullptr && inode->open_count > 0)
+        if (inode == nullptr)
+            continue;
+        contents_.outdated(inode->id);
+        if (inode->open_count > 0)
             cached.push_back(inode->id);
     }
     if (cached.empty() || !notifier_)
@@ -283,6 +287,7 @@ void Mount::on_new_epoch() {
         "errors, new ones work");
     inodes_.new_epoch(session_.epoch(), session_.hello().root, session_.hello().root_attributes);
     export_device_ = session_.hello().root_attributes.identity.device;
+    contents_.forget_versions();
     on_reconnected();
 }
 
@@ -290,9 +295,7 @@ void Mount::on_new_epoch() {
 void Mount::on_reconnected() {
     if (!notifier_)
         return;
-    std::vector<KernelNode> open;
-    files_.for_each([&](const OpenFile& file) { open.push_back(file.inode); });
-    notifier_->invalidate(std::move(open), nullptr);
+    files_.for_each([&](const OpenFile& file) { contents_.outdated(file.inode); });
 }
 
 }  // namespace remofile::remofs

@@ -18,6 +18,7 @@
 #include "client/session.hpp"
 #include "remofs/attributes.hpp"
 #include "remofs/credentials.hpp"
+#include "remofs/file_contents.hpp"
 #include "remofs/handle_table.hpp"
 #include "remofs/id_map.hpp"
 #include "remofs/inode_table.hpp"
@@ -46,6 +47,7 @@ struct MountSettings {
     bool check_permissions_here = false;      // the kernel checks permissions and ACLs, besides the server
     bool contain_symlinks = false;
     IdMap ids;
+    std::size_t cache_bytes = 0;  // for contents of files, all together
 };
 
 class Mount {
@@ -80,6 +82,7 @@ public:
     InodeTable& inodes() { return inodes_; }
     HandleTable<OpenFile>& files() { return files_; }
     HandleTable<OpenDirectory>& directories() { return directories_; }
+    FileContents& contents() { return contents_; }
     const IdMap& ids() const { return settings_.ids; }
     XattrMemory& xattr_memory() { return xattr_memory_; }
     std::optional<struct statvfs>& last_statistics() { return last_statistics_; }
@@ -92,6 +95,8 @@ public:
     Result<OpenFile*> file(const fuse_file_info* info);
     Result<OpenDirectory*> directory(const fuse_file_info* info);
 
+    // The number by which requests act as the caller.
+    Task<Result<std::uint32_t>> credential_of(Request& request);
     // Sends a request that acts as the caller. Coroutine: `request` must outlive it.
     template <class Message>
     Task<Result<client::Reply<Message>>> call(Request& request, Message message);
@@ -109,9 +114,13 @@ public:
         return call_on_lane(request, std::move(message), client::LaneKind::data);
     }
 
+    // Sends several requests as one message.
+    Task<std::vector<client::EncodedReply>> call_batch(Request& request, std::vector<client::EncodedRequest> requests);
+
     // Takes in a reply that names a file and hands it to the kernel.
-    void reply_entry(Request& request, KernelNode parent, const wire::EntryReply& entry);
-    Inode* adopt(KernelNode parent, const wire::EntryReply& entry);
+    void reply_entry(Request& request, KernelNode parent, wire::EntryReply entry);
+    // The first half of it. What the entry says becomes what may be shown of the file.
+    Inode* adopt(KernelNode parent, wire::EntryReply& entry, std::uint64_t asked_at);
     void undelivered(Inode& inode);
     fuse_entry_param to_entry(const Inode& inode, const wire::Attributes& attributes) const;
     void reply_attributes(Request& request, KernelNode inode, const wire::Attributes& attributes);
@@ -120,14 +129,8 @@ public:
         return remofs::visible_inode(identity, export_device_);
     }
 
-    // Compares what a reply said of a file with what was known: cached pages of a file that someone else changed go.
-    void attributes_seen(KernelNode inode, const wire::Attributes& attributes);
-    // The same after a change of our own.
-    void attributes_changed(KernelNode inode, const wire::Attributes& attributes);
     // Ends once the kernel holds no page of the file that is known to be out of date.
     Task<void> pages_are_current(KernelNode inode);
-    // Drops cached pages if the kernel may have any.
-    void drop_pages(KernelNode inode);
 
     void give_back(std::vector<wire::ForgetNode> nodes);
     void opened(KernelNode inode);
@@ -139,7 +142,7 @@ public:
 private:
     Mount(client::Session& session, transport::Reactor& reactor, Counters& counters, MountSettings settings);
 
-    Task<Result<std::uint32_t>> credential_of(Request& request);
+    void drop_pages(const Inode& inode);
     void on_kernel_readable();
     void on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge);
     void on_new_epoch();
@@ -154,6 +157,7 @@ private:
     InodeTable inodes_;
     HandleTable<OpenFile> files_;
     HandleTable<OpenDirectory> directories_;
+    FileContents contents_;
     CallerGroups groups_;
     XattrMemory xattr_memory_;
     std::optional<struct statvfs> last_statistics_;

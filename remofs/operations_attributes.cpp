@@ -23,8 +23,7 @@ Task<void> get_attributes(Mount& mount, Request request, KernelNode inode, NodeI
     const auto reply = co_await mount.call(request, message);
     if (!reply)
         co_return request.error(reply.error());
-    mount.attributes_seen(inode, reply->body.attributes);
-    mount.reply_attributes(request, inode, reply->body.attributes);
+    mount.reply_attributes(request, inode, mount.contents().seen(inode, reply->body.attributes, request.arrived_at()));
 }
 
 // The mountpoint itself answers even if the server does not: df, unmount and listings of the directory above it must
@@ -74,11 +73,19 @@ wire::Timestamp to_wire(const struct timespec& time) {
 }
 
 Task<void> set_attributes(Mount& mount, Request request, KernelNode inode, wire::Setattr message) {
+    // A time that is set, or an end, must not be overtaken by what was written before.
+    const Status drained = co_await mount.contents().writes().drain(inode, &request.cancellation());
+    if (drained != Status::ok)
+        co_return request.error(drained);
+    const bool truncates = (message.which & wire::set_size) != 0;
     const auto reply = co_await mount.call(request, std::move(message));
     if (!reply)
         co_return request.error(reply.error());
-    mount.attributes_changed(inode, reply->body.attributes);
-    mount.reply_attributes(request, inode, reply->body.attributes);
+    if (truncates)
+        mount.contents().replaced(inode, reply->body.attributes);
+    else
+        mount.contents().touched(inode, reply->body.attributes);
+    mount.reply_attributes(request, inode, mount.contents().seen(inode, reply->body.attributes, request.arrived_at()));
 }
 
 Task<void> check_access(Mount& mount, Request request, NodeId node, std::uint32_t mask) {

@@ -49,11 +49,11 @@ void go_to(Mount& mount, OpenDirectory& directory, std::uint64_t position) {
 // Fills an answer to READDIR or READDIRPLUS up to the kernel's size.
 class ListingWriter {
 public:
-    ListingWriter(Mount& mount, fuse_req_t request, KernelNode directory, std::size_t size)
-        : mount_(mount), request_(request), directory_(directory), buffer_(size) {}
+    ListingWriter(Mount& mount, fuse_req_t request, const OpenDirectory& directory, std::size_t size)
+        : mount_(mount), request_(request), directory_(directory.inode), asked_at_(directory.asked_at), buffer_(size) {}
 
     // False if the entry does not fit; nothing has happened then.
-    bool add(const wire::DirectoryEntry& entry, Listing listing) {
+    bool add(wire::DirectoryEntry& entry, Listing listing) {
         return listing == Listing::plain ? add_plain(entry) : add_with_attributes(entry);
     }
 
@@ -84,7 +84,7 @@ private:
         return true;
     }
 
-    bool add_with_attributes(const wire::DirectoryEntry& entry) {
+    bool add_with_attributes(wire::DirectoryEntry& entry) {
         const std::size_t size = fuse_add_direntry_plus(request_, nullptr, 0, entry.name.c_str(), nullptr, 0);
         if (size > buffer_.size() - used_)
             return false;
@@ -92,7 +92,7 @@ private:
         fuse_entry_param param{};
         param.attr = brief_attributes(entry);
         if (entry.entry.node && !is_dot(entry.name)) {
-            if (Inode* inode = mount_.adopt(directory_, entry.entry); inode != nullptr) {
+            if (Inode* inode = mount_.adopt(directory_, entry.entry, asked_at_); inode != nullptr) {
                 param = mount_.to_entry(*inode, entry.entry.attributes);
                 named_.push_back(inode->id);
             }
@@ -120,6 +120,7 @@ private:
     Mount& mount_;
     fuse_req_t request_;
     KernelNode directory_;
+    std::uint64_t asked_at_;
     std::vector<char> buffer_;
     std::size_t used_ = 0;
     std::vector<KernelNode> named_;
@@ -164,12 +165,13 @@ Task<Result<>> fetch(Mount& mount, Request& request, KernelHandle number, Listin
     }
     discard_entries(mount, *directory);
     directory->end = reply->body.end || fetched.entries.empty();
+    directory->asked_at = request.arrived_at();
     directory->entries = std::move(fetched.entries);
     co_return Result<>();
 }
 
 void deliver(Mount& mount, Request& request, OpenDirectory& directory, std::size_t size, Listing listing) {
-    ListingWriter writer(mount, request.handle(), directory.inode, size);
+    ListingWriter writer(mount, request.handle(), directory, size);
     while (!directory.entries.empty() && writer.add(directory.entries.front(), listing)) {
         directory.position = directory.entries.front().cookie;
         directory.entries.pop_front();

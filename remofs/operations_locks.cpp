@@ -82,16 +82,22 @@ Task<Result<wire::Attributes>> lock_and_look(Mount& mount, Request& request, Mes
 // Attributes that could not be had count as changed.
 template <class Message>
 Task<void> take_lock(Mount& mount, Request request, KernelNode inode, Message message, wire::Getattr getattr) {
+    const Status drained = co_await mount.contents().writes().drain(inode, &request.cancellation());
+    if (drained != Status::ok)
+        co_return request.error(drained);
+    const std::uint64_t asked_at = mount.contents().now();
     const auto attributes = co_await lock_and_look(mount, request, message, getattr);
     if (!attributes)
         co_return request.error(attributes.error());
-    mount.attributes_seen(inode, *attributes);
+    mount.contents().seen(inode, *attributes, asked_at);
     co_await mount.pages_are_current(inode);
     request.ok();
 }
 
+// Whoever gets the lock next sees what was written under it.
 template <class Message>
-Task<void> drop_lock(Mount& mount, Request request, Message message) {
+Task<void> drop_lock(Mount& mount, Request request, KernelNode inode, Message message) {
+    co_await mount.contents().writes().drain(inode, &request.cancellation());
     const auto reply = co_await mount.call_on_lane(request, message, client::LaneKind::metadata);
     request.error(reply.status());
 }
@@ -99,7 +105,7 @@ Task<void> drop_lock(Mount& mount, Request request, Message message) {
 template <class Message>
 void set_lock(Mount& mount, Request request, KernelNode inode, const Message& message, bool unlock) {
     if (unlock)
-        return spawn(drop_lock(mount, std::move(request), message));
+        return spawn(drop_lock(mount, std::move(request), inode, message));
     const auto node = mount.node_of(inode);
     if (!node)
         return request.error(node.error());

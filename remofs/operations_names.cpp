@@ -21,6 +21,15 @@ Task<void> answer_with_entry(Mount& mount, Request request, KernelNode parent, M
     mount.reply_entry(request, parent, reply->body);
 }
 
+// Programs put a file in another's place once they have written it: nobody shall find it there without its content.
+Task<void> rename_entry(Mount& mount, Request request, wire::Rename message) {
+    const Status drained = co_await mount.contents().writes().drain_all(&request.cancellation());
+    if (drained != Status::ok)
+        co_return request.error(drained);
+    const auto reply = co_await mount.call(request, std::move(message));
+    request.error(reply.status());
+}
+
 template <class Message>
 Task<void> answer_with_status(Mount& mount, Request request, Message message) {
     const auto reply = co_await mount.call(request, std::move(message));
@@ -148,7 +157,7 @@ void op_rename(fuse_req_t handle, fuse_ino_t parent, const char* name, fuse_ino_
     if ((flags & ~(wire::rename_noreplace | wire::rename_exchange)) != 0)
         return request.error(Status::invalid);
     wire::Rename message{*node, name, *new_node, new_name, flags};
-    spawn(answer_with_status(mount, std::move(request), std::move(message)));
+    spawn(rename_entry(mount, std::move(request), std::move(message)));
 }
 
 void op_link(fuse_req_t handle, fuse_ino_t inode, fuse_ino_t new_parent, const char* new_name) {

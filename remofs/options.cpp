@@ -56,7 +56,11 @@ Result<> set_compress(Options& options, std::string_view value) {
 Result<> set_cache_size(Options& options, std::string_view value) {
     const auto size = parse_byte_size(value);
     if (!size)
-        return usage_error(fmt::format("cache_size={}: expected bytes, as 65536, 64K, 256M or 1G", value));
+        return usage_error(fmt::format("cache_size={}: expected bytes, as 8388608, 8192K, 256M or 1G", value));
+    // Four requests of the largest kind: less could not keep a link busy.
+    constexpr std::uint64_t min_size = std::uint64_t{4} << 20;
+    if (*size < min_size)
+        return usage_error(fmt::format("cache_size={}: expected 4M at least", value));
     options.cache_size_bytes = *size;
     return {};
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "remofs/request.hpp"
 
+#include <sys/uio.h>
+
 #include <utility>
+#include <vector>
 
 #include "base/log.hpp"
 #include "remofs/mount.hpp"
@@ -17,6 +20,7 @@ struct Request::State : std::enable_shared_from_this<Request::State> {
     fuse_req_t request;  // null once replied to
     std::string_view operation;
     Interruption interruption;
+    const std::uint64_t arrived_at = mount.contents().now();
     client::Cancellation cancellation;
 };
 
@@ -77,6 +81,10 @@ fuse_req_t Request::handle() const {
     return state_->request;
 }
 
+std::uint64_t Request::arrived_at() const {
+    return state_->arrived_at;
+}
+
 client::Cancellation& Request::cancellation() {
     return state_->cancellation;
 }
@@ -121,6 +129,14 @@ void Request::written(std::size_t size) {
 
 bool Request::data(std::span<const std::byte> bytes) {
     return fuse_reply_buf(take(), reinterpret_cast<const char*>(bytes.data()), bytes.size()) == 0;
+}
+
+bool Request::data(std::span<const std::span<const std::byte>> pieces) {
+    std::vector<iovec> vectors;
+    vectors.reserve(pieces.size());
+    for (const auto piece : pieces)
+        vectors.push_back({const_cast<std::byte*>(piece.data()), piece.size()});
+    return fuse_reply_iov(take(), vectors.data(), static_cast<int>(vectors.size())) == 0;
 }
 
 void Request::statistics(const struct statvfs& statistics) {

@@ -43,6 +43,8 @@ public:
     mode_t umask() const;
     // Valid until the reply.
     fuse_req_t handle() const;
+    // When it came, as FileContents::now() counts.
+    std::uint64_t arrived_at() const;
 
     // To be given to each Session::call on behalf of this request.
     client::Cancellation& cancellation();
@@ -60,6 +62,8 @@ public:
     void symlink_target(const char* target);
     void written(std::size_t size);
     bool data(std::span<const std::byte> bytes);
+    // The pieces, one after the other.
+    bool data(std::span<const std::span<const std::byte>> pieces);
     void statistics(const struct statvfs& statistics);
     void xattr_size(std::size_t size);
     void lock(const struct flock& lock);

@@ -24,6 +24,9 @@ namespace {
 // with a stopping unit is 90 s, a person's at a terminal far less.
 constexpr auto unmount_patience = std::chrono::seconds(10);
 
+// cache_size unless told otherwise: some seconds of a fast link, and a small part of any machine that mounts things.
+constexpr std::size_t default_cache_bytes = 256U << 20;
+
 // The signals that the event loop takes in by a descriptor.
 UniqueFd receive_signals() {
     sigset_t signals;
@@ -113,6 +116,7 @@ private:
             settings.kernel_options.emplace_back("default_permissions");
         settings.contain_symlinks = options.symlinks == SymlinkPolicy::contain;
         settings.ids = plan_.ids;
+        settings.cache_bytes = options.cache_size_bytes.value_or(default_cache_bytes);
         // A server that acts as its callers knows their numbers: nothing to map then.
         const wire::HelloReply& hello = session_->hello();
         if (plan_.map_user && !hello.client_identity)
@@ -165,6 +169,16 @@ private:
         if (std::exchange(winding_up_, true))
             return;
         log::info("the mount at {} ends: {}", plan_.mountpoint, reason);
+        reactor_.after(unmount_patience, [this] {
+            log::warn("gave up writing what programs wrote to {} before it was unmounted", plan_.mountpoint);
+            session_->close();
+        });
+        spawn(end());
+    }
+
+    // What was closed is written; this is for what was detached while it was being written.
+    Task<void> end() {
+        co_await mount_->contents().writes().drain_all(nullptr);
         session_->close();
         mount_->finish([this] { reactor_.stop(); });
     }
@@ -175,6 +189,10 @@ private:
         log::info("reactor.wakeups={}", reactor_.wakeups());
         log::info("files.known={} files.open={} directories.open={}", mount_ ? mount_->inodes().size() : 0,
                   mount_ ? mount_->files().size() : 0, mount_ ? mount_->directories().size() : 0);
+        if (mount_)
+            log::info("cache.bytes={} cache.limit_bytes={} writes.pending_bytes={}",
+                      mount_->contents().memory().used_bytes(), mount_->contents().memory().limit_bytes(),
+                      mount_->contents().writes().pending_bytes());
     }
 
     ServicePlan plan_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "server/inode_table.hpp"
 
+#include <time.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -92,6 +93,23 @@ struct InodeIndex {
 
 // ---------------------------------------------------------------- Inode
 
+namespace {
+
+// Whether a process on this machine could change the file once more without changing its times: those are taken from
+// the kernel's coarse clock, whose ticks are up to 10 ms long.
+bool is_fresh(const wire::Timestamp& change) {
+    constexpr std::int64_t two_ticks_ns = 20'000'000;
+    constexpr std::int64_t second_ns = 1'000'000'000;
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    const std::int64_t age_s = now.tv_sec - change.seconds;
+    if (age_s > 1)
+        return false;
+    return age_s < 0 || age_s * second_ns + now.tv_nsec - static_cast<std::int64_t>(change.nanoseconds) < two_ticks_ns;
+}
+
+}  // namespace
+
 Inode::Inode(std::shared_ptr<InodeIndex> index, const wire::FileIdentity& identity, mode_t type)
     : index_(std::move(index)), identity_(identity), type_(type & S_IFMT) {}
 
@@ -122,6 +140,9 @@ void Inode::stamp(wire::Attributes& attributes) {
     }
     state->changed_since_stamp = false;
     attributes.version = state->salt == 0 ? unsalted : hash_of(attributes, state->salt);
+    attributes.version &= ~wire::version_is_fresh;
+    if (is_fresh(attributes.change))
+        attributes.version |= wire::version_is_fresh;
 }
 
 void Inode::add_open(const Descriptor& descriptor) {

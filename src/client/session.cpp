@@ -24,10 +24,27 @@ void Cancellation::cancel() {
         const auto session = call->state;
         session->cancel(*call);
     }
+    while (!state->watches.empty()) {
+        auto first = state->watches.extract(state->watches.begin());
+        first.mapped()();
+    }
 }
 
 bool Cancellation::cancelled() const {
     return state_->cancelled;
+}
+
+Cancellation::Watch Cancellation::watch(std::function<void()> give_up) {
+    Watch watch;
+    watch.state_ = state_;
+    watch.number_ = ++state_->last_watch;
+    state_->watches.emplace(watch.number_, std::move(give_up));
+    return watch;
+}
+
+Cancellation::Watch::~Watch() {
+    if (state_)
+        state_->watches.erase(number_);
 }
 
 detail::Call::~Call() {

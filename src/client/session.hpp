@@ -91,6 +91,22 @@ public:
     void cancel();
     bool cancelled() const;
 
+    // For waits that are not requests: while the returned object lives, cancel() calls `give_up`, once.
+    class Watch {
+    public:
+        Watch() = default;
+        Watch(Watch&& other) noexcept = default;
+        Watch& operator=(Watch&&) = delete;
+        ~Watch();
+
+    private:
+        friend class Cancellation;
+        // Shared with the copies of the Cancellation.
+        std::shared_ptr<detail::CancellationState> state_;
+        std::uint64_t number_ = 0;
+    };
+    Watch watch(std::function<void()> give_up);
+
 private:
     friend class Session;
     // Shared by the copies and, while they are unanswered, the requests.

@@ -51,6 +51,8 @@ namespace detail {
 struct CancellationState {
     bool cancelled = false;
     std::set<Call*> calls;
+    std::map<std::uint64_t, std::function<void()>> watches;
+    std::uint64_t last_watch = 0;
 };
 
 // One call from its start to its end; lives in the frame of the coroutine that awaits it. Its destructor gives the

@@ -87,6 +87,10 @@ enum class BulkEncoding : std::uint8_t {
     zeros = 2,  // bulk_size zero bytes; the bulk frame is empty
 };
 
+// The bit of Attributes::version that is no part of the version: it is set while the file's last change is so recent that
+// another one could leave the version as it is. What was read under such a version must be read anew next time.
+inline constexpr std::uint64_t version_is_fresh = 1;
+
 // Features that HELLO negotiates: a bit set in both the client's and the server's mask is in force.
 inline constexpr std::uint64_t feature_lz4 = 1U << 0;
 inline constexpr std::uint64_t feature_zeros = 1U << 1;

@@ -347,9 +347,11 @@ TEST_CASE("faults: a file size limit is reported to the writer") {
     MountProcess mount(server);
     const int fd = open((mount.path() + "/file").c_str(), O_RDWR | O_CREAT, 0644);
     // Larger than the server's file system takes.
-    CHECK(pwrite(fd, "x", 1, 0x7fff'ffff'ffff'0000) == -1);
+    const bool written = pwrite(fd, "x", 1, 0x7fff'ffff'ffff'0000) == 1;
+    CHECK((written ? fsync(fd) : -1) == -1);
     CHECK(errno_name(errno) == "EFBIG");
-    close(fd);
+    CHECK(close(fd) == 0);  // it has been reported
+    CHECK(std::filesystem::file_size(mount.path() + "/file") == 0);
 }
 
 TEST_CASE("faults: a remofs that is killed leaves a mount that can be taken down, and frees its locks") {

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+#include "remofs/file_contents.hpp"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "base/log.hpp"
+
+namespace remofile::remofs {
+namespace {
+
+bool same_version(std::uint64_t one, std::uint64_t other) {
+    return (one | wire::version_is_fresh) == (other | wire::version_is_fresh);
+}
+
+// What a program can make of it. That the session has ended is remofs's affair.
+Status write_error(Status status) {
+    switch (status) {
+        case Status::no_session:
+        case Status::shutting_down:
+        case Status::bad_handle:
+        case Status::stale:
+            return Status::io_error;
+        default:
+            return status;
+    }
+}
+
+}  // namespace
+
+FileContents::FileContents(client::Session& session, InodeTable& inodes, HandleTable<OpenFile>& files,
+                           Counters& counters, std::size_t cache_bytes, std::function<void(const Inode&)> drop_pages)
+    : inodes_(inodes),
+      files_(files),
+      drop_pages_(std::move(drop_pages)),
+      memory_(cache_bytes),
+      reader_(session, memory_, counters),
+      writes_(session, memory_, counters) {
+    using Target = client::WriteBehind::Target;
+    writes_.on_written = [this](const Target& target, std::uint64_t offset, std::uint64_t size,
+                                const wire::Attributes& attributes) { written(target.file, offset, size, attributes); };
+    writes_.on_failed = [this](const Target& target, std::uint64_t offset, std::uint64_t size, Status status) {
+        failed(target.file, offset, size, status);
+    };
+}
+
+wire::Attributes FileContents::seen(KernelNode id, const wire::Attributes& attributes, std::uint64_t asked_at) {
+    wire::Attributes shown = attributes;
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr || inode->type != S_IFREG)
+        return shown;
+    Inode::Content& content = inode->content;
+    // The reply may be older than a write that is pending, or was when it was asked for.
+    if (writes_.pending(id) || content.written_at > asked_at) {
+        shown.size = std::max(shown.size, content.size);
+        content.size = shown.size;
+        return shown;
+    }
+    content.size = shown.size;
+    content.size_at_server = shown.size;
+    if (!same_version(inode->version, shown.version)) {
+        inode->version = shown.version;
+        drop(*inode);
+    }
+    return shown;
+}
+
+void FileContents::replaced(KernelNode id, const wire::Attributes& attributes) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        return;
+    inode->version = attributes.version;
+    inode->content.size = attributes.size;
+    inode->content.size_at_server = attributes.size;
+    inode->content.written_at = now();
+    inode->content.kept_version = 0;
+    ++inode->content.generation;
+}
+
+void FileContents::touched(KernelNode id, const wire::Attributes& attributes) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        return;
+    inode->version = attributes.version;
+    inode->content.kept_version = 0;
+}
+
+void FileContents::outdated(KernelNode id) {
+    if (Inode* inode = inodes_.find(id); inode != nullptr)
+        drop(*inode);
+}
+
+void FileContents::drop(Inode& inode) {
+    ++inode.content.generation;
+    inode.content.kept_version = 0;
+    drop_pages_(inode);
+}
+
+void FileContents::forget_versions() {
+    inodes_.for_each([](Inode& inode) {
+        ++inode.content.generation;
+        inode.content.kept_version = 0;
+    });
+}
+
+bool FileContents::keeps(KernelNode id, const wire::Attributes& attributes) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        return false;
+    Inode::Content& content = inode->content;
+    const bool kept = content.kept_version != 0 && content.kept_version == attributes.version;
+    if (!kept)
+        ++content.generation;
+    // A change within the same tick of the server's clock would leave the version as it is.
+    const bool is_fresh = (attributes.version & wire::version_is_fresh) != 0;
+    content.kept_version = is_fresh || writes_.pending(id) ? 0 : attributes.version;
+    return kept;
+}
+
+void FileContents::accepted(KernelNode id, std::uint64_t offset, std::uint64_t size) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        return;
+    inode->content.size = std::max(inode->content.size, offset + size);
+    inode->content.written_at = now();
+    inode->content.kept_version = 0;
+}
+
+void FileContents::written(KernelNode id, std::uint64_t offset, std::uint64_t size,
+                           const wire::Attributes& attributes) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        return;
+    accepted(id, offset, size);
+    inode->version = attributes.version;
+    inode->content.size_at_server = attributes.size;
+    reader_.changed(id, inode->content.generation, offset, size);
+}
+
+// Whoever has the file open is told, as after a failed write-back on a local disk; each of them once.
+void FileContents::failed(KernelNode id, std::uint64_t offset, std::uint64_t size, Status status) {
+    bool told = false;
+    files_.for_each([&](OpenFile& file) {
+        if (file.inode != id)
+            return;
+        told = true;
+        if (file.write_error == Status::ok)
+            file.write_error = write_error(status);
+    });
+    log::error("{} bytes at {} of file {} could not be written: {}{}", size, offset, id, describe(status),
+               told ? "" : ", and no program has it open to be told");
+    // What the kernel shows of it is not in the file.
+    if (Inode* inode = inodes_.find(id); inode != nullptr) {
+        inode->content.written_at = now();
+        inode->content.size = inode->content.size_at_server;
+        drop(*inode);
+    }
+}
+
+client::ReadSource FileContents::source_of(const OpenFile& file) const {
+    const Inode* inode = inodes_.find(file.inode);
+    REMOFILE_ASSERT(inode != nullptr);
+    return {.file = file.inode,
+            .generation = inode->content.generation,
+            .file_size = inode->content.size,
+            .handle = file.handle};
+}
+
+bool FileContents::must_drain_before(KernelNode id, std::uint64_t offset, std::uint64_t size) const {
+    if (!writes_.pending(id))
+        return false;
+    // Before the end of what is pending, the server would show an end of the file that is none.
+    const Inode* inode = inodes_.find(id);
+    return writes_.overlaps(id, offset, size) || (inode != nullptr && offset + size > inode->content.size_at_server);
+}
+
+}  // namespace remofile::remofs

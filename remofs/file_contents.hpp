@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// What is kept of the contents of files, here and in the kernel's page cache, and when it is to go.
+//
+// Three rules. Bytes are kept from one open to the next only while the server's version of the file stays the same,
+// and only if nothing was written from here meanwhile (a version would not tell our writes from another's). A
+// version that changes while the file is open makes all that is kept go. And what programs are told of a file's size
+// includes what they have written, wherever it is at that moment.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "base/counters.hpp"
+#include "base/task.hpp"
+#include "client/file_reader.hpp"
+#include "client/memory_budget.hpp"
+#include "client/write_behind.hpp"
+#include "remofs/handle_table.hpp"
+#include "remofs/inode_table.hpp"
+
+namespace remofile::remofs {
+
+// One thread: the event loop's.
+class FileContents {
+public:
+    // Calls `drop_pages` for a file of which the kernel may hold pages that are out of date. All must outlive it.
+    FileContents(client::Session& session, InodeTable& inodes, HandleTable<OpenFile>& files, Counters& counters,
+                 std::size_t cache_bytes, std::function<void(const Inode&)> drop_pages);
+    FileContents(const FileContents&) = delete;
+    FileContents& operator=(const FileContents&) = delete;
+
+    client::FileReader& reader() { return reader_; }
+    client::WriteBehind& writes() { return writes_; }
+    const client::MemoryBudget& memory() const { return memory_; }
+
+    // A number that rises: what was asked for later has the larger one.
+    std::uint64_t now() { return ++clock_; }
+
+    // Takes in what a reply to a request of the time `asked_at` says of a file; returns what may be shown of it.
+    wire::Attributes seen(KernelNode inode, const wire::Attributes& attributes, std::uint64_t asked_at);
+    // The same of the reply to a request by which the content was changed as a whole (truncate, fallocate).
+    void replaced(KernelNode inode, const wire::Attributes& attributes);
+    // The same of a request of ours that changed something else of the file.
+    void touched(KernelNode inode, const wire::Attributes& attributes);
+    // The content was changed from elsewhere, or by a request whose reply does not say what has become of it.
+    void outdated(KernelNode inode);
+    // The same of all files: their ids or versions mean nothing any more.
+    void forget_versions();
+
+    // A file is opened, and has these attributes: whether what is kept of it is true of it still. If not, it is gone.
+    bool keeps(KernelNode inode, const wire::Attributes& attributes);
+
+    // A write was accepted into memory.
+    void accepted(KernelNode inode, std::uint64_t offset, std::uint64_t size);
+    // The server has carried out a write.
+    void written(KernelNode inode, std::uint64_t offset, std::uint64_t size, const wire::Attributes& attributes);
+
+    // What to read through an open handle; the file must be known.
+    client::ReadSource source_of(const OpenFile& file) const;
+    // Whether reading these bytes has to wait for what is pending.
+    bool must_drain_before(KernelNode inode, std::uint64_t offset, std::uint64_t size) const;
+
+private:
+    void failed(KernelNode inode, std::uint64_t offset, std::uint64_t size, Status status);
+    void drop(Inode& inode);
+
+    InodeTable& inodes_;
+    HandleTable<OpenFile>& files_;
+    std::function<void(const Inode&)> drop_pages_;
+    std::uint64_t clock_ = 0;
+    client::MemoryBudget memory_;
+    client::FileReader reader_;
+    client::WriteBehind writes_;
+};
+
+}  // namespace remofile::remofs

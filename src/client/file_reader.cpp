@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT
+#include "client/file_reader.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "client/waiters.hpp"
+
+namespace remofile::client {
+namespace {
+
+// A reader's window may take this part of the memory, so that four of them fit.
+constexpr std::size_t window_share = 4;
+
+// More than this is never fetched ahead for one reader: it fills a link of 1 Gbit/s with a delay of 128 ms.
+constexpr std::uint64_t max_window_bytes = 16U << 20;
+
+// Blocks on their way may take this part of the memory; the rest is for what is read and written meanwhile.
+constexpr std::size_t under_way_share = 2;
+
+constexpr std::size_t block_charge_bytes = block_bytes + block_overhead_bytes;
+
+}  // namespace
+
+// A block on its way.
+struct FileReader::Fetch {
+    BlockKey key;
+    HandleId handle;
+    MemoryBudget::Charge charge;
+    Status status = Status::ok;
+    std::shared_ptr<const BlockCache::Contents> contents;
+    Waiters waiting;
+    bool outdated = false;  // the file was written meanwhile
+};
+
+FileReader::FileReader(Session& session, MemoryBudget& budget, Counters& counters)
+    : session_(session),
+      budget_(budget),
+      cache_(budget_, counters),
+      fetched_ahead_(counters.at("readahead.blocks")),
+      uncached_(counters.at("reads.uncached")) {}
+
+FileReader::~FileReader() = default;
+
+Task<Result<FileReader::Data>> FileReader::read(ReadSource source, Readahead* readahead, std::uint64_t offset,
+                                                std::uint32_t size, Cancellation* cancellation) {
+    const bool waits = !resident(source, offset, size);
+    const std::uint64_t window = std::min<std::uint64_t>(budget_.limit_bytes() / window_share, max_window_bytes);
+    const Readahead::Advice advice = readahead->on_read(offset, size, source.file_size, waits, window);
+    // A reader that jumps about gets what it asked for and no more: a whole block would cost it time.
+    if (waits && !advice.follows_pattern) {
+        fetch_ahead(source, advice.ranges);
+        co_return co_await read_uncached(source.handle, offset, size, cancellation);
+    }
+
+    // All requests go out before the first is waited for.
+    const std::uint64_t last_block = (offset + size - 1) / block_bytes;
+    for (std::uint64_t index = offset / block_bytes; index <= last_block; ++index)
+        begin_fetch(source, index);
+    fetch_ahead(source, advice.ranges);
+
+    Data data;
+    const std::uint64_t end = offset + size;
+    std::uint64_t position = offset;
+    while (position < end) {
+        const std::uint64_t index = position / block_bytes;
+        auto found = co_await block(source, index, cancellation);
+        if (!found)
+            co_return Result<Data>(found.error());
+        if (*found == nullptr)
+            co_return co_await read_uncached(source.handle, offset, size, cancellation);
+        const std::span<const std::byte> bytes = (*found)->data.bytes();
+        const std::uint64_t skip = position - index * block_bytes;
+        if (skip >= bytes.size())
+            break;  // the end of the file
+        const std::uint64_t wanted = std::min<std::uint64_t>(end - position, bytes.size() - skip);
+        data.pieces.push_back(bytes.subspan(skip, wanted));
+        data.blocks.push_back(std::move(*found));
+        position += wanted;
+        if (bytes.size() < block_bytes)
+            break;
+    }
+    co_return Result<Data>(std::move(data));
+}
+
+Task<Result<FileReader::Data>> FileReader::read_uncached(HandleId handle, std::uint64_t offset, std::uint32_t size,
+                                                         Cancellation* cancellation) {
+    uncached_.add();
+    const wire::Read message{handle, offset, size};
+    const CallOptions options{.lane = LaneKind::data};
+    auto reply = co_await session_.call(message, options, cancellation);
+    if (!reply)
+        co_return Result<Data>(reply.error());
+    Data data;
+    data.uncached = std::move(reply->bulk);
+    data.pieces.push_back(std::as_const(data.uncached).bytes());
+    co_return Result<Data>(std::move(data));
+}
+
+// The block, fetched if need be. Null without an error: there is no memory for it.
+Task<Result<std::shared_ptr<const BlockCache::Contents>>> FileReader::block(ReadSource source, std::uint64_t index,
+                                                                            Cancellation* cancellation) {
+    using Found = Result<std::shared_ptr<const BlockCache::Contents>>;
+    const BlockKey key{source.file, source.generation, index};
+    for (;;) {
+        if (is_there(source, index)) {
+            if (auto found = cache_.find(key))
+                co_return Found(std::move(found));
+        } else if (!begin_fetch(source, index)) {
+            co_return Found(nullptr);
+        }
+        const std::shared_ptr<Fetch> fetch = under_way_.at(key);
+        const Status status = co_await fetch->waiting.wait(cancellation);
+        if (status == Status::ok)
+            co_return Found(fetch->contents);
+        // Another reader's handle may have failed where this one's need not.
+        if (status == Status::interrupted || fetch->handle == source.handle)
+            co_return Found(status);
+    }
+}
+
+// Whether the block is in memory or on its way.
+bool FileReader::is_there(const ReadSource& source, std::uint64_t index) {
+    const BlockKey key{source.file, source.generation, index};
+    if (under_way_.contains(key))
+        return true;
+    const auto cached = cache_.peek(key);
+    if (cached == nullptr)
+        return false;
+    // It was the file's last, and the file has grown since.
+    const bool outgrown =
+        cached->data.size() < block_bytes && source.file_size > index * block_bytes + cached->data.size();
+    if (outgrown)
+        cache_.erase(key);
+    return !outgrown;
+}
+
+// True if the block is there or on its way; false if there is no memory for it.
+bool FileReader::begin_fetch(const ReadSource& source, std::uint64_t index) {
+    if (is_there(source, index))
+        return true;
+    MemoryBudget::Charge charge;
+    if (under_way_bytes_ + block_charge_bytes > budget_.limit_bytes() / under_way_share ||
+        !budget_.charge(block_charge_bytes, charge))
+        return false;
+    under_way_bytes_ += block_charge_bytes;
+    const BlockKey key{source.file, source.generation, index};
+    auto started = std::make_shared<Fetch>();
+    started->key = key;
+    started->handle = source.handle;
+    started->charge = std::move(charge);
+    under_way_.emplace(key, started);
+    spawn(carry_out(std::move(started)));
+    return true;
+}
+
+Task<void> FileReader::carry_out(std::shared_ptr<Fetch> fetch) {
+    const wire::Read message{fetch->handle, fetch->key.index * block_bytes, block_bytes};
+    const CallOptions options{.lane = LaneKind::data};
+    auto reply = co_await session_.call(message, options);
+    under_way_bytes_ -= block_charge_bytes;
+    if (const auto known = under_way_.find(fetch->key); known != under_way_.end() && known->second == fetch)
+        under_way_.erase(known);
+    fetch->status = reply.status();
+    if (reply) {
+        fetch->contents = fetch->outdated ? std::make_shared<const BlockCache::Contents>(std::move(reply->bulk),
+                                                                                         std::move(fetch->charge))
+                                          : cache_.insert(fetch->key, std::move(reply->bulk), std::move(fetch->charge));
+    }
+    fetch->waiting.wake(fetch->status);
+}
+
+void FileReader::fetch_ahead(const ReadSource& source, const std::vector<ByteRange>& ranges) {
+    for (const ByteRange& range : ranges) {
+        const std::uint64_t last_block = (range.offset + range.size - 1) / block_bytes;
+        for (std::uint64_t index = range.offset / block_bytes; index <= last_block; ++index) {
+            if (!begin_fetch(source, index))
+                return;
+            fetched_ahead_.add();
+        }
+    }
+}
+
+bool FileReader::resident(const ReadSource& source, std::uint64_t offset, std::uint64_t size) const {
+    const std::uint64_t last_block = (offset + size - 1) / block_bytes;
+    for (std::uint64_t index = offset / block_bytes; index <= last_block; ++index)
+        if (!cache_.contains({source.file, source.generation, index}))
+            return false;
+    return true;
+}
+
+bool FileReader::knows_beginning(std::uint64_t file, std::uint64_t generation) const {
+    const BlockKey key{file, generation, 0};
+    return cache_.contains(key) || under_way_.contains(key);
+}
+
+void FileReader::put_beginning(std::uint64_t file, std::uint64_t generation, Buffer data) {
+    MemoryBudget::Charge charge;
+    if (data.size() <= block_bytes && budget_.charge(data.size() + block_overhead_bytes, charge))
+        cache_.insert({file, generation, 0}, std::move(data), std::move(charge));
+}
+
+void FileReader::changed(std::uint64_t file, std::uint64_t generation, std::uint64_t offset, std::uint64_t size) {
+    const std::uint64_t last_block = (offset + std::max<std::uint64_t>(size, 1) - 1) / block_bytes;
+    for (std::uint64_t index = offset / block_bytes; index <= last_block; ++index) {
+        const BlockKey key{file, generation, index};
+        cache_.erase(key);
+        // Whoever waits for it asked before the write was answered, and may get either state; nobody else may join.
+        if (const auto known = under_way_.find(key); known != under_way_.end()) {
+            known->second->outdated = true;
+            under_way_.erase(known);
+        }
+    }
+}
+
+}  // namespace remofile::client

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT
+#include "client/write_behind.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace remofile::client {
+namespace {
+
+// What may be pending: a part of the memory, and no more than fills a link of 1 Gbit/s with a delay of 128 ms. Whoever
+// drains waits for that much.
+constexpr std::size_t limit_share = 4;
+constexpr std::size_t max_pending_bytes = 16U << 20;
+
+// A write of that size goes by itself; smaller ones are joined up to it, as long as others are under way. A message
+// costs both ends as much time as copying some 100 KiB.
+constexpr std::size_t worth_sending_bytes = 512U << 10;
+// From here on, copying to join costs more than it saves.
+constexpr std::size_t max_joined_bytes = 256U << 10;
+
+// Bytes of the shared buffer from `start` on, without a copy. Any thread may drop it.
+Buffer part_of(const std::shared_ptr<Buffer>& whole, std::size_t start) {
+    auto* owner = new std::shared_ptr<Buffer>(whole);
+    return {whole->data() + start, whole->size() - start,
+            [](void* hint) noexcept { delete static_cast<std::shared_ptr<Buffer>*>(hint); }, owner};
+}
+
+}  // namespace
+
+WriteBehind::WriteBehind(Session& session, MemoryBudget& budget, Counters& counters)
+    : session_(session),
+      budget_(budget),
+      accepted_(counters.at("writes.accepted")),
+      sent_(counters.at("writes.sent")),
+      limit_bytes_(std::min(budget.limit_bytes() / limit_share, max_pending_bytes)) {}
+
+WriteBehind::~WriteBehind() = default;
+
+WriteBehind::FilePtr WriteBehind::find(std::uint64_t file) const {
+    const auto found = files_.find(file);
+    return found == files_.end() ? nullptr : found->second;
+}
+
+WriteBehind::Extent* WriteBehind::unsent(File& file) const {
+    if (file.extents.empty() || file.extents.rbegin()->second.sent)
+        return nullptr;
+    return &file.extents.rbegin()->second;
+}
+
+// Writes through one handle reach the file in their order, those through several may not.
+bool WriteBehind::conflicts(const File& file, const Target& target, std::uint64_t offset, std::uint64_t size) {
+    return std::ranges::any_of(file.extents, [&](const auto& entry) {
+        const Extent& extent = entry.second;
+        return !extent.answered && extent.target.handle != target.handle && extent.offset < offset + size &&
+               offset < extent.end();
+    });
+}
+
+// ---------------------------------------------------------------- taking in
+
+bool WriteBehind::join(const Target& target, std::uint64_t offset, std::span<const std::byte> bytes) {
+    const FilePtr file = find(target.file);
+    Extent* last = file == nullptr ? nullptr : unsent(*file);
+    if (last == nullptr || last->target != target || last->end() != offset ||
+        last->size + bytes.size() > worth_sending_bytes || pending_bytes_ + bytes.size() > limit_bytes_ ||
+        conflicts(*file, target, offset, bytes.size()))
+        return false;
+    if (last->size + bytes.size() > last->memory.size())
+        grow(*last, worth_sending_bytes);
+    std::memcpy(last->memory.data() + last->size, bytes.data(), bytes.size());
+    last->size += bytes.size();
+    pending_bytes_ += bytes.size();
+    accepted_.add();
+    if (last->size == worth_sending_bytes)
+        send_last(file);
+    return true;
+}
+
+void WriteBehind::grow(Extent& extent, std::size_t size) {
+    // Where there is no memory to charge, what has been accepted must be kept all the same.
+    MemoryBudget::Charge charge;
+    if (budget_.charge(size, charge))
+        extent.charge = std::move(charge);
+    Buffer larger = Buffer::allocate(size);
+    std::memcpy(larger.data(), extent.memory.data(), extent.size);
+    extent.memory = std::move(larger);
+}
+
+Task<Result<>> WriteBehind::write(Target target, std::uint64_t offset, Buffer data, Cancellation* cancellation) {
+    for (;;) {
+        const FilePtr file = find(target.file);
+        Status status = Status::ok;
+        if (file != nullptr && conflicts(*file, target, offset, data.size())) {
+            send(target.file);
+            status = co_await file->answered.wait(cancellation);
+        } else if (pending_bytes_ > 0 && pending_bytes_ + data.size() > limit_bytes_) {
+            status = co_await room_.wait(cancellation);
+        } else {
+            break;
+        }
+        if (status != Status::ok)
+            co_return Result<>(status);
+    }
+    add(target, offset, std::move(data));
+    co_return Result<>();
+}
+
+void WriteBehind::add(const Target& target, std::uint64_t offset, Buffer data) {
+    FilePtr& file = files_[target.file];
+    if (file == nullptr)
+        file = std::make_shared<File>();
+    send_last(file);
+    const std::uint64_t number = ++file->last_number;
+    Extent& extent = file->extents[number];
+    extent = Extent{.target = target, .number = number, .offset = offset, .size = data.size(), .memory = {}};
+    extent.memory = std::move(data);
+    // The limit on what is pending leaves room; should blocks that are being read take it all the same, the bytes are
+    // there already.
+    budget_.charge(extent.size, extent.charge);
+    pending_bytes_ += extent.size;
+    accepted_.add();
+    // Credentials are for use at once. And where nothing is under way, no answer would come to send the rest.
+    if (file->under_way == 0 || extent.size > max_joined_bytes || target.credential != 0)
+        send_last(file);
+}
+
+// ---------------------------------------------------------------- sending
+
+void WriteBehind::send(std::uint64_t file) {
+    if (const FilePtr found = find(file))
+        send_last(found);
+}
+
+void WriteBehind::send_last(const FilePtr& file) {
+    Extent* last = unsent(*file);
+    if (last == nullptr)
+        return;
+    last->sent = true;
+    ++file->under_way;
+    sent_.add();
+    spawn(carry_out(file, last->number));
+}
+
+Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
+    Extent& extent = file->extents.at(number);
+    auto data = std::make_shared<Buffer>(std::move(extent.memory));
+    data->shrink(extent.size);
+    const Target target = extent.target;
+    std::uint64_t done = 0;
+    Status status = Status::ok;
+    // A file system that is nearly full takes a part; what it says of the rest is the error to report.
+    while (status == Status::ok && done < extent.size) {
+        const wire::Write message{target.handle, extent.offset + done, false};
+        const CallOptions options{.lane = LaneKind::data, .credential = target.credential};
+        const auto reply = co_await session_.call_with_bulk(message, part_of(data, done), options);
+        status = reply.status();
+        if (!reply)
+            break;
+        if (on_written)
+            on_written(target, extent.offset + done, reply->body.size, reply->body.attributes);
+        done += reply->body.size;
+        if (reply->body.size == 0 || (done < extent.size && is_overtaken(*file, extent)))
+            status = Status::io_error;
+    }
+    data.reset();
+    if (status != Status::ok && on_failed)
+        on_failed(target, extent.offset + done, extent.size - done, status);
+    settle(file, extent);
+}
+
+// Whether bytes of the extent have been written anew since: then its rest must not be sent again.
+bool WriteBehind::is_overtaken(const File& file, const Extent& extent) {
+    return std::any_of(file.extents.upper_bound(extent.number), file.extents.end(), [&](const auto& later) {
+        return later.second.sent && later.second.offset < extent.end() && extent.offset < later.second.end();
+    });
+}
+
+void WriteBehind::settle(const FilePtr& file, Extent& extent) {
+    const std::uint64_t number = extent.target.file;
+    pending_bytes_ -= extent.size;
+    extent.answered = true;
+    extent.charge.resize(0);
+    --file->under_way;
+    while (!file->extents.empty() && file->extents.begin()->second.answered)
+        file->extents.erase(file->extents.begin());
+    if (file->under_way == 0)
+        send_last(file);
+    if (file->extents.empty())
+        files_.erase(number);
+    file->answered.wake(Status::ok);
+    room_.wake(Status::ok);
+}
+
+// ---------------------------------------------------------------- waiting
+
+Task<Status> WriteBehind::drain(std::uint64_t number, Cancellation* cancellation) {
+    const FilePtr file = find(number);
+    if (file == nullptr)
+        co_return Status::ok;
+    send_last(file);
+    const std::uint64_t last = file->last_number;
+    while (!file->extents.empty() && file->extents.begin()->first <= last) {
+        const Status status = co_await file->answered.wait(cancellation);
+        if (status != Status::ok)
+            co_return status;
+    }
+    co_return Status::ok;
+}
+
+Task<Status> WriteBehind::drain_all(Cancellation* cancellation) {
+    std::vector<std::uint64_t> numbers;
+    for (const auto& [number, file] : files_)
+        numbers.push_back(number);
+    for (const std::uint64_t number : numbers)
+        send(number);
+    for (const std::uint64_t number : numbers) {
+        const Status status = co_await drain(number, cancellation);
+        if (status != Status::ok)
+            co_return status;
+    }
+    co_return Status::ok;
+}
+
+bool WriteBehind::pending_of_others(std::uint64_t number, HandleId handle) const {
+    const FilePtr file = find(number);
+    return file != nullptr && std::ranges::any_of(file->extents, [&](const auto& entry) {
+               return !entry.second.answered && entry.second.target.handle != handle;
+           });
+}
+
+bool WriteBehind::overlaps(std::uint64_t number, std::uint64_t offset, std::uint64_t size) const {
+    const FilePtr file = find(number);
+    return file != nullptr && std::ranges::any_of(file->extents, [&](const auto& entry) {
+               const Extent& extent = entry.second;
+               return !extent.answered && extent.offset < offset + size && offset < extent.end();
+           });
+}
+
+std::uint64_t WriteBehind::pending_end(std::uint64_t number) const {
+    std::uint64_t end = 0;
+    if (const FilePtr file = find(number)) {
+        for (const auto& [_, extent] : file->extents)
+            end = std::max(end, extent.answered ? 0 : extent.end());
+    }
+    return end;
+}
+
+}  // namespace remofile::client
