@@ -29,9 +29,11 @@ Status write_error(Status status) {
 
 }  // namespace
 
-FileContents::FileContents(client::Session& session, InodeTable& inodes, HandleTable<OpenFile>& files,
-                           Counters& counters, std::size_t cache_bytes, std::function<void(const Inode&)> drop_pages)
-    : inodes_(inodes),
+FileContents::FileContents(client::Session& session, const Clock& clock, InodeTable& inodes,
+                           HandleTable<OpenFile>& files, Counters& counters, std::size_t cache_bytes,
+                           std::function<void(const Inode&)> drop_pages)
+    : clock_(clock),
+      inodes_(inodes),
       files_(files),
       drop_pages_(std::move(drop_pages)),
       memory_(cache_bytes),
@@ -63,7 +65,21 @@ wire::Attributes FileContents::seen(KernelNode id, const wire::Attributes& attri
         inode->version = shown.version;
         drop(*inode);
     }
+    if (inode->open_count > 0)
+        remember(*inode, shown);
     return shown;
+}
+
+void FileContents::remember(const Inode& inode, const wire::Attributes& attributes) {
+    recent_[inode.id] = {attributes, clock_.now()};
+}
+
+std::optional<wire::Attributes> FileContents::recent(KernelNode id) const {
+    constexpr auto life = std::chrono::seconds(1);
+    const auto found = recent_.find(id);
+    if (found == recent_.end() || clock_.now() - found->second.heard_at > life)
+        return std::nullopt;
+    return found->second.attributes;
 }
 
 void FileContents::replaced(KernelNode id, const wire::Attributes& attributes) {
@@ -76,6 +92,7 @@ void FileContents::replaced(KernelNode id, const wire::Attributes& attributes) {
     inode->content.written_at = now();
     inode->content.kept_version = 0;
     ++inode->content.generation;
+    recent_.erase(id);
 }
 
 void FileContents::touched(KernelNode id, const wire::Attributes& attributes) {
@@ -84,6 +101,7 @@ void FileContents::touched(KernelNode id, const wire::Attributes& attributes) {
         return;
     inode->version = attributes.version;
     inode->content.kept_version = 0;
+    recent_.erase(id);
 }
 
 void FileContents::outdated(KernelNode id) {
@@ -94,10 +112,12 @@ void FileContents::outdated(KernelNode id) {
 void FileContents::drop(Inode& inode) {
     ++inode.content.generation;
     inode.content.kept_version = 0;
+    recent_.erase(inode.id);
     drop_pages_(inode);
 }
 
 void FileContents::forget_versions() {
+    recent_.clear();
     inodes_.for_each([](Inode& inode) {
         ++inode.content.generation;
         inode.content.kept_version = 0;
@@ -114,7 +134,10 @@ bool FileContents::keeps(KernelNode id, const wire::Attributes& attributes) {
         ++content.generation;
     // A change within the same tick of the server's clock would leave the version as it is.
     const bool is_fresh = (attributes.version & wire::version_is_fresh) != 0;
-    content.kept_version = is_fresh || writes_.pending(id) ? 0 : attributes.version;
+    const bool pending = writes_.pending(id);
+    content.kept_version = is_fresh || pending ? 0 : attributes.version;
+    if (!pending)
+        remember(*inode, attributes);
     return kept;
 }
 
@@ -125,6 +148,7 @@ void FileContents::accepted(KernelNode id, std::uint64_t offset, std::uint64_t s
     inode->content.size = std::max(inode->content.size, offset + size);
     inode->content.written_at = now();
     inode->content.kept_version = 0;
+    recent_.erase(id);
 }
 
 void FileContents::written(KernelNode id, std::uint64_t offset, std::uint64_t size,

@@ -9,7 +9,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
+#include <unordered_map>
 
+#include "base/clock.hpp"
 #include "base/counters.hpp"
 #include "base/task.hpp"
 #include "client/file_reader.hpp"
@@ -24,8 +27,8 @@ namespace remofile::remofs {
 class FileContents {
 public:
     // Calls `drop_pages` for a file of which the kernel may hold pages that are out of date. All must outlive it.
-    FileContents(client::Session& session, InodeTable& inodes, HandleTable<OpenFile>& files, Counters& counters,
-                 std::size_t cache_bytes, std::function<void(const Inode&)> drop_pages);
+    FileContents(client::Session& session, const Clock& clock, InodeTable& inodes, HandleTable<OpenFile>& files,
+                 Counters& counters, std::size_t cache_bytes, std::function<void(const Inode&)> drop_pages);
     FileContents(const FileContents&) = delete;
     FileContents& operator=(const FileContents&) = delete;
 
@@ -34,7 +37,7 @@ public:
     const client::MemoryBudget& memory() const { return memory_; }
 
     // A number that rises: what was asked for later has the larger one.
-    std::uint64_t now() { return ++clock_; }
+    std::uint64_t now() { return ++events_; }
 
     // Takes in what a reply to a request of the time `asked_at` says of a file; returns what may be shown of it.
     wire::Attributes seen(KernelNode inode, const wire::Attributes& attributes, std::uint64_t asked_at);
@@ -46,6 +49,13 @@ public:
     void outdated(KernelNode inode);
     // The same of all files: their ids or versions mean nothing any more.
     void forget_versions();
+
+    // What may be shown of an open file to the kernel's own questions: it asks for the size before each read that
+    // reaches the end it knows, on its way to which a round trip would double the time that a small file takes. None
+    // if what was heard last is older than a second, or not the whole truth.
+    std::optional<wire::Attributes> recent(KernelNode inode) const;
+    // The last handle of a file is closed.
+    void closed(KernelNode inode) { recent_.erase(inode); }
 
     // A file is opened, and has these attributes: whether what is kept of it is true of it still. If not, it is gone.
     bool keeps(KernelNode inode, const wire::Attributes& attributes);
@@ -63,11 +73,19 @@ public:
 private:
     void failed(KernelNode inode, std::uint64_t offset, std::uint64_t size, Status status);
     void drop(Inode& inode);
+    void remember(const Inode& inode, const wire::Attributes& attributes);
 
+    struct Recent {
+        wire::Attributes attributes;
+        TimePoint heard_at{};
+    };
+
+    const Clock& clock_;
     InodeTable& inodes_;
     HandleTable<OpenFile>& files_;
     std::function<void(const Inode&)> drop_pages_;
-    std::uint64_t clock_ = 0;
+    std::uint64_t events_ = 0;
+    std::unordered_map<KernelNode, Recent> recent_;  // of open files
     client::MemoryBudget memory_;
     client::FileReader reader_;
     client::WriteBehind writes_;

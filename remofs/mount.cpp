@@ -29,7 +29,7 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
       settings_(std::move(settings)),
       export_device_(session.hello().root_attributes.identity.device),
       inodes_(session.epoch(), session.hello().root, session.hello().root_attributes),
-      contents_(session, inodes_, files_, counters, settings_.cache_bytes,
+      contents_(session, reactor.clock(), inodes_, files_, counters, settings_.cache_bytes,
                 [this](const Inode& inode) { drop_pages(inode); }),
       groups_(reactor.clock()),
       xattr_memory_(reactor.clock()) {}
@@ -262,8 +262,10 @@ void Mount::released(KernelNode id) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr || inode->open_count == 0)
         return;
-    if (--inode->open_count == 0)
-        inode->has_byte_locks = false;
+    if (--inode->open_count > 0)
+        return;
+    inode->has_byte_locks = false;
+    contents_.closed(id);
 }
 
 void Mount::on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge) {

@@ -130,6 +130,9 @@ void op_getattr(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info) {
     if (inode == root_node)
         return spawn(get_root_attributes(mount, std::move(request), *node));
     const auto file = mount.file(info);
+    // With a handle come the kernel's own questions; those of stat(2) and fstat(2) come without.
+    if (const auto recent = mount.contents().recent(inode); file && recent)
+        return mount.reply_attributes(request, inode, *recent);
     const HandleId open = file ? (*file)->handle : HandleId{};
     spawn(get_attributes(mount, std::move(request), inode, *node, open));
 }
