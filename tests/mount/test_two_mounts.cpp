@@ -362,3 +362,31 @@ TEST_CASE("two mounts: changes made at the server itself are seen on both") {
         CHECK(eventually(unannounced_change_deadline, [&] { return (stat_of(root + "/new").st_mode & 0777) == 0600; }));
     }
 }
+
+// What is kept from one open to the next is known by its version, which the server's clock alone would not tell apart:
+// its ticks are longer than a round trip.
+TEST_CASE("two mounts: a file that is changed at the server in no time is read anew at the next open") {
+    const Views views = fresh_views();
+    for (int i = 0; i < 300; ++i) {
+        const std::string content = std::string(5000, static_cast<char>('a' + i % 26)) + std::to_string(i);
+        write_file(views.server + "/file", content);
+        INFO("round " << i);
+        REQUIRE(read_file(views.a + "/file") == content);
+        REQUIRE(read_file(views.b + "/file") == content);
+    }
+}
+
+TEST_CASE("two mounts: a reader at the end sees what is appended at the server, without asking for attributes") {
+    const Views views = fresh_views();
+    write_file(views.a + "/log", "one\n");
+    const int fd = open((views.a + "/log").c_str(), O_RDONLY);
+    char text[16];
+    REQUIRE(read(fd, text, sizeof text) == 4);
+    REQUIRE(read(fd, text, sizeof text) == 0);
+    const int at_server = open((views.server + "/log").c_str(), O_WRONLY | O_APPEND);
+    REQUIRE(::write(at_server, "two\n", 4) == 4);
+    CHECK(eventually(unannounced_change_deadline, [&] { return read(fd, text, sizeof text) == 4; }));
+    CHECK(std::string(text, 4) == "two\n");
+    close(at_server);
+    close(fd);
+}
