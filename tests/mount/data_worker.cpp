@@ -36,6 +36,24 @@ struct Work {
     std::string other_path(const Request& request) const { return root + "/" + request.other_path.data(); }
 };
 
+// The file's size, once the kernel goes by it. mmap() and copy_file_range() do not ask for the size, which may have
+// changed before a lock was taken; and the kernel ignores what it is told if the driver notifies it of a change
+// meanwhile.
+off_t current_size(int fd) {
+    struct stat found = {};
+    for (int tries = 0; tries < 10 && fstat(fd, &found) == 0 && lseek(fd, 0, SEEK_END) != found.st_size; ++tries) {
+    }
+    return found.st_size;
+}
+
+// Like pread(), but it does not believe in the end of the file before the kernel knows the size.
+ssize_t read_range(int fd, char* to, std::size_t size, off_t offset) {
+    const ssize_t got = pread(fd, to, size, offset);
+    if (got < 0 || static_cast<std::size_t>(got) == size || offset + got >= current_size(fd))
+        return got;
+    return pread(fd, to, size, offset);
+}
+
 long open_file(Work& work, const Request& request) {
     int& fd = work.slots[static_cast<std::size_t>(request.slot)];
     fd = open(work.path(request).c_str(), request.flags | O_CLOEXEC, 0644);
@@ -47,26 +65,19 @@ long close_file(Work& work, const Request& request) {
 }
 
 long read_file(Work& work, const Request& request) {
-    return pread(work.fd(request.slot), work.area, request.size, request.offset);
+    return read_range(work.fd(request.slot), work.area, request.size, request.offset);
 }
 
 long scan_file(Work& work, const Request& request) {
     long total = 0;
     for (const Piece& piece : pieces_of(request.pattern, request.size, request.piece)) {
         const ssize_t size =
-            pread(work.fd(request.slot), work.area + piece.offset, piece.size, static_cast<off_t>(piece.offset));
+            read_range(work.fd(request.slot), work.area + piece.offset, piece.size, static_cast<off_t>(piece.offset));
         if (size < 0)
             return -1;
         total += size;
     }
     return total;
-}
-
-// After a lock the kernel may know an older size of the file until it is asked for; mmap() and copy_file_range() go by
-// what it knows.
-off_t current_size(int fd) {
-    struct stat found = {};
-    return fstat(fd, &found) == 0 ? found.st_size : -1;
 }
 
 void* map(const Work& work, const Request& request, std::size_t size, int protection) {
@@ -94,8 +105,10 @@ long read_path(Work& work, const Request& request) {
         const ssize_t size = read(fd.get(), work.area + total, max_data_file_size - total);
         if (size < 0)
             return -1;
-        if (size == 0)
+        if (size == 0 && static_cast<off_t>(total) >= current_size(fd.get()))
             break;
+        // current_size() has moved the offset.
+        lseek(fd.get(), static_cast<off_t>(total) + size, SEEK_SET);
         total += static_cast<std::size_t>(size);
     }
     return static_cast<long>(total);
