@@ -1,241 +1,214 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Measures remofs beside sshfs over loopback, both encrypted, each run on a fresh mount (cold client cache).
+"""Measures remofs beside sshfs on the same files, on loopback and over emulated links.
 
-usage: beside_sshfs.py BUILD-DIRECTORY [--runs N] [--mebibytes N] [--json FILE]
-
-Medians of the runs; the two take turns within each run, so that both see the same weather. Without sshfs or sshd only
-remofs is measured.
+In each round every file system does every work once, in turn, each on a fresh mount: the client's caches are cold, the
+server's page cache is warm. Prints medians, ratios and targets. What cannot be measured here is said and left out.
 """
 import argparse
-import getpass
+import contextlib
 import json
 import os
-import re
+import platform
 import shutil
-import socket
-import statistics
+import signal
 import subprocess
 import sys
 import tempfile
-import time
 
-DIRECTORIES, FILES_PER_DIRECTORY = 100, 20
-BLOCK = 1 << 20
+from file_systems import SFTP_SERVER, SSHD, Local, Remofs, Sshfs
+from links import EmulatedLink, Loopback, tcp_stream_seconds
+from processes import Failed, run
+from report import Results, plot, tables
+from targets import LINKS
+from workloads import WORKLOADS, Data
 
-
-def run(*command, **more):
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, **more)
-
-
-def wait_until(what, condition, timeout_s=20):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            sys.exit(f"beside_sshfs.py: no {what} within {timeout_s} s")
-        time.sleep(0.02)
+FASTEST_CIPHER = "aes128-gcm@openssh.com"  # where the processor has AES instructions
+CONNECTIONS = 4
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def connects(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def say(text):
+    print(text, flush=True)
 
 
-class Mount:
-    """Something that mounts `files` at `mountpoint`, again and again."""
-
-    def __init__(self, home, files):
-        self.home, self.files = home, files
-        self.mountpoint = os.path.join(home, "mnt-" + self.name)
-        os.mkdir(self.mountpoint)
-        self.server = None
-
-    def unmount(self):
-        run("fusermount3", "-u", self.mountpoint)
-
-    def stop(self):
-        if os.path.ismount(self.mountpoint):
-            run("fusermount3", "-uz", self.mountpoint)
-        if self.server:
-            self.server.terminate()
-            self.server.wait(20)
+def on_stop_signal(*_):
+    """Everything is taken down then, in peace."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
-class Remofs(Mount):
-    name = "remofs"
-
-    def __init__(self, home, files, build):
-        super().__init__(home, files)
-        self.build = build
-        config = os.path.join(home, "config")
-        os.mkdir(config, 0o700)
-        self.environment = dict(os.environ, REMOFILE_CONFIG_DIR=config)
-        self.log = os.path.join(home, "remofile-server.log")
-        with open(self.log, "wb") as log:
-            command = [f"{build}/server/remofile-server", "--listen", "tcp://127.0.0.1:0", files]
-            self.server = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
-            )
-        wait_until("remofile-server", lambda: self.port() is not None)
-
-    def port(self):
-        with open(self.log, encoding="utf-8") as log:
-            found = re.search(r"listening on tcp://\S+:(\d+)", log.read())
-        return found and found[1]
-
-    def mount(self):
-        run(f"{self.build}/remofs/remofs", f"localhost:{self.port()}:/", self.mountpoint, env=self.environment)
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.splitlines()[0])
+    parser.add_argument("build", help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=5)
+    names = [workload.name for workload in WORKLOADS]
+    parser.add_argument("--workload", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--link", nargs="+", choices=["loopback", "20", "100"], default=["loopback", "20", "100"],
+                        help="loopback, and the links with a round trip of 20 and 100 ms")
+    parser.add_argument("--quick", action="store_true", help="small files: shows that it works, not how fast")
+    parser.add_argument("--directory", help="where the served files are to be; memory, if there is room, unless told otherwise")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--plots", metavar="DIRECTORY", help="write plots there, as SVG")
+    return parser.parse_args()
 
 
-class Sshfs(Mount):
-    name = "sshfs"
-
-    def __init__(self, home, files):
-        super().__init__(home, files)
-        for key in ("host", "user"):
-            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{home}/{key}")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        with open(f"{home}/sshd_config", "w", encoding="utf-8") as config:
-            config.write(
-                f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {home}/host\nAuthorizedKeysFile {home}/user.pub\n"
-                "StrictModes no\nUsePAM no\nPidFile none\nPasswordAuthentication no\nPermitRootLogin yes\n"
-                "Subsystem sftp /usr/lib/openssh/sftp-server\n"
-            )
-        if os.getuid() == 0:
-            os.makedirs("/run/sshd", exist_ok=True)
-        with open(f"{home}/sshd.log", "wb") as log:
-            self.server = subprocess.Popen(
-                ["/usr/sbin/sshd", "-D", "-e", "-f", f"{home}/sshd_config"], stdin=subprocess.DEVNULL, stderr=log
-            )
-        wait_until("sshd", lambda: connects(self.port))
-
-    def mount(self):
-        options = (
-            f"port={self.port},IdentityFile={self.home}/user,IdentitiesOnly=yes,StrictHostKeyChecking=no,"
-            "UserKnownHostsFile=/dev/null,LogLevel=ERROR"
-        )
-        run("sshfs", f"{getpass.getuser()}@127.0.0.1:{self.files}", self.mountpoint, "-o", options)
+def missing_for_sshfs():
+    """What keeps sshfs from being measured, or nothing."""
+    programs = [name for name in ("sshfs", "ssh", "ssh-keygen") if not shutil.which(name)]
+    return programs + [path for path in (SSHD, SFTP_SERVER) if not os.path.exists(path)]
 
 
-def timed(work, *arguments):
-    started = time.monotonic()
-    work(*arguments)
-    return time.monotonic() - started
+def open_file_systems(stack, home, data, link, build):
+    """Those that can be had, in the order in which they take turns."""
+    base = os.path.join(home, "".join(c if c.isalnum() else "-" for c in link.title))
+    rows = [(Remofs, "remofs", {"build": build}), (Remofs, "remofs plain", {"build": build, "insecure": True}),
+            (Remofs, "remofs compressed", {"build": build, "options": ["compress=1"]})]
+    if missing := missing_for_sshfs():
+        say(f"sshfs is not measured: {', '.join(missing)} missing")
+    else:
+        rows.append((Sshfs, "sshfs", {}))
+        # A single file goes over one connection, and a slow link does not wait for the cipher: on loopback only.
+        if not link.emulated:
+            fast = [f"Ciphers={FASTEST_CIPHER}", "Compression=no", f"max_conns={CONNECTIONS}"]
+            rows.append((Sshfs, "sshfs fast", {"options": fast}))
+    file_systems = []
+    for kind, name, settings in rows:
+        file_system = kind(name, base, data.files, link, **settings)
+        stack.callback(file_system.close)
+        try:
+            file_system.start_server()
+            file_system.mount()
+            if name == "remofs compressed" and not compresses(file_system, data):
+                raise Failed("it does not compress")
+            file_system.unmount()
+            file_systems.append(file_system)
+        except (Failed, OSError) as reason:
+            say(f"{name} is not measured over {link.title}: {reason}")
+            file_system.unmount_by_force()
+    return file_systems
 
 
-def write_large(mountpoint, _, mebibytes):
-    block = os.urandom(BLOCK)
-    with open(f"{mountpoint}/large", "wb", buffering=0) as file:
-        for _ in range(mebibytes):
-            file.write(block)
-        os.fsync(file.fileno())
+def compresses(file_system, data):
+    """True if reading text moves fewer bytes than the text has."""
+    run(["dd", f"if={file_system.mountpoint}/text.txt", "of=/dev/null", "bs=1M", "count=4"], data.deadline_s())
+    return file_system.counters().get("client.bytes_received", 0) < 3 << 20
 
 
-def read_large(mountpoint, *_):
-    with open(f"{mountpoint}/large", "rb", buffering=0) as file:
-        while file.read(BLOCK):
-            pass
+def measure(results, link, workload, file_system, data):
+    try:
+        try:
+            file_system.mount()
+            figures = workload.measure(file_system, data)
+            file_system.unmount()
+            results.add(link.title, workload.name, file_system.name, figures)
+        finally:
+            file_system.unmount_by_force()
+            data.remove_results()
+    except (Failed, OSError, ValueError, KeyError) as reason:
+        say(f"  failed: {link.title}, {workload.title}, {file_system.name}: {reason}")
+        results.add_failure(link.title, workload.title, file_system.name, reason)
 
 
-def list_tree(mountpoint, *_):
-    run("find", f"{mountpoint}/tree", "-ls", stdout=subprocess.DEVNULL)
+def measure_stream(results, link, workload, data):
+    direction, _, kind = workload.name.partition("-")
+    path = f"{data.files}/{'text.txt' if kind else 'random.bin'}"
+    seconds = tcp_stream_seconds(link, direction, path, data.deadline_s())
+    results.add(link.title, workload.name, "TCP", {"MiB/s": data.mebibytes / seconds})
 
 
-def read_tree(mountpoint, *_):
-    run("tar", "-C", mountpoint, "-cf", "-", "tree", stdout=subprocess.DEVNULL)
+def measure_link(results, options, link, home, mebibytes):
+    files = tempfile.mkdtemp(prefix="files-", dir=home)
+    data = Data(files, home, mebibytes)
+    workloads = [workload for workload in WORKLOADS
+                 if workload.name in options.workload and (workload.on_links or not link.emulated)]
+    needs_fio = {"random-1", "random-16", "mixed"}
+    if not shutil.which("fio") and needs_fio & {workload.name for workload in workloads}:
+        say("random access is not measured: fio missing")
+        workloads = [workload for workload in workloads if workload.name not in needs_fio]
+    if not workloads:
+        return
+    say(f"{link.title}: making the files")
+    data.make(with_tree=not link.emulated)
+    with contextlib.ExitStack() as stack:
+        file_systems = open_file_systems(stack, home, data, link, options.build)
+        for number in range(options.rounds):
+            for workload in workloads:
+                say(f"{link.title}, round {number + 1} of {options.rounds}: {workload.title}")
+                local = [Local(home, files, link)] if workload.local else []
+                # Text is to sshfs as any other data.
+                turns = [entry for entry in file_systems
+                         if not (link.emulated and entry.name == "sshfs" and workload.name.endswith("-text"))] + local
+                for file_system in turns if number % 2 == 0 else reversed(turns):
+                    measure(results, link, workload, file_system, data)
+                if workload.on_links:
+                    measure_stream(results, link, workload, data)
+    shutil.rmtree(files)
 
 
-def write_tree(mountpoint, home, _):
-    run("tar", "-C", f"{mountpoint}/unpacked", "-xf", f"{home}/tree.tar")
+def measure_all(results, options, home):
+    if "loopback" in options.link:
+        measure_link(results, options, Loopback(), home, 64 if options.quick else 1024)
+    for rtt_ms, rate_mbit in LINKS:
+        if str(rtt_ms) not in options.link:
+            continue
+        if os.getuid() != 0:
+            say(f"The link of {rtt_ms} ms is not measured: network namespaces need root")
+            continue
+        try:
+            link = EmulatedLink(rtt_ms, rate_mbit, options.build)
+        except (Failed, OSError) as reason:
+            say(f"The link of {rtt_ms} ms is not measured: {reason}")
+            continue
+        with contextlib.closing(link):
+            measure_link(results, options, link, home, 16 if options.quick else 64)
 
 
-TASKS = (
-    ("sequential write and fsync", write_large),
-    ("sequential read", read_large),
-    ("find -ls of 2,000 files", list_tree),
-    ("tar c of 2,000 files", read_tree),
-    ("tar x of 2,000 files", write_tree),
-)
+def place_for_files(options):
+    """Memory, so that the disk's moods are not measured, if it has room for the files twice over."""
+    needed = (256 << 20) if options.quick else (6 << 30)
+    if options.directory:
+        return options.directory
+    if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > needed:
+        return "/dev/shm"
+    return None
 
 
-def make_tree(files, home):
-    for directory in range(DIRECTORIES):
-        path = f"{files}/tree/d{directory}"
-        os.makedirs(path)
-        for number in range(FILES_PER_DIRECTORY):
-            with open(f"{path}/f{number}", "wb") as file:
-                file.write(os.urandom(1024 + 37 * number))
-    run("tar", "-C", f"{files}/tree", "-cf", f"{home}/tree.tar", ".")
-
-
-def measure(mounts, home, files, runs, mebibytes):
-    seconds = {task: {mount.name: [] for mount in mounts} for task, _ in TASKS}
-    for number in range(runs):
-        for task, work in TASKS:
-            for mount in mounts if number % 2 == 0 else reversed(mounts):
-                unpacked = f"{files}/unpacked"
-                os.mkdir(unpacked)
-                mount.mount()
-                try:
-                    seconds[task][mount.name].append(timed(work, mount.mountpoint, home, mebibytes))
-                finally:
-                    mount.unmount()
-                shutil.rmtree(unpacked)
-    return seconds
-
-
-def report(seconds, names, mebibytes):
-    rows = []
-    for task, by_name in seconds.items():
-        row = {"task": task, "seconds": {name: statistics.median(by_name[name]) for name in names}, "runs": by_name}
-        if task.startswith("sequential"):
-            row["mib_per_s"] = {name: mebibytes / row["seconds"][name] for name in names}
-        if "sshfs" in names:
-            row["times_sshfs"] = row["seconds"]["sshfs"] / row["seconds"]["remofs"]
-        rows.append(row)
-    print(f"\n{'median of ' + str(len(next(iter(seconds.values()))['remofs'])) + ' runs':<30}", end="")
-    print("".join(f"{name:>14}" for name in names) + ("  remofs is" if "sshfs" in names else ""))
-    for row in rows:
-        print(f"{row['task']:<30}" + "".join(f"{row['seconds'][name]:>12.3f} s" for name in names), end="")
-        print(f"{row['times_sshfs']:>10.2f} x" if "times_sshfs" in row else "", end="")
-        if "mib_per_s" in row:
-            print("   (" + ", ".join(f"{name} {row['mib_per_s'][name]:.0f} MiB/s" for name in names) + ")", end="")
-        print()
-    return rows
+def machine():
+    model = "unknown processor"
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), model)
+    return {"processor": model, "cores": os.cpu_count(), "kernel": platform.release(),
+            "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("build")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--mebibytes", type=int, default=256, help="size of the large file")
-    parser.add_argument("--json", help="where to write the figures")
-    options = parser.parse_args()
-
-    home = tempfile.mkdtemp(prefix="remofs-bench-")
-    files = os.path.join(home, "files")
-    os.mkdir(files)
-    mounts = []
+    options = parse_arguments()
+    options.build = os.path.abspath(options.build)
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        sys.exit("./dev bench: /dev/fuse is missing or may not be opened, so nothing can be mounted")
+    for number in STOP_SIGNALS:
+        signal.signal(number, on_stop_signal)
+    results = Results()
+    interrupted = False
+    home = tempfile.mkdtemp(prefix="remofs-bench-", dir=place_for_files(options))
     try:
-        make_tree(files, home)
-        mounts.append(Remofs(home, files, os.path.abspath(options.build)))
-        if shutil.which("sshfs") and os.path.exists("/usr/sbin/sshd"):
-            mounts.append(Sshfs(home, files))
-        else:
-            print("sshfs or sshd is missing: remofs is measured alone")
-        seconds = measure(mounts, home, files, options.runs, options.mebibytes)
-        rows = report(seconds, [mount.name for mount in mounts], options.mebibytes)
-        if options.json:
-            with open(options.json, "w", encoding="utf-8") as file:
-                json.dump({"mebibytes": options.mebibytes, "cores": os.cpu_count(), "tasks": rows}, file, indent=1)
-            print(f"\nAll figures: {options.json}")
+        measure_all(results, options, home)
+    except KeyboardInterrupt:
+        interrupted = True
     finally:
-        for mount in mounts:
-            mount.stop()
-        shutil.rmtree(home)
+        shutil.rmtree(home, ignore_errors=True)
+    say(tables(results))
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({"machine": machine(), "rounds": options.rounds, **results.as_json()}, file, indent=1)
+    if options.plots:
+        plot(results, options.plots)
+    if interrupted:
+        sys.exit("interrupted: only what was measured until then is shown")
+    return 1 if results.failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""The figures to reach, and whether they are."""
+from typing import NamedTuple
+
+
+class Target(NamedTuple):
+    link: str  # its title
+    workload: str
+    file_system: str
+    unit: str
+    bound: float  # the least multiple of `beside`; without one, the most
+    beside: str = ""  # file system, or "TCP"
+
+    def describe(self):
+        return f"≥ {self.bound:g} × {self.beside}" if self.beside else f"≤ {self.bound:g}"
+
+    def met(self, value, reference):
+        """None if there is nothing to compare with."""
+        if value is None or (self.beside and not reference):
+            return None
+        return value >= self.bound * reference if self.beside else value <= self.bound
+
+
+LINKS = ((20, 100), (100, 200))  # round trip in ms, Mbit/s
+CACHE_SIZE_MIB = 256  # remofs's default
+
+TARGETS = [
+    Target("loopback", "read", "remofs", "MiB/s", 3, "sshfs"),
+    Target("loopback", "read", "remofs plain", "MiB/s", 5, "sshfs"),
+    Target("loopback", "write", "remofs", "MiB/s", 2.5, "sshfs"),
+    Target("loopback", "reread", "remofs", "MiB/s", 0.9, "local"),
+    Target("loopback", "random-1", "remofs", "IOPS", 1, "sshfs"),
+    Target("loopback", "random-16", "remofs", "IOPS", 3, "sshfs"),
+    Target("loopback", "memory", "remofs", "MiB client", CACHE_SIZE_MIB + 64),
+    Target("loopback", "memory", "remofs", "MiB server", 64 + 2),
+    Target("loopback", "find", "remofs", "files/s", 5, "sshfs"),
+    Target("loopback", "tar", "remofs", "files/s", 10, "sshfs"),
+    Target("loopback", "untar", "remofs", "files/s", 5, "sshfs"),
+]
+for rtt_ms, rate_mbit in LINKS:
+    for kind, bound in (("", 0.9), ("-text", 2.5)):
+        TARGETS += [Target(f"{rtt_ms} ms, {rate_mbit} Mbit/s", f"{way}{kind}", "remofs", "MiB/s", bound, "TCP")
+                    for way in ("read", "write")]
+
+
+def target_of(link, workload, file_system, unit):
+    wanted = (link, workload, file_system, unit)
+    return next((target for target in TARGETS if target[:4] == wanted), None)
