@@ -306,6 +306,12 @@ void Session::State::on_time_out(Call& call, Duration timeout) {
         call.timeout_timer = reactor.after(timeout, [this, &call, timeout] { on_time_out(call, timeout); });
         return;
     }
+    // Where megabytes are on their way a request waits for its turn, and the server is not silent.
+    const Duration silence = reactor.clock().now() - connections[batch.lane].last_answer;
+    if (batch.lane == data_lane && silence < timeout) {
+        call.timeout_timer = reactor.after(timeout - silence, [this, &call, timeout] { on_time_out(call, timeout); });
+        return;
+    }
     count("client.timed_out_calls");
     end_call(call, Status::timed_out);
 }

@@ -37,7 +37,8 @@ struct SessionOptions {
     // How long to wait for one's turn if the server is held exclusively; none: refuse at once. Duration::max():
     // forever.
     std::optional<Duration> wait;
-    // soft: a request unanswered for that long ends with timed_out. None (hard): it waits as long as it takes.
+    // soft: a request unanswered for that long ends with timed_out, but on the data lane only if nothing else was
+    // answered there for that long either. None (hard): it waits as long as it takes.
     std::optional<Duration> request_timeout;
     Duration first_connect_timeout = std::chrono::seconds(10);  // of open()
 };

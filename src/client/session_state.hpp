@@ -116,6 +116,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
         std::uint64_t acknowledged_bytes = 0;  // the latest that we told the server
         std::size_t bulk_bytes = 0;            // in unanswered requests
         TimePoint last_sent{};
+        TimePoint last_answer{};  // to a request that somebody waits for
         Duration retry_delay = first_retry_delay;
         transport::TimerId retry_timer;
         int failures = 0;  // attempts in a row that did not get to `ready`

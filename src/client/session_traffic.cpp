@@ -340,10 +340,12 @@ void Session::State::settle(Batch& batch, std::size_t index, EncodedReply reply)
         std::size_t& bulk_bytes = connections[batch.lane].bulk_bytes;
         bulk_bytes -= std::min(bulk_bytes, record.bulk->size());
     }
-    if (batch.call != nullptr)
+    if (batch.call != nullptr) {
+        connections[batch.lane].last_answer = reactor.clock().now();
         batch.call->replies[index] = std::move(reply);
-    else if (batch.abandoned && reply.status == Status::ok)
+    } else if (batch.abandoned && reply.status == Status::ok) {
         give_back(record, reply, batch.lane);
+    }
 }
 
 void Session::State::give_back(const PendingRecord& record, const EncodedReply& reply, std::size_t lane) {

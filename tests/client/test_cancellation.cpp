@@ -173,6 +173,22 @@ TEST_CASE("soft: a request times out, wherever it is") {
     }
 }
 
+TEST_CASE("soft: a request for data waits for its turn as long as others are answered") {
+    SessionFixture f;
+    f.options.request_timeout = 200ms;
+    f.connect();
+    f.server.on_request = [](const FakeRequest& request) -> std::optional<FakeReply> {
+        return request.header.opcode == Opcode::fsync ? std::nullopt : std::optional(FakeServer::answer(request));
+    };
+    const auto patient = f.start(wire::Fsync{}, {.lane = LaneKind::data});
+    const auto begun = std::chrono::steady_clock::now();
+    while (std::chrono::steady_clock::now() - begun < 500ms)
+        REQUIRE(f.ask(wire::Getattr{}, {.lane = LaneKind::data}).status() == Status::ok);
+    CHECK_FALSE(patient->done());
+    REQUIRE(f.wait_for([&] { return patient->done(); }));
+    CHECK(patient->status() == Status::timed_out);
+}
+
 TEST_CASE("soft: waiting for a lock does not time out while the server is there") {
     SessionFixture f;
     f.options.request_timeout = 30ms;
