@@ -114,6 +114,11 @@ public:
         return call_on_lane(request, std::move(message), client::LaneKind::data);
     }
 
+    // Ends when the server has answered all that was written to the file before, for a request that must not overtake
+    // it. Errors of those writes are their handles' affair. Errors: interrupted.
+    Task<Status> written_out(Request& request, KernelNode inode) {
+        return contents_.writes().drain(inode, &request.cancellation());
+    }
     // Sends several requests as one message.
     Task<std::vector<client::EncodedReply>> call_batch(Request& request, std::vector<client::EncodedRequest> requests);
 

@@ -74,9 +74,8 @@ wire::Timestamp to_wire(const struct timespec& time) {
 
 Task<void> set_attributes(Mount& mount, Request request, KernelNode inode, wire::Setattr message) {
     // A time that is set, or an end, must not be overtaken by what was written before.
-    const Status drained = co_await mount.contents().writes().drain(inode, &request.cancellation());
-    if (drained != Status::ok)
-        co_return request.error(drained);
+    if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
+        co_return request.error(status);
     const bool truncates = (message.which & wire::set_size) != 0;
     const auto reply = co_await mount.call(request, std::move(message));
     if (!reply)

@@ -82,9 +82,8 @@ Task<Result<wire::Attributes>> lock_and_look(Mount& mount, Request& request, Mes
 // Attributes that could not be had count as changed.
 template <class Message>
 Task<void> take_lock(Mount& mount, Request request, KernelNode inode, Message message, wire::Getattr getattr) {
-    const Status drained = co_await mount.contents().writes().drain(inode, &request.cancellation());
-    if (drained != Status::ok)
-        co_return request.error(drained);
+    if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
+        co_return request.error(status);
     const std::uint64_t asked_at = mount.contents().now();
     const auto attributes = co_await lock_and_look(mount, request, message, getattr);
     if (!attributes)
@@ -97,7 +96,7 @@ Task<void> take_lock(Mount& mount, Request request, KernelNode inode, Message me
 // Whoever gets the lock next sees what was written under it.
 template <class Message>
 Task<void> drop_lock(Mount& mount, Request request, KernelNode inode, Message message) {
-    co_await mount.contents().writes().drain(inode, &request.cancellation());
+    co_await mount.written_out(request, inode);
     const auto reply = co_await mount.call_on_lane(request, message, client::LaneKind::metadata);
     request.error(reply.status());
 }
