@@ -28,7 +28,8 @@ BlockCache::BlockCache(MemoryBudget& budget, Counters& counters)
     : budget_(budget),
       hits_(counters.at("cache.hits")),
       misses_(counters.at("cache.misses")),
-      evictions_(counters.at("cache.evictions")) {
+      evictions_(counters.at("cache.evictions")),
+      wasted_(counters.at("cache.wasted")) {
     budget_.set_reclaimer([this](std::size_t bytes) { reclaim(bytes); });
 }
 
@@ -43,6 +44,7 @@ std::shared_ptr<const BlockCache::Contents> BlockCache::find(const BlockKey& key
         return nullptr;
     }
     hits_.add();
+    found->second->used = true;
     // A second use while the block is still in recent_ says little: it is the rest of the same read.
     if (found->second->frequent)
         frequent_.splice(frequent_.begin(), frequent_, found->second);
@@ -55,7 +57,7 @@ const BlockCache::Contents* BlockCache::peek(const BlockKey& key) const {
 }
 
 std::shared_ptr<const BlockCache::Contents> BlockCache::insert(const BlockKey& key, Buffer data,
-                                                               MemoryBudget::Charge charge) {
+                                                               MemoryBudget::Charge charge, bool used) {
     REMOFILE_ASSERT(data.size() <= block_bytes);
     REMOFILE_ASSERT(charge.bytes() >= data.size() + block_overhead_bytes);
     if (const auto found = resident_.find(key); found != resident_.end())
@@ -72,7 +74,7 @@ std::shared_ptr<const BlockCache::Contents> BlockCache::insert(const BlockKey& k
     }
     Queue& queue = frequent ? frequent_ : recent_;
     auto contents = std::make_shared<const Contents>(std::move(data), std::move(charge));
-    queue.push_front(Block{key, contents, frequent});
+    queue.push_front(Block{key, contents, frequent, used});
     resident_.emplace(key, queue.begin());
     return contents;
 }
@@ -97,9 +99,12 @@ void BlockCache::reclaim(std::size_t bytes) {
 void BlockCache::evict_one() {
     const bool from_recent = frequent_.empty() || recent_bytes_ > budget_.limit_bytes() / recent_share;
     const BlockKey key = (from_recent && !recent_.empty() ? recent_ : frequent_).back().key;
-    if (!resident_.at(key)->frequent)
+    const Block& leaving = *resident_.at(key);
+    if (!leaving.frequent)
         remember(key);
     evictions_.add();
+    if (!leaving.used)
+        wasted_.add();
     erase(key);
 }
 

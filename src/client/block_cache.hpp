@@ -64,18 +64,23 @@ public:
 
     // Keeps a block of at most block_bytes, of which `charge` holds the memory already (it may be larger: the rest is
     // given back). A block that is there already stays, and the new one is dropped. Returns the one that is there.
-    std::shared_ptr<const Contents> insert(const BlockKey& key, Buffer data, MemoryBudget::Charge charge);
+    // `used` says that somebody reads it at once.
+    std::shared_ptr<const Contents> insert(const BlockKey& key, Buffer data, MemoryBudget::Charge charge,
+                                           bool used = false);
 
     // Drops a block, if it is there.
     void erase(const BlockKey& key);
 
     std::size_t blocks() const { return resident_.size(); }
+    // How many blocks had to make room before anybody asked for them.
+    std::uint64_t wasted_blocks() const { return wasted_.value(); }
 
 private:
     struct Block {
         BlockKey key;
         std::shared_ptr<const Contents> contents;
         bool frequent = false;
+        bool used = false;
     };
     using Queue = std::list<Block>;
     using Ghosts = std::list<BlockKey>;
@@ -88,6 +93,7 @@ private:
     Counters::Counter& hits_;
     Counters::Counter& misses_;
     Counters::Counter& evictions_;
+    Counters::Counter& wasted_;
     Queue recent_;    // first in, first out; the newest in front
     Queue frequent_;  // least recently used at the back
     Ghosts ghosts_;   // keys that left recent_ lately; the newest in front

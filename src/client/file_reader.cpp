@@ -44,6 +44,7 @@ FileReader::~FileReader() = default;
 
 Task<Result<FileReader::Data>> FileReader::read(ReadSource source, Readahead* readahead, std::uint64_t offset,
                                                 std::uint32_t size, Cancellation* cancellation) {
+    readahead->note_wasted(cache_.wasted_blocks());
     const bool waits = !resident(source, offset, size);
     const std::uint64_t window = std::min<std::uint64_t>(budget_.limit_bytes() / window_share, max_window_bytes);
     const Readahead::Advice advice = readahead->on_read(offset, size, source.file_size, waits, window);
@@ -162,10 +163,12 @@ Task<void> FileReader::carry_out(std::shared_ptr<Fetch> fetch) {
     if (const auto known = under_way_.find(fetch->key); known != under_way_.end() && known->second == fetch)
         under_way_.erase(known);
     fetch->status = reply.status();
-    if (reply) {
-        fetch->contents = fetch->outdated ? std::make_shared<const BlockCache::Contents>(std::move(reply->bulk),
-                                                                                         std::move(fetch->charge))
-                                          : cache_.insert(fetch->key, std::move(reply->bulk), std::move(fetch->charge));
+    if (reply && fetch->outdated) {
+        fetch->contents =
+            std::make_shared<const BlockCache::Contents>(std::move(reply->bulk), std::move(fetch->charge));
+    } else if (reply) {
+        const bool wanted = !fetch->waiting.empty();
+        fetch->contents = cache_.insert(fetch->key, std::move(reply->bulk), std::move(fetch->charge), wanted);
     }
     fetch->waiting.wake(fetch->status);
 }

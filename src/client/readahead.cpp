@@ -2,6 +2,7 @@
 #include "client/readahead.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "client/block_cache.hpp"
 
@@ -163,7 +164,9 @@ std::vector<ByteRange> Readahead::fetch_strides(Stream& stream, std::uint64_t si
     return ranges;
 }
 
-void Readahead::on_wasted() {
+void Readahead::note_wasted(std::uint64_t blocks) {
+    if (std::exchange(wasted_blocks_, blocks) >= blocks)
+        return;
     for (Stream& stream : streams_)
         stream.window_bytes = std::max<std::uint64_t>(stream.window_bytes / 2, first_window_bytes);
 }

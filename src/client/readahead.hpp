@@ -29,8 +29,9 @@ public:
     Advice on_read(std::uint64_t offset, std::uint64_t size, std::uint64_t file_size, bool waited,
                    std::uint64_t window_limit_bytes);
 
-    // Blocks fetched ahead were dropped unread: the windows were too large for the memory, so all of them shrink.
-    void on_wasted();
+    // How many blocks have been dropped unread, whoever fetched them. If more than last time, the windows are too large
+    // for the memory, and shrink.
+    void note_wasted(std::uint64_t blocks);
 
     // The largest window of a stream, in bytes.
     std::uint64_t window_bytes() const;
@@ -57,6 +58,7 @@ private:
     static std::vector<ByteRange> fetch_strides(Stream& stream, std::uint64_t size, std::uint64_t file_size);
 
     std::deque<Stream> streams_;  // the most recently used in front
+    std::uint64_t wasted_blocks_ = 0;
 };
 
 }  // namespace remofile::client

@@ -132,3 +132,14 @@ TEST_CASE("a scan does not empty the cache of blocks in use") {
         hits += cache.use({.file = 1, .index = index}) ? 1 : 0;
     CHECK(hits == working_set);
 }
+
+TEST_CASE("blocks that make room before anybody asked for them are counted as wasted") {
+    Cache cache(4);
+    for (std::uint64_t index = 0; index < 4; ++index)
+        REQUIRE(cache.insert({.file = 1, .index = index}));
+    REQUIRE(cache.blocks.find({.file = 1, .index = 0}) != nullptr);
+    REQUIRE(cache.insert({.file = 1, .index = 4}));
+    CHECK(cache.blocks.wasted_blocks() == 0);  // the first had been used
+    REQUIRE(cache.insert({.file = 1, .index = 5}));
+    CHECK(cache.blocks.wasted_blocks() == 1);
+}

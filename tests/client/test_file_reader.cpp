@@ -182,6 +182,22 @@ TEST_CASE("an error reaches the reader, and is not kept") {
     CHECK(f.read(0, 100) == f.content.substr(0, 100));
 }
 
+TEST_CASE("windows shrink when what was fetched ahead had to go unread") {
+    Fixture f(64 * block_bytes, 4U << 20);
+    // Eight readers of one handle, each of which would like a quarter of the memory.
+    std::uint64_t largest = 0;
+    bool shrank = false;
+    for (std::uint64_t offset = 0; offset < 8 * block_bytes; offset += step) {
+        for (std::uint64_t reader_start = 0; reader_start < f.content.size(); reader_start += 8 * block_bytes) {
+            CHECK(f.read(reader_start + offset, step) == f.content.substr(reader_start + offset, step));
+            shrank = shrank || f.readahead.window_bytes() < largest;
+            largest = std::max(largest, f.readahead.window_bytes());
+        }
+    }
+    CHECK(f.counted("cache.wasted") > 0);
+    CHECK(shrank);
+}
+
 TEST_CASE("memory stays within its limit whatever is read") {
     Fixture f(40 * block_bytes, 4U << 20);
     std::mt19937 random(3);

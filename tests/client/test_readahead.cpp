@@ -106,7 +106,7 @@ TEST_CASE("the window grows while the reader waits, keeps to its limit and shrin
     for (std::uint64_t offset = 0; offset < 64U << 20; offset += 128U << 10)
         readahead.on_read(offset, 128U << 10, file_size, true, window_limit);
     CHECK(readahead.window_bytes() == window_limit);
-    readahead.on_wasted();
+    readahead.note_wasted(1);
     CHECK(readahead.window_bytes() == window_limit / 2);
     CHECK(readahead.on_read(64U << 20, 128U << 10, file_size, true, 0).ranges.empty());
 }
