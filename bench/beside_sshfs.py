@@ -25,6 +25,7 @@ from workloads import WORKLOADS, Data
 
 FASTEST_CIPHER = "aes128-gcm@openssh.com"  # where the processor has AES instructions
 CONNECTIONS = 4
+FILE_SYSTEMS = ["remofs", "remofs plain", "remofs compressed", "sshfs", "sshfs fast"]
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -45,6 +46,8 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=5)
     names = [workload.name for workload in WORKLOADS]
     parser.add_argument("--workload", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--file-system", nargs="+", choices=FILE_SYSTEMS, default=FILE_SYSTEMS, metavar="NAME",
+                        help=", ".join(FILE_SYSTEMS))
     parser.add_argument("--link", nargs="+", choices=["loopback", "20", "100"], default=["loopback", "20", "100"],
                         help="loopback, and the links with a round trip of 20 and 100 ms")
     parser.add_argument("--quick", action="store_true", help="small files: shows that it works, not how fast")
@@ -60,9 +63,10 @@ def missing_for_sshfs():
     return programs + [path for path in (SSHD, SFTP_SERVER) if not os.path.exists(path)]
 
 
-def open_file_systems(stack, home, data, link, build):
+def open_file_systems(stack, home, data, link, options):
     """Those that can be had, in the order in which they take turns."""
     base = os.path.join(home, "".join(c if c.isalnum() else "-" for c in link.title))
+    build = options.build
     rows = [(Remofs, "remofs", {"build": build}), (Remofs, "remofs plain", {"build": build, "insecure": True}),
             (Remofs, "remofs compressed", {"build": build, "options": ["compress=1"]})]
     if missing := missing_for_sshfs():
@@ -75,6 +79,8 @@ def open_file_systems(stack, home, data, link, build):
             rows.append((Sshfs, "sshfs fast", {"options": fast}))
     file_systems = []
     for kind, name, settings in rows:
+        if name not in options.file_system:
+            continue
         file_system = kind(name, base, data.files, link, **settings)
         stack.callback(file_system.close)
         try:
@@ -132,7 +138,7 @@ def measure_link(results, options, link, home, mebibytes):
     say(f"{link.title}: making the files")
     data.make(with_tree=not link.emulated)
     with contextlib.ExitStack() as stack:
-        file_systems = open_file_systems(stack, home, data, link, options.build)
+        file_systems = open_file_systems(stack, home, data, link, options)
         for number in range(options.rounds):
             for workload in workloads:
                 say(f"{link.title}, round {number + 1} of {options.rounds}: {workload.title}")

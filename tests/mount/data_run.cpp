@@ -61,20 +61,14 @@ public:
     int slot() { return static_cast<int>(below(data_slots)); }
     unsigned seed() { return static_cast<unsigned>(generator_()); }
 
+    // Often close to the one before, so that operations meet.
     std::size_t offset() {
-        switch (below(6)) {
-            case 0:
-                return 0;
-            case 1:
-                return below(5000);
-            case 2: {
-                const std::size_t seam = seams[below(seams.size())];
-                const std::size_t at = seam * (1 + below(usual_file_size / seam));
-                return at + below(5) - 2;
-            }
-            default:
-                return below(usual_file_size);
-        }
+        const std::size_t before = std::exchange(last_offset_, fresh_offset());
+        if (one_in(2))
+            last_offset_ = before + 6'000 > usual_file_size
+                               ? before
+                               : before + below(12'000) - std::min<std::size_t>(before, 6'000);
+        return last_offset_;
     }
 
     std::size_t size() {
@@ -98,7 +92,24 @@ public:
     }
 
 private:
+    std::size_t fresh_offset() {
+        switch (below(6)) {
+            case 0:
+                return 0;
+            case 1:
+                return below(5000);
+            case 2: {
+                const std::size_t seam = seams[below(seams.size())];
+                const std::size_t at = seam * (1 + below(usual_file_size / seam));
+                return at + below(5) - 2;
+            }
+            default:
+                return below(usual_file_size);
+        }
+    }
+
     std::mt19937_64 generator_;
+    std::size_t last_offset_ = 0;
 };
 
 std::string unexpected(long result, int error, const std::string& expected) {

@@ -21,13 +21,6 @@ using namespace remofile::test;
 
 namespace {
 
-MountProcess::Options mount_at_port(const ServerProcess& server, int port, std::vector<std::string> options = {}) {
-    std::string key = read_file(server.config_dir() + "/server.pub");
-    key.erase(key.find_last_not_of('\n') + 1);
-    options.push_back("server_key=" + key);
-    return {.source = source_of(port), .config_dir = server.config_dir(), .options = std::move(options)};
-}
-
 // How a call in a process of its own ended: its errno, 0 for success, or "hangs" at the deadline, after which the
 // process has been killed.
 std::string outcome_within(Milliseconds deadline, const std::function<long()>& call) {
@@ -222,7 +215,7 @@ TEST_CASE("faults: the network is away for a moment under a copy, which ends rig
     for (const Fault fault : {Fault::stall, Fault::cut}) {
         ServerProcess server;
         TcpProxy proxy(server.port());
-        MountProcess mount(mount_at_port(server, proxy.port()));
+        MountProcess mount(through_port(server, proxy.port()));
         const std::string data = random_bytes(12 << 20, 3);
         Bell under_way;
         Child copy = start_copy(mount.path() + "/file", data, under_way);
@@ -247,7 +240,7 @@ TEST_CASE("faults: the network is away for a moment under a copy, which ends rig
 TEST_CASE("faults: requests that the network cut are carried out once") {
     ServerProcess server;
     TcpProxy proxy(server.port());
-    MountProcess mount(mount_at_port(server, proxy.port()));
+    MountProcess mount(through_port(server, proxy.port()));
     // Each of these fails if it is done twice: mkdir with EEXIST, unlink and rename with ENOENT, an append with a line
     // too many.
     Child worker = Child::fork([&mount] {
@@ -285,7 +278,7 @@ TEST_CASE("faults: requests that the network cut are carried out once") {
 TEST_CASE("faults: while the network is away, unmounting works and other mounts go on") {
     ServerProcess server;
     TcpProxy proxy(server.port());
-    MountProcess cut_off(mount_at_port(server, proxy.port()));
+    MountProcess cut_off(through_port(server, proxy.port()));
     MountProcess other(server);
     CHECK(works(cut_off.path()));
     proxy.stall();

@@ -2,10 +2,15 @@
 // Two processes that read and write the same files, through one mount and through two, held against a model.
 //
 // REMOFS_TEST_OPERATIONS=100000 makes the runs long, REMOFS_TEST_SEED=N repeats one.
+#include <atomic>
+#include <random>
+#include <thread>
+
 #include "catch.hpp"
 #include "harness/mount_process.hpp"
 #include "harness/scratch.hpp"
 #include "harness/side_by_side.hpp"
+#include "harness/tcp_proxy.hpp"
 #include "mount/data_run.hpp"
 #include "mount/random_operations.hpp"
 
@@ -14,6 +19,7 @@ using namespace remofile::test;
 namespace {
 
 constexpr int usual_operations = 3'000;
+constexpr int operations_over_unsteady_network = 1'500;
 
 void check(const DataRun& run) {
     INFO("REMOFS_TEST_SEED=" << run.seed);
@@ -45,6 +51,54 @@ void check_on_mounts(const std::vector<std::string>& options, bool one_mount) {
     CHECK(second.unmount());
 }
 
+// A connection on which everything stands still again and again for some milliseconds, so that what is pending stays so
+// for long enough to be got wrong.
+class UnsteadyNetwork {
+public:
+    UnsteadyNetwork(int port, unsigned seed) : proxy_(port), thread_([this, seed] { run(seed); }) {}
+    ~UnsteadyNetwork() {
+        stopping_ = true;
+        thread_.join();
+    }
+    UnsteadyNetwork(const UnsteadyNetwork&) = delete;
+    UnsteadyNetwork& operator=(const UnsteadyNetwork&) = delete;
+
+    int port() const { return proxy_.port(); }
+
+private:
+    void run(unsigned seed) {
+        std::mt19937 random(seed);
+        const auto pause = [&random] { std::this_thread::sleep_for(std::chrono::microseconds(random() % 6'000)); };
+        while (!stopping_) {
+            proxy_.stall();
+            pause();
+            proxy_.pass();
+            pause();
+        }
+    }
+
+    TcpProxy proxy_;
+    std::atomic<bool> stopping_ = false;
+    std::thread thread_;
+};
+
+void check_over_unsteady_network(bool one_mount) {
+    if (testing_locally())
+        return;
+    const ServerProcess server;
+    const auto seed = static_cast<unsigned>(seed_for_tests());
+    const UnsteadyNetwork one(server.port(), seed), another(server.port(), seed + 1);
+    MountProcess first(through_port(server, one.port()));
+    MountProcess second(through_port(server, another.port()));
+    check({.roots = {first.path(), one_mount ? first.path() : second.path()},
+           .server = server.directory(),
+           .one_view = one_mount,
+           .seed = seed,
+           .operations = operations_for_tests(operations_over_unsteady_network)});
+    CHECK(first.unmount());
+    CHECK(second.unmount());
+}
+
 }  // namespace
 
 TEST_CASE("two processes on one mount: each sees at once what the other did") {
@@ -61,4 +115,12 @@ TEST_CASE("two processes on one mount with little cache") {
 
 TEST_CASE("two processes on a mount each with little cache") {
     check_on_mounts({"cache_size=4M"}, false);
+}
+
+TEST_CASE("two processes on one mount over an unsteady network") {
+    check_over_unsteady_network(true);
+}
+
+TEST_CASE("two processes on a mount each over an unsteady network") {
+    check_over_unsteady_network(false);
 }

@@ -161,9 +161,7 @@ TEST_CASE("write errors: an exceeded quota") {
     const std::string config = Scratch::instance().make_directory("config");
     REQUIRE(chown(config.c_str(), user.uid, user.gid) == 0);
     const ServerProcess server({.directory = small.path(), .config_dir = config, .as = user});
-    std::string key = read_file(config + "/server.pub");
-    key.erase(key.find_last_not_of('\n') + 1);
-    MountProcess mount({.source = source_of(server.port()), .config_dir = config, .options = {"server_key=" + key}});
+    MountProcess mount(through_port(server, server.port()));
     fill_up(mount.path(), small.path(), "EDQUOT");
     CHECK(mount.unmount());
 }
