@@ -26,6 +26,7 @@ client::ConnectOptions to_connect_options(const Options& options) {
             .insecure = options.insecure,
             .exclusive = options.exclusive,
             .read_only = options.read_only,
+            .compression = options.compress,
             .wait = options.wait,
             .request_timeout = options.soft ? std::optional(options.timeout) : std::nullopt};
 }

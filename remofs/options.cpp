@@ -42,14 +42,17 @@ Result<> set_wait(Options& options, std::string_view value) {
 }
 
 Result<> set_compress(Options& options, std::string_view value) {
-    constexpr int max_level = 12;  // LZ4HC's
+    constexpr int max_level = wire::max_compression_level;
     int level = 0;
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), level);
     const bool is_level =
         error == std::errc() && end == value.data() + value.size() && level >= 1 && level <= max_level;
     if (!is_level && !value.empty() && value != "auto" && value != "off")
         return usage_error(fmt::format("compress={}: expected auto, off or a level from 1 to {}", value, max_level));
-    options.compress = value.empty() ? "auto" : std::string(value);
+    if (is_level)
+        options.compress = static_cast<std::uint8_t>(level);
+    else
+        options.compress = value == "off" ? wire::compression_off : wire::compression_automatic;
     return {};
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "wire/protocol.hpp"
 
 namespace remofile::remofs {
 
@@ -35,7 +36,7 @@ struct Options {
     std::optional<Duration> wait;  // Duration::max(): as long as it takes
     bool soft = false;
     Duration timeout = std::chrono::seconds(30);  // with soft
-    std::string compress = "auto";                // "auto", "off" or a level
+    std::uint8_t compress = wire::compression_automatic;
     std::optional<std::uint64_t> cache_size_bytes;
     std::string idmap;  // empty: "user" for an ordinary user, "none" for root
     SymlinkPolicy symlinks = SymlinkPolicy::keep;

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // OPEN to COPY_RANGE: open files.
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 
 #include "server/operation.hpp"
+#include "wire/compression.hpp"
 
 namespace remofile::server::operations {
 namespace {
@@ -27,6 +29,12 @@ constexpr std::size_t copy_chunk_bytes = 256U << 10;
 constexpr int max_create_attempts = 16;
 // Reads up to here get a buffer of the size asked for without a look at the file's size.
 constexpr std::size_t small_read_bytes = 16U << 10;
+
+// Of struct stat's st_blocks, whatever the file system's own blocks are.
+constexpr off_t stat_block_bytes = 512;
+// A shorter write of zeros is written as it is: holes are whole blocks, of 4 KiB at least, and looking for them costs
+// system calls.
+constexpr std::size_t min_sparse_bytes = 64U << 10;
 
 bool has(std::uint32_t flags, std::uint32_t bit) {
     return (flags & bit) != 0;
@@ -157,6 +165,88 @@ Result<Written> write_at(int fd, std::span<const std::byte> bytes, std::uint64_t
     return Written{offset, done};
 }
 
+bool has_holes(const struct stat& stat) {
+    return S_ISREG(stat.st_mode) && stat.st_blocks < stat.st_size / stat_block_bytes;
+}
+
+// Where data begins at or after `offset`; INT64_MAX if there is only a hole up to the end of the file.
+Result<std::uint64_t> next_data(OpenFile& file, std::uint64_t offset) {
+    const std::lock_guard guard(file.position);
+    const off_t data = lseek(file.descriptor->get(), static_cast<off_t>(offset), SEEK_DATA);
+    if (data < 0 && errno == ENXIO)
+        return static_cast<std::uint64_t>(INT64_MAX);
+    if (data < 0)
+        return errno_error();
+    return static_cast<std::uint64_t>(data);
+}
+
+// Where a hole begins at or after `offset`, the end of the file being one.
+Result<std::uint64_t> next_hole(OpenFile& file, std::uint64_t offset) {
+    const std::lock_guard guard(file.position);
+    const off_t hole = lseek(file.descriptor->get(), static_cast<off_t>(offset), SEEK_HOLE);
+    if (hole < 0)
+        return errno_error();
+    return static_cast<std::uint64_t>(hole);
+}
+
+// Whether the file has nothing but a hole in all of a range. What lies beyond the end, also of a file that has just
+// been cut, is none.
+bool is_hole(OpenFile& file, std::uint64_t offset, std::uint64_t size) {
+    const auto data = next_data(file, offset);
+    if (!data || *data < offset + size)
+        return false;
+    struct stat stat {};
+    return fstat(file.descriptor->get(), &stat) == 0 && static_cast<std::uint64_t>(stat.st_size) >= offset + size;
+}
+
+// Whether a write of zeros may leave alone what is a hole. Not where it is also asked to take away the rights that a
+// write takes away: set-id bits, and the capabilities that only programs have.
+bool may_stay_sparse(const struct stat& stat) {
+    return S_ISREG(stat.st_mode) && (stat.st_mode & (S_ISUID | S_ISGID | S_IXUSR | S_IXGRP | S_IXOTH)) == 0;
+}
+
+// Writes zeros so that what is a hole stays one. A hole of the kernel's telling may be space that fallocate(2) has set
+// aside, which stays set aside because nothing is given back: no range is punched. Beyond the end only the last byte is
+// written, for ftruncate(2) would cut what others append at the same time. Empty if it is no such case, or failed in
+// part: all of it has to be written then.
+std::optional<Written> write_zeros(OpenFile& file, std::span<const std::byte> zeros, std::uint64_t offset) {
+    const int fd = file.descriptor->get();
+    struct stat stat {};
+    if (fstat(fd, &stat) != 0 || !may_stay_sparse(stat) || offset > INT64_MAX - zeros.size())
+        return std::nullopt;
+    const std::uint64_t end = offset + zeros.size();
+    const auto file_end = static_cast<std::uint64_t>(stat.st_size);
+    const std::uint64_t inner_end = std::min(end, file_end);
+    for (std::uint64_t at = offset; at < inner_end;) {
+        const auto data = next_data(file, at);
+        if (!data)
+            return std::nullopt;
+        if (*data >= inner_end)
+            break;
+        const auto hole = next_hole(file, *data);
+        if (!hole)
+            return std::nullopt;
+        const std::uint64_t data_end = std::min(*hole, inner_end);
+        if (data_end <= *data)
+            return std::nullopt;
+        const auto written = write_at(fd, zeros.first(data_end - *data), *data);
+        if (!written || written->size != data_end - *data)
+            return std::nullopt;
+        at = data_end;
+    }
+    if (end > file_end) {
+        const auto written = write_at(fd, zeros.first(1), end - 1);
+        if (!written || written->size != 1)
+            return std::nullopt;
+        return Written{offset, zeros.size()};
+    }
+    // A write is seen in the file's times even if it changed nothing.
+    const timespec now[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, {.tv_sec = 0, .tv_nsec = UTIME_NOW}};
+    if (futimens(fd, now) != 0)
+        return std::nullopt;
+    return Written{offset, zeros.size()};
+}
+
 // The kernel finds the end of the file and writes there in one step. It leaves the file position behind what it wrote,
 // which is how the place becomes known.
 Result<Written> append_to(OpenFile& file, std::span<const std::byte> bytes) {
@@ -179,6 +269,14 @@ Result<Written> append_to(OpenFile& file, std::span<const std::byte> bytes) {
     if (end < 0)
         return errno_error();
     return Written{static_cast<std::uint64_t>(end) - done, done};
+}
+
+Result<Written> write_bytes(OpenFile& file, std::span<const std::byte> bytes, std::uint64_t offset) {
+    if (bytes.size() >= min_sparse_bytes && wire::is_all_zeros(bytes)) {
+        if (const auto written = write_zeros(file, bytes, offset))
+            return *written;
+    }
+    return write_at(file.descriptor->get(), bytes, offset);
 }
 
 // Where copy_file_range(2) cannot: between file systems, or within one that does not have it.
@@ -301,6 +399,10 @@ Result<Empty> read(Context& context, const wire::Read& request) {
         if (fstat(fd, &stat) == 0 && stat.st_size > 0) {
             const auto size = static_cast<std::uint64_t>(stat.st_size);
             wanted = std::min<std::uint64_t>(wanted, size > request.offset ? size - request.offset : 0);
+            if (wanted > small_read_bytes && has_holes(stat) && is_hole(*file, request.offset, wanted)) {
+                context.reply_with(wire::EncodedBulk::of_zeros(static_cast<std::uint32_t>(wanted)));
+                return Empty{};
+            }
         }
     }
     Buffer buffer = Buffer::allocate(wanted);
@@ -317,6 +419,7 @@ Result<Empty> read(Context& context, const wire::Read& request) {
     }
     buffer.shrink(done);
     context.reply_with(std::move(buffer));
+    context.reply_stream = {file, &file->compressibility};
     return Empty{};
 }
 
@@ -330,9 +433,8 @@ Result<wire::WriteReply> write(Context& context, const wire::Write& request) {
     {
         // Who writes matters for set-id bits, which a write by an ordinary user clears, and for quotas.
         REMOFILE_TRY(acting, context.act());
-        written = request.append || file->append
-                      ? append_to(*file, context.bulk.bytes())
-                      : write_at(file->descriptor->get(), context.bulk.bytes(), request.offset);
+        written = request.append || file->append ? append_to(*file, context.bulk.bytes())
+                                                 : write_bytes(*file, context.bulk.bytes(), request.offset);
     }
     if (!written)
         return written.error();

@@ -30,9 +30,10 @@ struct Context {
     Buffer bulk;  // of the request
 
     // Filled by the operation.
-    Buffer reply_bulk{};
+    wire::EncodedBulk reply_bulk{};
     bool has_reply_bulk = false;
-    std::vector<InodePtr> changed{};  // also by one that failed half-way
+    std::shared_ptr<wire::Compressibility> reply_stream{};  // as Outcome::stream
+    std::vector<InodePtr> changed{};                        // also by one that failed half-way
     // Set by a request that waits: its outcome then goes to `later`, and what the function returns is not used.
     bool waits = false;
     std::function<void(Outcome)> later{};
@@ -42,10 +43,11 @@ struct Context {
         inode->note_change();
         changed.push_back(inode);
     }
-    void reply_with(Buffer buffer) {
-        reply_bulk = std::move(buffer);
+    void reply_with(wire::EncodedBulk data) {
+        reply_bulk = std::move(data);
         has_reply_bulk = true;
     }
+    void reply_with(Buffer buffer) { reply_with(wire::EncodedBulk::of_raw(std::move(buffer))); }
     // A node and an O_PATH descriptor of it.
     struct Held {
         InodePtr inode;

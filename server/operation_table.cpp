@@ -48,6 +48,7 @@ std::optional<Outcome> decode_and_carry_out(Context& context, std::span<const st
         outcome.body = encode_body(*reply);
         outcome.bulk = std::move(context.reply_bulk);
         outcome.has_bulk = context.has_reply_bulk;
+        outcome.stream = std::move(context.reply_stream);
     }
     return outcome;
 }

@@ -18,6 +18,7 @@
 #include "base/counters.hpp"
 #include "base/result.hpp"
 #include "base/strong_id.hpp"
+#include "wire/compression.hpp"
 #include "wire/messages.hpp"
 
 namespace remofile::server {
@@ -73,8 +74,10 @@ Result<std::vector<Dependency>> dependencies_of(wire::Opcode opcode, std::span<c
 struct Outcome {
     Status status = Status::ok;
     std::vector<std::byte> body;  // encoded reply; empty unless status is ok
-    Buffer bulk;
+    wire::EncodedBulk bulk;       // raw, or zeros that were not even read
     bool has_bulk = false;
+    // What the bulk data's source has shown of itself: part of an open file, which it keeps. None for others.
+    std::shared_ptr<wire::Compressibility> stream;
     std::vector<InodePtr> changed;  // files whose content, attributes or entries changed
 };
 

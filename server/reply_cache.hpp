@@ -18,7 +18,7 @@ namespace remofile::server {
 struct Reply {
     wire::RecordHeader header;
     std::vector<std::byte> body;
-    Buffer bulk;
+    Buffer bulk;  // as it travels: see header.bulk_encoding
     bool has_bulk = false;
     // The reply cache has it: the bulk must stay, and it is dropped from there once acknowledged.
     bool kept = false;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "transport/endpoint_address.hpp"
 
 namespace remofile::server {
 namespace {
@@ -58,18 +59,20 @@ Service::Service(FileService& files, Executor& executor, ServiceThread& thread, 
       turns_(options_.limits) {}
 
 SessionEnvironment Service::make_environment() {
-    SessionEnvironment environment{.files = files_,
-                                   .executor = executor_,
-                                   .thread = thread_,
-                                   .counters = counters_,
-                                   .completions = std::make_shared<ServiceCompletions>(thread_, counters_),
-                                   .grants = options_.grants,
-                                   .callers = options_.callers,
-                                   .find = {},
-                                   .flush_soon = {},
-                                   .files_changed = {},
-                                   .end_soon = {},
-                                   .status = {}};
+    SessionEnvironment environment{
+        .files = files_,
+        .executor = executor_,
+        .thread = thread_,
+        .counters = counters_,
+        .completions = std::make_shared<ServiceCompletions>(thread_, counters_),
+        .grants = options_.grants,
+        .callers = options_.callers,
+        .compression = std::make_shared<wire::CompressionMeter>(counters_, "server.compression"),
+        .find = {},
+        .flush_soon = {},
+        .files_changed = {},
+        .end_soon = {},
+        .status = {}};
     environment.find = [this](SessionId id) { return find(id); };
     environment.flush_soon = [this](Session& session) {
         to_flush_.push_back(session.terms().id);
@@ -201,6 +204,8 @@ Status Service::check_hello(const wire::Hello& hello, const Opening& opening) {
     }
     if ((hello.flags & ~(wire::hello_exclusive | wire::hello_read_only)) != 0 || !hello.root)
         return Status::invalid;
+    if (hello.compression > wire::max_compression_level && hello.compression != wire::compression_automatic)
+        return Status::invalid;
     return hello.path.size() > wire::max_path_bytes ? Status::name_too_long : Status::ok;
 }
 
@@ -308,6 +313,9 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
         .path = opening.hello.path,
         .exclusive = options_.limits.always_exclusive || (opening.hello.flags & wire::hello_exclusive) != 0,
         .read_only = options_.read_only || (opening.hello.flags & wire::hello_read_only) != 0,
+        .local = transport::is_local_address(opening.peer.address),
+        .features = opening.hello.features & wire::encoding_features,
+        .compression = opening.hello.compression,
         .since = thread_.unix_time(),
         .opened = thread_.clock().now(),
         .root = opening.hello.root,
@@ -328,7 +336,7 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
 void Service::say_hello(Session& session, const Opening& opening, bool resumed, const wire::Attributes& attributes) {
     opening_routes_.erase(opening.route.bytes);
     const SessionTerms& terms = session.terms();
-    const wire::HelloReply reply{.features = 0,
+    const wire::HelloReply reply{.features = terms.features,
                                  .session = terms.id,
                                  .session_secret = terms.secret,
                                  .boot = options_.boot,

@@ -55,6 +55,18 @@ bool gives_back(Opcode opcode) {
            opcode == Opcode::cancel;
 }
 
+bool is_in_force(wire::BulkEncoding encoding, std::uint64_t features) {
+    switch (encoding) {
+        case wire::BulkEncoding::raw:
+            return true;
+        case wire::BulkEncoding::lz4:
+            return (features & wire::feature_lz4) != 0;
+        case wire::BulkEncoding::zeros:
+            return (features & wire::feature_zeros) != 0;
+    }
+    return false;
+}
+
 Outcome outcome_of(Status status) {
     Outcome outcome;
     outcome.status = status;
@@ -68,8 +80,12 @@ ReplyPtr make_reply(const BatchRecord& record, Outcome outcome) {
     reply->header.detail = static_cast<std::uint32_t>(outcome.status);
     if (outcome.status == Status::ok) {
         reply->body = std::move(outcome.body);
-        reply->bulk = std::move(outcome.bulk);
         reply->has_bulk = outcome.has_bulk;
+        if (outcome.has_bulk) {
+            reply->header.bulk_encoding = outcome.bulk.encoding;
+            reply->header.bulk_size = outcome.bulk.size;
+            reply->bulk = std::move(outcome.bulk.data);
+        }
     }
     return reply;
 }
@@ -185,6 +201,7 @@ void Session::end_soon(std::string reason) {
 void Session::take_acknowledgements(SessionLane& by, const wire::MessageHeader& header) {
     for (const RequestId request : by.acknowledge(header.received_bytes))
         replies_.drop(request);
+    by.speed.note_arrived(by.acknowledged_bytes(), last_heard_);
     answered_below_ = std::max(answered_below_, header.answered_below);
     replies_.drop_below(answered_below_);
 }
@@ -279,7 +296,7 @@ bool Session::enter_known(SessionLane& by, BatchRecord& record) {
 // Why a request is not to be carried out, if so.
 std::optional<Status> Session::refusal(const SessionLane& by, const BatchRecord& record, bool last) const {
     const Opcode opcode = record.header.opcode;
-    if (record.header.bulk_encoding != wire::BulkEncoding::raw)
+    if (!is_in_force(record.header.bulk_encoding, terms_.features))
         return Status::malformed;
     if (unanswered_ >= environment_.grants.max_requests && !gives_back(opcode))
         return Status::limit_exceeded;
@@ -400,6 +417,11 @@ void Session::start(SessionLane& of, const BatchPtr& batch) {
     batch->at_worker = true;
     of.expected_bytes += batch->expected_bytes;
 
+    const BulkCoding coding{
+        .features = terms_.features,
+        .plan = wire::make_plan(terms_.features, terms_.compression,
+                                wire::is_slow(of.speed.bytes_per_s(), terms_.local, *environment_.compression)),
+        .meter = environment_.compression};
     // The environment is touched again only on the service's thread, while the service lives.
     const auto completions = environment_.completions;
     const SessionId id = terms_.id;
@@ -411,8 +433,8 @@ void Session::start(SessionLane& of, const BatchPtr& batch) {
     };
     environment_.executor.submit(
         id.value, [batch, files = files_, service = &environment_.files, clock = &environment_.thread.clock(),
-                   completions, environment = &environment_, id, later = std::move(later)] {
-            Slice slice = run_slice(*batch, files, *service, *clock, later);
+                   completions, environment = &environment_, id, coding, later = std::move(later)] {
+            Slice slice = run_slice(*batch, files, *service, *clock, coding, later);
             completions->push([environment, id, batch, slice = std::move(slice)]() mutable {
                 if (Session* session = environment->find(id))
                     session->slice_done(batch, std::move(slice));
@@ -431,6 +453,8 @@ void Session::slice_done(const BatchPtr& batch, Slice slice) {
     of.expected_bytes -= batch->expected_bytes;
     batch->at_worker = false;
     for (Answered& answered : slice.answers) {
+        if (answered.outcome.status == Status::malformed)
+            note_violation("a request that cannot be decoded");
         if (!answered.outcome.changed.empty())
             environment_.files_changed(*this, std::move(answered.outcome.changed));
         answer(batch->records[answered.record].header.id, std::move(answered.outcome));
@@ -525,7 +549,9 @@ void Session::deliver(SessionLane& to, const Pending& pending, ReplyPtr reply) {
 }
 
 bool Session::send(SessionLane& by, wire::Message message) {
-    totals_.bytes_sent += message.byte_count();
+    const std::size_t bytes = message.byte_count();
+    totals_.bytes_sent += bytes;
+    by.speed.note_sent(bytes, environment_.thread.clock().now());
     return environment_.thread.send(*by.route(), std::move(message));
 }
 

@@ -50,6 +50,7 @@ struct SessionEnvironment {
     std::shared_ptr<ServiceCompletions> completions;
     SessionGrants grants;
     CallerPolicy callers;
+    std::shared_ptr<wire::CompressionMeter> compression;  // shared with the work under way
 
     // A live session by its number, or null.
     std::function<class Session*(SessionId)> find;
@@ -74,7 +75,10 @@ struct SessionTerms {
     std::string path;
     bool exclusive = false;
     bool read_only = false;
-    std::uint64_t since = 0;  // seconds since 1970
+    bool local = false;  // the client seems to be on this machine
+    std::uint64_t features = 0;
+    std::uint8_t compression = wire::compression_off;  // HELLO's wish
+    std::uint64_t since = 0;                           // seconds since 1970
     TimePoint opened{};
     NodeId root;
     wire::Attributes root_attributes;

@@ -2,6 +2,7 @@
 #include "server/session_batch.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <exception>
 #include <new>
 #include <utility>
@@ -14,15 +15,40 @@ namespace {
 // A reply without bulk data: a record header and a structure of attributes.
 constexpr std::size_t small_reply_bytes = 256;
 
+Outcome failure(Status status) {
+    Outcome outcome;
+    outcome.status = status;
+    return outcome;
+}
+
+void encode(Outcome& outcome, const BulkCoding& coding) {
+    if (outcome.bulk.encoding == wire::BulkEncoding::raw) {
+        outcome.bulk =
+            wire::encode_bulk(std::move(outcome.bulk.data), coding.plan, outcome.stream.get(), *coding.meter);
+    } else if (coding.plan.zeros) {
+        coding.meter->zero_bytes.add(outcome.bulk.size);
+    } else {
+        Buffer zeros = Buffer::allocate(outcome.bulk.size);
+        std::memset(zeros.data(), 0, zeros.size());
+        outcome.bulk = wire::EncodedBulk::of_raw(std::move(zeros));
+    }
+}
+
 // The boundary at which exceptions end: a worker goes on whatever one request did.
 std::optional<Outcome> carry_out(BatchRecord& record, const std::shared_ptr<SessionFiles>& files, FileService& service,
-                                 const std::function<void(RequestId, Outcome)>& later) {
+                                 const BulkCoding& coding, const std::function<void(RequestId, Outcome)>& later) {
     Outcome failed;
     try {
         const RequestId request = record.header.id;
-        return service.carry_out(files, request, record.header.opcode, record.body, std::move(record.bulk),
-                                 *record.caller,
-                                 [later, request](Outcome outcome) { later(request, std::move(outcome)); });
+        auto bulk = wire::decode_bulk(record.header, std::move(record.bulk), coding.features, wire::max_bulk_bytes);
+        if (!bulk)
+            return failure(bulk.error().status);
+        auto outcome =
+            service.carry_out(files, request, record.header.opcode, record.body, std::move(*bulk), *record.caller,
+                              [later, request](Outcome late) { later(request, std::move(late)); });
+        if (outcome && outcome->has_bulk)
+            encode(*outcome, coding);
+        return outcome;
     } catch (const std::bad_alloc&) {
         failed.status = Status::out_of_memory;
     } catch (const std::exception& exception) {
@@ -30,12 +56,6 @@ std::optional<Outcome> carry_out(BatchRecord& record, const std::shared_ptr<Sess
         failed.status = Status::io_error;
     }
     return failed;
-}
-
-Outcome failure(Status status) {
-    Outcome outcome;
-    outcome.status = status;
-    return outcome;
 }
 
 template <class Body>
@@ -73,7 +93,7 @@ void advance(SessionBatch& batch, Status status) {
 }
 
 Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files, FileService& service,
-                const Clock& clock, const std::function<void(RequestId, Outcome)>& later) {
+                const Clock& clock, const BulkCoding& coding, const std::function<void(RequestId, Outcome)>& later) {
     Slice slice;
     std::size_t bytes = 0;
     const TimePoint begun = clock.now();
@@ -88,7 +108,7 @@ Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files,
         }
         if (record.traits == nullptr)
             break;
-        std::optional<Outcome> outcome = carry_out(record, files, service, later);
+        std::optional<Outcome> outcome = carry_out(record, files, service, coding, later);
         record.bulk = Buffer();
         if (!outcome) {
             // A CANCEL that came before the wait began has found nothing to cancel.
@@ -99,7 +119,7 @@ Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files,
             break;
         }
         advance(batch, outcome->status);
-        bytes += outcome->bulk.size();
+        bytes += outcome->bulk.data.size();
         slice.answers.push_back({index, std::move(*outcome)});
         // A single record needs no look at the clock.
         if (!batch.finished() && clock.now() - begun >= slice_time)

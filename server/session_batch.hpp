@@ -69,10 +69,18 @@ std::optional<Status> decided_status(const SessionBatch& batch);
 // Takes note of the outcome of record `next` and goes on to the one after it.
 void advance(SessionBatch& batch, Status status);
 
+// How bulk data is decoded and encoded for a session at the moment.
+struct BulkCoding {
+    std::uint64_t features = 0;  // in force
+    wire::EncodingPlan plan{};
+    std::shared_ptr<wire::CompressionMeter> meter;  // shared with all sessions
+};
+
 // Carries out records from `next` on until the end, a record of the session's own, one that waits, or the end of the
-// slice. Runs on a worker. `later` is called as FileService::carry_out says, with the record's request id.
+// slice. Runs on a worker, which also decodes and encodes bulk data. `later` is called as FileService::carry_out says,
+// with the record's request id.
 Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files, FileService& service,
-                const Clock& clock, const std::function<void(RequestId, Outcome)>& later);
+                const Clock& clock, const BulkCoding& coding, const std::function<void(RequestId, Outcome)>& later);
 
 // Bulk bytes that a record's reply may bring, at most; from READ's size and the like.
 std::size_t expected_reply_bytes(const BatchRecord& record);

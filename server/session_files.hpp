@@ -30,6 +30,7 @@ struct OpenFile {
 
     // Held by whoever moves the descriptor's file position: appending and seeking.
     std::mutex position;
+    wire::Compressibility compressibility;
     // Whether a lock was ever asked for, so that others need not be given up.
     std::atomic<bool> locked = false;
 };

@@ -27,6 +27,7 @@ std::deque<ReplyPtr> SessionLane::detach() {
     queued_bytes_ = 0;
     sent_bytes_ = 0;
     acknowledged_bytes_ = 0;
+    speed.reset();
     request_bytes = 0;
     return std::exchange(queue_, {});
 }

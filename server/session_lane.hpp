@@ -9,6 +9,7 @@
 
 #include "server/reply_cache.hpp"
 #include "server/sequencer.hpp"
+#include "transport/link_speed.hpp"
 #include "transport/listener.hpp"
 #include "wire/frame.hpp"
 
@@ -54,7 +55,11 @@ public:
     std::size_t queued_replies() const { return queue_.size(); }
     std::uint32_t window_bytes() const { return window_bytes_; }
 
+    // Of all bytes sent on this connection.
+    std::uint64_t acknowledged_bytes() const { return acknowledged_bytes_; }
+
     Sequencer sequencer;
+    transport::LinkSpeed speed;  // towards the client
     // Bulk bytes of requests that came by this connection and whose replies have not left.
     std::uint64_t request_bytes = 0;
     // Bulk bytes that replies under way are expected to bring.

@@ -119,6 +119,7 @@ Result<SessionOptions> make_session_options(const ConnectOptions& options) {
     session.client_name = user_at_host();
     session.exclusive = options.exclusive;
     session.read_only = options.read_only;
+    session.compression = options.compression;
     session.wait = options.wait;
     session.request_timeout = options.request_timeout;
     if (!options.token_file.empty()) {

@@ -19,8 +19,9 @@ struct ConnectOptions {
     bool insecure = false;  // plain text, for a server told the same
     bool exclusive = false;
     bool read_only = false;
-    std::optional<Duration> wait;             // as SessionOptions
-    std::optional<Duration> request_timeout;  // as SessionOptions
+    std::uint8_t compression = wire::compression_automatic;  // as SessionOptions
+    std::optional<Duration> wait;                            // as SessionOptions
+    std::optional<Duration> request_timeout;                 // as SessionOptions
     // How messages to the person name the option for the key.
     std::string server_key_option = "-o server_key=";
 };

@@ -19,6 +19,10 @@ bool is_quick(const Batch& batch) {
     return std::ranges::all_of(batch.records, [](const PendingRecord& record) { return record.traits->quick; });
 }
 
+bool is_ready(Batch& batch) {
+    return std::ranges::all_of(batch.records, [](PendingRecord& record) { return record.ready(); });
+}
+
 bool is_allowed(const Batch& batch, const SendingAllowance& allowance) {
     const std::size_t bulk_bytes = batch.bulk_bytes();
     const bool bulk_fits = bulk_bytes == 0 || bulk_bytes <= allowance.bulk_bytes || allowance.no_bulk_unanswered;
@@ -52,6 +56,16 @@ struct Joined {
 };
 
 }  // namespace
+
+bool PendingRecord::ready() {
+    if (!encoding)
+        return true;
+    if (!encoding->done.load(std::memory_order_acquire))
+        return false;
+    take(std::move(encoding->result));
+    encoding.reset();
+    return true;
+}
 
 std::size_t Batch::bulk_bytes() const {
     std::size_t bytes = 0;
@@ -94,6 +108,12 @@ void OutgoingQueue::seal_forgets() {
     waiting_.push_back(make_told({.opcode = wire::Opcode::forget, .body = wire::encode_body(forget)}, forgets_lane_));
 }
 
+Batch* OutgoingQueue::next_unprepared() {
+    if (prepared_ >= waiting_.size() || prepared_ >= max_prepared_batches)
+        return nullptr;
+    return waiting_[prepared_++].get();
+}
+
 std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::next_message(const SendingAllowance& allowance) {
     seal_forgets();
     std::vector<BatchPtr> batches;
@@ -106,13 +126,15 @@ std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::next_message(const SendingAl
     while (!urgent_.empty() && joined.takes(*urgent_.front()))
         add_front(urgent_);
     SendingAllowance left = allowance;
-    while (!waiting_.empty() && joined.takes(*waiting_.front()) && is_allowed(*waiting_.front(), left)) {
+    while (!waiting_.empty() && is_ready(*waiting_.front()) && joined.takes(*waiting_.front()) &&
+           is_allowed(*waiting_.front(), left)) {
         const Batch& batch = *waiting_.front();
         left.bulk_bytes -= std::min(left.bulk_bytes, batch.bulk_bytes());
         left.requests -= std::min(left.requests, batch.records.size());
         left.no_requests_unanswered = false;
         left.no_bulk_unanswered = left.no_bulk_unanswered && batch.bulk_bytes() == 0;
         add_front(waiting_);
+        prepared_ -= std::min<std::size_t>(prepared_, 1);
     }
     return batches;
 }
@@ -123,6 +145,8 @@ OutgoingQueue::BatchPtr OutgoingQueue::take(const Batch* batch) {
         if (found == queue->end())
             continue;
         BatchPtr taken = std::move(*found);
+        if (queue == &waiting_ && static_cast<std::size_t>(found - queue->begin()) < prepared_)
+            --prepared_;
         queue->erase(found);
         return taken;
     }
@@ -131,6 +155,7 @@ OutgoingQueue::BatchPtr OutgoingQueue::take(const Batch* batch) {
 
 std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::take_all() {
     seal_forgets();
+    prepared_ = 0;
     std::vector<BatchPtr> all;
     std::ranges::move(std::exchange(urgent_, {}), std::back_inserter(all));
     std::ranges::move(std::exchange(waiting_, {}), std::back_inserter(all));
@@ -160,6 +185,8 @@ wire::Message build_message(const std::vector<const Batch*>& batches, bool resen
             header.detail = batch->credential;
             header.flags =
                 static_cast<std::uint8_t>((record.link ? wire::flag_link : 0) | (resent ? wire::flag_resent : 0));
+            header.bulk_encoding = record.bulk_encoding;
+            header.bulk_size = record.bulk_size;
             if (record.bulk)
                 writer.add_encoded(header, record.body, view_of(record.bulk));
             else

@@ -2,6 +2,7 @@
 // What waits to be sent on one lane, in order, and how it is joined into messages. Pure bookkeeping.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -11,6 +12,7 @@
 #include "base/strong_id.hpp"
 #include "client/request_traits.hpp"
 #include "client/session.hpp"
+#include "wire/compression.hpp"
 #include "wire/frame.hpp"
 
 namespace remofile::client {
@@ -19,15 +21,35 @@ namespace remofile::client {
 // parallelism. More than so many requests that somebody waits for do not share one.
 inline constexpr std::size_t max_joined_requests = 8;
 
+// Batches at the head of a queue whose data is being, or has been, encoded: enough to keep the codec thread busy while
+// the one before is sent, and few enough to be decided by what the link has shown by then.
+inline constexpr std::size_t max_prepared_batches = 16;
+
+// Shared by a record and the codec thread. The result is the reactor's once it is done.
+struct PendingEncoding {
+    wire::EncodedBulk result;
+    std::atomic<bool> done = false;
+};
+
 // One request until it is answered.
 struct PendingRecord {
     const RequestTraits* traits = nullptr;
     std::vector<std::byte> body;
-    // Shared by this record, which may have to be sent again, and the messages on their way.
+    // As it travels. Shared by this record, which may have to be sent again, and the messages on their way.
     std::shared_ptr<Buffer> bulk;
+    std::uint32_t bulk_size = 0;  // once decoded
+    wire::BulkEncoding bulk_encoding = wire::BulkEncoding::raw;
+    std::shared_ptr<PendingEncoding> encoding;  // while the codec thread has the data
     bool link = false;
     bool answered = false;
     Status status = Status::ok;  // once answered
+
+    void take(wire::EncodedBulk encoded) {
+        *bulk = std::move(encoded.data);
+        bulk_encoding = encoded.encoding;
+    }
+    // Whether it can be sent; takes over what the codec thread has finished.
+    bool ready();
 };
 
 // The requests of one call, which travel in one message; their ids follow each other.
@@ -71,8 +93,11 @@ public:
     // Adds to the FORGETs at the end, which are joined into as few records as possible.
     void push_forget(wire::ForgetNode node, std::size_t lane);
 
-    // The batches of the next message, in order; none if the first in line is not allowed out yet. Batches are joined
-    // as long as nobody waits for those before, or all are quick.
+    // The first batch whose data nobody has looked at; none if enough of them wait to be sent. It counts as prepared.
+    Batch* next_unprepared();
+
+    // The batches of the next message, in order; none if the first in line is not allowed out yet or not yet encoded.
+    // Batches are joined as long as nobody waits for those before, or all are quick.
     std::vector<BatchPtr> next_message(const SendingAllowance& allowance);
 
     // Takes out one that has not been sent.
@@ -88,6 +113,7 @@ private:
 
     std::deque<BatchPtr> urgent_;
     std::deque<BatchPtr> waiting_;
+    std::size_t prepared_ = 0;               // of waiting_, at its head
     std::vector<wire::ForgetNode> forgets_;  // behind everything in waiting_
     std::size_t forgets_lane_ = 0;
 };

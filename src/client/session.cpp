@@ -86,6 +86,8 @@ Task<EncodedReply> Session::call_encoded(EncodedRequest request, CallOptions opt
     requests.push_back(std::move(request));
     state_->start(call, std::move(requests), options, cancellation);
     co_await call.finished;
+    if (!call.encoded.empty())
+        co_await state_->decode_replies(call);
     co_return std::move(call.replies.front());
 }
 
@@ -98,6 +100,8 @@ Task<std::vector<EncodedReply>> Session::call_batch(std::vector<EncodedRequest> 
     }
     state_->start(call, std::move(requests), options, cancellation);
     co_await call.finished;
+    if (!call.encoded.empty())
+        co_await state_->decode_replies(call);
     co_return std::move(call.replies);
 }
 
@@ -191,6 +195,7 @@ std::unique_ptr<Batch> make_batch(std::vector<EncodedRequest> requests) {
         record.body = std::move(request.body);
         record.link = request.link;
         REMOFILE_ASSERT(request.bulk.size() <= wire::max_bulk_bytes);
+        record.bulk_size = static_cast<std::uint32_t>(request.bulk.size());
         if (request.has_bulk)
             record.bulk = std::make_shared<Buffer>(std::move(request.bulk));
     }
@@ -221,6 +226,7 @@ Session::State::State(transport::Context& given_context, transport::Reactor& giv
       options(std::move(given_options)),
       counters(given_counters),
       busy(given_counters),
+      meter(std::make_shared<wire::CompressionMeter>(given_counters, "client.compression")),
       seen_wakeups(reactor.wakeups()) {}
 
 Session::State::~State() = default;
@@ -381,6 +387,7 @@ void Session::State::close(Status status) {
         if (batch->call != nullptr)
             end_call(*batch->call, status);
     }
+    end_decoding();
 }
 
 }  // namespace remofile::client

@@ -32,6 +32,8 @@ struct SessionOptions {
     std::string path = "/";
     std::string client_name;  // "user@host"
     std::string token;        // empty: none
+    // As wire::Hello::compression, for both directions.
+    std::uint8_t compression = wire::compression_automatic;
     bool exclusive = false;
     bool read_only = false;
     // How long to wait for one's turn if the server is held exclusively; none: refuse at once. Duration::max():

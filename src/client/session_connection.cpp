@@ -106,7 +106,10 @@ void Session::State::on_connected(std::size_t lane) {
 
 void Session::State::send_hello() {
     wire::Hello hello;
-    hello.features = wire::decodable_features;
+    hello.features = wire::encoding_features;
+    if (options.compression == wire::compression_off)
+        hello.features &= ~wire::feature_lz4;
+    hello.compression = options.compression;
     hello.flags = (options.exclusive ? wire::hello_exclusive : 0) | (options.read_only ? wire::hello_read_only : 0);
     // The first HELLO asks without waiting, so that we learn at once whom we wait for.
     if (waiting_announced)
@@ -139,6 +142,8 @@ void Session::State::send_greeting(std::size_t lane, wire::Opcode opcode, std::v
     connection.greeting = RequestId{++last_id.value};
     connection.received_bytes = 0;
     connection.acknowledged_bytes = 0;
+    connection.answered_bulk_bytes = 0;
+    connection.speed.reset();
     wire::MessageWriter writer(wire::MessageKind::request);
     writer.add_encoded({.opcode = opcode, .id = connection.greeting}, body);
     send_message(lane, std::move(writer).finish(answered_below(), 0));
@@ -187,7 +192,7 @@ void Session::State::on_hello_accepted(std::span<const std::byte> body) {
     }
     const bool resumed = epoch > 0 && reply->resumed && reply->session == greeting_reply.session;
     greeting_reply = std::move(*reply);
-    greeting_reply.features &= wire::decodable_features;
+    greeting_reply.features &= wire::encoding_features;
     const auto self = shared_from_this();
     if (!resumed)
         start_epoch();

@@ -10,9 +10,11 @@
 #include <map>
 #include <set>
 
+#include "client/codec_thread.hpp"
 #include "client/credential_table.hpp"
 #include "client/outgoing_queue.hpp"
 #include "client/session.hpp"
+#include "transport/link_speed.hpp"
 
 namespace remofile::client {
 
@@ -66,6 +68,13 @@ struct Call {
     // Shared with the session: frames may outlive it by a moment.
     std::shared_ptr<Session::State> state;
     std::vector<EncodedReply> replies;
+    // Data of replies that has yet to be decoded.
+    struct EncodedBulk {
+        std::size_t index;  // of the reply
+        wire::RecordHeader header;
+        Buffer bulk;
+    };
+    std::vector<EncodedBulk> encoded;
     Completion<bool> finished;
     bool ended = false;
     Batch* batch = nullptr;
@@ -75,6 +84,9 @@ struct Call {
     transport::TimerId timeout_timer;
     transport::TimerId grace_timer;
 };
+
+// A call whose reply the codec thread has.
+struct DecodingWait;
 
 }  // namespace detail
 
@@ -98,6 +110,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
         std::map<wire::Opcode, Counters::Counter*> requests;
     };
     BusyCounters busy;
+    const std::shared_ptr<wire::CompressionMeter> meter;  // shared with the codec thread
 
     // ---- one connection
     enum class Stage : std::uint8_t {
@@ -112,9 +125,11 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
         Stage stage = Stage::down;
         RequestId greeting;  // the id of HELLO or ATTACH while it is unanswered
         OutgoingQueue queue;
-        std::uint64_t received_bytes = 0;      // since HELLO or ATTACH was sent: its answer counts
-        std::uint64_t acknowledged_bytes = 0;  // the latest that we told the server
-        std::size_t bulk_bytes = 0;            // in unanswered requests
+        std::uint64_t received_bytes = 0;       // since HELLO or ATTACH was sent: its answer counts
+        std::uint64_t acknowledged_bytes = 0;   // the latest that we told the server
+        std::size_t bulk_bytes = 0;             // in unanswered requests
+        std::uint64_t answered_bulk_bytes = 0;  // in requests that were answered on this connection
+        transport::LinkSpeed speed;             // of bulk data towards the server
         TimePoint last_sent{};
         TimePoint last_answer{};  // to a request that somebody waits for
         Duration retry_delay = first_retry_delay;
@@ -159,6 +174,12 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     };
     std::vector<Invalidation> invalidations;
 
+    // ---- encoding and decoding
+    std::map<HandleId, std::shared_ptr<wire::Compressibility>> streams;  // shared with the codec thread
+    std::set<detail::DecodingWait*> decoding_waits;
+    std::uint64_t last_decoding = 0;
+    CodecThread codec;
+
     State(transport::Context& given_context, transport::Reactor& given_reactor, SessionOptions given_options,
           Counters& given_counters);
     ~State();
@@ -200,6 +221,16 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void restart_session();
     void tick();
     void schedule_tick();
+
+    // session_coding.cpp
+    std::shared_ptr<wire::Compressibility> stream_of(const PendingRecord& record);
+    void encode(PendingRecord& record, std::size_t lane);
+    void prepare(std::size_t lane);
+    Result<> decode_reply(const Batch& batch, std::size_t index, wire::Record& record, std::size_t limit,
+                          EncodedReply& reply);
+    Task<void> decode_replies(Call& call);
+    void on_decoded(std::uint64_t number);
+    void end_decoding();
 
     // session_traffic.cpp
     void schedule_flush();

@@ -5,7 +5,6 @@
 
 #include "base/log.hpp"
 #include "client/session_state.hpp"
-#include "wire/compression.hpp"
 
 namespace remofile::client {
 
@@ -36,8 +35,9 @@ void Session::State::flush_lane(std::size_t lane) {
         return;
     if (connection.queue.only_forgets() && !forgets_due && !must_acknowledge(connection))
         return send_forgets_later();
-    while (send_next(lane)) {
-    }
+    do
+        prepare(lane);
+    while (send_next(lane));
     // Also when requests wait for room: it may be this that the server waits for before it answers others.
     if (must_acknowledge(connection)) {
         connection.queue.push_urgent(make_told({.opcode = wire::Opcode::ping}, lane));
@@ -98,6 +98,11 @@ void Session::State::send_message(std::size_t lane, wire::Message message) {
     Connection& connection = connections[lane];
     connection.last_sent = reactor.clock().now();
     connection.acknowledged_bytes = connection.received_bytes;
+    std::size_t bulk_bytes = 0;
+    for (const Buffer& bulk : message.bulk)
+        bulk_bytes += bulk.size();
+    if (bulk_bytes > 0)
+        connection.speed.note_sent(bulk_bytes, connection.last_sent);
     busy.messages_sent.add();
     busy.bytes_sent.add(message.byte_count());
     connection.lane->send(std::move(message));
@@ -314,12 +319,10 @@ EncodedReply Session::State::judge_reply(const Batch& batch, std::size_t index, 
     EncodedReply reply;
     if ((record.header.flags & wire::flag_bulk) != 0) {
         const std::size_t limit = traits.reply_bulk_limit == nullptr ? 0 : traits.reply_bulk_limit(request.body);
-        auto bulk = wire::decode_bulk(record.header, std::move(record.bulk), greeting_reply.features, limit);
-        if (!bulk)
-            return rejected(bulk.error().to_string());
-        reply.bulk = std::move(*bulk);
+        if (const auto decoded = decode_reply(batch, index, record, limit, reply); !decoded)
+            return rejected(decoded.error().to_string());
     }
-    const SentRequest as_sent{.body = request.body, .bulk_bytes = request.bulk ? request.bulk->size() : 0};
+    const SentRequest as_sent{.body = request.body, .bulk_bytes = request.bulk_size};
     const bool accepted =
         traits.accepts != nullptr ? traits.accepts(as_sent, record.body, reply.bulk) : record.body.empty();
     if (!accepted)
@@ -337,8 +340,10 @@ void Session::State::settle(Batch& batch, std::size_t index, EncodedReply reply)
     if (record.traits->opcode == wire::Opcode::ping && idle_pings > 0)
         --idle_pings;
     if (record.bulk) {
-        std::size_t& bulk_bytes = connections[batch.lane].bulk_bytes;
-        bulk_bytes -= std::min(bulk_bytes, record.bulk->size());
+        Connection& connection = connections[batch.lane];
+        connection.bulk_bytes -= std::min(connection.bulk_bytes, record.bulk->size());
+        connection.answered_bulk_bytes += record.bulk->size();
+        connection.speed.note_arrived(connection.answered_bulk_bytes, reactor.clock().now());
     }
     if (batch.call != nullptr) {
         connections[batch.lane].last_answer = reactor.clock().now();

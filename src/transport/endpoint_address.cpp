@@ -218,6 +218,16 @@ Result<Source> parse_source(std::string_view text) {
     return tcp_source(text, text.substr(0, slash - 1), std::string(text.substr(slash)));
 }
 
+bool is_local_address(std::string_view text) {
+    constexpr std::string_view tcp = "tcp://";
+    if (text == "local" || text.starts_with("ipc://"))
+        return true;
+    if (text.starts_with(tcp))
+        text.remove_prefix(tcp.size());
+    return text.starts_with("127.") || text == "::1" || text.starts_with("[::1]") || text.starts_with("[::ffff:127.") ||
+           text == "localhost" || text.starts_with("localhost:");
+}
+
 Result<ListenAddress> parse_listen_endpoint(std::string_view text) {
     constexpr std::string_view tcp = "tcp://";
     constexpr std::string_view ipc = "ipc://";

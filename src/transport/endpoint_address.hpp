@@ -21,6 +21,10 @@ struct Source {
 // in brackets. Error: bad_usage with a message that shows the right form.
 Result<Source> parse_source(std::string_view text);
 
+// Whether a peer's address (Peer::address) or a ZeroMQ endpoint is of this machine: ipc or loopback. A tunnel's end
+// looks like that too.
+bool is_local_address(std::string_view address_or_endpoint);
+
 // Checks what --listen was given and says whether it can be reached from other machines.
 struct ListenAddress {
     std::string endpoint;

@@ -118,6 +118,7 @@ struct Hello {
     std::uint8_t min_version = protocol_version;
     std::uint8_t max_version = protocol_version;
     std::uint64_t features = 0;
+    std::uint8_t compression = compression_off;  // wished for in replies; matters only with feature_lz4
     std::uint32_t flags = 0;
     std::uint32_t wait_ms = 0;  // how long to wait for one's turn when the server is held exclusively
     SessionId resume;           // 0, or the session to take up again after a lost connection
@@ -127,9 +128,9 @@ struct Hello {
     std::string client_name;
     std::string token;
     static constexpr auto fields =
-        std::tuple{&Hello::min_version, &Hello::max_version, &Hello::features,       &Hello::flags,
-                   &Hello::wait_ms,     &Hello::resume,      &Hello::session_secret, &Hello::root,
-                   &Hello::path,        &Hello::client_name, &Hello::token};
+        std::tuple{&Hello::min_version, &Hello::max_version, &Hello::features,    &Hello::compression,
+                   &Hello::flags,       &Hello::wait_ms,     &Hello::resume,      &Hello::session_secret,
+                   &Hello::root,        &Hello::path,        &Hello::client_name, &Hello::token};
 };
 
 // The body of a refused HELLO (status in_use): who holds the server.

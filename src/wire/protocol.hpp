@@ -95,6 +95,12 @@ inline constexpr std::uint64_t version_is_fresh = 1;
 inline constexpr std::uint64_t feature_lz4 = 1U << 0;
 inline constexpr std::uint64_t feature_zeros = 1U << 1;
 
+// What HELLO says of the compression of replies: never, at a level from 1 to max_compression_level, or as the server
+// sees fit. It binds nobody: raw data is always allowed.
+inline constexpr std::uint8_t compression_off = 0;
+inline constexpr std::uint8_t max_compression_level = 12;  // LZ4 HC's
+inline constexpr std::uint8_t compression_automatic = 255;
+
 // Limits. Each is checked by whoever receives; each bounds memory that a hostile peer could otherwise claim.
 inline constexpr std::size_t max_bulk_bytes = 1U << 20;    // FUSE passes at most 1 MiB at once; larger gains nothing
 inline constexpr std::size_t max_head_bytes = 128U << 10;  // a full batch of requests with the longest of paths

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Nothing that a server says may hang, crash or mislead the client.
 #include "fake_server.hpp"
+#include "wire/compression.hpp"
 
 namespace remofile::client {
 namespace {
@@ -92,6 +93,65 @@ TEST_CASE("zeros and LZ4 are decoded, and refused where they are not in force or
     };
     CHECK(answer_zeros(1000) == (in_force ? Status::ok : Status::io_error));
     CHECK(answer_zeros(1001) == Status::io_error);
+}
+
+TEST_CASE("LZ4 is decoded on a thread of its own where it is long, and refused where it lies") {
+    SessionFixture f;
+    f.connect();
+    constexpr std::uint32_t size = 500'000;
+    Counters counters;
+    wire::CompressionMeter meter(counters, "test");
+    Buffer data = Buffer::copy_of(std::string(size, 'd'));
+    const wire::EncodedBulk bulk =
+        wire::encode_bulk(std::move(data), {.zeros = true, .level = 1, .adaptive = false}, nullptr, meter);
+    const auto answer_lz4 = [&](std::uint32_t asked, std::uint32_t declared, std::string_view block) {
+        f.server.on_request = [&f, declared, block](const FakeRequest& request) -> std::optional<FakeReply> {
+            wire::RecordHeader header{.opcode = Opcode::read};
+            header.id = request.header.id;
+            header.bulk_encoding = wire::BulkEncoding::lz4;
+            header.bulk_size = declared;
+            f.server.send(request.route, header, {}, std::string(block));
+            return std::nullopt;
+        };
+        return f.ask(wire::Read{.size = asked});
+    };
+    const auto good = answer_lz4(size, size, bulk.data.text());
+    REQUIRE(good.has_value());
+    CHECK(good->bulk.text() == std::string(size, 'd'));
+    CHECK(answer_lz4(size, size - 1, bulk.data.text()).status() == Status::io_error);
+    CHECK(answer_lz4(size, size, bulk.data.text().substr(1)).status() == Status::io_error);
+    CHECK(answer_lz4(size - 1, size, bulk.data.text()).status() == Status::io_error);
+    CHECK(answer_lz4(size, size, std::string(1000, '\xff')).status() == Status::io_error);
+    CHECK(answer_lz4(100, 100, std::string(10, '\xff')).status() == Status::io_error);
+    CHECK(f.counted("client.rejected_replies") == 5);
+}
+
+TEST_CASE("closing a session ends calls whose reply is being decoded") {
+    SessionFixture f;
+    f.connect();
+    constexpr std::uint32_t size = 1'000'000;
+    Counters counters;
+    wire::CompressionMeter meter(counters, "test");
+    Buffer data = Buffer::copy_of(std::string(size, 'd'));
+    const wire::EncodedBulk bulk =
+        wire::encode_bulk(std::move(data), {.zeros = true, .level = 1, .adaptive = false}, nullptr, meter);
+    f.server.on_request = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+        wire::RecordHeader header{.opcode = Opcode::read};
+        header.id = request.header.id;
+        header.bulk_encoding = wire::BulkEncoding::lz4;
+        header.bulk_size = size;
+        f.server.send(request.route, header, {}, std::string(bulk.data.text()));
+        return std::nullopt;
+    };
+    std::vector<std::shared_ptr<SessionFixture::Outcome<wire::Read>>> outcomes;
+    for (int i = 0; i < 20; ++i)
+        outcomes.push_back(f.start(wire::Read{.size = size}));
+    REQUIRE(f.wait_for([&] { return outcomes.front()->done(); }));
+    f.session->close();
+    for (const auto& outcome : outcomes) {
+        REQUIRE(outcome->done());
+        CHECK((outcome->status() == Status::ok || outcome->status() == Status::shutting_down));
+    }
 }
 
 TEST_CASE("replies with wrong numbers, twice, or from the wrong lane are ignored") {

@@ -369,13 +369,15 @@ class Client:
         return Reader(reply.body), reply.bulk
 
     def say_hello(
-        self, path=b"/", root=1, token=b"", features=0, flags=0, wait_ms=0, name=b"python", resume=False, versions=(2, 2)
+        self, path=b"/", root=1, token=b"", features=0, flags=0, wait_ms=0, name=b"python", resume=False, versions=(2, 2),
+        compression=0,
     ):
         """The reply as a dictionary. With `resume`, on a new lane in place of the lost one."""
         if self.lane is None:
             self.lane = self.connect()
         session, secret = (self.hello["session"], self.hello["secret"]) if resume else (0, bytes(16))
-        body = u8(versions[0]) + u8(versions[1]) + u64(features) + u32(flags, wait_ms) + u64(session) + secret
+        body = u8(versions[0]) + u8(versions[1]) + u64(features) + u8(compression) + u32(flags, wait_ms)
+        body += u64(session) + secret
         body += u64(root) + string(path) + string(name) + string(token)
         (number,) = self.send(request("HELLO", body))
         reply = self.wait(number, 10 + wait_ms / 1000)

@@ -68,9 +68,9 @@ TEST_CASE("each option of remofs has its effect") {
     CHECK_FALSE(parse_mount_options("ro").wait);
     CHECK(parse_mount_options("soft,timeout=7").timeout == Duration(std::chrono::seconds(7)));
     CHECK_FALSE(parse_mount_options("soft,hard").soft);
-    CHECK(parse_mount_options("compress").compress == "auto");
-    CHECK(parse_mount_options("compress=off").compress == "off");
-    CHECK(parse_mount_options("compress=9").compress == "9");
+    CHECK(parse_mount_options("compress").compress == wire::compression_automatic);
+    CHECK(parse_mount_options("compress=off").compress == wire::compression_off);
+    CHECK(parse_mount_options("compress=9").compress == 9);
     CHECK(parse_mount_options("cache_size=64M").cache_size_bytes == std::uint64_t{64} << 20U);
     CHECK(parse_mount_options("idmap=none").idmap == "none");
     CHECK(parse_mount_options("symlinks=contain").symlinks == SymlinkPolicy::contain);

@@ -70,7 +70,12 @@ public:
     }
     template <class Request>
     static Answer<Request> take(Outcome outcome) {
-        Answer<Request> answer{outcome.status, {}, std::move(outcome.bulk), std::move(outcome.changed)};
+        wire::RecordHeader header;
+        header.bulk_encoding = outcome.bulk.encoding;
+        header.bulk_size = outcome.bulk.size;
+        auto bulk =
+            wire::decode_bulk(header, std::move(outcome.bulk.data), wire::encoding_features, wire::max_bulk_bytes);
+        Answer<Request> answer{outcome.status, {}, std::move(bulk.value()), std::move(outcome.changed)};
         if (outcome.status == Status::ok)
             answer.body = wire::decode_body<typename Request::Reply>(outcome.body).value();
         return answer;

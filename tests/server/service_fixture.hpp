@@ -149,8 +149,9 @@ public:
 
 inline Outcome with_bulk(std::size_t size) {
     Outcome outcome;
-    outcome.bulk = Buffer::allocate(size);
-    std::memset(outcome.bulk.data(), 'x', size);
+    Buffer bulk = Buffer::allocate(size);
+    std::memset(bulk.data(), 'x', size);
+    outcome.bulk = wire::EncodedBulk::of_raw(std::move(bulk));
     outcome.has_bulk = true;
     return outcome;
 }
@@ -190,6 +191,8 @@ struct Received {
     Status status{};
     std::vector<std::byte> body;
     std::size_t bulk_bytes = 0;
+    std::size_t bulk_size = 0;  // once decoded
+    wire::BulkEncoding bulk_encoding = wire::BulkEncoding::raw;
 
     template <class Body>
     Body as() const {
@@ -241,7 +244,9 @@ struct Connection {
                                   record.header.opcode,
                                   static_cast<Status>(record.header.detail),
                                   {record.body.begin(), record.body.end()},
-                                  record.bulk.size()};
+                                  record.bulk.size(),
+                                  record.header.bulk_size,
+                                  record.header.bulk_encoding};
                 (is_push ? pushes : all).push_back(std::move(received));
             }
         }

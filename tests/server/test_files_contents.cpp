@@ -176,6 +176,143 @@ TEST_CASE("holes are found as they are locally") {
     CHECK(session.call(wire::Seek{.handle = handle, .offset = UINT64_MAX}).status == Status::no_device);
 }
 
+namespace {
+
+std::uint64_t bytes_on_disk(const std::string& path) {
+    struct stat stat {};
+    REQUIRE(::stat(path.c_str(), &stat) == 0);
+    return static_cast<std::uint64_t>(stat.st_blocks) * 512;
+}
+
+// A new file's handle.
+HandleId created(Session& session, const std::string& name, std::uint32_t flags = read_write,
+                 std::uint32_t mode = 0644) {
+    const HandleId handle = session.new_handle();
+    REQUIRE(session.create(Session::root, name, handle, flags, mode).status == Status::ok);
+    return handle;
+}
+
+void punch(const std::string& path, off_t offset, off_t size) {
+    const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    REQUIRE(::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size) == 0);
+}
+
+}  // namespace
+
+TEST_CASE("a hole is not read, and what is read beside it is right") {
+    Export exported;
+    Session session(*exported.service);
+    const std::string path = exported.directory / "sparse";
+    const std::string data = pattern(1 << 20);
+    write_file(path, data + data + data);
+    punch(path, 1 << 20, 1 << 20);
+    const HandleId handle = session.open(session.lookup(Session::root, "sparse"), wire::open_read);
+    const auto outcome_of = [&](std::uint64_t offset, std::uint32_t size) {
+        return *exported.service->carry_out(session.files(), RequestId{1}, wire::Opcode::read,
+                                            wire::encode_body(wire::Read{handle, offset, size}), {}, {}, {});
+    };
+    const Outcome hole = outcome_of(1 << 20, 1 << 20);
+    CHECK(hole.bulk.encoding == wire::BulkEncoding::zeros);
+    CHECK(hole.bulk.size == 1 << 20);
+    CHECK(outcome_of((1 << 20) + 100, 100'000).bulk.encoding == wire::BulkEncoding::zeros);
+    CHECK(outcome_of(1 << 19, 1 << 20).bulk.encoding == wire::BulkEncoding::raw);
+    CHECK(session.read(handle, 1 << 19, 1 << 20) == data.substr(1 << 19) + std::string(1 << 19, '\0'));
+    CHECK(session.read(handle, 3 << 19, 1 << 20) == std::string(1 << 19, '\0') + data.substr(0, 1 << 19));
+
+    std::filesystem::resize_file(path, 5 << 20);  // a hole at the end
+    CHECK(outcome_of(3 << 20, 1 << 20).bulk.encoding == wire::BulkEncoding::zeros);
+    CHECK(outcome_of(9 << 19, 1 << 20).bulk.size == 1 << 19);
+    CHECK(outcome_of(5 << 20, 1 << 20).bulk.size == 0);
+}
+
+TEST_CASE("zeros written beyond the end or into a hole leave the file sparse") {
+    Export exported;
+    Session session(*exported.service);
+    const std::string path = exported.directory / "file";
+    const std::string zeros(1 << 20, '\0');
+    const HandleId handle = created(session, "file");
+    for (std::uint64_t i = 0; i < 8; ++i) {
+        const auto written = session.write(handle, i << 20, zeros);
+        REQUIRE(written.status == Status::ok);
+        CHECK(written.body.offset == i << 20);
+        CHECK(written.body.size == zeros.size());
+        CHECK(written.body.attributes.size == (i + 1) << 20);
+    }
+    CHECK(bytes_on_disk(path) <= 8 * 4096 * 2);
+    CHECK(session.read(handle, 0, 1 << 20) == zeros);
+
+    std::filesystem::resize_file(path, 16 << 20);
+    const auto sparse = bytes_on_disk(path);
+    const timespec long_ago[2] = {{.tv_sec = 1, .tv_nsec = 0}, {.tv_sec = 1, .tv_nsec = 0}};
+    REQUIRE(::utimensat(AT_FDCWD, path.c_str(), long_ago, 0) == 0);
+    const auto inside = session.write(handle, 9 << 20, zeros);
+    CHECK(inside.body.attributes.modification.seconds > 1'000'000);  // a write, whatever it did
+    CHECK(inside.body.attributes.access.seconds == 1);
+    CHECK(bytes_on_disk(path) == sparse);
+    CHECK(inside.body.attributes.size == 16 << 20);
+}
+
+TEST_CASE("zeros written over data replace it") {
+    Export exported;
+    Session session(*exported.service);
+    const std::string path = exported.directory / "file";
+    const std::string data = pattern(3 << 20);
+    write_file(path, data);
+    punch(path, 1 << 20, 4096);
+    punch(path, (1 << 20) + 100 * 4096, 4096);
+    const HandleId handle = session.open(session.lookup(Session::root, "file"), read_write);
+    const auto before = bytes_on_disk(path);
+    REQUIRE(session.write(handle, (1 << 20) - 5, std::string(1 << 20, '\0')).status == Status::ok);
+    std::string expected = data;
+    expected.replace((1 << 20) - 5, 1 << 20, 1 << 20, '\0');
+    CHECK(read_file(path) == expected);
+    CHECK(bytes_on_disk(path) == before);  // nothing is given back, no hole is filled
+    // Across the end.
+    REQUIRE(session.write(handle, (3 << 20) - 100'000, std::string(200'000, '\0')).status == Status::ok);
+    expected.resize((3 << 20) - 100'000);
+    expected.resize((3 << 20) + 100'000);
+    CHECK(read_file(path) == expected);
+}
+
+TEST_CASE("space that was set aside stays set aside when zeros are written into it") {
+    Export exported;
+    Session session(*exported.service);
+    const std::string path = exported.directory / "file";
+    const HandleId handle = created(session, "file");
+    const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    if (::fallocate(fd.get(), 0, 0, 4 << 20) != 0)
+        return;
+    const auto before = bytes_on_disk(path);
+    REQUIRE(session.write(handle, 1 << 20, std::string(1 << 20, '\0')).status == Status::ok);
+    CHECK(bytes_on_disk(path) >= before);
+    CHECK(session.read(handle, 1 << 20, 1 << 20) == std::string(1 << 20, '\0'));
+}
+
+TEST_CASE("appended zeros are appended") {
+    Export exported;
+    Session session(*exported.service);
+    const std::string path = exported.directory / "log";
+    write_file(path, "begin");
+    const HandleId handle = session.open(session.lookup(Session::root, "log"), wire::open_write | wire::open_append);
+    write_file(path, "begin and more");
+    const auto written = session.write(handle, 0, std::string(100'000, '\0'));
+    CHECK(written.body.offset == 14);
+    CHECK(read_file(path) == "begin and more" + std::string(100'000, '\0'));
+}
+
+TEST_CASE("zeros written to a program take its rights away as any write does") {
+    Export exported;
+    Session session(*exported.service);
+    const std::string path = exported.directory / "program";
+    write_file(path, "x");
+    std::filesystem::resize_file(path, 1 << 20);
+    REQUIRE(::chmod(path.c_str(), 0755) == 0);
+    const HandleId handle = session.open(session.lookup(Session::root, "program"), read_write);
+    const auto before = bytes_on_disk(path);
+    REQUIRE(session.write(handle, 1 << 18, std::string(1 << 18, '\0')).status == Status::ok);
+    CHECK(bytes_on_disk(path) > before);  // it was written
+}
+
 TEST_CASE("ranges are copied on the server") {
     Export exported;
     Session session(*exported.service);

@@ -99,6 +99,133 @@ TEST_CASE("encoded bulk data that was not negotiated is refused") {
     CHECK(client.take_one().status == Status::malformed);
 }
 
+namespace {
+
+wire::Hello hello_that_encodes(std::uint8_t compression = wire::compression_automatic) {
+    return {.features = wire::encoding_features,
+            .compression = compression,
+            .root = NodeId{1},
+            .path = "/",
+            .client_name = "someone"};
+}
+
+void send_write(Connection& client, std::uint64_t id, const wire::EncodedBulk& bulk) {
+    auto writer = client.begin();
+    writer.add({.opcode = Opcode::write, .bulk_encoding = bulk.encoding, .id = RequestId{id}, .bulk_size = bulk.size},
+               wire::Write{.handle = HandleId{1}}, Buffer::copy_of(bulk.data.bytes()));
+    client.send(std::move(writer));
+}
+
+wire::EncodedBulk compressed(std::size_t size) {
+    Counters counters;
+    wire::CompressionMeter meter(counters, "test");
+    Buffer data = Buffer::allocate(size);
+    std::memset(data.data(), 'c', size);
+    return wire::encode_bulk(std::move(data), {.zeros = true, .level = 1, .adaptive = false}, nullptr, meter);
+}
+
+}  // namespace
+
+TEST_CASE("encoded requests are decoded where they are carried out") {
+    World world;
+    Connection client(world, "a");
+    CHECK(client.hello(hello_that_encodes()).features == wire::encoding_features);
+    world.hold_workers = true;
+    send_write(client, 2, compressed(100'000));
+    send_write(client, 3, wire::EncodedBulk::of_zeros(5));
+    CHECK(world.files.calls.empty());  // not on the service's thread
+    world.hold_workers = false;
+    world.settle();
+    REQUIRE(world.files.calls.size() == 2);
+    CHECK(world.files.calls[0].bulk == std::string(100'000, 'c'));
+    CHECK(world.files.calls[1].bulk == std::string(5, '\0'));
+    for (const Received& reply : client.take())
+        CHECK(reply.status == Status::ok);
+}
+
+TEST_CASE("what does not decode to what it says is malformed, and harms nothing else") {
+    World world;
+    Connection client(world, "a");
+    client.hello(hello_that_encodes());
+    wire::EncodedBulk longer = compressed(100'000);
+    longer.size = 100'001;
+    wire::EncodedBulk shorter = compressed(100'000);
+    shorter.size = 99'999;
+    wire::EncodedBulk nothing = compressed(100'000);
+    nothing.data = Buffer();
+    wire::EncodedBulk noise = compressed(100'000);
+    std::memset(noise.data.data(), 0xff, noise.data.size());
+    std::uint64_t id = 1;
+    for (const wire::EncodedBulk* hostile : {&longer, &shorter, &nothing, &noise}) {
+        send_write(client, ++id, *hostile);
+        CHECK(client.take_one().status == Status::malformed);
+    }
+    CHECK(world.files.calls.empty());
+    CHECK(world.count("server.violations") == 4);
+    send_write(client, ++id, compressed(1000));
+    CHECK(client.take_one().status == Status::ok);
+}
+
+TEST_CASE("replies are compressed at the level that HELLO asked for") {
+    World world;
+    Connection client(world, "a");
+    world.files.handler = reading;
+    SECTION("a level") {
+        client.hello(hello_that_encodes(9));
+        client.send(2, read_of(1000));
+        const Received reply = client.take_one();
+        CHECK(reply.bulk_encoding == wire::BulkEncoding::lz4);
+        CHECK(reply.bulk_size == 1000);
+        CHECK(reply.bulk_bytes < 100);
+    }
+    SECTION("off") {
+        client.hello(hello_that_encodes(wire::compression_off));
+        client.send(2, read_of(1000));
+        CHECK(client.take_one().bulk_bytes == 1000);
+    }
+    SECTION("automatic, over a link of which nothing is known") {
+        client.hello(hello_that_encodes());
+        client.send(2, read_of(1000));
+        CHECK(client.take_one().bulk_bytes < 100);
+    }
+    SECTION("automatic, on this machine") {
+        client.peer.address = "127.0.0.1";
+        client.hello(hello_that_encodes());
+        client.send(2, read_of(1000));
+        CHECK(client.take_one().bulk_bytes == 1000);
+    }
+    SECTION("a client that cannot decode") {
+        auto hello = hello_that_encodes(9);
+        hello.features = wire::feature_zeros;
+        client.hello(hello);
+        client.send(2, read_of(1000));
+        CHECK(client.take_one().bulk_bytes == 1000);
+    }
+    SECTION("an unknown level") {
+        CHECK(client.ask(1, hello_that_encodes(13)) == Status::invalid);
+    }
+}
+
+TEST_CASE("holes reach only those who know zeros") {
+    for (const bool knows : {true, false}) {
+        World world;
+        Connection client(world, "a");
+        auto hello = hello_that_encodes();
+        hello.features = knows ? wire::encoding_features : wire::feature_lz4;
+        client.hello(hello);
+        world.files.handler = [](RequestId, Opcode, const auto&) -> std::optional<Outcome> {
+            Outcome outcome;
+            outcome.bulk = wire::EncodedBulk::of_zeros(300);  // too short to be compressed
+            outcome.has_bulk = true;
+            return outcome;
+        };
+        client.send(2, read_of(300));
+        const Received reply = client.take_one();
+        CHECK(reply.bulk_size == 300);
+        CHECK(reply.bulk_bytes == (knows ? 0 : 300));
+    }
+}
+
 TEST_CASE("requests that depend on another wait for it, others do not") {
     World world;
     Connection client(world, "a");

@@ -12,7 +12,7 @@ TEST_CASE("HELLO gives a session, and requests of it are answered") {
     const auto hello = client.hello();
     CHECK(hello.session);
     CHECK_FALSE(hello.resumed);
-    CHECK(hello.features == 0);
+    CHECK(hello.features == 0);  // none was offered
     CHECK(hello.max_requests == wire::default_max_requests);
     CHECK(hello.session_timeout_ms == 30'000);
     CHECK(hello.ping_interval_ms == 10'000);

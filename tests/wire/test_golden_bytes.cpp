@@ -99,6 +99,7 @@ TEST_CASE("golden bytes: the session") {
                   Hello{.min_version = 2,
                         .max_version = 3,
                         .features = 3,
+                        .compression = compression_automatic,
                         .flags = hello_exclusive | hello_read_only,
                         .wait_ms = 1000,
                         .resume = SessionId{0x0807060504030201},
@@ -107,7 +108,7 @@ TEST_CASE("golden bytes: the session") {
                         .path = "/d",
                         .client_name = "me",
                         .token = "t"},
-                  "02 03 0300000000000000 03000000 e8030000 0102030405060708 " + secret_bytes +
+                  "02 03 0300000000000000 ff 03000000 e8030000 0102030405060708 " + secret_bytes +
                       "0100000000000000 0200 2f64 0200 6d65 0100 74");
     check_bytes(HelloReply{.version = 2,
                            .features = 1,
