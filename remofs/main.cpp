@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/allocator.hpp"
 #include "base/log.hpp"
 #include "client/connect_options.hpp"
 #include "client/exit_status.hpp"
@@ -17,6 +18,9 @@
 
 namespace remofile::remofs {
 namespace {
+
+// Freed memory that is kept for the next data: some requests of the largest kind. It comes on top of the cache's limit.
+constexpr std::size_t kept_memory_bytes = 16U << 20;
 
 client::ConnectOptions to_connect_options(const Options& options) {
     return {.source = options.source,
@@ -86,5 +90,6 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace remofile::remofs
 
 int main(int argc, char** argv) {
+    remofile::keep_freed_memory(remofile::remofs::kept_memory_bytes);
     return remofile::remofs::run({argv + 1, argv + argc});
 }

@@ -36,6 +36,9 @@ constexpr off_t stat_block_bytes = 512;
 // system calls.
 constexpr std::size_t min_sparse_bytes = 64U << 10;
 
+// A longer read is worth a worker, which copies it while others are served.
+constexpr std::size_t max_read_at_once_bytes = 16U << 10;
+
 bool has(std::uint32_t flags, std::uint32_t bit) {
     return (flags & bit) != 0;
 }
@@ -418,6 +421,32 @@ Result<Empty> read(Context& context, const wire::Read& request) {
         done += static_cast<std::size_t>(size);
     }
     buffer.shrink(done);
+    context.reply_with(std::move(buffer));
+    context.reply_stream = {file, &file->compressibility};
+    return Empty{};
+}
+
+Result<Empty> read_at_once(Context& context, const wire::Read& request) {
+    if (request.size > max_read_at_once_bytes || request.offset > INT64_MAX)
+        return Status::try_again;
+    REMOFILE_TRY(file, context.files->file(request.handle));
+    if (!file->readable || !file->knows_no_wait.load(std::memory_order_relaxed))
+        return Status::try_again;
+    const int fd = file->descriptor->get();
+    Buffer buffer = Buffer::allocate(request.size);
+    const iovec whole{buffer.data(), buffer.size()};
+    const ssize_t size = preadv2(fd, &whole, 1, static_cast<off_t>(request.offset), RWF_NOWAIT);
+    if (size < 0 && errno != EAGAIN)
+        file->knows_no_wait.store(false, std::memory_order_relaxed);
+    if (size < 0)
+        return Status::try_again;
+    buffer.shrink(static_cast<std::size_t>(size));
+    if (buffer.size() < request.size) {
+        // The end of the file, or of what is in memory.
+        struct stat stat {};
+        if (fstat(fd, &stat) != 0 || request.offset + buffer.size() < static_cast<std::uint64_t>(stat.st_size))
+            return Status::try_again;
+    }
     context.reply_with(std::move(buffer));
     context.reply_stream = {file, &file->compressibility};
     return Empty{};

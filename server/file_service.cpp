@@ -80,6 +80,29 @@ public:
         return outcome;
     }
 
+    std::optional<Outcome> carry_out_at_once(const std::shared_ptr<SessionFiles>& files, wire::Opcode opcode,
+                                             std::span<const std::byte> body, const Caller& caller) override {
+        if (caller.switch_identity || files->closed())
+            return std::nullopt;
+        Context context{.inodes = *inodes_,
+                        .locks = *locks_,
+                        .own = own_,
+                        .files = files,
+                        .caller = caller,
+                        .request = {},
+                        .bulk = {},
+                        .later = {}};
+        std::optional<Outcome> outcome;
+        try {
+            outcome = server::carry_out_at_once(context, opcode, body);
+        } catch (const std::bad_alloc&) {
+            return std::nullopt;  // it is tried again, and answered, on a worker
+        }
+        if (outcome)
+            row_counters_[static_cast<std::size_t>(find_row(opcode) - operation_rows().data())].requests->add();
+        return outcome;
+    }
+
     void cancel(const std::shared_ptr<SessionFiles>& files, RequestId request) override {
         locks_->cancel(files.get(), request);
     }

@@ -114,6 +114,10 @@ public:
     // Its attributes, stamped. Errors: stale also for a file that has neither a name nor an open handle left.
     Result<wire::Attributes> attributes(const InodePtr& inode);
 
+    // Whether the kernel has the attributes in memory: a descriptor holds the inode, on a file system of this machine.
+    // (It may be given up meanwhile, which is rare and costs a look-up.)
+    bool knows_attributes(const InodePtr& inode) const;
+
     // A rename by the server: the file is now there.
     void moved(const InodePtr& inode, const InodePtr& parent, const EntryName& name);
     // It is no longer there. A file that has no other known place and no handle is let go, so that its blocks
@@ -154,6 +158,7 @@ private:
     Counters::Counter& evictions_;
     InodePtr root_;
     int root_mount_ = 0;
+    bool root_is_local_ = false;  // its file system asks no other machine
 };
 
 }  // namespace remofile::server

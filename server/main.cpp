@@ -3,12 +3,21 @@
 #include <string>
 #include <vector>
 
+#include "base/allocator.hpp"
 #include "server/server.hpp"
 
 using namespace remofile;
 using namespace remofile::server;
 
+namespace {
+
+// Freed memory that is kept for the next data: what one client may have under way.
+constexpr std::size_t kept_memory_bytes = 16U << 20;
+
+}  // namespace
+
 int main(int argc, char** argv) {
+    keep_freed_memory(kept_memory_bytes);
     const auto command_line = parse_command_line(std::vector<std::string>(argv + 1, argv + argc));
     if (!command_line) {
         std::fprintf(stderr, "remofile-server: %s\n", command_line.error().to_string().c_str());

@@ -160,6 +160,20 @@ Result<Empty> forget(Context& context, const wire::Forget& request) {
     return Empty{};
 }
 
+Result<wire::AttributesReply> getattr_at_once(Context& context, const wire::Getattr& request) {
+    InodePtr inode;
+    if (request.handle) {
+        REMOFILE_TRY(file, context.files->file(request.handle));
+        inode = file->inode;
+    } else {
+        REMOFILE_TRY(known, context.files->node(request.node));
+        inode = known;
+    }
+    if (!context.inodes.knows_attributes(inode))
+        return Status::try_again;
+    return getattr(context, request);
+}
+
 Result<wire::AttributesReply> getattr(Context& context, const wire::Getattr& request) {
     if (request.handle) {
         InodePtr inode;

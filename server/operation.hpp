@@ -84,6 +84,9 @@ Result<wire::AttributesReply> open(Context& context, const wire::Open& request);
 Result<wire::CreateReply> create(Context& context, const wire::Create& request);
 Result<wire::EntryReply> tmpfile(Context& context, const wire::Tmpfile& request);
 Result<wire::Empty> read(Context& context, const wire::Read& request);
+// As read and getattr where that cannot block; try_again if it might.
+Result<wire::Empty> read_at_once(Context& context, const wire::Read& request);
+Result<wire::AttributesReply> getattr_at_once(Context& context, const wire::Getattr& request);
 Result<wire::WriteReply> write(Context& context, const wire::Write& request);
 Result<wire::Empty> release(Context& context, const wire::Release& request);
 Result<wire::Empty> flush(Context& context, const wire::Flush& request);

@@ -53,6 +53,14 @@ std::optional<Outcome> decode_and_carry_out(Context& context, std::span<const st
     return outcome;
 }
 
+template <class Request>
+std::optional<Outcome> decode_and_try(Context& context, std::span<const std::byte> body,
+                                      Result<typename Request::Reply> (*operation)(Context&, const Request&)) {
+    auto outcome = decode_and_carry_out<Request>(context, body, operation);
+    // Whatever is wrong is found again, and answered, where it may take its time.
+    return outcome && outcome->status == Status::ok ? std::move(outcome) : std::nullopt;
+}
+
 template <class Request, auto operation, auto uses>
 constexpr OperationRow row(OperationTraits traits) {
     return {Request::opcode, traits,
@@ -165,6 +173,17 @@ Result<std::vector<Dependency>> dependencies_of(Opcode opcode, std::span<const s
     if (found == nullptr)
         return std::vector<Dependency>{};
     return found->dependencies(body);
+}
+
+std::optional<Outcome> carry_out_at_once(Context& context, wire::Opcode opcode, std::span<const std::byte> body) {
+    switch (opcode) {
+        case wire::Opcode::read:
+            return decode_and_try<wire::Read>(context, body, operations::read_at_once);
+        case wire::Opcode::getattr:
+            return decode_and_try<wire::Getattr>(context, body, operations::getattr_at_once);
+        default:
+            return std::nullopt;
+    }
 }
 
 }  // namespace remofile::server

@@ -21,6 +21,9 @@ struct OperationRow {
     std::optional<Outcome> (*carry_out)(Context& context, std::span<const std::byte> body);
 };
 
+// FileService::carry_out_at_once(), for READ and GETATTR of open files; the caller must be the server itself.
+std::optional<Outcome> carry_out_at_once(Context& context, wire::Opcode opcode, std::span<const std::byte> body);
+
 std::span<const OperationRow> operation_rows();
 // Null for an opcode that is none of the files'.
 const OperationRow* find_row(wire::Opcode opcode);

@@ -109,6 +109,13 @@ public:
                                              wire::Opcode opcode, std::span<const std::byte> body, Buffer bulk,
                                              const Caller& caller, std::function<void(Outcome)> later) = 0;
 
+    // Carries out a request that certainly takes no time, because all that it needs is in memory. Empty for every
+    // other: then nothing has happened, and carry_out() is to be called where it may block.
+    virtual std::optional<Outcome> carry_out_at_once(const std::shared_ptr<SessionFiles>& /*files*/, wire::Opcode,
+                                                     std::span<const std::byte> /*body*/, const Caller&) {
+        return std::nullopt;
+    }
+
     // Ends the wait of a request with `interrupted`; nothing if it does not wait.
     virtual void cancel(const std::shared_ptr<SessionFiles>& files, RequestId request) = 0;
 

@@ -23,6 +23,11 @@ constexpr std::size_t max_client_name_bytes = 255;
 constexpr std::size_t max_listed_clients = 128;
 constexpr std::size_t max_listed_counters = 512;
 
+// Data under way that the sessions share, and what each has at least in each direction: the server takes 64 MiB and 2
+// MiB a client, of which it needs about 20 MiB for itself.
+constexpr std::uint64_t shared_bytes = 36U << 20;
+constexpr std::uint64_t min_granted_bytes = wire::max_bulk_bytes;
+
 // Work of the service itself, in the executor's turns.
 constexpr std::uint64_t service_group = 0;
 
@@ -65,7 +70,6 @@ SessionEnvironment Service::make_environment() {
         .thread = thread_,
         .counters = counters_,
         .completions = std::make_shared<ServiceCompletions>(thread_, counters_),
-        .grants = options_.grants,
         .callers = options_.callers,
         .compression = std::make_shared<wire::CompressionMeter>(counters_, "server.compression"),
         .find = {},
@@ -313,6 +317,7 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
         .path = opening.hello.path,
         .exclusive = options_.limits.always_exclusive || (opening.hello.flags & wire::hello_exclusive) != 0,
         .read_only = options_.read_only || (opening.hello.flags & wire::hello_read_only) != 0,
+        .grants = next_grants(),
         .local = transport::is_local_address(opening.peer.address),
         .features = opening.hello.features & wire::encoding_features,
         .compression = opening.hello.compression,
@@ -333,6 +338,23 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
     arm_timer();
 }
 
+// The first clients may fill a long and fast link (8 MiB are 200 ms at 330 Mbit/s); the more there are, the less each
+// later one has under way, so that the server's memory stays within its bounds.
+SessionGrants Service::next_grants() const {
+    std::uint64_t granted = 0;
+    for (const auto& [id, member] : sessions_) {
+        const SessionGrants& grants = member.session->terms().grants;
+        granted += grants.request_bytes + grants.reply_window_bytes;
+    }
+    const std::uint64_t left = granted < shared_bytes ? shared_bytes - granted : 0;
+    // Half of what is left, for both directions.
+    const auto share = static_cast<std::uint32_t>(std::max<std::uint64_t>(left / 4, min_granted_bytes));
+    SessionGrants grants = options_.grants;
+    grants.request_bytes = std::min(grants.request_bytes, share);
+    grants.reply_window_bytes = std::min(grants.reply_window_bytes, share);
+    return grants;
+}
+
 void Service::say_hello(Session& session, const Opening& opening, bool resumed, const wire::Attributes& attributes) {
     opening_routes_.erase(opening.route.bytes);
     const SessionTerms& terms = session.terms();
@@ -347,9 +369,9 @@ void Service::say_hello(Session& session, const Opening& opening, bool resumed, 
                                  .server_gid = ::getegid(),
                                  .root = terms.root,
                                  .root_attributes = attributes,
-                                 .max_requests = options_.grants.max_requests,
-                                 .request_bytes = options_.grants.request_bytes,
-                                 .reply_window_bytes = options_.grants.reply_window_bytes,
+                                 .max_requests = terms.grants.max_requests,
+                                 .request_bytes = terms.grants.request_bytes,
+                                 .reply_window_bytes = terms.grants.reply_window_bytes,
                                  .session_timeout_ms = to_ms(options_.grants.timeout),
                                  .ping_interval_ms = to_ms(options_.grants.ping_interval()),
                                  .others = clients(terms.id)};

@@ -88,6 +88,7 @@ private:
     void open(Opening opening);
     void opened(Opening opening, Result<FileService::OpenedSession> result);
     void refuse(const Opening& opening, Status status);
+    SessionGrants next_grants() const;
     void say_hello(Session& session, const Opening& opening, bool resumed, const wire::Attributes& attributes);
     void attach(const transport::RouteId& route, const PeerOf& peer, const wire::Record& record);
     void take_lane(Session& session, std::uint8_t lane, const transport::RouteId& route);

@@ -114,11 +114,12 @@ Session::Session(SessionEnvironment& environment, SessionTerms terms, std::share
     : environment_(environment),
       terms_(std::move(terms)),
       files_(std::move(files)),
-      replies_(wire::max_lanes * environment.grants.max_requests),
+      replies_(wire::max_lanes * terms_.grants.max_requests),
       callers_(environment.callers),
+      carried_out_at_once_(environment.counters.at("server.carried_out_at_once")),
       last_heard_(environment.thread.clock().now()) {
     for (std::uint8_t number = 0; number < wire::max_lanes; ++number)
-        lanes_.emplace_back(number, environment.grants.reply_window_bytes);
+        lanes_.emplace_back(number, terms_.grants.reply_window_bytes);
 }
 
 wire::Client Session::as_client() const {
@@ -189,7 +190,7 @@ void Session::receive_malformed(std::uint8_t number, Status status) {
 }
 
 void Session::count_unanswered() {
-    if (++unanswered_ > gross_excess * environment_.grants.max_requests)
+    if (++unanswered_ > gross_excess * terms_.grants.max_requests)
         end_soon("far more requests at a time than were granted");
 }
 
@@ -298,9 +299,9 @@ std::optional<Status> Session::refusal(const SessionLane& by, const BatchRecord&
     const Opcode opcode = record.header.opcode;
     if (!is_in_force(record.header.bulk_encoding, terms_.features))
         return Status::malformed;
-    if (unanswered_ >= environment_.grants.max_requests && !gives_back(opcode))
+    if (unanswered_ >= terms_.grants.max_requests && !gives_back(opcode))
         return Status::limit_exceeded;
-    if (by.request_bytes + record.bulk.size() > environment_.grants.request_bytes)
+    if (by.request_bytes + record.bulk.size() > terms_.grants.request_bytes)
         return Status::limit_exceeded;
     if (opcode == Opcode::hello || opcode == Opcode::attach)
         return Status::invalid;
@@ -391,12 +392,44 @@ void Session::finish(const BatchPtr& batch, std::deque<BatchPtr>& ready) {
 }
 
 void Session::dispatch(SessionLane& of) {
+    // What is carried out at once comes back here; the loop below goes on with what that has set free.
+    if (std::exchange(dispatching_[of.number()], true))
+        return;
     auto& ready = ready_[of.number()];
     while (!ready.empty() && of.window_open()) {
         const BatchPtr batch = std::move(ready.front());
         ready.pop_front();
-        start(of, batch);
+        if (!carry_out_at_once(batch))
+            start(of, batch);
     }
+    dispatching_[of.number()] = false;
+}
+
+// A message of one record that cannot block needs no worker, whose two hand-offs take longer than the record itself.
+// Compression is a worker's even so.
+bool Session::carry_out_at_once(const BatchPtr& batch) {
+    const BatchRecord& record = batch->records[batch->next];
+    if (batch->records.size() != 1 || record.traits == nullptr || decided_status(*batch))
+        return false;
+    const auto caller = callers_.find(record.header.detail);
+    if (caller == nullptr || coding_of(lane(batch->lane)).plan.level != 0)
+        return false;
+    auto outcome = environment_.files.carry_out_at_once(files_, record.header.opcode, record.body, *caller);
+    if (!outcome)
+        return false;
+    carried_out_at_once_.add();
+    Slice slice;
+    slice.answers.push_back({batch->next, std::move(*outcome)});
+    advance(*batch, Status::ok);
+    slice_done(batch, std::move(slice));
+    return true;
+}
+
+BulkCoding Session::coding_of(const SessionLane& of) const {
+    const bool slow = wire::is_slow(of.speed.bytes_per_s(), terms_.local, *environment_.compression);
+    return {.features = terms_.features,
+            .plan = wire::make_plan(terms_.features, terms_.compression, slow),
+            .meter = environment_.compression};
 }
 
 void Session::start(SessionLane& of, const BatchPtr& batch) {
@@ -417,11 +450,7 @@ void Session::start(SessionLane& of, const BatchPtr& batch) {
     batch->at_worker = true;
     of.expected_bytes += batch->expected_bytes;
 
-    const BulkCoding coding{
-        .features = terms_.features,
-        .plan = wire::make_plan(terms_.features, terms_.compression,
-                                wire::is_slow(of.speed.bytes_per_s(), terms_.local, *environment_.compression)),
-        .meter = environment_.compression};
+    const BulkCoding coding = coding_of(of);
     // The environment is touched again only on the service's thread, while the service lives.
     const auto completions = environment_.completions;
     const SessionId id = terms_.id;

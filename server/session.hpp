@@ -29,7 +29,7 @@ namespace remofile::server {
 
 using SessionSecret = std::array<std::uint8_t, 16>;
 
-// What HELLO grants each session; docs/PROTOCOL.md, "Flow control".
+// What HELLO grants a session; docs/PROTOCOL.md, "Flow control".
 struct SessionGrants {
     std::uint32_t max_requests = wire::default_max_requests;
     std::uint32_t request_bytes = wire::default_request_bytes;
@@ -48,7 +48,6 @@ struct SessionEnvironment {
     ServiceThread& thread;
     Counters& counters;
     std::shared_ptr<ServiceCompletions> completions;
-    SessionGrants grants;
     CallerPolicy callers;
     std::shared_ptr<wire::CompressionMeter> compression;  // shared with the work under way
 
@@ -75,6 +74,7 @@ struct SessionTerms {
     std::string path;
     bool exclusive = false;
     bool read_only = false;
+    SessionGrants grants;
     bool local = false;  // the client seems to be on this machine
     std::uint64_t features = 0;
     std::uint8_t compression = wire::compression_off;  // HELLO's wish
@@ -165,7 +165,9 @@ private:
     bool proceed_here(const BatchPtr& batch);
     void finish(const BatchPtr& batch, std::deque<BatchPtr>& ready);
     void dispatch(SessionLane& lane);
+    bool carry_out_at_once(const BatchPtr& batch);
     void start(SessionLane& lane, const BatchPtr& batch);
+    BulkCoding coding_of(const SessionLane& lane) const;
     void slice_done(const BatchPtr& batch, Slice slice);
     void decided_later(RequestId request, Outcome outcome);
 
@@ -188,10 +190,12 @@ private:
     std::deque<SessionLane> lanes_;                            // wire::max_lanes of them
     std::array<std::deque<BatchPtr>, wire::max_lanes> ready_;  // whose turn has come, while the window is shut
     std::array<std::unordered_map<Sequencer::Ticket, BatchPtr>, wire::max_lanes> blocked_;
+    std::array<bool, wire::max_lanes> dispatching_{};  // dispatch() is under way
     std::unordered_map<RequestId, Pending> pending_;
     ReplyCache replies_;
     RequestId answered_below_;
     SessionCallers callers_;
+    Counters::Counter& carried_out_at_once_;
 
     std::size_t unanswered_ = 0;
     std::size_t queued_head_bytes_ = 0;

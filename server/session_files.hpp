@@ -31,6 +31,8 @@ struct OpenFile {
     // Held by whoever moves the descriptor's file position: appending and seeking.
     std::mutex position;
     wire::Compressibility compressibility;
+    // Whether its file system can say that a read would have to wait for the disk.
+    std::atomic<bool> knows_no_wait = true;
     // Whether a lock was ever asked for, so that others need not be given up.
     std::atomic<bool> locked = false;
 };

@@ -118,6 +118,10 @@ public:
         calls.push_back({request.value, opcode, caller, std::string(bulk.text())});
         return handler ? handler(request, opcode, later) : Outcome{};
     }
+    std::optional<Outcome> carry_out_at_once(const std::shared_ptr<SessionFiles>&, Opcode opcode,
+                                             std::span<const std::byte>, const Caller&) override {
+        return opcode == at_once ? std::optional(Outcome{}) : std::nullopt;
+    }
     void cancel(const std::shared_ptr<SessionFiles>&, RequestId request) override {
         cancelled.push_back(request.value);
     }
@@ -139,6 +143,7 @@ public:
     }
 
     Handler handler;
+    Opcode at_once{};  // what need not wait
     std::vector<Call> calls;
     std::vector<std::uint64_t> cancelled;
     std::vector<NodeId> known;

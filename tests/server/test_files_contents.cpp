@@ -225,6 +225,34 @@ TEST_CASE("a hole is not read, and what is read beside it is right") {
     CHECK(outcome_of(5 << 20, 1 << 20).bulk.size == 0);
 }
 
+TEST_CASE("what is in memory is read at once, and nothing else") {
+    Export exported;
+    Session session(*exported.service);
+    const std::string path = exported.directory / "file";
+    write_file(path, pattern(10'000));
+    const HandleId handle = session.open(session.lookup(Session::root, "file"), wire::open_read);
+    const auto at_once = [&](const auto& request, const Caller& caller = {}) {
+        return exported.service->carry_out_at_once(session.files(), std::decay_t<decltype(request)>::opcode,
+                                                   wire::encode_body(request), caller);
+    };
+    const auto read = at_once(wire::Read{handle, 100, 4096});
+    if (read) {  // a file system that can tell what it has in memory
+        CHECK(read->bulk.data.text() == pattern(10'000).substr(100, 4096));
+        CHECK(at_once(wire::Read{handle, 9'000, 4096})->bulk.data.text() == pattern(10'000).substr(9'000));
+        CHECK(at_once(wire::Read{handle, 20'000, 4096})->bulk.data.empty());
+    }
+    CHECK_FALSE(at_once(wire::Read{handle, 0, 1 << 20}));
+    CHECK_FALSE(at_once(wire::Read{HandleId{999}, 0, 4096}));
+    CHECK_FALSE(at_once(wire::Read{handle, UINT64_MAX, 4096}));
+    CHECK_FALSE(at_once(wire::Lookup{.parent = Session::root, .name = "file", .node = {NodeId{77}, false}}));
+    CHECK_FALSE(
+        at_once(wire::Read{handle, 0, 4096}, Caller{.switch_identity = true, .uid = 1, .gid = 1, .groups = {}}));
+    if (const auto attributes = at_once(wire::Getattr{.node = {}, .handle = handle}))
+        CHECK(wire::decode_body<wire::AttributesReply>(attributes->body)->attributes.size == 10'000);
+    session.close();
+    CHECK_FALSE(at_once(wire::Read{handle, 0, 4096}));
+}
+
 TEST_CASE("zeros written beyond the end or into a hole leave the file sparse") {
     Export exported;
     Session session(*exported.service);

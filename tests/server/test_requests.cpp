@@ -226,6 +226,33 @@ TEST_CASE("holes reach only those who know zeros") {
     }
 }
 
+TEST_CASE("what cannot block is answered without a worker, in its turn") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    world.files.at_once = Opcode::read;
+    world.hold_workers = true;
+    client.send(2, read_of(100));
+    CHECK(client.take_one().id == 2);
+    CHECK(world.executor.waiting.empty());
+    CHECK(world.count("server.carried_out_at_once") == 1);
+
+    // Behind a write to the same handle it waits; many go by without a deep stack.
+    auto writer = client.begin();
+    writer.add({.opcode = Opcode::write, .id = RequestId{3}}, wire::Write{.handle = HandleId{1}}, Buffer());
+    client.send(std::move(writer));
+    for (std::uint64_t id = 4; id < 1000; ++id)
+        client.send(id, read_of(100));
+    CHECK(client.take().empty());
+    world.hold_workers = false;
+    world.settle();
+    const auto replies = client.take();
+    REQUIRE(replies.size() == 997);
+    CHECK(replies.front().id == 3);
+    CHECK(replies.back().id == 999);
+    CHECK(world.count("server.carried_out_at_once") == 997);
+}
+
 TEST_CASE("requests that depend on another wait for it, others do not") {
     World world;
     Connection client(world, "a");

@@ -20,6 +20,28 @@ TEST_CASE("HELLO gives a session, and requests of it are answered") {
     CHECK(client.ask(3, wire::Ping{}) == Status::ok);
 }
 
+TEST_CASE("the more clients there are, the less each later one may have under way") {
+    World world;
+    std::deque<Connection> clients;
+    std::uint64_t granted = 0;
+    std::uint32_t before = UINT32_MAX;
+    constexpr std::uint64_t count = 20;
+    for (std::uint64_t i = 0; i < count; ++i) {
+        const wire::HelloReply hello = clients.emplace_back(world, "client " + std::to_string(i)).hello();
+        CHECK(hello.request_bytes <= before);
+        CHECK(hello.request_bytes >= wire::max_bulk_bytes);
+        CHECK(hello.reply_window_bytes == hello.request_bytes);
+        before = hello.request_bytes;
+        granted += hello.request_bytes + hello.reply_window_bytes;
+    }
+    CHECK(granted <= (40U << 20) + count * (2U << 20));
+    // Two fill a link of 200 Mbit/s and 100 ms, and what a client gives back is there for the next.
+    for (Connection& client : clients)
+        CHECK(client.ask(2, wire::Bye{}) == Status::ok);
+    for (int i = 0; i < 2; ++i)
+        CHECK(clients.emplace_back(world, "again " + std::to_string(i)).hello().reply_window_bytes >= 2'500'000);
+}
+
 TEST_CASE("a refused HELLO says why") {
     World world;
     Connection client(world, "a");
