@@ -426,9 +426,10 @@ bool Session::carry_out_at_once(const BatchPtr& batch) {
 }
 
 BulkCoding Session::coding_of(const SessionLane& of) const {
-    const bool slow = wire::is_slow(of.speed.bytes_per_s(), terms_.local, *environment_.compression);
+    const std::uint8_t automatic =
+        wire::automatic_level(of.speed.bytes_per_s(), terms_.local, *environment_.compression);
     return {.features = terms_.features,
-            .plan = wire::make_plan(terms_.features, terms_.compression, slow),
+            .plan = wire::make_plan(terms_.features, terms_.compression, automatic),
             .meter = environment_.compression};
 }
 

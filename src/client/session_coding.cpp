@@ -37,9 +37,10 @@ std::shared_ptr<wire::Compressibility> Session::State::stream_of(const PendingRe
 
 void Session::State::encode(PendingRecord& record, std::size_t lane) {
     const Connection& connection = connections[lane];
-    const wire::EncodingPlan plan = wire::make_plan(
-        greeting_reply.features, options.compression,
-        wire::is_slow(connection.speed.bytes_per_s(), transport::is_local_address(options.lane.endpoint), *meter));
+    const wire::EncodingPlan plan =
+        wire::make_plan(greeting_reply.features, options.compression,
+                        wire::automatic_level(connection.speed.bytes_per_s(),
+                                              transport::is_local_address(options.lane.endpoint), *meter));
     const bool elsewhere =
         plan.level != 0 && (record.bulk_size >= min_compressed_elsewhere || plan.level >= first_slow_level);
     if (!elsewhere) {

@@ -20,7 +20,7 @@ constexpr std::size_t min_compressed_bytes = 512;
 // not show is seldom worth the time.
 constexpr std::size_t sample_bytes = 16U << 10;
 // Levels below are LZ4's fast compression.
-constexpr int first_hc_level = 3;
+constexpr std::uint8_t first_hc_level = 3;
 
 // The pause after data that did not shrink, doubled up to the second each time it does not again. A file that changes
 // its nature is noticed after as much; trying 16 KiB in 64 MiB costs nothing.
@@ -28,12 +28,15 @@ constexpr std::int64_t first_pause_bytes = 256 << 10;
 constexpr std::int64_t max_pause_bytes = 64 << 20;
 
 // LZ4 on one core of a current machine, before it has been measured.
-constexpr std::uint64_t assumed_bytes_per_s = 600'000'000;
+constexpr std::uint64_t assumed_fast_bytes_per_s = 500'000'000;
+constexpr std::uint64_t assumed_thorough_bytes_per_s = 70'000'000;
 // Shorter runs say more about the clock than about LZ4.
 constexpr std::size_t min_measured_bytes = 64U << 10;
 
 // Compressing has to be this much faster than the link, for it takes the core from encryption and the file system.
 constexpr double margin = 3;
+// LZ4 HC must take in what the link carries of text that shrinks to a quarter.
+constexpr double thorough_margin = 4;
 // The same where the other end is on this machine: it will be a link only if somebody has put a tunnel there.
 constexpr double local_margin = 12;
 
@@ -64,8 +67,8 @@ std::optional<Buffer> compress_measured(const Buffer& data, const EncodingPlan& 
     Buffer target = Buffer::allocate(longest_worthwhile(data.size()));
     const TimePoint begun = Clock::system().now();
     const std::size_t written = compress(data.bytes(), target.bytes(), plan.level);
-    if (plan.level < first_hc_level && data.size() >= min_measured_bytes && written > 0)
-        meter.note_run(data.size(), Clock::system().now() - begun);
+    if (data.size() >= min_measured_bytes && written > 0)
+        meter.note_run(plan.level, data.size(), Clock::system().now() - begun);
     if (written == 0)
         return std::nullopt;
     // A block that shrank much does not keep the memory of what it was.
@@ -131,32 +134,35 @@ CompressionMeter::CompressionMeter(Counters& counters, std::string_view prefix)
       bytes_out(counters.at(std::string(prefix) + ".bytes_out")),
       refused_blocks(counters.at(std::string(prefix) + ".refused")),
       zero_bytes(counters.at(std::string(prefix) + ".zeros")),
-      bytes_per_s_(assumed_bytes_per_s) {}
+      fast_(assumed_fast_bytes_per_s),
+      thorough_(assumed_thorough_bytes_per_s) {}
 
-void CompressionMeter::note_run(std::size_t bytes, Duration took) {
+void CompressionMeter::note_run(std::uint8_t level, std::size_t bytes, Duration took) {
+    if (level > first_hc_level)
+        return;
+    std::atomic<std::uint64_t>& speed = level < first_hc_level ? fast_ : thorough_;
     const double seconds = std::max(std::chrono::duration<double>(took).count(), 1e-9);
     const double now = static_cast<double>(bytes) / seconds;
     // An eighth of each run: one that was interrupted by others counts little. Runs that race lose one.
-    const double before = bytes_per_s();
-    bytes_per_s_.store(static_cast<std::uint64_t>(before + (now - before) / 8), std::memory_order_relaxed);
+    const auto before = static_cast<double>(speed.load(std::memory_order_relaxed));
+    speed.store(static_cast<std::uint64_t>(before + (now - before) / 8), std::memory_order_relaxed);
 }
 
-EncodingPlan make_plan(std::uint64_t features, std::uint8_t compression, bool link_is_slow) {
+EncodingPlan make_plan(std::uint64_t features, std::uint8_t compression, std::uint8_t automatic) {
     EncodingPlan plan{.zeros = (features & feature_zeros) != 0};
     if ((features & feature_lz4) == 0 || compression == compression_off)
         return plan;
     plan.adaptive = compression == compression_automatic;
-    if (!plan.adaptive)
-        plan.level = compression;
-    else if (link_is_slow)
-        plan.level = 1;
+    plan.level = plan.adaptive ? automatic : compression;
     return plan;
 }
 
-bool is_slow(std::optional<double> link_bytes_per_s, bool local, const CompressionMeter& meter) {
+std::uint8_t automatic_level(std::optional<double> link_bytes_per_s, bool local, const CompressionMeter& meter) {
     if (!link_bytes_per_s)
-        return !local;
-    return *link_bytes_per_s * (local ? local_margin : margin) < meter.bytes_per_s();
+        return local ? 0 : 1;
+    if (*link_bytes_per_s * (local ? local_margin : margin) >= meter.fast_bytes_per_s())
+        return 0;
+    return *link_bytes_per_s * thorough_margin < meter.thorough_bytes_per_s() ? first_hc_level : 1;
 }
 
 bool is_all_zeros(std::span<const std::byte> bytes) {

@@ -59,9 +59,10 @@ public:
     // those that did not, PREFIX.zeros.
     CompressionMeter(Counters& counters, std::string_view prefix);
 
-    // Bytes a second that LZ4's fast compression takes in.
-    double bytes_per_s() const { return static_cast<double>(bytes_per_s_.load(std::memory_order_relaxed)); }
-    void note_run(std::size_t bytes, Duration took);
+    // Bytes a second that go into LZ4's fast compression, and into LZ4 HC at its lowest level.
+    double fast_bytes_per_s() const { return static_cast<double>(fast_.load(std::memory_order_relaxed)); }
+    double thorough_bytes_per_s() const { return static_cast<double>(thorough_.load(std::memory_order_relaxed)); }
+    void note_run(std::uint8_t level, std::size_t bytes, Duration took);
 
     Counters::Counter& bytes_in;
     Counters::Counter& bytes_out;
@@ -69,7 +70,8 @@ public:
     Counters::Counter& zero_bytes;
 
 private:
-    std::atomic<std::uint64_t> bytes_per_s_;
+    std::atomic<std::uint64_t> fast_;
+    std::atomic<std::uint64_t> thorough_;
 };
 
 // What may be done to a piece of data.
@@ -79,13 +81,14 @@ struct EncodingPlan {
     bool adaptive = false;   // pass over what does not look as if it shrank
 };
 
-// The plan for a stream, from the features in force and HELLO's `compression`; `link_is_slow`: slower than LZ4, as
-// is_slow() says, which counts only in automatic mode.
-EncodingPlan make_plan(std::uint64_t features, std::uint8_t compression, bool link_is_slow);
+// The plan for a stream, from the features in force and HELLO's `compression`; `automatic` is the level to use if that
+// is the automatic mode.
+EncodingPlan make_plan(std::uint64_t features, std::uint8_t compression, std::uint8_t automatic);
 
-// Whether compressing is faster than sending all: `link_bytes_per_s` is measured, or none if nothing is known yet;
-// `local`: the other end seems to be on this machine.
-bool is_slow(std::optional<double> link_bytes_per_s, bool local, const CompressionMeter& meter);
+// The level that lets data arrive soonest: 0 (none) where the link is as fast as LZ4, a level of LZ4 HC where it is so
+// slow that there is time for it. `link_bytes_per_s` is measured, or none if nothing is known yet; `local`: the other
+// end seems to be on this machine.
+std::uint8_t automatic_level(std::optional<double> link_bytes_per_s, bool local, const CompressionMeter& meter);
 
 bool is_all_zeros(std::span<const std::byte> bytes);
 

@@ -186,31 +186,34 @@ TEST_CASE("data that did not shrink is not tried for ever longer, and tried agai
 }
 
 TEST_CASE("the plan follows what was negotiated, what was asked for, and the link") {
-    CHECK(make_plan(0, 9, true).level == 0);
-    CHECK_FALSE(make_plan(0, 9, true).zeros);
-    CHECK_FALSE(make_plan(feature_lz4, 9, true).zeros);
-    CHECK(make_plan(encoding_features, compression_off, true).level == 0);
-    CHECK(make_plan(encoding_features, compression_off, true).zeros);
-    CHECK(make_plan(encoding_features, 9, false).level == 9);
-    CHECK_FALSE(make_plan(encoding_features, 9, false).adaptive);
-    CHECK(make_plan(encoding_features, compression_automatic, false).level == 0);
-    CHECK(make_plan(encoding_features, compression_automatic, true).level == 1);
-    CHECK(make_plan(encoding_features, compression_automatic, true).adaptive);
+    CHECK(make_plan(0, 9, 1).level == 0);
+    CHECK_FALSE(make_plan(0, 9, 1).zeros);
+    CHECK_FALSE(make_plan(feature_lz4, 9, 1).zeros);
+    CHECK(make_plan(encoding_features, compression_off, 1).level == 0);
+    CHECK(make_plan(encoding_features, compression_off, 1).zeros);
+    CHECK(make_plan(encoding_features, 9, 0).level == 9);
+    CHECK_FALSE(make_plan(encoding_features, 9, 0).adaptive);
+    CHECK(make_plan(encoding_features, compression_automatic, 0).level == 0);
+    CHECK(make_plan(encoding_features, compression_automatic, 3).level == 3);
+    CHECK(make_plan(encoding_features, compression_automatic, 1).adaptive);
 }
 
-TEST_CASE("a link is slow if LZ4 is much faster, and before it is known unless it stays on this machine") {
+TEST_CASE("the automatic level follows the link, and is modest before that is known") {
     Encoding f;
-    CHECK(is_slow(std::nullopt, false, f.meter));
-    CHECK_FALSE(is_slow(std::nullopt, true, f.meter));
-    CHECK(is_slow(12.5e6, false, f.meter));  // 100 Mbit/s
-    CHECK(is_slow(117e6, false, f.meter));   // 1 Gbit/s
-    CHECK_FALSE(is_slow(1.1e9, false, f.meter));
-    CHECK_FALSE(is_slow(300e6, true, f.meter));
-    CHECK(is_slow(12.5e6, true, f.meter));  // a tunnel
-    for (int i = 0; i < 100; ++i)
-        f.meter.note_run(1'000'000, std::chrono::milliseconds(10));  // 100 MB/s: a busy or feeble machine
-    CHECK_FALSE(is_slow(117e6, false, f.meter));
-    CHECK(is_slow(12.5e6, false, f.meter));
+    CHECK(automatic_level(std::nullopt, false, f.meter) == 1);
+    CHECK(automatic_level(std::nullopt, true, f.meter) == 0);
+    CHECK(automatic_level(12.5e6, false, f.meter) == 3);  // 100 Mbit/s
+    CHECK(automatic_level(117e6, false, f.meter) == 1);   // 1 Gbit/s
+    CHECK(automatic_level(1.1e9, false, f.meter) == 0);
+    CHECK(automatic_level(300e6, true, f.meter) == 0);
+    CHECK(automatic_level(12.5e6, true, f.meter) == 3);  // a tunnel
+    // A busy or feeble machine.
+    for (int i = 0; i < 100; ++i) {
+        f.meter.note_run(1, 1'000'000, std::chrono::milliseconds(10));
+        f.meter.note_run(3, 1'000'000, std::chrono::milliseconds(50));
+    }
+    CHECK(automatic_level(117e6, false, f.meter) == 0);
+    CHECK(automatic_level(12.5e6, false, f.meter) == 1);
 }
 
 }  // namespace remofile::wire
