@@ -100,14 +100,15 @@ Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files,
     while (!batch.finished() && bytes < slice_bytes) {
         BatchRecord& record = batch.records[batch.next];
         const std::size_t index = batch.next;
+        // The session's own, even if the chain decides about it: what follows it has been given no caller yet.
+        if (record.traits == nullptr && !record.settled)
+            break;
         if (const auto status = decided_status(batch)) {
             advance(batch, *status);
             if (!record.answered_elsewhere)
                 slice.answers.push_back({index, failure(*status)});
             continue;
         }
-        if (record.traits == nullptr)
-            break;
         std::optional<Outcome> outcome = carry_out(record, files, service, coding, later);
         record.bulk = Buffer();
         if (!outcome) {

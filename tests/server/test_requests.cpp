@@ -58,6 +58,43 @@ TEST_CASE("a session's own requests have their place among the others of a messa
     CHECK(world.service->sessions() == 0);
 }
 
+TEST_CASE("what follows a session's own request that a chain cancels, or that was interrupted, is carried out") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    world.files.handler = [](RequestId, Opcode opcode, const auto&) {
+        Outcome outcome;
+        outcome.status = opcode == Opcode::unlink ? Status::no_entry : Status::ok;
+        return std::optional(std::move(outcome));
+    };
+    auto writer = client.begin();
+    writer.add({.opcode = Opcode::unlink, .flags = wire::flag_link, .id = RequestId{2}},
+               wire::Unlink{.parent = NodeId{1}, .name = "x"});
+    writer.add({.opcode = Opcode::ping, .id = RequestId{3}}, wire::Ping{});
+    writer.add({.opcode = Opcode::getattr, .id = RequestId{4}}, getattr);
+    client.send(std::move(writer));
+    std::map<std::uint64_t, Status> statuses;
+    for (const Received& reply : client.take())
+        statuses[reply.id] = reply.status;
+    CHECK(statuses == std::map<std::uint64_t, Status>{{2, Status::no_entry}, {3, Status::cancelled}, {4, Status::ok}});
+
+    // CANCEL finds the PING while a worker has the message.
+    world.hold_workers = true;
+    writer = client.begin();
+    writer.add({.opcode = Opcode::getattr, .id = RequestId{5}}, getattr);
+    writer.add({.opcode = Opcode::ping, .id = RequestId{6}}, wire::Ping{});
+    writer.add({.opcode = Opcode::getattr, .id = RequestId{7}}, getattr);
+    client.send(std::move(writer));
+    client.send(8, wire::Cancel{.request = RequestId{6}});
+    world.hold_workers = false;
+    world.settle();
+    statuses.clear();
+    for (const Received& reply : client.take())
+        statuses[reply.id] = reply.status;
+    CHECK(statuses ==
+          std::map<std::uint64_t, Status>{{5, Status::ok}, {6, Status::interrupted}, {7, Status::ok}, {8, Status::ok}});
+}
+
 TEST_CASE("what cannot be carried out is answered all the same") {
     World world;
     Connection client(world, "a");
@@ -297,6 +334,33 @@ TEST_CASE("replies wait for the window, and go on when they are acknowledged") {
         for (const Received& reply : client.take())
             received += reply.opcode == Opcode::read ? 1 : 0;
     }
+}
+
+TEST_CASE("replies to a clogged connection wait in its session, whatever it claims to have received") {
+    ServiceOptions options;
+    options.grants.reply_window_bytes = 5000;
+    World world(options);
+    world.files.handler = reading;
+    Connection liar(world, "a");
+    liar.hello();
+    world.thread.clogged_routes.insert("a");
+    liar.received_bytes = 1U << 30;
+    for (std::uint64_t id = 2; id < 32; ++id)
+        liar.send(id, read_of(1000));
+    CHECK(liar.take().empty());
+    CHECK(world.files.calls.size() <= 7);
+
+    world.thread.clogged_routes.clear();
+    world.service->on_unclogged({"a"});
+    world.settle();
+    std::size_t received = 0;
+    for (std::uint64_t id = 100; received < 30; ++id) {
+        REQUIRE(id < 120);
+        for (const Received& reply : liar.take())
+            received += reply.opcode == Opcode::read ? 1 : 0;
+        liar.send(id, wire::Ping{});
+    }
+    world.service->on_unclogged({"nobody"});
 }
 
 TEST_CASE("at least one message leaves whatever the window is") {
