@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
@@ -12,6 +13,10 @@
 #include "remofs/fuse.hpp"
 
 namespace remofile::remofs {
+
+// The supplementary groups in the text of a /proc/PID/status, of which the end may be missing: as many as a request may
+// carry.
+std::vector<std::uint32_t> groups_in(std::string_view status);
 
 // The supplementary groups of callers. The kernel's requests do not carry them; they are read from /proc.
 class CallerGroups {

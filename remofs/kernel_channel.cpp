@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -85,13 +86,30 @@ private:
     fuse_args args_ = FUSE_ARGS_INIT(0, nullptr);
 };
 
+// libfuse frees the mountpoint's name in fuse_session_unmount() only, which also unmounts whatever is at that place by
+// then, unless its descriptor reports an error: that the mount is gone. So it is given one that does: ours has ended,
+// or was detached, and another may be there.
+void release_mountpoint(fuse_session* session) {
+    const int descriptor = fuse_session_fd(session);
+    std::array<int, 2> ends{};
+    if (descriptor < 0 || ::pipe2(ends.data(), O_CLOEXEC) != 0)
+        return;
+    UniqueFd read_end(ends[0]);
+    const UniqueFd write_end(ends[1]);
+    read_end.reset();
+    if (::dup3(write_end.get(), descriptor, O_CLOEXEC) == descriptor)
+        fuse_session_unmount(session);
+}
+
 }  // namespace
 
 // Request buffers, allocated by libfuse with malloc and used again.
 class KernelChannel::Memory {
 public:
     ~Memory() {
-        for (const fuse_buf& buffer : *idle_.lock())
+        // Named, or g++ 12 lets go of the lock before the first turn.
+        auto idle = idle_.lock();
+        for (const fuse_buf& buffer : *idle)
             std::free(buffer.mem);
     }
     fuse_buf get() {
@@ -128,8 +146,10 @@ Result<std::unique_ptr<KernelChannel>> KernelChannel::create(const std::vector<s
 }
 
 KernelChannel::~KernelChannel() {
-    if (session_ != nullptr)
+    if (session_ != nullptr) {
+        release_mountpoint(session_);
         fuse_session_destroy(session_);
+    }
     if (buffer_.mem != nullptr)
         memory_->put(buffer_);
 }
