@@ -28,7 +28,13 @@ std::string seconds_text(Duration duration) {
     return fmt::format("{:.1f} s", std::chrono::duration<double>(duration).count());
 }
 
-// What a refused HELLO means to a person.
+bool is_acceptable(const wire::HelloReply& reply) {
+    return reply.version == wire::protocol_version && reply.session && reply.root == root_node &&
+           are_valid(reply.root_attributes);
+}
+
+}  // namespace
+
 Error hello_error(Status status, const SessionOptions& options) {
     switch (status) {
         case Status::no_entry:
@@ -57,13 +63,6 @@ Error hello_error(Status status, const SessionOptions& options) {
             return make_error(status, fmt::format("the server refuses the session: {}", describe(status)));
     }
 }
-
-bool is_acceptable(const wire::HelloReply& reply) {
-    return reply.version == wire::protocol_version && reply.session && reply.root == root_node &&
-           are_valid(reply.root_attributes);
-}
-
-}  // namespace
 
 void Session::State::begin() {
     last_node = root_node.value;

@@ -264,4 +264,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void count(std::string_view name, std::uint64_t amount = 1) { counters.at(name).add(amount); }
 };
 
+// What a refused HELLO means to a person.
+Error hello_error(Status status, const SessionOptions& options);
+
 }  // namespace remofile::client

@@ -234,6 +234,8 @@ void Session::State::on_message(std::size_t lane, wire::Message message) {
 // What cannot be taken apart may have held any reply: a new connection asks for all of them again.
 void Session::State::reject_message(std::size_t lane, const Error& error) {
     count("client.rejected_messages");
+    if (opening && error.status == Status::version_mismatch)
+        return finish_opening(hello_error(error.status, options));
     log::warn("the server sent a message that is rejected: {}", error.to_string());
     drop_connection(lane, make_error(Status::malformed, "the server broke the protocol: " + error.to_string()));
 }
@@ -278,10 +280,9 @@ void Session::State::on_reply(std::size_t lane, wire::Record& record) {
 void Session::State::on_rejected(std::size_t lane, Status status) {
     const auto self = shared_from_this();
     count("client.rejected_by_server");
-    log::error("the server rejects what it was sent: {}", describe(status));
     if (opening)
-        return finish_opening(
-            make_error(status, fmt::format("the server rejects what it was sent: {}", describe(status))));
+        return finish_opening(hello_error(status, options));
+    log::error("the server rejects what it was sent: {}", describe(status));
     std::vector<std::unique_ptr<Batch>> rejected;
     for (auto entry = sent.begin(); entry != sent.end();) {
         if (entry->second->lane == lane) {
