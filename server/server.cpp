@@ -16,6 +16,7 @@
 #include "server/pid_file.hpp"
 #include "server/server_security.hpp"
 #include "server/service.hpp"
+#include "server/session_token.hpp"
 #include "server/version.hpp"
 #include "server/worker_pool.hpp"
 #include "transport/context.hpp"
@@ -43,6 +44,9 @@ public:
     }
     bool send(const transport::RouteId& route, wire::Message message) override {
         return listener_ != nullptr && listener_->send(route, std::move(message));
+    }
+    bool clogged(const transport::RouteId& route) const override {
+        return listener_ != nullptr && listener_->clogged(route);
     }
     transport::TimerId after(Duration delay, Work work) override { return reactor_.after(delay, std::move(work)); }
     void cancel(transport::TimerId timer) override { reactor_.cancel(timer); }
@@ -110,6 +114,7 @@ public:
 
 private:
     void on_signal();
+    void read_token_again();
     void stop();
 
     const ServerOptions& options_;
@@ -145,11 +150,13 @@ Result<std::string> Server::start() {
     listener_options.endpoints = options_.listen;
     listener_options.server_key = security_.server_key;
     listener_options.authorizer = security_.authorizer.get();
+    listener_options.counters = &counters_;
     REMOFILE_TRY(listener, transport::Listener::bind(
                                *context_, reactor_, std::move(listener_options),
                                [this](const transport::RouteId& route, const auto& peer, wire::Message message) {
                                    service_->on_message(route, peer, std::move(message));
-                               }));
+                               },
+                               [this](const transport::RouteId& route) { service_->on_unclogged(route); }));
     listener_ = std::move(listener);
     thread_.use(listener_.get());
 
@@ -180,6 +187,21 @@ void Server::stop() {
     });
 }
 
+// Clients that are in stay in; whoever comes needs the new one.
+void Server::read_token_again() {
+    if (options_.token_file.empty()) {
+        log::info("nothing to read again: authorized_keys is read whenever it changes, the rest only at the start");
+        return;
+    }
+    auto token = load_token(options_.token_file);
+    if (!token) {
+        log::error("the token stays as it was: {}", token.error().to_string());
+        return;
+    }
+    service_->change_token(std::move(*token));
+    log::info("the token has been read again");
+}
+
 void Server::on_signal() {
     signalfd_siginfo signal{};
     while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
@@ -188,9 +210,7 @@ void Server::on_signal() {
                 log_counters(counters_);
                 break;
             case SIGHUP:
-                log::info(
-                    "authorized_keys and the account's own key are read again whenever they change; nothing else "
-                    "is read again");
+                read_token_again();
                 break;
             default:
                 stop();

@@ -73,7 +73,10 @@ Result<Security> prepare_security(const ServerOptions& options) {
         if (reachable)
             security.warnings.emplace_back("other machines can connect to this insecure server");
         if (options.identity == IdentityMode::client)
-            security.warnings.emplace_back("whoever connects can act as any user but root (--identity=client)");
+            security.warnings.emplace_back(options.allow_root
+                                               ? "whoever connects can act as any user, root included "
+                                                 "(--identity=client --allow-root)"
+                                               : "whoever connects can act as any user but root (--identity=client)");
         return security;
     }
 

@@ -129,6 +129,14 @@ void Service::on_message(const transport::RouteId& route, const PeerOf& peer, wi
         welcome(route, peer, std::move(*parsed));
 }
 
+void Service::on_unclogged(const transport::RouteId& route) {
+    const auto place = routes_.find(route.bytes);
+    if (place == routes_.end())
+        return;
+    to_flush_.push_back(place->second.session);
+    turn_has_work();
+}
+
 void Service::refuse_unreadable(const transport::RouteId& route, const PeerOf& peer, bool pickle, const Error& error,
                                 Session* session) {
     counters_.at(pickle ? "server.remofile1_messages" : "server.malformed").add();
@@ -138,9 +146,9 @@ void Service::refuse_unreadable(const transport::RouteId& route, const PeerOf& p
             log::warn(
                 "a Remofile 1 client at {} was ignored: this server speaks protocol 2, so install a current "
                 "client there{}",
-                peer().address, more);
+                peer().describe_address(), more);
         else
-            log::warn("a message from {} was dropped: {}{}", peer().address, error.to_string(), more);
+            log::warn("a message from {} was dropped: {}{}", peer().describe_address(), error.to_string(), more);
     }
     if (session != nullptr)
         session->receive_malformed(routes_.at(route.bytes).lane, error.status);
@@ -270,7 +278,7 @@ void Service::ask_turn(Opening opening) {
             break;
         case SessionTurns::Verdict::too_many:
             if (log_limiter_.allow(thread_.clock().now()))
-                log::warn("a session for {} was refused: too many sessions", opening.peer.address);
+                log::warn("a session for {} was refused: too many sessions", opening.peer.describe_address());
             refuse(opening, Status::limit_exceeded);
             break;
     }
@@ -281,7 +289,7 @@ void Service::refuse(const Opening& opening, Status status) {
     const std::vector<std::byte> body =
         status == Status::in_use ? wire::encode_body(wire::InUse{clients({})}) : std::vector<std::byte>{};
     answer_stranger(opening.route, {.opcode = wire::Opcode::hello, .id = opening.request}, status, body);
-    log::debug("hello from {} refused: {}", opening.peer.address, describe(status));
+    log::debug("hello from {} refused: {}", opening.peer.describe_address(), describe(status));
 }
 
 // Looks the path up, on a worker: it may block.
@@ -312,7 +320,7 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
         .owner = opening.owner,
         .key = opening.peer.key,
         .client_name = opening.hello.client_name,
-        .address = opening.peer.address,
+        .address = opening.peer.describe_address(),
         .key_comment = opening.peer.comment,
         .path = opening.hello.path,
         .exclusive = options_.limits.always_exclusive || (opening.hello.flags & wire::hello_exclusive) != 0,

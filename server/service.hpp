@@ -44,6 +44,10 @@ public:
 
     // A message has come by a connection.
     void on_message(const transport::RouteId& route, const PeerOf& peer, wire::Message message);
+    // A connection that was clogged takes messages again.
+    void on_unclogged(const transport::RouteId& route);
+    // From now on HELLOs must bring this token. Sessions go on.
+    void change_token(std::string token) { tokens_.change(std::move(token)); }
 
     // Tells every client, refuses what is new, and calls `stopped` when the requests under way are answered (true) or
     // `deadline` has passed (false).

@@ -20,8 +20,9 @@ public:
     // Seconds since 1970, to be shown to people.
     virtual std::uint64_t unix_time() const = 0;
 
-    // As Listener::send.
+    // As the methods of Listener.
     virtual bool send(const transport::RouteId& route, wire::Message message) = 0;
+    virtual bool clogged(const transport::RouteId& route) const = 0;
 
     // As the methods of Reactor.
     virtual transport::TimerId after(Duration delay, Work work) = 0;

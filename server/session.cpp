@@ -595,7 +595,11 @@ std::vector<transport::RouteId> Session::flush() {
     if (!flush_pushes())
         lose_route(lane(0));
     for (SessionLane& each : lanes_) {
-        while (auto outgoing = each.next_message()) {
+        // What a clogged connection does not take stays with the lane and counts towards its window.
+        while (each.route() && !environment_.thread.clogged(*each.route())) {
+            auto outgoing = each.next_message();
+            if (!outgoing)
+                break;
             for (const ReplyPtr& reply : outgoing->replies)
                 credit(each, *reply);
             if (!send(each, std::move(outgoing->message))) {

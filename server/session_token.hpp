@@ -30,6 +30,9 @@ public:
     // An empty token: none is asked for.
     explicit TokenGuard(std::string token) : token_(std::move(token)) {}
 
+    // Failures so far still count.
+    void change(std::string token) { token_ = std::move(token); }
+
     // Whether `offered` is right, compared in constant time, and none of `origins` (the client's address and key) is
     // locked out.
     bool admit(std::string_view offered, const std::vector<std::string>& origins, TimePoint now);
@@ -43,7 +46,7 @@ private:
     bool matches(std::string_view offered) const;
     void note_failure(const std::string& name, TimePoint now);
 
-    const std::string token_;
+    std::string token_;
     std::map<std::string, Origin> origins_;
 };
 

@@ -137,7 +137,8 @@ struct Lane::State {
                            .heartbeat_interval = options.heartbeat_interval,
                            .heartbeat_timeout = options.heartbeat_timeout,
                            .linger = Duration::zero(),
-                           .max_received_messages = 0});
+                           .max_received_messages = 0,
+                           .max_unsent_messages = 0});
         socket.set(ZMQ_IPV6, candidates[candidate].address.ss_family == AF_INET6 ? 1 : 0);
         // libzmq never makes a new connection by itself: what was meant for the old one would be delivered over it.
         // Neither ZMQ_RECONNECT_IVL=-1 nor ZMQ_IMMEDIATE=1 will do for that: either throws away what has arrived and
@@ -370,7 +371,7 @@ bool Lane::connected() const {
 void Lane::send(wire::Message message) {
     REMOFILE_ASSERT(connected());
     // A message that no longer gets out is as lost as one lost on the way: on_disconnected follows.
-    [[maybe_unused]] const SendOutcome outcome = send_message(state_->socket.get(), std::nullopt, std::move(message));
+    [[maybe_unused]] const SendOutcome outcome = send_message(state_->socket.get(), std::nullopt, message);
 }
 
 }  // namespace remofile::transport

@@ -4,7 +4,10 @@
 #include <sodium.h>
 #include <zmq.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <deque>
+#include <unordered_map>
 #include <utility>
 
 #include "base/assert.hpp"
@@ -22,6 +25,13 @@ namespace {
 constexpr int zap_enforce_domain = 93;
 
 constexpr std::string_view ipc = "ipc://";
+
+// Messages that one clogged connection may have waiting here: a session's pushes and answers to a stranger, all small.
+// Bulk data waits in its session.
+constexpr std::size_t max_held_messages = 256;
+
+// libzmq says when a queue has room again, but not of which connection, and not always in a way that wakes the reactor.
+constexpr Duration retry_interval = std::chrono::milliseconds(5);
 
 Status bind_status(int errno_value) {
     switch (errno_value) {
@@ -57,6 +67,7 @@ struct Listener::State {
     const ListenerOptions options;
     // Shared with the call under way, which may destroy the listener.
     std::shared_ptr<OnMessage> on_message;
+    std::shared_ptr<OnUnclogged> on_unclogged;
     std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 
     std::unique_ptr<ZapHandler> zap;  // answers from before the first bind until after the socket is closed
@@ -66,14 +77,24 @@ struct Listener::State {
     std::vector<std::string> endpoints;
     LogLimit log_limit;
 
-    State(Reactor& given_reactor, ListenerOptions given_options, OnMessage given_on_message)
+    // By routing id: what waits until libzmq takes it. Bounded by the connections that there are.
+    std::unordered_map<std::string, std::deque<wire::Message>> held;
+    std::optional<TimerId> retry_timer;
+
+    State(Reactor& given_reactor, ListenerOptions given_options, OnMessage given_on_message,
+          OnUnclogged given_on_unclogged)
         : reactor(given_reactor),
           options(std::move(given_options)),
           on_message(std::make_shared<OnMessage>(std::move(given_on_message))),
+          on_unclogged(std::make_shared<OnUnclogged>(std::move(given_on_unclogged))),
           log_limit(reactor.clock().now()) {}
 
     ~State() {
         *alive = false;
+        if (retry_timer)
+            reactor.cancel(*retry_timer);
+        for (auto& [route, messages] : held)
+            send_all(route, messages);
         if (monitor)
             reactor.unwatch_socket(socket.get());
         monitor.reset();
@@ -85,7 +106,8 @@ struct Listener::State {
                            .heartbeat_interval = options.heartbeat_interval,
                            .heartbeat_timeout = options.heartbeat_timeout,
                            .linger = options.linger,
-                           .max_received_messages = max_queued_messages_per_client});
+                           .max_received_messages = max_queued_messages_per_client,
+                           .max_unsent_messages = max_unsent_messages_per_client});
         socket.set(ZMQ_ROUTER_MANDATORY, 1);  // say so instead of dropping when a connection is gone
         socket.set(ZMQ_BACKLOG, options.backlog);
         if (options.server_key)
@@ -95,7 +117,12 @@ struct Listener::State {
         monitor = std::make_unique<SocketMonitor>(context, reactor, socket.get(),
                                                   ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_ACCEPT_FAILED,
                                                   [this](int event, std::uint32_t value) { on_event(event, value); });
-        reactor.watch_socket(socket.get(), [this] { receive(); });
+        reactor.watch_socket(socket.get(), [this] {
+            const auto still_here = alive;
+            send_held();
+            if (*still_here)
+                receive();
+        });
         return {};
     }
 
@@ -150,6 +177,7 @@ struct Listener::State {
                         RouteId{received.routing_id}, [&] { return peer_of(received); }, std::move(received.message));
                     break;
                 case ReceiveOutcome::malformed:
+                    count("listener.dropped_messages");
                     log_limit.pass(reactor.clock().now(), [&](const std::string& note) {
                         log::warn("dropped a message of too many frames from {}{}", peer_of(received).address, note);
                     });
@@ -159,14 +187,86 @@ struct Listener::State {
     }
 
     Peer peer_of(const Received& received) const {
-        Peer peer{.address = readable_address(received.property("Peer-Address")), .key = {}, .comment = {}};
+        const std::string address = received.property("Peer-Address");
+        Peer peer{.address = readable_address(address), .process = process_at(address), .key = {}, .comment = {}};
         // A plain client can call itself what it likes.
         if (options.server_key)
             from_user_id(received.property("User-Id"), peer);
         return peer;
     }
 
+    void count(std::string_view what) {
+        if (options.counters != nullptr)
+            options.counters->at(what).add();
+    }
+
+    bool send(const RouteId& route, wire::Message message) {
+        const auto waiting = held.find(route.bytes);
+        if (waiting == held.end()) {
+            switch (send_message(socket.get(), route.bytes, message)) {
+                case SendOutcome::sent:
+                    return true;
+                case SendOutcome::no_such_peer:
+                    count("listener.undeliverable_messages");
+                    return false;
+                case SendOutcome::queue_full:
+                    count("listener.clogged");
+                    held[route.bytes].push_back(std::move(message));
+                    arm_retry();
+                    return true;
+            }
+        }
+        if (waiting->second.size() >= max_held_messages) {
+            count("listener.undeliverable_messages");
+            return false;
+        }
+        waiting->second.push_back(std::move(message));
+        return true;
+    }
+
+    void arm_retry() {
+        if (!retry_timer)
+            retry_timer = reactor.after(retry_interval, [this] {
+                retry_timer.reset();
+                send_held();
+            });
+    }
+
+    // Takes out what is sent, up to the first that is not.
+    SendOutcome send_all(const std::string& route, std::deque<wire::Message>& messages) {
+        while (!messages.empty()) {
+            const SendOutcome outcome = send_message(socket.get(), route, messages.front());
+            if (outcome != SendOutcome::sent)
+                return outcome;
+            messages.pop_front();
+        }
+        return SendOutcome::sent;
+    }
+
+    // Sends what libzmq takes by now. Connections that nothing is held for any more, or that are gone, are unclogged.
+    void send_held() {
+        std::vector<RouteId> unclogged;
+        for (auto entry = held.begin(); entry != held.end();) {
+            auto& [route, messages] = *entry;
+            if (send_all(route, messages) == SendOutcome::queue_full) {
+                ++entry;
+                continue;
+            }
+            for (std::size_t lost = messages.size(); lost > 0; --lost)
+                count("listener.undeliverable_messages");
+            unclogged.push_back({route});
+            entry = held.erase(entry);
+        }
+        if (!held.empty())
+            arm_retry();
+        const auto still_here = alive;
+        const auto kept = on_unclogged;
+        for (std::size_t i = 0; i < unclogged.size() && *still_here && *kept; ++i)
+            (*kept)(unclogged[i]);
+    }
+
     void on_event(int event, std::uint32_t value) {
+        count(event == ZMQ_EVENT_ACCEPT_FAILED ? "listener.failed_accepts" : "listener.failed_handshakes");
         log_limit.pass(reactor.clock().now(), [&](const std::string& note) {
             if (event == ZMQ_EVENT_ACCEPT_FAILED)
                 log::error("cannot accept a connection: {}{}", zmq_strerror(static_cast<int>(value)), note);
@@ -190,9 +290,10 @@ Listener::Listener() = default;
 Listener::~Listener() = default;
 
 Result<std::unique_ptr<Listener>> Listener::bind(Context& context, Reactor& reactor, ListenerOptions options,
-                                                 OnMessage on_message) {
+                                                 OnMessage on_message, OnUnclogged on_unclogged) {
     std::unique_ptr<Listener> listener(new Listener);
-    listener->state_ = std::make_unique<State>(reactor, std::move(options), std::move(on_message));
+    listener->state_ =
+        std::make_unique<State>(reactor, std::move(options), std::move(on_message), std::move(on_unclogged));
     REMOFILE_CHECK(listener->state_->open(context));
     return listener;
 }
@@ -202,7 +303,15 @@ const std::vector<std::string>& Listener::endpoints() const {
 }
 
 bool Listener::send(const RouteId& route, wire::Message message) {
-    return send_message(state_->socket.get(), route.bytes, std::move(message)) == SendOutcome::sent;
+    return state_->send(route, std::move(message));
+}
+
+bool Listener::clogged(const RouteId& route) const {
+    return state_->held.contains(route.bytes);
+}
+
+std::string Peer::describe_address() const {
+    return process == 0 ? address : fmt::format("{}, pid {}", address, process);
 }
 
 }  // namespace remofile::transport

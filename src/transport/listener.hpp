@@ -2,12 +2,15 @@
 // A server's end: one ROUTER socket for all connections of all clients, and the ZAP handler that decides who gets in.
 #pragma once
 
+#include <sys/types.h>
+
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/counters.hpp"
 #include "base/result.hpp"
 #include "transport/context.hpp"
 #include "transport/keys.hpp"
@@ -24,9 +27,13 @@ struct RouteId {
 
 // Who is at the other end of a connection.
 struct Peer {
-    std::string address;           // "192.0.2.7", or "local" for ipc
+    std::string address;           // "192.0.2.7", or "local, uid 1000" for ipc
+    pid_t process = 0;             // at the other end of an ipc connection; 0 if unknown
     std::optional<PublicKey> key;  // none without encryption
     std::string comment;           // of the key's authorized_keys line
+
+    // For people: the address, with the process if it is known.
+    std::string describe_address() const;
 };
 
 struct ListenerOptions {
@@ -39,6 +46,8 @@ struct ListenerOptions {
     Duration heartbeat_timeout = std::chrono::seconds(15);
     Duration linger = std::chrono::milliseconds(500);
     int backlog = 128;
+    // Counts there what never reaches a handler or a client; must outlive the listener.
+    Counters* counters = nullptr;
 };
 
 // Used on its reactor's thread only.
@@ -50,11 +59,14 @@ public:
     // `peer` answers for this message's connection and must not be kept.
     using OnMessage = std::function<void(const RouteId&, const std::function<Peer()>& peer, wire::Message)>;
 
+    // Called when a connection that was clogged is so no longer.
+    using OnUnclogged = std::function<void(const RouteId&)>;
+
     // Binds all endpoints or none. Errors: busy (address in use), access_denied, invalid, each naming the endpoint.
     // A second listener on one address fails rather than sharing it, and an ipc socket file left by a dead server is
     // replaced while a live one is not.
     static Result<std::unique_ptr<Listener>> bind(Context& context, Reactor& reactor, ListenerOptions options,
-                                                  OnMessage on_message);
+                                                  OnMessage on_message, OnUnclogged on_unclogged = {});
     ~Listener();
     Listener(const Listener&) = delete;
     Listener& operator=(const Listener&) = delete;
@@ -63,8 +75,10 @@ public:
     const std::vector<std::string>& endpoints() const;
 
     // Queues a message without blocking. False if the connection is gone: the message is dropped.
-    // ZeroMQ's own queue is unlimited; callers bound what they send by the reply window.
     bool send(const RouteId& route, wire::Message message);
+    // Whether the client takes so little that ZeroMQ's queue for it is full. What is sent all the same waits in the
+    // listener, which takes the connection for gone when that becomes too much.
+    bool clogged(const RouteId& route) const;
 
 private:
     Listener();

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstring>
 #include <system_error>
 #include <thread>
@@ -124,7 +125,7 @@ struct ZapHandler::State {
                  request.id, answer.status, answer.text, answer.user_id, /* metadata */ ""})
             message.bulk.push_back(Buffer::copy_of(frame));
         // The connection may be gone by now.
-        [[maybe_unused]] const SendOutcome outcome = send_message(socket.get(), std::nullopt, std::move(message));
+        [[maybe_unused]] const SendOutcome outcome = send_message(socket.get(), std::nullopt, message);
     }
 };
 
@@ -168,16 +169,43 @@ void from_user_id(std::string_view user_id, Peer& peer) {
         peer.comment = user_id.substr(blank + 1);
 }
 
-std::string readable_address(std::string_view peer_address) {
-    constexpr std::string_view mapped = "::ffff:";
+namespace {
+
+// UID, GID and PID of an ipc socket's peer; nothing for other peers, and empty texts where libzmq does not know.
+std::optional<std::array<std::string_view, 3>> ipc_credentials(std::string_view peer_address) {
     // An IPv6 address may begin with a colon too, but with two.
     const bool is_local = peer_address.empty() || peer_address.starts_with("localhost:") ||
                           (peer_address.front() == ':' && !peer_address.starts_with("::"));
-    if (is_local)
-        return "local";
+    if (!is_local)
+        return std::nullopt;
+    std::array<std::string_view, 3> parts{};
+    for (std::string_view& part : parts) {
+        const auto colon = peer_address.find(':');
+        if (colon == std::string_view::npos)
+            break;
+        peer_address.remove_prefix(colon + 1);
+        part = peer_address.substr(0, peer_address.find(':'));
+    }
+    return parts;
+}
+
+}  // namespace
+
+std::string readable_address(std::string_view peer_address) {
+    constexpr std::string_view mapped = "::ffff:";
+    if (const auto credentials = ipc_credentials(peer_address))
+        return credentials->front().empty() ? "local" : fmt::format("local, uid {}", credentials->front());
     if (peer_address.starts_with(mapped) && peer_address.find('.') != std::string_view::npos)
         peer_address.remove_prefix(mapped.size());
     return std::string(peer_address);
+}
+
+pid_t process_at(std::string_view peer_address) {
+    const auto credentials = ipc_credentials(peer_address);
+    pid_t process = 0;
+    if (credentials)
+        std::from_chars(credentials->back().data(), credentials->back().data() + credentials->back().size(), process);
+    return process;
 }
 
 std::string host_of(const std::string& readable_address) {

@@ -36,8 +36,10 @@ private:
 std::string to_user_id(const PublicKey& key, std::string_view comment);
 void from_user_id(std::string_view user_id, Peer& peer);
 
-// "local" for the peers of an ipc socket, whose address libzmq gives as "localhost:UID:GID:PID".
+// libzmq gives the address of an ipc socket's peer as "localhost:UID:GID:PID": "local, uid UID" for those, or "local"
+// where it knows no more; and the process, or 0.
 std::string readable_address(std::string_view peer_address);
+pid_t process_at(std::string_view peer_address);
 
 // What tells one host from another: of an IPv6 address the first 64 bits, because a host can make up the rest.
 std::string host_of(const std::string& readable_address);

@@ -78,18 +78,19 @@ Buffer to_buffer(zmq_msg_t& frame) {
     return Buffer(memory, size, close_frame, owner.release());
 }
 
-// True if the frame was queued; libzmq owns it then. False if nobody is at the other end.
-bool send_frame(void* socket, zmq_msg_t& frame, bool more) {
+// If the frame was queued libzmq owns it, else it is closed.
+SendOutcome send_frame(void* socket, zmq_msg_t& frame, bool more) {
     const int flags = ZMQ_DONTWAIT | (more ? ZMQ_SNDMORE : 0);
     bool retried = false;
     for (;;) {
         if (zmq_msg_send(&frame, socket, flags) >= 0)
-            return true;
+            return SendOutcome::sent;
         const int failure = zmq_errno();
         if (failure == EINTR)
             continue;
         if (failure == EAGAIN && !retried) {
-            // The queue is unlimited, so there is no pipe: either gone, or libzmq has not looked at its mailbox yet.
+            // Of a DEALER, whose queue is unlimited: there is no pipe, or libzmq has not looked at its mailbox yet. Of
+            // a ROUTER: the queue is full, or libzmq has not looked.
             int events = 0;
             std::size_t size = sizeof(events);
             zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size);
@@ -98,7 +99,7 @@ bool send_frame(void* socket, zmq_msg_t& frame, bool more) {
         }
         REMOFILE_ASSERT(failure == EAGAIN || failure == EHOSTUNREACH);
         zmq_msg_close(&frame);
-        return false;
+        return failure == EAGAIN ? SendOutcome::queue_full : SendOutcome::no_such_peer;
     }
 }
 
@@ -139,7 +140,7 @@ std::string ZmqSocket::get_text(int option) const {
 
 void ZmqSocket::set_limits(const Limits& limits) {
     set(ZMQ_LINGER, limits.linger);
-    set(ZMQ_SNDHWM, 0);  // flow control in bytes is the session's; a limit in messages would lose them here
+    set(ZMQ_SNDHWM, limits.max_unsent_messages);
     set(ZMQ_RCVHWM, limits.max_received_messages);
     set(ZMQ_IPV6, 1);
     const auto max_frame =
@@ -163,22 +164,26 @@ int ZmqSocket::to_milliseconds(Duration duration) {
     return static_cast<int>(std::clamp<std::int64_t>(count, 0, INT_MAX));
 }
 
-SendOutcome send_message(void* socket, std::optional<std::string_view> routing_id, wire::Message message) {
+SendOutcome send_message(void* socket, std::optional<std::string_view> routing_id, wire::Message& message) {
+    zmq_msg_t frame;
     if (routing_id) {
-        zmq_msg_t frame;
         REMOFILE_ASSERT(zmq_msg_init_size(&frame, routing_id->size()) == 0);
         if (!routing_id->empty())
             std::memcpy(zmq_msg_data(&frame), routing_id->data(), routing_id->size());
-        if (!send_frame(socket, frame, true))
-            return SendOutcome::no_such_peer;
+        // A queue counts whole messages, so that it has room for the rest once it has taken this.
+        const SendOutcome outcome = send_frame(socket, frame, true);
+        if (outcome == SendOutcome::no_such_peer)
+            message = {};
+        if (outcome != SendOutcome::sent)
+            return outcome;
     }
-    zmq_msg_t frame;
-    to_frame(std::move(message.head), frame);
-    if (!send_frame(socket, frame, !message.bulk.empty()))
+    wire::Message taken = std::exchange(message, {});
+    to_frame(std::move(taken.head), frame);
+    if (send_frame(socket, frame, !taken.bulk.empty()) != SendOutcome::sent)
         return SendOutcome::no_such_peer;
-    for (std::size_t i = 0; i < message.bulk.size(); ++i) {
-        to_frame(std::move(message.bulk[i]), frame);
-        if (!send_frame(socket, frame, i + 1 < message.bulk.size()))
+    for (std::size_t i = 0; i < taken.bulk.size(); ++i) {
+        to_frame(std::move(taken.bulk[i]), frame);
+        if (send_frame(socket, frame, i + 1 < taken.bulk.size()) != SendOutcome::sent)
             return SendOutcome::no_such_peer;
     }
     return SendOutcome::sent;

@@ -27,6 +27,11 @@ inline constexpr int max_messages_per_turn = 64;
 // yet queued when the connection ends.
 inline constexpr int max_queued_messages_per_client = 128;
 
+// Messages to one client that may wait in libzmq for its connection to take them. It bounds the memory of a client that
+// acknowledges what it never reads, which the reply window does not; libzmq asks for more when half of them have left.
+// A lane has no such limit (0): its client bounds what it sends.
+inline constexpr int max_unsent_messages_per_client = 64;
+
 // Owns a ZeroMQ socket. One thread at a time; closing never blocks (what is queued lingers on libzmq's I/O thread).
 class ZmqSocket {
 public:
@@ -58,6 +63,7 @@ public:
         Duration heartbeat_timeout;
         Duration linger;
         int max_received_messages;  // waiting; 0 for no limit
+        int max_unsent_messages;    // the same
     };
     void set_limits(const Limits& limits);
 
@@ -67,11 +73,12 @@ private:
     void* handle_ = nullptr;
 };
 
-enum class SendOutcome { sent, no_such_peer };
+enum class SendOutcome { sent, queue_full, no_such_peer };
 
 // Sends the frames of `message`, after `routing_id` if given, without blocking. Frames beyond a small size travel
-// without a copy; their release function then runs on libzmq's thread. A message that cannot be sent is dropped whole.
-SendOutcome send_message(void* socket, std::optional<std::string_view> routing_id, wire::Message message);
+// without a copy; their release function then runs on libzmq's thread. With `queue_full`, of a peer with a routing id
+// only, `message` is as before; else it is used up: sent or dropped whole.
+SendOutcome send_message(void* socket, std::optional<std::string_view> routing_id, wire::Message& message);
 
 enum class ReceiveOutcome { received, nothing, malformed };
 

@@ -56,6 +56,7 @@ public:
             REMOFILE_ASSERT(kind == MessageKind::push || is_known(record.header.detail));
         return true;
     }
+    bool clogged(const transport::RouteId&) const override { return false; }
     transport::TimerId after(Duration delay, Work work) override {
         timers_.emplace(++last_timer_, std::pair(turned.now() + delay, std::move(work)));
         return transport::TimerId{last_timer_};

@@ -42,6 +42,7 @@ public:
         mail[route.bytes].push_back(std::move(message));
         return true;
     }
+    bool clogged(const transport::RouteId& route) const override { return clogged_routes.contains(route.bytes); }
     transport::TimerId after(Duration delay, Work work) override {
         timers.emplace(++last_timer_, std::pair(turned.now() + delay, std::move(work)));
         return transport::TimerId{last_timer_};
@@ -72,6 +73,7 @@ public:
     TurnedClock turned;
     std::map<std::string, std::deque<wire::Message>> mail;
     std::set<std::string> gone;
+    std::set<std::string> clogged_routes;
     std::map<std::uint64_t, std::pair<TimePoint, Work>> timers;
     std::vector<Work> end_of_turn;
     std::vector<Work> posted;

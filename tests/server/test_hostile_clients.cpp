@@ -3,6 +3,7 @@
 // go on being served.
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -71,17 +72,26 @@ struct Peer {
     std::uint64_t received_bytes = 0;
     std::optional<wire::HelloReply> hello;
     std::map<std::uint64_t, Status> statuses;
+    std::map<std::string, std::uint64_t> counters;  // the server's, when it was asked last
     bool lost = false;
+    std::string failure;  // why it was lost
     std::uint64_t next_id = 1;
     transport::Lane lane;
 
     explicit Peer(HostileWorld& given_world)
         : world(given_world),
           lane(world.context, world.reactor,
-               {.endpoint = "tcp://127.0.0.1:" + std::to_string(world.server.port()), .identity = {}, .server_key = {}},
+               {.endpoint = "tcp://127.0.0.1:" + std::to_string(world.server.port()),
+                .identity = {},
+                .server_key = {},
+                .connect_timeout = 5s * slowness()},
                {.on_connected = [] {},
                 .on_message = [this](wire::Message message) { on_message(std::move(message)); },
-                .on_disconnected = [this](const Error&) { lost = true; }}) {}
+                .on_disconnected =
+                    [this](const Error& error) {
+                        lost = true;
+                        failure = error.to_string();
+                    }}) {}
 
     void on_message(wire::Message message) {
         ++messages;
@@ -95,6 +105,10 @@ struct Peer {
             statuses[record.header.id.value] = static_cast<Status>(record.header.detail);
             if (record.header.opcode == Opcode::hello && record.header.detail == 0)
                 hello = *wire::decode_body<wire::HelloReply>(record.body);
+            if (record.header.opcode == Opcode::server_status && record.header.detail == 0) {
+                for (const auto& [name, value] : wire::decode_body<wire::ServerStatusReply>(record.body)->counters)
+                    counters[name] = value;
+            }
         }
     }
     bool connect() {
@@ -125,11 +139,58 @@ struct Peer {
     }
 };
 
+// A client that sends, and leaves what it is sent to TCP. ZMTP 3.0 by hand: libzmq would read.
+class RawLiar {
+public:
+    explicit RawLiar(int port) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_port = htons(static_cast<std::uint16_t>(port));
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        REQUIRE(::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+        const std::string greeting("\xff\0\0\0\0\0\0\0\0\x7f\3\0NULL", 16);
+        const std::string ready(
+            "\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06"
+            "DEALER",
+            30);
+        write(greeting + std::string(48, '\0') + ready);
+    }
+    // Claims to have received everything there ever was.
+    template <class Request>
+    void send(const Request& request) {
+        wire::MessageWriter writer(wire::MessageKind::request);
+        writer.add({.opcode = Request::opcode, .id = RequestId{++last_id_}}, request);
+        const wire::Message message = std::move(writer).finish({}, 1ULL << 40);
+        std::string frame(9, '\0');
+        frame[0] = '\x02';  // a long frame, the last
+        for (int i = 0; i < 8; ++i)
+            frame[static_cast<std::size_t>(8 - i)] = static_cast<char>(message.head.size() >> (8 * i));
+        write(frame + std::string(message.head.text()));
+    }
+    std::size_t waiting_bytes() const {
+        int bytes = 0;
+        REQUIRE(::ioctl(fd_.get(), FIONREAD, &bytes) == 0);
+        return static_cast<std::size_t>(bytes);
+    }
+
+private:
+    void write(const std::string& bytes) {
+        REQUIRE(::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
+    }
+    UniqueFd fd_;
+    std::uint64_t last_id_ = 0;
+};
+
 // Another client of the same server is served as if nothing happened.
 void check_others_are_served(HostileWorld& world) {
-    REQUIRE(world.server.running());
+    {
+        INFO(world.server.errors());
+        REQUIRE(world.server.running());
+    }
     Peer other(world);
-    REQUIRE(other.start_session());
+    const bool started = other.start_session();
+    INFO("records " << other.records << ", lost: " << other.failure << "\n" << world.server.errors());
+    REQUIRE(started);
     CHECK(other.ask(wire::Getattr{.node = NodeId{1}, .handle = {}}) == Status::ok);
     CHECK(other.ask(wire::Bye{}) == Status::ok);
 }
@@ -256,6 +317,30 @@ TEST_CASE("a client that reads and reads and acknowledges nothing") {
     CHECK_FALSE(peer.statuses.contains(last));
     CHECK(peer.received_bytes < window + (3U << 20));
     CHECK(world.resident_bytes() < before + (64U << 20) * static_cast<unsigned>(slowness()));
+}
+
+TEST_CASE("a client that acknowledges what it never reads") {
+    HostileWorld world(1);
+    Peer watcher(world);
+    REQUIRE(watcher.start_session());
+    const std::size_t before = world.resident_bytes();
+    RawLiar liar(world.server.port());
+    constexpr std::size_t handshake_bytes = 64 + 43;  // greeting and READY, before which it must say no more
+    REQUIRE(run_until(world.reactor, [&] { return liar.waiting_bytes() >= handshake_bytes; }));
+    liar.send(wire::Hello{.root = NodeId{1}, .path = "/", .client_name = "liar"});
+    REQUIRE(run_until(world.reactor, [&] { return liar.waiting_bytes() > handshake_bytes; }));
+    liar.send(wire::Lookup{.parent = NodeId{1}, .name = "file", .node = {NodeId{2}, false}});
+    liar.send(wire::Open{.node = NodeId{2}, .handle = HandleId{1}, .flags = wire::open_read});
+    for (int i = 0; i < 900; ++i)
+        liar.send(wire::Read{.handle = HandleId{1}, .offset = 0, .size = 1U << 20});
+    // All taken in, and carried out as far as there is room for the replies.
+    const TimePoint limit = world.reactor.clock().now() + 20s * slowness();
+    while (watcher.counters["server.messages"] < 903 || watcher.counters["listener.clogged"] == 0) {
+        REQUIRE(world.reactor.clock().now() < limit);
+        REQUIRE(watcher.ask(wire::ServerStatus{}) == Status::ok);
+    }
+    check_others_are_served(world);
+    CHECK(world.resident_bytes() < before + (160U << 20) * static_cast<unsigned>(slowness()));
 }
 
 TEST_CASE("a client that writes more than it may, all at once") {

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT
+#include <unistd.h>
+
+#include <algorithm>
 #include <catch.hpp>
 
 #include "export_fixture.hpp"
 #include "server/server_options.hpp"
+#include "server/server_security.hpp"
 
 using namespace remofile;
 using namespace remofile::server;
@@ -131,5 +135,26 @@ TEST_CASE("a wrong configuration file is refused with its line") {
         INFO(wrong.text);
         REQUIRE_FALSE(parsed);
         CHECK_THAT(parsed.error().to_string(), ContainsSubstring(file) && ContainsSubstring(wrong.complaint));
+    }
+}
+
+TEST_CASE("an insecure server that acts as its clients' users says how far that goes") {
+    if (::geteuid() != 0)
+        return;
+    for (const bool allow_root : {false, true}) {
+        std::vector<std::string> arguments{"--insecure", "--identity=client", "/srv"};
+        if (allow_root)
+            arguments.insert(arguments.begin(), "--allow-root");
+        const auto options = parse(arguments);
+        REQUIRE(options);
+        const auto security = prepare_security(*options);
+        REQUIRE(security);
+        const auto says = [&](const std::string& text) {
+            return std::ranges::any_of(security->warnings, [&](const std::string& warning) {
+                return warning.find(text) != std::string::npos;
+            });
+        };
+        CHECK(says("any user but root") == !allow_root);
+        CHECK(says("any user, root included") == allow_root);
     }
 }

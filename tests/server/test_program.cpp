@@ -67,10 +67,33 @@ TEST_CASE("a server makes its keys on first use, listens, and stops cleanly") {
 
     ::kill(server.pid(), SIGUSR1);  // no counters yet, but it lives
     ::kill(server.pid(), SIGHUP);
-    CHECK(eventually(Milliseconds{10'000}, [&] { return server.errors().find("read again") != std::string::npos; }));
+    CHECK(eventually(Milliseconds{10'000},
+                     [&] { return server.errors().find("nothing to read again") != std::string::npos; }));
     const Ended ended = server.stop();
     INFO(ended.to_string());
     CHECK(ended.exit_status == 0);
+}
+
+TEST_CASE("SIGHUP reads the token again, and leaves it as it was if that fails") {
+    const Place place;
+    const std::string file = place.other + "/token";
+    const auto write_token = [&](const std::string& token, mode_t mode) {
+        std::ofstream(file) << token << "\n";
+        REQUIRE(::chmod(file.c_str(), mode) == 0);
+    };
+    write_token("first", 0600);
+    ServerProcess server(
+        {.directory = place.directory, .config_dir = place.config, .arguments = {"--token-file", file}});
+    const auto said = [&](const std::string& text) {
+        return eventually(Milliseconds{10'000}, [&] { return server.errors().find(text) != std::string::npos; });
+    };
+    write_token("second", 0644);
+    ::kill(server.pid(), SIGHUP);
+    CHECK(said("the token stays as it was: others can read the token file"));
+    write_token("second", 0600);
+    ::kill(server.pid(), SIGHUP);
+    CHECK(said("the token has been read again"));
+    CHECK(server.stop().exit_status == 0);
 }
 
 TEST_CASE("a second server on one port says so") {

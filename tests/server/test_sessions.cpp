@@ -293,6 +293,12 @@ TEST_CASE("a wrong token is refused, and after five failures so is the right one
     CHECK(elsewhere.ask(1, with_token("right")) == Status::ok);
     world.pass(60s);
     CHECK(late.ask(2, with_token("right")) == Status::ok);
+    // A new one is for those who come; those who are in stay in.
+    world.service->change_token("new");
+    Connection old(world, "o");
+    CHECK(old.ask(1, with_token("right")) == Status::bad_token);
+    CHECK(old.ask(2, with_token("new")) == Status::ok);
+    CHECK(late.ask(3, wire::Ping{}) == Status::ok);
 }
 
 TEST_CASE("a session is resumed with its secret, by the same key, and keeps its requests") {

@@ -108,7 +108,9 @@ struct TestServer {
     Reactor& reactor;
     KeyPair key = KeyPair::generate();
     ListenerOptions options;
+    Counters counters;
     std::vector<Arrival> arrivals;
+    std::vector<RouteId> unclogged;
     std::function<void(const Arrival&)> on_arrival;
     std::unique_ptr<Listener> listener;
 
@@ -119,6 +121,7 @@ struct TestServer {
         if (authorizer != nullptr)
             options.server_key = key;
         options.linger = 100ms;
+        options.counters = &counters;
     }
     // Once it listens, starting again listens on the same port: as soon as libzmq, which closes on its own thread, has
     // let go of it.
@@ -127,9 +130,12 @@ struct TestServer {
         options.endpoints = listener->endpoints();
     }
     bool try_start() {
-        auto bound = Listener::bind(context, reactor, options,
-                                    [this](const RouteId& route, const std::function<Peer()>& peer,
-                                           wire::Message message) { keep(route, peer(), std::move(message)); });
+        auto bound = Listener::bind(
+            context, reactor, options,
+            [this](const RouteId& route, const std::function<Peer()>& peer, wire::Message message) {
+                keep(route, peer(), std::move(message));
+            },
+            [this](const RouteId& route) { unclogged.push_back(route); });
         if (!bound && bound.error().status == Status::busy)
             return false;
         listener = value_of(std::move(bound));

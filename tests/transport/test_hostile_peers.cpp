@@ -143,9 +143,15 @@ TEST_CASE("an IPv6 host is told by its network, an IPv4 one by its address") {
     REQUIRE(host_of("local") == "local");
     REQUIRE(readable_address("::ffff:192.0.2.1") == "192.0.2.1");
     REQUIRE(readable_address("::1") == "::1");
-    REQUIRE(readable_address("localhost:1000:1000:4711") == "local");
-    REQUIRE(readable_address(":1000:1000:4711") == "local");
+    REQUIRE(readable_address("localhost:1000:100:4711") == "local, uid 1000");
+    REQUIRE(readable_address(":1000:100:4711") == "local, uid 1000");
+    REQUIRE(readable_address("localhost:") == "local");
     REQUIRE(readable_address("") == "local");
+    REQUIRE(process_at(":1000:100:4711") == 4711);
+    REQUIRE(process_at(":1000") == 0);
+    REQUIRE(process_at("2001:db8:1:2::") == 0);
+    // Whoever starts many processes is still one.
+    REQUIRE(host_of(readable_address(":1000:100:1")) == host_of(readable_address(":1000:100:2")));
 }
 
 TEST_CASE("a client that is refused for connecting too often is told to come back, not that its key is wrong") {

@@ -460,6 +460,73 @@ TEST_CASE("trap: a message may have any number of frames; one with too many is d
     dealer.send("as many as allowed");
     REQUIRE(run_until(plain.reactor, [&] { return plain.server.arrivals.size() == 1; }));
     REQUIRE(plain.server.arrivals.front().bulk.size() == wire::max_records);
+    REQUIRE(plain.server.counters.at("listener.dropped_messages").value() == 1);
+}
+
+TEST_CASE("trap: a queue without limit takes what a client never reads; here it clogs, and loses nothing") {
+    constexpr std::size_t enough = 200;  // MiB, more than the queue and TCP's buffers take
+    Plain plain;
+    plain.server.start();
+    BareDealer dealer(plain.context);
+    dealer.set(ZMQ_RCVHWM, 1);
+    dealer.connect(plain.server.endpoint());
+    dealer.send("hello");
+    REQUIRE(run_until(plain.reactor, [&] { return plain.server.arrivals.size() == 1; }));
+    const RouteId route = plain.server.arrivals.front().route;
+    Listener& listener = *plain.server.listener;
+    std::size_t sent = 0;
+    // What clogs for a moment only is waited for.
+    const auto clogged_for_good = [&] {
+        return listener.clogged(route) && !run_until(
+                                              plain.reactor, [&] { return !listener.clogged(route); }, 300ms);
+    };
+    while (sent < enough && !clogged_for_good())
+        REQUIRE(listener.send(route, message_of(std::to_string(sent++), {std::string(1U << 20, 'x')})));
+    REQUIRE(sent < enough);
+    REQUIRE(plain.server.counters.at("listener.clogged").value() > 0);
+
+    // Small messages are kept for it, so many and no more; others are served.
+    while (listener.send(route, message_of(std::to_string(sent), {"small"})))
+        REQUIRE(++sent < enough + 1000);
+    TestLane other(plain.context, plain.reactor, plain.lane_options());
+    REQUIRE(other.connect());
+    other.lane.send(message_of("hello"));
+    REQUIRE(run_until(plain.reactor, [&] { return plain.server.arrivals.size() == 2; }));
+    REQUIRE(listener.send(plain.server.arrivals.back().route, message_of("hello")));
+    REQUIRE(run_until(plain.reactor, [&] { return !other.messages.empty(); }));
+    REQUIRE(listener.clogged(route));
+
+    // Once it reads, it gets everything in order.
+    plain.server.unclogged.clear();
+    std::size_t received = 0;
+    REQUIRE(run_until(plain.reactor, [&] {
+        while (const auto head = dealer.receive()) {
+            REQUIRE(*head == std::to_string(received));
+            REQUIRE(dealer.receive());
+            ++received;
+        }
+        return received == sent;
+    }));
+    REQUIRE_FALSE(listener.clogged(route));
+    REQUIRE(plain.server.unclogged == std::vector{route});
+}
+
+TEST_CASE("a clogged connection that ends is clogged no longer") {
+    Plain plain;
+    plain.server.start();
+    std::optional<BareDealer> dealer(std::in_place, plain.context);
+    dealer->set(ZMQ_RCVHWM, 1);
+    dealer->connect(plain.server.endpoint());
+    dealer->send("hello");
+    REQUIRE(run_until(plain.reactor, [&] { return plain.server.arrivals.size() == 1; }));
+    const RouteId route = plain.server.arrivals.front().route;
+    Listener& listener = *plain.server.listener;
+    for (int i = 0; i < 1000 && !listener.clogged(route); ++i)
+        REQUIRE(listener.send(route, message_of("bulk", {std::string(1U << 20, 'x')})));
+    REQUIRE(listener.clogged(route));
+    dealer.reset();
+    REQUIRE(run_until(plain.reactor, [&] { return !listener.clogged(route); }));
+    REQUIRE_FALSE(listener.send(route, message_of("gone")));
 }
 
 TEST_CASE("a lane that gets a message of too many frames gives up its server") {
