@@ -106,9 +106,8 @@ def measure(results, link, workload, file_system, data):
     try:
         try:
             file_system.mount()
-            figures = workload.measure(file_system, data)
+            results.add(link.title, workload.name, file_system.name, workload.measure(file_system, data))
             file_system.unmount()
-            results.add(link.title, workload.name, file_system.name, figures)
         finally:
             file_system.unmount_by_force()
             data.remove_results()
