@@ -51,6 +51,7 @@ def parse_arguments():
     parser.add_argument("--link", nargs="+", choices=["loopback", "20", "100"], default=["loopback", "20", "100"],
                         help="loopback, and the links with a round trip of 20 and 100 ms")
     parser.add_argument("--quick", action="store_true", help="small files: shows that it works, not how fast")
+    parser.add_argument("--mebibytes", type=int, help="size of the file on loopback; 1024, or 64 with --quick, unless given")
     parser.add_argument("--directory", help="where the served files are to be; memory, if there is room, unless told otherwise")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--plots", metavar="DIRECTORY", help="write plots there, as SVG")
@@ -97,9 +98,11 @@ def open_file_systems(stack, home, data, link, options):
 
 
 def compresses(file_system, data):
-    """True if reading text moves fewer bytes than the text has."""
-    run(["dd", f"if={file_system.mountpoint}/text.txt", "of=/dev/null", "bs=1M", "count=4"], data.deadline_s())
-    return file_system.counters().get("client.bytes_received", 0) < 3 << 20
+    """True if writing text moves fewer bytes than the text has."""
+    run(["dd", f"if={data.files}/text.txt", f"of={file_system.mountpoint}/written", "bs=1M", "count=4", "conv=fsync"],
+        data.deadline_s())
+    data.remove_results()
+    return file_system.counters().get("client.bytes_sent", 0) < 3 << 20
 
 
 def measure(results, link, workload, file_system, data):
@@ -154,7 +157,7 @@ def measure_link(results, options, link, home, mebibytes):
 
 def measure_all(results, options, home):
     if "loopback" in options.link:
-        measure_link(results, options, Loopback(), home, 64 if options.quick else 1024)
+        measure_link(results, options, Loopback(), home, options.mebibytes or (64 if options.quick else 1024))
     for rtt_ms, rate_mbit in LINKS:
         if str(rtt_ms) not in options.link:
             continue

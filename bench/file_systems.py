@@ -12,7 +12,7 @@ from processes import Failed, cpu_seconds, kill, run, start, stop, tree, wait_un
 
 SSHD = "/usr/sbin/sshd"
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
-UNMOUNT_DEADLINE_S = 30
+UNMOUNT_DEADLINE_S = 10
 
 
 def mountinfo(mountpoint):

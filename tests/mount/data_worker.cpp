@@ -46,12 +46,16 @@ off_t current_size(int fd) {
     return found.st_size;
 }
 
-// Like pread(), but it does not believe in the end of the file before the kernel knows the size.
+// Like pread(), but it believes in an end of the file only where the kernel knows the size to be.
 ssize_t read_range(int fd, char* to, std::size_t size, off_t offset) {
-    const ssize_t got = pread(fd, to, size, offset);
-    if (got < 0 || static_cast<std::size_t>(got) == size || offset + got >= current_size(fd))
-        return got;
-    return pread(fd, to, size, offset);
+    ssize_t got = 0;
+    for (int tries = 0; tries < 10; ++tries) {
+        got = pread(fd, to, size, offset);
+        const off_t there = std::max<off_t>(0, current_size(fd) - offset);
+        if (got < 0 || got == std::min(there, static_cast<off_t>(size)))
+            break;
+    }
+    return got;
 }
 
 long open_file(Work& work, const Request& request) {
