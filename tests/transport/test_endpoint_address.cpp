@@ -144,3 +144,16 @@ TEST_CASE("listening addresses say whether they can be reached from elsewhere") 
         CHECK(address.error().status == Status::bad_usage);
     }
 }
+
+TEST_CASE("addresses of this machine are told from others") {
+    for (const char* local : {"local", "ipc:///run/x", "127.0.0.1", "127.1.2.3", "::1", "tcp://localhost:6768",
+                              "tcp://127.0.0.1:6768", "tcp://[::1]:6768", "tcp://[::ffff:127.0.0.1]:6768"}) {
+        INFO(local);
+        CHECK(is_local_address(local));
+    }
+    for (const char* other : {"", "192.0.2.1", "::2", "2001:db8::1", "tcp://192.0.2.1:6768",
+                              "tcp://localhost.example:1", "tcp://[2001:db8::1]:6768", "example.org"}) {
+        INFO(other);
+        CHECK_FALSE(is_local_address(other));
+    }
+}
