@@ -199,23 +199,24 @@ def main():
     for number in STOP_SIGNALS:
         signal.signal(number, on_stop_signal)
     results = Results()
-    interrupted = False
     home = tempfile.mkdtemp(prefix="remofs-bench-", dir=place_for_files(options))
     try:
         measure_all(results, options, home)
     except KeyboardInterrupt:
-        interrupted = True
+        results.failures.append("interrupted: only what was measured until then is shown")
     finally:
         shutil.rmtree(home, ignore_errors=True)
+        tell(results, options)
+    return 1 if results.failures else 0
+
+
+def tell(results, options):
     say(tables(results))
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump({"machine": machine(), "rounds": options.rounds, **results.as_json()}, file, indent=1)
     if options.plots:
         plot(results, options.plots)
-    if interrupted:
-        sys.exit("interrupted: only what was measured until then is shown")
-    return 1 if results.failures else 0
 
 
 if __name__ == "__main__":

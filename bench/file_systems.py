@@ -32,7 +32,7 @@ class FileSystem:
         self.name, self.files, self.link = name, files, link
         self.home = os.path.join(home, name.replace(" ", "-"))
         self.mountpoint = os.path.join(self.home, "mnt")
-        os.makedirs(self.mountpoint, mode=0o700)
+        os.makedirs(self.mountpoint, mode=0o700, exist_ok=True)
         self.server = self.client = None
 
     def mount(self):
