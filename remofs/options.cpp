@@ -56,6 +56,12 @@ Result<> set_compress(Options& options, std::string_view value) {
     return {};
 }
 
+// The default, which libfuse 3.17 has no name for.
+Result<> keep_access_times(Options& options, std::string_view) {
+    std::erase(options.kernel_options, "noatime");
+    return {};
+}
+
 Result<> set_cache_size(Options& options, std::string_view value) {
     const auto size = parse_byte_size(value);
     if (!size)
@@ -133,7 +139,7 @@ constexpr auto table = std::to_array<OptionRow>({
     {"sync", Kind::kernel},
     {"async", Kind::kernel},
     {"dirsync", Kind::kernel},
-    {"atime", Kind::kernel},
+    {"atime", Kind::flag, "", "", keep_access_times},
     {"noatime", Kind::kernel},
     // The access times are the server's; these say how a local file system should keep them.
     {"diratime", Kind::ignored},

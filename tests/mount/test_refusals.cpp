@@ -457,7 +457,7 @@ TEST_CASE("options: what mount, fstab and systemd pass is taken") {
                                      "idmap=user",
                                      "symlinks=keep",
                                      "symlinks=contain",
-                                     "exclusive",
+                                     "exclusive,wait=30",
                                      "wait",
                                      "wait=5",
                                      "dirsync",
@@ -475,7 +475,7 @@ TEST_CASE("options: what mount, fstab and systemd pass is taken") {
             CHECK(read_file(options.mountpoint + "/secret") == "the secret content");
             CHECK(umount2(options.mountpoint.c_str(), 0) == 0);
         }
-        // Its session is over at once, or the exclusive ones would not get in.
+        // Its session is over soon, or the exclusive one would not get in.
     }
     for (const std::string option : {"nonsense", "cache_size=lots", "timeout=soon", "compress=99",
                                      "idmap=/missing/file", "symlinks=sideways", "wait=x"}) {

@@ -55,6 +55,7 @@ TEST_CASE("what mount(8), fstab and systemd pass is accepted") {
     CHECK_FALSE(options.read_only);
     CHECK(options.kernel_options ==
           std::vector<std::string>{"nosuid", "nodev", "noexec", "noatime", "exec", "suid", "dev", "sync", "async"});
+    CHECK(parse_mount_options("noatime,nodev,atime").kernel_options == std::vector<std::string>{"nodev"});
 }
 
 TEST_CASE("each option of remofs has its effect") {
