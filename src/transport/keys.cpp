@@ -155,7 +155,10 @@ std::string PublicKey::to_text() const {
 KeyPair KeyPair::generate() {
     REMOFILE_ASSERT(sodium_init() >= 0);
     KeyPair pair;
-    REMOFILE_ASSERT(crypto_box_keypair(pair.public_key_.bytes.data(), pair.secret_.data()) == 0);
+    // A line of authorized_keys that begins with '#' is a comment.
+    do {
+        REMOFILE_ASSERT(crypto_box_keypair(pair.public_key_.bytes.data(), pair.secret_.data()) == 0);
+    } while (pair.public_key_.to_text().starts_with('#'));
     return pair;
 }
 

@@ -34,6 +34,7 @@ struct PublicKey {
 // A key pair; the secret is wiped from memory when it goes.
 class KeyPair {
 public:
+    // A new pair, whose public key as text can be told from a comment.
     static KeyPair generate();
     static Result<KeyPair> from_secret_text(std::string_view z85);
     KeyPair(const KeyPair&) = default;
