@@ -400,7 +400,8 @@ ls
 TEST_CASE("programs: logs that are rotated, followed and appended to") {
     same_script(R"sh(
 echo start > log
-tail -n +1 -f log > followed & tail=$!
+: > followed
+tail -n +1 -f log >> followed & tail=$!
 i=0
 while [ $i -lt 50 ]; do i=$((i + 1)); echo "line $i" >> log; done
 n=0
