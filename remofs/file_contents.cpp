@@ -90,9 +90,7 @@ void FileContents::replaced(KernelNode id, const wire::Attributes& attributes) {
     inode->content.size = attributes.size;
     inode->content.size_at_server = attributes.size;
     inode->content.written_at = now();
-    inode->content.kept_version = 0;
-    ++inode->content.generation;
-    recent_.erase(id);
+    forget(*inode);
 }
 
 void FileContents::touched(KernelNode id, const wire::Attributes& attributes) {
@@ -110,18 +108,23 @@ void FileContents::outdated(KernelNode id) {
 }
 
 void FileContents::drop(Inode& inode) {
-    ++inode.content.generation;
-    inode.content.kept_version = 0;
-    recent_.erase(inode.id);
+    forget(inode);
     drop_pages_(inode);
 }
 
-void FileContents::forget_versions() {
-    recent_.clear();
-    inodes_.for_each([](Inode& inode) {
-        ++inode.content.generation;
-        inode.content.kept_version = 0;
-    });
+void FileContents::forget(KernelNode id) {
+    if (Inode* inode = inodes_.find(id); inode != nullptr)
+        forget(*inode);
+}
+
+void FileContents::forget_all() {
+    inodes_.for_each([this](Inode& inode) { forget(inode); });
+}
+
+void FileContents::forget(Inode& inode) {
+    ++inode.content.generation;
+    inode.content.kept_version = 0;
+    recent_.erase(inode.id);
 }
 
 bool FileContents::keeps(KernelNode id, const wire::Attributes& attributes) {

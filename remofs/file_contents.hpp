@@ -45,10 +45,12 @@ public:
     void replaced(KernelNode inode, const wire::Attributes& attributes);
     // The same of a request of ours that changed something else of the file.
     void touched(KernelNode inode, const wire::Attributes& attributes);
-    // The content was changed from elsewhere, or by a request whose reply does not say what has become of it.
+    // What is kept here is true no more; the kernel's pages are the caller's affair.
+    void forget(KernelNode inode);
+    // The same of all files: their versions mean nothing any more.
+    void forget_all();
+    // The content was changed from elsewhere: what is kept here and in the kernel goes.
     void outdated(KernelNode inode);
-    // The same of all files: their ids or versions mean nothing any more.
-    void forget_versions();
 
     // What may be shown of an open file to the kernel's own questions: it asks for the size before each read that
     // reaches the end it knows, on its way to which a round trip would double the time that a small file takes. None
@@ -72,6 +74,7 @@ public:
 
 private:
     void failed(KernelNode inode, std::uint64_t offset, std::uint64_t size, Status status);
+    void forget(Inode& inode);
     void drop(Inode& inode);
     void remember(const Inode& inode, const wire::Attributes& attributes);
 

@@ -274,7 +274,7 @@ void Mount::on_invalidate(const std::vector<NodeId>& nodes, std::function<void()
         const Inode* inode = inodes_.find(node);
         if (inode == nullptr)
             continue;
-        contents_.outdated(inode->id);
+        contents_.forget(inode->id);
         if (inode->open_count > 0)
             cached.push_back(inode->id);
     }
@@ -289,7 +289,7 @@ void Mount::on_new_epoch() {
         "errors, new ones work");
     inodes_.new_epoch(session_.epoch(), session_.hello().root, session_.hello().root_attributes);
     export_device_ = session_.hello().root_attributes.identity.device;
-    contents_.forget_versions();
+    contents_.forget_all();
     on_reconnected();
 }
 

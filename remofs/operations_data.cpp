@@ -20,9 +20,8 @@ Task<void> read_file(Mount& mount, Request request, KernelHandle number, std::ui
     FileContents& contents = mount.contents();
     const OpenFile* before = mount.files().find(number);
     if (contents.must_drain_before(before->inode, offset, size)) {
-        const Status drained = co_await contents.writes().drain(before->inode, &request.cancellation());
-        if (drained != Status::ok)
-            co_return request.error(drained);
+        if (const Status status = co_await mount.written_out(request, before->inode); status != Status::ok)
+            co_return request.error(status);
     }
     OpenFile* file = mount.files().find(number);
     if (file == nullptr || file->epoch != mount.session().epoch() || mount.inodes().find(file->inode) == nullptr)
@@ -98,7 +97,7 @@ void report(Request& request, Status earlier, Status now) {
 Task<Status> send_before(Mount& mount, Request& request, KernelNode inode, HandleId handle) {
     client::WriteBehind& writes = mount.contents().writes();
     if (writes.pending_of_others(inode, handle))
-        co_return co_await writes.drain(inode, &request.cancellation());
+        co_return co_await mount.written_out(request, inode);
     writes.send(inode);
     co_return Status::ok;
 }
@@ -107,11 +106,11 @@ Task<void> flush_file(Mount& mount, Request request, KernelNode inode, KernelHan
     Status status = co_await send_before(mount, request, inode, message.handle);
     if (status == Status::ok)
         status = (co_await mount.call_on_handle(request, message)).status();
+    if (status == Status::ok)
+        status = co_await mount.written_out(request, inode);
     // A process that is killed does not wait for the answer, but its locks have to go.
     if (status == Status::interrupted)
         mount.session().tell(message, client::LaneKind::data);
-    else
-        co_await mount.contents().writes().drain(inode, &request.cancellation());
     report(request, take_write_error(mount, number), status);
 }
 
@@ -120,7 +119,7 @@ Task<void> sync_file(Mount& mount, Request request, KernelNode inode, KernelHand
     if (status == Status::ok)
         status = (co_await mount.call_on_handle(request, message)).status();
     if (status == Status::ok)
-        status = co_await mount.contents().writes().drain(inode, &request.cancellation());
+        status = co_await mount.written_out(request, inode);
     // What was written is not known to be safe when the session has ended meanwhile.
     if (status == Status::no_session)
         status = Status::io_error;
@@ -152,7 +151,8 @@ Task<void> copy_range(Mount& mount, Request request, KernelNode from, KernelNode
             co_return request.error(status);
     }
     const auto reply = co_await mount.call_on_handle(request, message);
-    mount.contents().outdated(to);
+    // The kernel drops its pages of the range itself.
+    mount.contents().forget(to);
     if (!reply)
         co_return request.error(reply.error());
     request.written(std::min(reply->body.size, message.size));

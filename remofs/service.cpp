@@ -170,7 +170,8 @@ private:
             return;
         log::info("the mount at {} ends: {}", plan_.mountpoint, reason);
         reactor_.after(unmount_patience, [this] {
-            log::warn("gave up writing what programs wrote to {} before it was unmounted", plan_.mountpoint);
+            if (mount_->contents().writes().pending_bytes() > 0)
+                log::warn("gave up writing what programs wrote to {} before it was unmounted", plan_.mountpoint);
             session_->close();
         });
         spawn(end());

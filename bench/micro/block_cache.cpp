@@ -17,7 +17,7 @@ constexpr std::size_t blocks = 1024;
 void insert(BlockCache& cache, MemoryBudget& budget, std::uint64_t index) {
     MemoryBudget::Charge charge;
     if (budget.charge(block_bytes + block_overhead_bytes, charge))
-        cache.insert({.file = 1, .version = 1, .index = index}, Buffer::allocate(1), std::move(charge));
+        cache.insert({.file = 1, .generation = 1, .index = index}, Buffer::allocate(1), std::move(charge));
 }
 
 void find_cached(benchmark::State& state) {
@@ -28,7 +28,7 @@ void find_cached(benchmark::State& state) {
         insert(cache, budget, index);
     std::mt19937_64 random(1);
     for ([[maybe_unused]] auto _ : state)
-        benchmark::DoNotOptimize(cache.find({.file = 1, .version = 1, .index = random() % blocks}));
+        benchmark::DoNotOptimize(cache.find({.file = 1, .generation = 1, .index = random() % blocks}));
 }
 BENCHMARK(find_cached);
 
@@ -39,7 +39,7 @@ void scan_through_full_cache(benchmark::State& state) {
     BlockCache cache(budget, counters);
     std::uint64_t index = 0;
     for ([[maybe_unused]] auto _ : state) {
-        benchmark::DoNotOptimize(cache.find({.file = 1, .version = 1, .index = index}));
+        benchmark::DoNotOptimize(cache.find({.file = 1, .generation = 1, .index = index}));
         insert(cache, budget, index++);
     }
     state.counters["blocks"] = static_cast<double>(cache.blocks());

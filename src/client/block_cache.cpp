@@ -19,7 +19,7 @@ constexpr std::size_t ghost_share = 2;
 std::size_t BlockKeyHash::operator()(const BlockKey& key) const noexcept {
     // Multiplicative mixing by odd 64-bit constants; indexes and file numbers are small and dense.
     std::uint64_t hash = key.file * 0x9e3779b97f4a7c15U;
-    hash = (hash ^ (hash >> 32) ^ key.version) * 0xbf58476d1ce4e5b9U;
+    hash = (hash ^ (hash >> 32) ^ key.generation) * 0xbf58476d1ce4e5b9U;
     hash = (hash ^ (hash >> 29) ^ key.index) * 0x94d049bb133111ebU;
     return static_cast<std::size_t>(hash ^ (hash >> 31));
 }

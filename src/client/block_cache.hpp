@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// File contents in memory: immutable blocks, each of one version of a file.
+// File contents in memory: immutable blocks, each of one generation of a file.
 //
 // The policy is 2Q (Johnson and Shasha, VLDB 1994): a block starts in a first-in-first-out queue and joins the
 // least-recently-used list only if it is asked for again after it has left that queue. A scan of a large file passes
@@ -30,9 +30,9 @@ inline constexpr std::size_t block_bytes = 256U << 10;
 inline constexpr std::size_t block_overhead_bytes = 512;
 
 struct BlockKey {
-    std::uint64_t file = 0;     // the client's number for the file
-    std::uint64_t version = 0;  // Attributes::version of its content
-    std::uint64_t index = 0;    // offset / block_bytes
+    std::uint64_t file = 0;        // the client's number for the file
+    std::uint64_t generation = 0;  // of its content, as the client counts
+    std::uint64_t index = 0;       // offset / block_bytes
     friend auto operator<=>(const BlockKey&, const BlockKey&) = default;
 };
 

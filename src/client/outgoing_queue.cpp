@@ -4,16 +4,10 @@
 #include <algorithm>
 #include <iterator>
 
+#include "client/shared_buffer.hpp"
+
 namespace remofile::client {
 namespace {
-
-// Bytes of the shared buffer, without a copy. Any thread may drop it.
-Buffer view_of(const std::shared_ptr<Buffer>& bulk) {
-    auto* owner = new std::shared_ptr<Buffer>(bulk);
-    return Buffer(
-        bulk->data(), bulk->size(), [](void* hint) noexcept { delete static_cast<std::shared_ptr<Buffer>*>(hint); },
-        owner);
-}
 
 bool is_quick(const Batch& batch) {
     return std::ranges::all_of(batch.records, [](const PendingRecord& record) { return record.traits->quick; });

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "client/shared_buffer.hpp"
+
 namespace remofile::client {
 namespace {
 
@@ -18,13 +20,6 @@ constexpr std::size_t max_pending_bytes = 16U << 20;
 constexpr std::size_t worth_sending_bytes = 512U << 10;
 // From here on, copying to join costs more than it saves.
 constexpr std::size_t max_joined_bytes = 256U << 10;
-
-// Bytes of the shared buffer from `start` on, without a copy. Any thread may drop it.
-Buffer part_of(const std::shared_ptr<Buffer>& whole, std::size_t start) {
-    auto* owner = new std::shared_ptr<Buffer>(whole);
-    return {whole->data() + start, whole->size() - start,
-            [](void* hint) noexcept { delete static_cast<std::shared_ptr<Buffer>*>(hint); }, owner};
-}
 
 }  // namespace
 
@@ -153,7 +148,7 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
     while (status == Status::ok && done < extent.size) {
         const wire::Write message{target.handle, extent.offset + done, false};
         const CallOptions options{.lane = LaneKind::data, .credential = target.credential};
-        const auto reply = co_await session_.call_with_bulk(message, part_of(data, done), options);
+        const auto reply = co_await session_.call_with_bulk(message, view_of(data, done), options);
         status = reply.status();
         if (!reply)
             break;

@@ -42,9 +42,7 @@ void LinkSpeed::take_sample(const Sent& message, TimePoint now) {
         best_.reset();
         epoch_begun_ = now;
     }
-    if (message.under_way < min_under_way_bytes && latest_ && rate <= *latest_)
-        return;
-    if (message.under_way < min_under_way_bytes && !latest_)
+    if (message.under_way < min_under_way_bytes && (!latest_ || rate <= *latest_))
         return;
     best_ = std::max(best_.value_or(0), rate);
     latest_ = std::max(*best_, best_before_.value_or(0));

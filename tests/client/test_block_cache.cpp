@@ -38,15 +38,15 @@ struct Cache {
 
 }  // namespace
 
-TEST_CASE("a block is found under its file, version and index only") {
+TEST_CASE("a block is found under its file, generation and index only") {
     Cache cache(4);
-    REQUIRE(cache.insert({.file = 1, .version = 2, .index = 3}));
-    CHECK(cache.blocks.find({.file = 1, .version = 2, .index = 3}) != nullptr);
-    CHECK(cache.blocks.find({.file = 1, .version = 3, .index = 3}) == nullptr);
-    CHECK(cache.blocks.find({.file = 2, .version = 2, .index = 3}) == nullptr);
-    CHECK(cache.blocks.find({.file = 1, .version = 2, .index = 4}) == nullptr);
-    cache.blocks.erase({.file = 1, .version = 2, .index = 3});
-    CHECK(cache.blocks.find({.file = 1, .version = 2, .index = 3}) == nullptr);
+    REQUIRE(cache.insert({.file = 1, .generation = 2, .index = 3}));
+    CHECK(cache.blocks.find({.file = 1, .generation = 2, .index = 3}) != nullptr);
+    CHECK(cache.blocks.find({.file = 1, .generation = 3, .index = 3}) == nullptr);
+    CHECK(cache.blocks.find({.file = 2, .generation = 2, .index = 3}) == nullptr);
+    CHECK(cache.blocks.find({.file = 1, .generation = 2, .index = 4}) == nullptr);
+    cache.blocks.erase({.file = 1, .generation = 2, .index = 3});
+    CHECK(cache.blocks.find({.file = 1, .generation = 2, .index = 3}) == nullptr);
     CHECK(cache.budget.used_bytes() == 0);
 }
 
@@ -63,7 +63,7 @@ TEST_CASE("the budget is never exceeded, whatever is inserted, erased and kept o
     std::mt19937 random(std::random_device{}());
     std::vector<MemoryBudget::Charge> dirty;
     for (int step = 0; step < 20000; ++step) {
-        const BlockKey key{.file = random() % 3, .version = random() % 2, .index = random() % 20};
+        const BlockKey key{.file = random() % 3, .generation = random() % 2, .index = random() % 20};
         switch (random() % 8) {
             case 0:
                 cache.blocks.erase(key);
