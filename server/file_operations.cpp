@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
-// OPEN to COPY_RANGE: open files.
+// OPEN to HASH: open files.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "server/operation.hpp"
 #include "wire/compression.hpp"
@@ -190,6 +192,22 @@ Result<std::uint64_t> next_hole(OpenFile& file, std::uint64_t offset) {
     if (hole < 0)
         return errno_error();
     return static_cast<std::uint64_t>(hole);
+}
+
+// As many bytes as the range and the file have in common; an error only if nothing was read before it.
+Result<std::size_t> read_fully(int fd, std::span<std::byte> into, std::uint64_t offset) {
+    std::size_t done = 0;
+    while (done < into.size()) {
+        const ssize_t size = pread(fd, into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
+        if (size < 0 && errno == EINTR)
+            continue;
+        if (size < 0 && done == 0)
+            return errno_error();
+        if (size <= 0)
+            break;
+        done += static_cast<std::size_t>(size);
+    }
+    return done;
 }
 
 // Whether the file has nothing but a hole in all of a range. What lies beyond the end, also of a file that has just
@@ -409,18 +427,8 @@ Result<Empty> read(Context& context, const wire::Read& request) {
         }
     }
     Buffer buffer = Buffer::allocate(wanted);
-    std::size_t done = 0;
-    while (done < wanted) {
-        const ssize_t size = pread(fd, buffer.data() + done, wanted - done, static_cast<off_t>(request.offset + done));
-        if (size < 0 && errno == EINTR)
-            continue;
-        if (size < 0 && done == 0)
-            return errno_error();
-        if (size <= 0)
-            break;
-        done += static_cast<std::size_t>(size);
-    }
-    buffer.shrink(done);
+    REMOFILE_TRY(size, read_fully(fd, buffer.bytes(), request.offset));
+    buffer.shrink(size);
     context.reply_with(std::move(buffer));
     context.reply_stream = {file, &file->compressibility};
     return Empty{};
@@ -530,6 +538,35 @@ Result<wire::SeekReply> seek(Context& context, const wire::Seek& request) {
     if (offset < 0)
         return errno_error();
     return wire::SeekReply{static_cast<std::uint64_t>(offset)};
+}
+
+Result<Empty> hash(Context& context, const wire::Hash& request) {
+    REMOFILE_TRY(file, context.files->file(request.handle));
+    if (!file->readable)
+        return Status::bad_handle;
+    if (request.block_size == 0 || request.block_size > wire::max_bulk_bytes ||
+        request.count > wire::max_hashed_blocks ||
+        std::uint64_t{request.block_size} * request.count > wire::max_hashed_bytes ||
+        request.offset > INT64_MAX - wire::max_hashed_bytes)
+        return Status::invalid;
+    Buffer block = Buffer::allocate(request.block_size);
+    Buffer digests = Buffer::allocate(request.count * wire::digest_bytes);
+    std::size_t done = 0;
+    for (std::uint64_t offset = request.offset; done < digests.size(); offset += request.block_size) {
+        REMOFILE_TRY(size, read_fully(file->descriptor->get(), block.bytes(), offset));
+        if (size == 0)
+            break;
+        XXH128_canonical_t digest;
+        static_assert(sizeof(digest) == wire::digest_bytes);
+        XXH128_canonicalFromHash(&digest, XXH3_128bits(block.data(), size));
+        std::memcpy(digests.data() + done, &digest, sizeof(digest));
+        done += sizeof(digest);
+        if (size < request.block_size)
+            break;
+    }
+    digests.shrink(done);
+    context.reply_with(std::move(digests));
+    return Empty{};
 }
 
 Result<wire::CopyRangeReply> copy_range(Context& context, const wire::CopyRange& request) {

@@ -94,6 +94,7 @@ Result<wire::Empty> fsync(Context& context, const wire::Fsync& request);
 Result<wire::AttributesReply> fallocate(Context& context, const wire::Fallocate& request);
 Result<wire::SeekReply> seek(Context& context, const wire::Seek& request);
 Result<wire::CopyRangeReply> copy_range(Context& context, const wire::CopyRange& request);
+Result<wire::Empty> hash(Context& context, const wire::Hash& request);
 
 // Directories.
 Result<wire::AttributesReply> opendir(Context& context, const wire::Opendir& request);

@@ -128,6 +128,7 @@ constexpr auto rows = std::to_array<OperationRow>({
     row<Seek, op::seek, [](Uses& uses, const Seek& r) { uses.reads(r.handle); }>({.name = "SEEK"}),
     row<CopyRange, op::copy_range, [](Uses& uses, const CopyRange& r) { uses.reads(r.from).changes(r.to); }>(
         {.name = "COPY_RANGE", .repeatable = false, .changes_files = true}),
+    row<Hash, op::hash, [](Uses& uses, const Hash& r) { uses.reads(r.handle); }>({.name = "HASH"}),
 
     row<Opendir, op::opendir, [](Uses& uses, const Opendir& r) { uses.reads(r.node).changes(r.handle); }>(
         {.name = "OPENDIR", .repeatable = false}),

@@ -24,16 +24,15 @@ Request own(Bytes body) {
     return std::move(*request);
 }
 
-template <class Request>
-EncodedRequest encoded(const Request& request) {
-    return {.opcode = Request::opcode, .body = wire::encode_body(request)};
-}
-
 // ---- the bulk data that may come back
 
 template <class Request>
 std::size_t size_asked_for(Bytes body) {
     return own<Request>(body).size;
+}
+
+std::size_t size_of_digests(Bytes body) {
+    return own<wire::Hash>(body).count * wire::digest_bytes;
 }
 
 // ---- whether a reply makes sense
@@ -78,6 +77,10 @@ bool accepts_target(const SentRequest&, Bytes reply, const Buffer&) {
 bool accepts_write(const SentRequest& request, Bytes reply, const Buffer&) {
     const auto body = wire::decode_body<wire::WriteReply>(reply);
     return body && body->size <= request.bulk_bytes && are_valid(body->attributes);
+}
+
+bool accepts_digests(const SentRequest&, Bytes, const Buffer& bulk) {
+    return bulk.size() % wire::digest_bytes == 0;
 }
 
 bool accepts_copy(const SentRequest& request, Bytes reply, const Buffer&) {
@@ -236,6 +239,7 @@ const auto& table() {
         row<Fallocate>("fallocate", {.accepts = accepts_attributes<Fallocate>}),
         row<Seek>("seek", {.accepts = decodes<Seek>, .harmless_late = true}),
         row<CopyRange>("copy_range", {.accepts = accepts_copy}),
+        row<Hash>("hash", {.reply_bulk_limit = size_of_digests, .accepts = accepts_digests, .harmless_late = true}),
 
         row<Opendir>("opendir", {.accepts = accepts_attributes<Opendir>,
                                  .give_back = release_opened<Opendir, Releasedir>,

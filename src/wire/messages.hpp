@@ -552,6 +552,19 @@ struct CopyRange {
         std::tuple{&CopyRange::from, &CopyRange::from_offset, &CopyRange::to, &CopyRange::to_offset, &CopyRange::size};
 };
 
+// Digests of blocks of the file, so that two ends find out what they have in common without sending it. The reply's
+// bulk frame holds wire::digest_bytes a block: XXH3-128 in its canonical (big-endian) form. The last block may be
+// shorter; there are fewer blocks than asked for only at the end of the file.
+struct Hash {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::hash;
+    HandleId handle;
+    std::uint64_t offset = 0;
+    std::uint32_t block_size = 0;  // bytes, at most max_bulk_bytes
+    std::uint16_t count = 0;       // at most max_hashed_blocks; block_size * count at most max_hashed_bytes
+    static constexpr auto fields = std::tuple{&Hash::handle, &Hash::offset, &Hash::block_size, &Hash::count};
+};
+
 // ---------------------------------------------------------------- directories
 
 struct Opendir {

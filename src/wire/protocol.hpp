@@ -53,6 +53,7 @@ enum class Opcode : std::uint16_t {
     fallocate = 40,
     seek = 41,
     copy_range = 42,
+    hash = 43,
 
     // Directories.
     opendir = 48,
@@ -87,8 +88,8 @@ enum class BulkEncoding : std::uint8_t {
     zeros = 2,  // bulk_size zero bytes; the bulk frame is empty
 };
 
-// The bit of Attributes::version that is no part of the version: it is set while the file's last change is so recent that
-// another one could leave the version as it is. What was read under such a version must be read anew next time.
+// The bit of Attributes::version that is no part of the version: it is set while the file's last change is so recent
+// that another one could leave the version as it is. What was read under such a version must be read anew next time.
 inline constexpr std::uint64_t version_is_fresh = 1;
 
 // Features that HELLO negotiates: a bit set in both the client's and the server's mask is in force.
@@ -106,13 +107,16 @@ inline constexpr std::size_t max_bulk_bytes = 1U << 20;    // FUSE passes at mos
 inline constexpr std::size_t max_head_bytes = 128U << 10;  // a full batch of requests with the longest of paths
 // One frame: a full chunk that LZ4 could not compress grows by 1/255 + 16 bytes (LZ4_compressBound).
 inline constexpr std::size_t max_frame_bytes = max_bulk_bytes + max_bulk_bytes / 255 + 16;
-inline constexpr std::size_t max_records = 64;         // records a message
-inline constexpr std::size_t max_name_bytes = 255;     // NAME_MAX of every Linux file system
-inline constexpr std::size_t max_path_bytes = 4095;    // PATH_MAX less its NUL: a symlink's target
-inline constexpr std::size_t max_xattr_bytes = 65536;  // XATTR_SIZE_MAX; also the longest list of names
-inline constexpr std::size_t max_groups = 1024;        // supplementary groups of one credential; more are refused
-inline constexpr std::size_t max_forgets = 1024;       // nodes of one FORGET
-inline constexpr std::size_t max_lanes = 8;            // connections of one session
+inline constexpr std::size_t max_records = 64;              // records a message
+inline constexpr std::size_t max_name_bytes = 255;          // NAME_MAX of every Linux file system
+inline constexpr std::size_t max_path_bytes = 4095;         // PATH_MAX less its NUL: a symlink's target
+inline constexpr std::size_t max_xattr_bytes = 65536;       // XATTR_SIZE_MAX; also the longest list of names
+inline constexpr std::size_t max_groups = 1024;             // supplementary groups of one credential; more are refused
+inline constexpr std::size_t max_forgets = 1024;            // nodes of one FORGET
+inline constexpr std::size_t digest_bytes = 16;             // of one block in the reply to HASH
+inline constexpr std::size_t max_hashed_blocks = 4096;      // of one HASH, and
+inline constexpr std::size_t max_hashed_bytes = 64U << 20;  // together: some 30 ms of a server's time
+inline constexpr std::size_t max_lanes = 8;                 // connections of one session
 inline constexpr std::size_t max_token_bytes = 1024;
 
 // What a server grants unless configured otherwise; HELLO's reply states the figures in force.

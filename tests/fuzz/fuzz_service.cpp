@@ -275,7 +275,7 @@ std::vector<std::string> fuzz_seeds() {
         one_message(0, create, Fallocate{.handle = handle, .length = 4096}, Seek{.handle = handle},
                     Fsync{.handle = handle}),
         one_message(0, create, CopyRange{.from = handle, .to = handle, .to_offset = 100, .size = 5},
-                    Flush{.handle = handle}),
+                    Hash{.handle = handle, .block_size = 2, .count = 9}, Flush{.handle = handle}),
         one_message(0, create, Setattr{.node = NodeId{2}, .which = set_mode | set_size, .mode = 0600, .size = 9}),
         one_message(0, create, Link{.node = NodeId{2}, .new_parent = NodeId{1}, .new_name = "g"},
                     Rename{.parent = NodeId{1}, .name = "f", .new_parent = NodeId{1}, .new_name = "h"},

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <atomic>
 #include <chrono>
@@ -150,6 +151,41 @@ TEST_CASE("appends of several sessions and processes do not overwrite each other
     CHECK_FALSE(wrong_place);
     const std::string content = read_file(exported.directory / "log");
     CHECK(std::count(content.begin(), content.end(), '\n') == 4 * lines);
+}
+
+TEST_CASE("blocks of a file are hashed up to its end") {
+    Export exported;
+    Session session(*exported.service);
+    const HandleId handle = session.new_handle();
+    session.create(Session::root, "file", handle);
+    std::string content(10'000, 'x');
+    for (std::size_t i = 0; i < content.size(); ++i)
+        content[i] = static_cast<char>(i % 251);
+    session.write(handle, 0, content);
+    const auto digest = [](std::string_view bytes) {
+        XXH128_canonical_t canonical;
+        XXH128_canonicalFromHash(&canonical, XXH3_128bits(bytes.data(), bytes.size()));
+        return std::string(reinterpret_cast<const char*>(canonical.digest), sizeof(canonical.digest));
+    };
+    const auto hashed = [&](std::uint64_t offset, std::uint32_t block_size, std::uint16_t count) {
+        const auto answer = session.call(wire::Hash{handle, offset, block_size, count});
+        return std::pair(answer.status, std::string(answer.bulk.text()));
+    };
+    const std::string_view view = content;
+    CHECK(hashed(0, 4096, 100).second ==
+          digest(view.substr(0, 4096)) + digest(view.substr(4096, 4096)) + digest(view.substr(8192)));
+    CHECK(hashed(100, 1000, 2).second == digest(view.substr(100, 1000)) + digest(view.substr(1100, 1000)));
+    CHECK(hashed(5000, 5000, 2).second == digest(view.substr(5000)));
+    CHECK(hashed(10'000, 1, 1).second.empty());
+    CHECK(hashed(INT64_MAX / 2, 4096, 1).second.empty());
+
+    CHECK(hashed(0, 0, 1).first == Status::invalid);
+    CHECK(hashed(0, wire::max_bulk_bytes + 1, 1).first == Status::invalid);
+    CHECK(hashed(0, 1, wire::max_hashed_blocks + 1).first == Status::invalid);
+    CHECK(hashed(0, wire::max_bulk_bytes, 65).first == Status::invalid);
+    CHECK(hashed(UINT64_MAX, 1, 1).first == Status::invalid);
+    const HandleId write_only = session.open(session.lookup(Session::root, "file"), wire::open_write);
+    CHECK(session.call(wire::Hash{write_only, 0, 1, 1}).status == Status::bad_handle);
 }
 
 TEST_CASE("holes are found as they are locally") {

@@ -11,8 +11,8 @@ namespace remofile::wire {
 using Requests =
     std::tuple<Hello, Attach, Bye, Ping, Cancel, Credential, ServerStatus, Invalidated, Lookup, Forget, Getattr,
                Setattr, Readlink, Mknod, Mkdir, Unlink, Rmdir, Symlink, Rename, Link, Access, Statfs, Open, Create,
-               Tmpfile, Read, Write, Release, Flush, Fsync, Fallocate, Seek, CopyRange, Opendir, Readdir, Releasedir,
-               Fsyncdir, Getxattr, Setxattr, Listxattr, Removexattr, Getlk, Setlk, Flock>;
+               Tmpfile, Read, Write, Release, Flush, Fsync, Fallocate, Seek, CopyRange, Hash, Opendir, Readdir,
+               Releasedir, Fsyncdir, Getxattr, Setxattr, Listxattr, Removexattr, Getlk, Setlk, Flock>;
 using Pushes = std::tuple<PushInvalidate, PushShutdown>;
 using OtherStructures =
     std::tuple<HelloReply, InUse, ServerStatusReply, EntryReply, AttributesReply, ReadlinkReply, StatfsReply,

@@ -242,6 +242,8 @@ TEST_CASE("golden bytes: open files") {
     check_request(42, CopyRange{.from = HandleId{3}, .from_offset = 4, .to = HandleId{5}, .to_offset = 6, .size = 7},
                   "0300000000000000 0400000000000000 0500000000000000 0600000000000000 0700000000000000");
     check_bytes(CopyRangeReply{.size = 7}, "0700000000000000");
+    check_request(43, Hash{.handle = HandleId{3}, .offset = 4, .block_size = 5, .count = 6},
+                  "0300000000000000 0400000000000000 05000000 0600");
 }
 
 TEST_CASE("golden bytes: directories") {
