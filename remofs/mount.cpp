@@ -171,6 +171,26 @@ Task<Result<std::uint32_t>> Mount::credential_of(Request& request) {
     co_return co_await session_.credential(uid, gid, std::move(groups));
 }
 
+Task<void> Mount::release_locked(KernelNode inode, HandleId handle) {
+    ++locked_releases_[inode];
+    const wire::Release release{handle};
+    // Whatever the answer is, the server holds nothing for the handle any more.
+    const client::CallOptions options{.lane = client::LaneKind::data};
+    [[maybe_unused]] const auto reply = co_await session_.call(release, options);
+    if (--locked_releases_[inode] == 0)
+        locked_releases_.erase(inode);
+    locked_release_answered_.wake(Status::ok);
+}
+
+Task<Status> Mount::locks_released(Request& request, KernelNode inode) {
+    while (locked_releases_.contains(inode)) {
+        const Status status = co_await locked_release_answered_.wait(&request.cancellation());
+        if (status != Status::ok)
+            co_return status;
+    }
+    co_return Status::ok;
+}
+
 Task<std::vector<client::EncodedReply>> Mount::call_batch(Request& request,
                                                           std::vector<client::EncodedRequest> requests) {
     auto credential = co_await credential_of(request);

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "base/result.hpp"
 #include "base/task.hpp"
 #include "client/session.hpp"
+#include "client/waiters.hpp"
 #include "remofs/attributes.hpp"
 #include "remofs/credentials.hpp"
 #include "remofs/file_contents.hpp"
@@ -119,6 +121,12 @@ public:
     Task<Status> written_out(Request& request, KernelNode inode) {
         return contents_.writes().drain(inode, &request.cancellation());
     }
+    // The kernel waits for no RELEASE, but a process that has ended must not hold a lock against the next one. Gives
+    // back a handle that locks were taken through.
+    Task<void> release_locked(KernelNode inode, HandleId handle);
+    // Ends when the server has answered those of the file. Errors: interrupted.
+    Task<Status> locks_released(Request& request, KernelNode inode);
+
     // Sends several requests as one message.
     Task<std::vector<client::EncodedReply>> call_batch(Request& request, std::vector<client::EncodedRequest> requests);
 
@@ -165,6 +173,8 @@ private:
     FileContents contents_;
     CallerGroups groups_;
     XattrMemory xattr_memory_;
+    std::unordered_map<KernelNode, unsigned> locked_releases_;  // under way
+    client::Waiters locked_release_answered_;
     std::optional<struct statvfs> last_statistics_;
     std::function<void()> on_ready_;
     std::function<void()> on_end_;

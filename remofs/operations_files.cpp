@@ -39,7 +39,9 @@ void drop_file(Mount& mount, KernelHandle number) {
     if (file == nullptr)
         return;
     mount.contents().writes().send(file->inode);
-    if (file->epoch == mount.session().epoch())
+    if (file->epoch == mount.session().epoch() && file->locked)
+        spawn(mount.release_locked(file->inode, file->handle));
+    else if (file->epoch == mount.session().epoch())
         mount.session().tell(wire::Release{file->handle}, client::LaneKind::data);
     mount.released(file->inode);
     mount.files().remove(number);
@@ -64,8 +66,8 @@ bool wants_content(Mount& mount, KernelNode inode, int flags) {
 Task<Result<Opened>> open_with_content(Mount& mount, Request& request, wire::Open message) {
     const wire::Read read{message.handle, 0, client::block_bytes};
     std::vector<client::EncodedRequest> requests;
-    requests.push_back({.opcode = wire::Opcode::open, .body = wire::encode_body(message), .bulk = {}, .link = true});
-    requests.push_back({.opcode = wire::Opcode::read, .body = wire::encode_body(read), .bulk = {}});
+    requests.push_back(client::encoded(message, true));
+    requests.push_back(client::encoded(read));
     auto replies = co_await mount.call_batch(request, std::move(requests));
     if (replies[0].status != Status::ok)
         co_return Result<Opened>(replies[0].status);

@@ -42,18 +42,15 @@ Request::Interruption interruption_of(bool wait) {
     return wait ? Request::Interruption::at_once : Request::Interruption::when_stuck;
 }
 
-Task<void> get_lock(Mount& mount, Request request, wire::Getlk message) {
+Task<void> get_lock(Mount& mount, Request request, KernelNode inode, wire::Getlk message) {
+    if (const Status status = co_await mount.locks_released(request, inode); status != Status::ok)
+        co_return request.error(status);
     const auto reply = co_await mount.call_on_lane(request, message, client::LaneKind::metadata);
     if (!reply)
         co_return request.error(reply.error());
     if (reply->body.range.end < reply->body.range.start)
         co_return request.error(Status::io_error);
     request.lock(to_local(reply->body.range));
-}
-
-template <class Message>
-client::EncodedRequest encode(const Message& message, bool link) {
-    return {.opcode = Message::opcode, .body = wire::encode_body(message), .link = link};
 }
 
 // Asks for a lock and, once it is had, for the file's attributes: in one message, unless the lock is waited for.
@@ -68,8 +65,8 @@ Task<Result<wire::Attributes>> lock_and_look(Mount& mount, Request& request, Mes
                          : Result<wire::Attributes>(wire::Attributes{});
     }
     std::vector<client::EncodedRequest> requests;
-    requests.push_back(encode(message, true));
-    requests.push_back(encode(getattr, false));
+    requests.push_back(client::encoded(message, true));
+    requests.push_back(client::encoded(getattr));
     const client::CallOptions options;
     const auto replies = co_await mount.session().call_batch(std::move(requests), options, &request.cancellation());
     if (replies[0].status != Status::ok)
@@ -82,6 +79,8 @@ Task<Result<wire::Attributes>> lock_and_look(Mount& mount, Request& request, Mes
 // Attributes that could not be had count as changed.
 template <class Message>
 Task<void> take_lock(Mount& mount, Request request, KernelNode inode, Message message, wire::Getattr getattr) {
+    if (const Status status = co_await mount.locks_released(request, inode); status != Status::ok)
+        co_return request.error(status);
     if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
         co_return request.error(status);
     const std::uint64_t asked_at = mount.contents().now();
@@ -113,14 +112,14 @@ void set_lock(Mount& mount, Request request, KernelNode inode, const Message& me
 
 }  // namespace
 
-void op_getlk(fuse_req_t handle, fuse_ino_t, fuse_file_info* info, struct flock* lock) {
+void op_getlk(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info, struct flock* lock) {
     Mount& mount = Mount::of(handle);
     Request request(mount, handle, "fuse.getlk");
     const auto file = mount.file(info);
     if (!file)
         return request.error(file.error());
     const wire::Getlk message{(*file)->handle, to_lock_owner(info->lock_owner), to_wire(*lock)};
-    spawn(get_lock(mount, std::move(request), message));
+    spawn(get_lock(mount, std::move(request), inode, message));
 }
 
 void op_setlk(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info, struct flock* lock, int wait) {
@@ -132,6 +131,7 @@ void op_setlk(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info, struct 
         return request.error(file.error());
     if (Inode* known = mount.inodes().find(inode); known != nullptr && lock->l_type != F_UNLCK)
         known->has_byte_locks = true;
+    (*file)->locked |= lock->l_type != F_UNLCK;
     const wire::Setlk message{(*file)->handle, to_lock_owner(info->lock_owner), to_wire(*lock), waits};
     set_lock(mount, std::move(request), inode, message, lock->l_type == F_UNLCK);
 }
@@ -144,6 +144,7 @@ void op_flock(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info, int ope
     const auto file = mount.file(info);
     if (!file)
         return request.error(file.error());
+    (*file)->locked |= !unlock;
     const auto type = unlock                       ? wire::LockType::unlock
                       : (operation & LOCK_EX) != 0 ? wire::LockType::write
                                                    : wire::LockType::read;

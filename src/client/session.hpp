@@ -74,6 +74,30 @@ struct EncodedReply {
     Buffer bulk;
 };
 
+// A record of a batch; `link`: those behind it are carried out only if this one succeeds.
+template <class Request>
+EncodedRequest encoded(const Request& request, bool link = false) {
+    return {.opcode = Request::opcode, .body = wire::encode_body(request), .link = link};
+}
+template <class Request>
+EncodedRequest encoded(const Request& request, Buffer bulk, bool link = false) {
+    return {.opcode = Request::opcode,
+            .body = wire::encode_body(request),
+            .bulk = std::move(bulk),
+            .has_bulk = true,
+            .link = link};
+}
+// The body of its answer, or why there is none. Which request it was the session has checked.
+template <class Request>
+Result<typename Request::Reply> decoded(const EncodedReply& reply) {
+    if (reply.status != Status::ok)
+        return reply.status;
+    auto body = wire::decode_body<typename Request::Reply>(reply.body);
+    if (!body)
+        return Status::io_error;
+    return std::move(*body);
+}
+
 namespace detail {
 struct CancellationState;
 struct Call;
@@ -152,6 +176,10 @@ public:
     // too_big for more than wire::max_groups groups, limit_exceeded when too many identities are active, and those of
     // call().
     Task<Result<std::uint32_t>> credential(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups);
+
+    // From now on, requests that carry no credential of their own act as that identity; for a program that works for
+    // one user. A new session (another epoch) has forgotten it. Errors: those of credential().
+    Task<Result<>> act_as(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups);
 
     // What the server said in its latest HELLO.
     const wire::HelloReply& hello() const;

@@ -188,11 +188,28 @@ TEST_CASE("locks: flock, shared and exclusive, waits for its turn, converts, and
         close(fd);
         CALLED(flock(other, LOCK_SH | LOCK_NB));  // the copy keeps it
         close(copy);
-        CALLED(eventually(Milliseconds{5000}, [other] { return flock(other, LOCK_SH | LOCK_NB) == 0; }));
+        CALLED(flock(other, LOCK_SH | LOCK_NB));
         // flock and POSIX locks do not see each other on Linux.
         Child posix = Child::fork([] { return set_lock(open_file(), F_WRLCK) == 0 ? 0 : errno; });
         here.called("posix beside flock", posix.wait(Milliseconds{10'000}).exit_status);
         close(other);
+    });
+}
+
+TEST_CASE("locks: a process that has ended, or a file that was closed, holds nothing against the next one") {
+    same_on_both([](Transcript& here) {
+        write_file("file", "x");
+        int refused = 0;
+        for (int i = 0; i < 100; ++i) {
+            const int fd = open_file();
+            refused += flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : 1;
+            close(fd);
+        }
+        for (int i = 0; i < 20; ++i) {
+            Child holder = Child::fork([] { return flock(open_file(), LOCK_EX | LOCK_NB) == 0 ? 0 : errno; });
+            refused += holder.wait(Milliseconds{10'000}).exit_status == 0 ? 0 : 1;
+        }
+        here.called("refused", refused);
     });
 }
 
