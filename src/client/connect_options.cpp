@@ -122,12 +122,15 @@ Result<SessionOptions> make_session_options(const ConnectOptions& options) {
     session.compression = options.compression;
     session.wait = options.wait;
     session.request_timeout = options.request_timeout;
+    if (options.insecure && !source.loopback && !(options.token_file.empty() && options.token.empty()))
+        return make_error(Status::bad_usage, "a token would travel in plain text: it cannot be used with insecure");
+    session.token = options.token;
     if (!options.token_file.empty()) {
-        if (options.insecure && !source.loopback)
-            return make_error(Status::bad_usage, "a token would travel in plain text: it cannot be used with insecure");
         REMOFILE_TRY(token, load_token(options.token_file));
         session.token = std::move(token);
     }
+    if (session.token.size() > wire::max_token_bytes)
+        return make_error(Status::bad_usage, "the token is too long");
     REMOFILE_CHECK(add_keys(options, source, session.lane));
     return session;
 }

@@ -16,6 +16,7 @@ struct ConnectOptions {
     std::string server_key;  // the server's public key (Z85), or the file that holds it
     std::string identity;    // file of this client's secret key
     std::string token_file;
+    std::string token;      // itself, where no file is given
     bool insecure = false;  // plain text, for a server told the same
     bool exclusive = false;
     bool read_only = false;

@@ -142,6 +142,18 @@ Task<Result<std::uint32_t>> Session::credential(std::uint32_t uid, std::uint32_t
     co_return Number(*number);
 }
 
+Task<Result<>> Session::act_as(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups) {
+    const auto state = state_;
+    const std::uint64_t epoch = state->epoch;
+    const auto number = co_await credential(uid, gid, std::move(groups));
+    if (!number)
+        co_return Result<>(number.error());
+    if (state->epoch != epoch)
+        co_return Result<>(Status::no_session);
+    state->own_credential = *number;
+    co_return Result<>();
+}
+
 const wire::HelloReply& Session::hello() const {
     return state_->greeting_reply;
 }
@@ -243,14 +255,15 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
         return end_call(call, Status::shutting_down);
     if (cancellation != nullptr && cancellation->cancelled())
         return end_call(call, Status::interrupted);
-    if (call_options.credential != 0 && !credentials.use(call_options.credential, reactor.clock().now()))
+    const std::uint32_t credential = call_options.credential != 0 ? call_options.credential : own_credential;
+    if (credential != 0 && !credentials.use(credential, reactor.clock().now()))
         return end_call(call, Status::no_session);
     if (total_head_bytes(requests) > wire::max_head_bytes)
         return end_call(call, Status::limit_exceeded);
 
     auto batch = make_batch(std::move(requests));
     batch->lane = lane_for(call_options.lane);
-    batch->credential = call_options.credential;
+    batch->credential = credential;
     batch->call = &call;
     call.batch = batch.get();
     if (cancellation != nullptr) {

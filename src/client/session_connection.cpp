@@ -252,6 +252,7 @@ void Session::State::start_epoch() {
     idle_pings = 0;
     invalidations.clear();
     credentials.clear();
+    own_credential = 0;
     ++epoch;
     if (epoch == 1)
         return;

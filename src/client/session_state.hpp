@@ -156,6 +156,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     std::uint64_t last_node = 0;
     std::uint64_t last_handle = 0;
     CredentialTable credentials;
+    std::uint32_t own_credential = 0;  // of requests that say none; see act_as()
 
     // ---- requests
     RequestId last_id;

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// The files of an export by their paths.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "base/task.hpp"
+#include "client/session.hpp"
+
+namespace remofile::client {
+
+// A file that a request has found. Whoever has it gives the node back (RemoteTree::forget), unless it is the root.
+struct RemoteFile {
+    NodeId node;
+    wire::Attributes attributes;
+};
+
+// A place in a directory, which may be empty.
+struct RemotePlace {
+    NodeId directory;
+    std::string name;
+};
+
+struct RemoteEntry {
+    std::string name;
+    RemoteFile file;
+};
+
+enum class Symlinks : std::uint8_t { follow, keep };  // what becomes of the last component, if it is one
+
+// Paths are absolute below the session's path, "." and ".." being taken out by name alone, so that none leads out of
+// it. Symbolic links are followed here, for servers follow none: relative ones only, below the session's path
+// as below a root directory. One thread:
+// that of the session. Must outlive its coroutines.
+class RemoteTree {
+public:
+    explicit RemoteTree(Session& session) : session_(session) {}
+
+    // Errors: no_entry and the like, with the path in the message; symlink_loop also for an
+    // absolute link.
+    Task<Result<RemoteFile>> find(std::string path, Symlinks symlinks);
+    // The directory of the path's last component. bad_usage for the root.
+    Task<Result<RemotePlace>> find_place(std::string path);
+    // The file of that name in a directory.
+    Task<Result<RemoteFile>> find_entry(NodeId directory, std::string name);
+    // All entries but "." and "..", by name.
+    Task<Result<std::vector<RemoteEntry>>> list(NodeId directory);
+
+    void forget(NodeId node);
+    void forget(const std::vector<RemoteEntry>& entries);
+
+    Session& session() const { return session_; }
+
+private:
+    struct Walk;
+    Task<Result<Walk>> walk(std::vector<std::string> components);
+
+    Session& session_;
+};
+
+// The components of a path, "." and ".." taken out. name_too_long, or invalid for a zero byte.
+Result<std::vector<std::string>> split_path(std::string_view path);
+// "/a/b"
+std::string join_path(const std::vector<std::string>& components);
+
+}  // namespace remofile::client
