@@ -19,10 +19,20 @@ using client::ExitStatus;
 struct Command {
     std::string_view name;
     std::string_view summary;
+    std::string_view alias;  // Remofile's word for it; may be empty
     // Adds the command's options to `app` and returns what carries it out once they are parsed.
     std::function<ExitStatus()> (*prepare)(CLI::App& app);
 };
 
+std::function<ExitStatus()> prepare_ls(CLI::App& app);
+std::function<ExitStatus()> prepare_stat(CLI::App& app);
+std::function<ExitStatus()> prepare_cat(CLI::App& app);
+std::function<ExitStatus()> prepare_touch(CLI::App& app);
+std::function<ExitStatus()> prepare_mkdir(CLI::App& app);
+std::function<ExitStatus()> prepare_rm(CLI::App& app);
+std::function<ExitStatus()> prepare_mv(CLI::App& app);
+std::function<ExitStatus()> prepare_put(CLI::App& app);
+std::function<ExitStatus()> prepare_get(CLI::App& app);
 std::function<ExitStatus()> prepare_status(CLI::App& app);
 std::function<ExitStatus()> prepare_ping(CLI::App& app);
 std::function<ExitStatus()> prepare_generate_keys(CLI::App& app);

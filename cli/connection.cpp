@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include "cli/connection.hpp"
 
-#include <CLI/CLI.hpp>
-#include <cstdio>
+#include <unistd.h>
 
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+#include "base/log.hpp"
 #include "client/client_list.hpp"
 #include "transport/context.hpp"
+#include "transport/endpoint_address.hpp"
 #include "transport/reactor.hpp"
 
 namespace remofile::cli {
@@ -36,7 +42,9 @@ Task<void> run(Connection& connection, client::SessionOptions options,
     if (opened) {
         connection.session = std::move(*opened);
         say_who_else_is_there(connection.session->hello().others);
-        connection.outcome = co_await work(*connection.session, connection.reactor.clock());
+        connection.outcome = co_await act_as_caller(*connection.session);
+        if (connection.outcome)
+            connection.outcome = co_await work(*connection.session, connection.reactor.clock());
         connection.session->close();
     } else {
         connection.outcome = opened.error();
@@ -44,12 +52,85 @@ Task<void> run(Connection& connection, client::SessionOptions options,
     connection.reactor.stop();
 }
 
+ExitStatus run_with(client::SessionOptions options,
+                    const std::function<Task<Result<>>(client::Session&, const Clock&)>& work) {
+    options.request_timeout = request_timeout;
+    Connection connection;
+    spawn(run(connection, std::move(options), work));
+    connection.reactor.run();
+    return connection.outcome ? ExitStatus::success : complain(connection.outcome.error());
+}
+
+std::string from_environment(const char* variable) {
+    const char* value = std::getenv(variable);
+    return value == nullptr ? std::string() : value;
+}
+
+// Remofile's own variables, for what no option says.
+void apply_environment(client::ConnectOptions& options) {
+    if (options.token_file.empty())
+        options.token = from_environment("REMOFILE_TOKEN");
+    if (options.server_key.empty() && !options.insecure)
+        options.server_key = from_environment("REMOFILE_PUBLIC_KEY");
+}
+
+// A path alone is one of the server that the environment names.
+std::string as_source(const std::string& text) {
+    const std::string host = from_environment("REMOFILE_HOSTNAME");
+    if (!text.starts_with('/') || host.empty())
+        return text;
+    const std::string port = from_environment("REMOFILE_PORT");
+    return host + (port.empty() ? "" : ":" + port) + ":" + text;
+}
+
+struct RemoteFiles {
+    std::string source;  // of the first
+    std::vector<std::string> paths;
+};
+
+Result<RemoteFiles> understand(std::span<const std::string> sources) {
+    RemoteFiles files;
+    std::string endpoint;
+    for (const std::string& text : sources) {
+        const std::string source = as_source(text);
+        REMOFILE_TRY(parsed, transport::parse_source(source));
+        if (files.paths.empty()) {
+            files.source = source;
+            endpoint = parsed.endpoint;
+        } else if (parsed.endpoint != endpoint) {
+            return make_error(Status::bad_usage, "the files are of different servers: " + log::printable(sources[0]) +
+                                                     " and " + log::printable(text));
+        }
+        files.paths.push_back(parsed.path);
+    }
+    return files;
+}
+
+Task<Result<>> work_on_files(client::Session& session, std::vector<std::string> paths, const FileWork& work) {
+    client::RemoteTree tree(session);
+    co_return co_await work(tree, std::move(paths));
+}
+
 }  // namespace
 
+Task<Result<>> act_as_caller(client::Session& session) {
+    if (!session.hello().client_identity)
+        co_return Result<>();
+    std::vector<std::uint32_t> groups(static_cast<std::size_t>(std::max(0, ::getgroups(0, nullptr))));
+    static_assert(sizeof(gid_t) == sizeof(std::uint32_t));
+    const int count = ::getgroups(static_cast<int>(groups.size()), groups.data());
+    groups.resize(static_cast<std::size_t>(std::max(0, count)));
+    co_return co_await session.act_as(::geteuid(), ::getegid(), std::move(groups));
+}
+
 void add_connect_options(CLI::App& app, client::ConnectOptions& options) {
-    options.server_key_option = "--server-key=";
     app.add_option("SOURCE", options.source, "HOST[:PORT]:/PATH, remofile://HOST[:PORT]/PATH or remofile+ipc:///SOCKET")
         ->required();
+    add_key_options(app, options);
+}
+
+void add_key_options(CLI::App& app, client::ConnectOptions& options) {
+    options.server_key_option = "--server-key=";
     app.add_option("--server-key", options.server_key, "The server's public key, or the file that holds it");
     app.add_option("--identity", options.identity, "File of this client's secret key");
     app.add_option("--token-file", options.token_file, "File of the token that the server asks for");
@@ -61,11 +142,22 @@ ExitStatus with_session(const client::ConnectOptions& options,
     auto session_options = client::make_session_options(options);
     if (!session_options)
         return complain(session_options.error());
-    session_options->request_timeout = request_timeout;
-    Connection connection;
-    spawn(run(connection, std::move(*session_options), work));
-    connection.reactor.run();
-    return connection.outcome ? ExitStatus::success : complain(connection.outcome.error());
+    return run_with(std::move(*session_options), work);
+}
+
+ExitStatus with_files(client::ConnectOptions options, std::span<const std::string> sources, const FileWork& work) {
+    auto remote = understand(sources);
+    if (!remote)
+        return complain(remote.error());
+    options.source = remote->source;
+    apply_environment(options);
+    auto session_options = client::make_session_options(options);
+    if (!session_options)
+        return complain(session_options.error());
+    session_options->path = "/";
+    return run_with(std::move(*session_options), [&](client::Session& session, const Clock&) -> Task<Result<>> {
+        return work_on_files(session, std::move(remote->paths), work);
+    });
 }
 
 }  // namespace remofile::cli

@@ -3,9 +3,12 @@
 #pragma once
 
 #include <functional>
+#include <span>
+#include <string>
 
 #include "cli/command.hpp"
 #include "client/connect_options.hpp"
+#include "client/remote_tree.hpp"
 #include "client/session.hpp"
 
 namespace remofile::cli {
@@ -13,10 +16,22 @@ namespace remofile::cli {
 // Adds SOURCE and the options of a connection (keys, token) to a subcommand; they are parsed into `options`, which
 // must outlive it.
 void add_connect_options(CLI::App& app, client::ConnectOptions& options);
+// The options alone, for commands that take several files, or a file to send.
+void add_key_options(CLI::App& app, client::ConnectOptions& options);
+
+// Where the server lets clients say who acts, requests act as this process's user from now on. To be done again in a
+// new session.
+Task<Result<>> act_as_caller(client::Session& session);
 
 // Connects, says on standard error who else is there, runs `work` to its end and says good-bye. Blocks the calling
 // thread, on which everything happens. An error of the connection or of `work` is reported on standard error.
 ExitStatus with_session(const client::ConnectOptions& options,
                         const std::function<Task<Result<>>(client::Session&, const Clock&)>& work);
+
+// The same for work with files of the export. `sources` are as the person wrote them, a SOURCE or, if
+// REMOFILE_HOSTNAME names the server, a path below its export, and must all be of one server; `work` gets their paths,
+// which begin at the root of the export.
+using FileWork = std::function<Task<Result<>>(client::RemoteTree& tree, std::vector<std::string> paths)>;
+ExitStatus with_files(client::ConnectOptions options, std::span<const std::string> sources, const FileWork& work);
 
 }  // namespace remofile::cli

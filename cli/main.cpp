@@ -13,10 +13,19 @@ namespace remofile::cli {
 namespace {
 
 constexpr auto table = std::to_array<Command>({
-    {"status", "Show a server's clients and counters", prepare_status},
-    {"ping", "Measure round trips to a server", prepare_ping},
-    {"generate-keys", "Make a key pair", prepare_generate_keys},
-    {"generate-token", "Make a token", prepare_generate_token},
+    {"ls", "List directories", "list", prepare_ls},
+    {"stat", "Show what is known of files", "", prepare_stat},
+    {"cat", "Write files to standard output", "", prepare_cat},
+    {"put", "Send files and directories to a server", "upload", prepare_put},
+    {"get", "Fetch files and directories from a server", "download", prepare_get},
+    {"touch", "Make empty files, or set the times of files to now", "file", prepare_touch},
+    {"mkdir", "Make directories", "folder", prepare_mkdir},
+    {"mv", "Rename a file, or move it into a directory of the same server", "", prepare_mv},
+    {"rm", "Remove files", "remove", prepare_rm},
+    {"status", "Show a server's clients and counters", "", prepare_status},
+    {"ping", "Measure round trips to a server", "", prepare_ping},
+    {"generate-keys", "Make a key pair", "", prepare_generate_keys},
+    {"generate-token", "Make a token", "", prepare_generate_token},
 });
 
 ExitStatus run(int argc, char** argv) {
@@ -26,6 +35,8 @@ ExitStatus run(int argc, char** argv) {
     std::function<ExitStatus()> chosen;
     for (const Command& command : table) {
         CLI::App* subcommand = app.add_subcommand(std::string(command.name), std::string(command.summary));
+        if (!command.alias.empty())
+            subcommand->alias(std::string(command.alias));
         subcommand->callback([&chosen, action = command.prepare(*subcommand)] { chosen = action; });
     }
     try {

@@ -14,7 +14,7 @@ PAIRS = []  # (program, page)
 
 OPTION_LINE = re.compile(r"^ {1,8}(-{1,2}[a-zA-Z].*)$", re.M)
 OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
-WORD_LINE = re.compile(r"^  ([a-z][\w-]*)(?:\[?=|\s{2,}|$)", re.M)
+WORD_LINE = re.compile(r"^  ([a-z][\w-]*)(?:, [a-z]+)*(?:\[?=|\s{2,}|$)", re.M)
 
 
 def options_of_help(text):

@@ -42,7 +42,8 @@ TEST_CASE("remofile says how it is used") {
     CHECK(remofile(config_dir, {"--version"}).output.starts_with("remofile "));
     const Ended help = remofile(config_dir, {"--help"});
     CHECK(help.exit_status == 0);
-    for (const std::string command : {"status", "ping", "generate-keys", "generate-token"}) {
+    for (const std::string command : {"ls", "stat", "cat", "put", "get", "touch", "mkdir", "mv", "rm", "status", "ping",
+                                      "generate-keys", "generate-token"}) {
         CHECK_THAT(help.output, ContainsSubstring(command));
         CHECK(remofile(config_dir, {command, "--help"}).exit_status == 0);
     }

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT
+// remofile touch, mkdir, rm and mv: what changes names and makes empty files.
+#include <sys/stat.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <vector>
+
+#include "base/log.hpp"
+#include "cli/connection.hpp"
+#include "cli/local_files.hpp"
+
+namespace remofile::cli {
+namespace {
+
+using client::RemoteEntry;
+using client::RemoteTree;
+
+struct Options {
+    client::ConnectOptions connect;
+    std::vector<std::string> files;
+    bool parents = false;
+    bool recursive = false;
+    bool force = false;
+    bool no_clobber = false;
+};
+
+Error at(const std::string& path, const Error& error) {
+    // What has a message of its own names the file already.
+    return error.message.empty()
+               ? make_error(error.status, fmt::format("{}: {}", log::printable(path), describe(error.status)))
+               : error;
+}
+
+// One after the other; what is wrong with one does not keep the rest from being done. The first error is the command's.
+Task<Result<>> each(RemoteTree& tree, std::vector<std::string> paths,
+                    std::function<Task<Result<>>(RemoteTree&, std::string)> action) {
+    Result<> outcome;
+    for (const std::string& path : paths) {
+        const Result<> done = co_await action(tree, path);
+        if (done)
+            continue;
+        if (outcome)
+            outcome = at(path, done.error());
+        else
+            complain(at(path, done.error()));
+    }
+    co_return outcome;
+}
+
+// ---------------------------------------------------------------- touch and mkdir
+
+Task<Result<>> touch(RemoteTree& tree, std::string path) {
+    const auto place = co_await tree.find_place(path);
+    if (!place)
+        co_return Result<>(place.error());
+    client::Session& session = tree.session();
+    const HandleId handle = session.new_handle_id();
+    const wire::Create create{.parent = place->directory,
+                              .name = place->name,
+                              .node = {session.new_node_id(), false},
+                              .handle = handle,
+                              .flags = wire::open_write | wire::open_exclusive,
+                              .mode = 0666,
+                              .umask = current_umask()};
+    const auto created = co_await session.call(create);
+    tree.forget(place->directory);
+    if (created) {
+        session.tell(wire::Release{handle});
+        tree.forget(created->body.entry.node);
+        co_return Result<>();
+    }
+    if (created.status() != Status::exists)
+        co_return Result<>(created.error());
+    const auto file = co_await tree.find(path, client::Symlinks::follow);
+    if (!file)
+        co_return Result<>(file.error());
+    const wire::Setattr now{.node = file->node, .which = wire::set_access_now | wire::set_modification_now};
+    const auto touched = co_await session.call(now);
+    tree.forget(file->node);
+    co_return Result<>(touched ? Result<>() : Result<>(touched.error()));
+}
+
+Task<Result<>> make_directory(RemoteTree& tree, std::string path, bool accept_existing) {
+    const auto place = co_await tree.find_place(path);
+    if (!place)
+        co_return Result<>(place.error());
+    const wire::Mkdir mkdir{.parent = place->directory,
+                            .name = place->name,
+                            .node = {tree.session().new_node_id(), false},
+                            .mode = 0777,
+                            .umask = current_umask()};
+    const auto made = co_await tree.session().call(mkdir);
+    tree.forget(place->directory);
+    if (made) {
+        tree.forget(made->body.node);
+        co_return Result<>();
+    }
+    if (made.status() == Status::exists && accept_existing) {
+        const auto there = co_await tree.find(path, client::Symlinks::follow);
+        if (!there)
+            co_return Result<>(there.error());
+        tree.forget(there->node);
+        if (S_ISDIR(there->attributes.mode))
+            co_return Result<>();
+    }
+    co_return Result<>(made.error());
+}
+
+Task<Result<>> make_directories(RemoteTree& tree, std::string path) {
+    const auto components = client::split_path(path);
+    if (!components)
+        co_return Result<>(components.error());
+    std::string so_far;
+    for (const std::string& component : *components) {
+        so_far += "/" + component;
+        const Result<> made = co_await make_directory(tree, so_far, true);
+        if (!made)
+            co_return Result<>(at(so_far, made.error()));
+    }
+    co_return Result<>();
+}
+
+// ---------------------------------------------------------------- rm
+
+Task<Result<>> remove_directory(RemoteTree& tree, NodeId parent, std::string name, NodeId node, std::string path);
+
+// Removes what a directory holds: files many at a time.
+Task<Result<>> empty_directory(RemoteTree& tree, NodeId node, std::string path) {
+    const auto entries = co_await tree.list(node);
+    if (!entries)
+        co_return Result<>(at(path, entries.error()));
+    Result<> outcome;
+    std::vector<client::EncodedRequest> unlinks;
+    std::vector<std::string> names;
+    for (std::size_t i = 0; i <= entries->size(); ++i) {
+        if (unlinks.size() == wire::max_records || (i == entries->size() && !unlinks.empty())) {
+            const auto replies = co_await tree.session().call_batch(std::exchange(unlinks, {}));
+            for (std::size_t k = 0; k < replies.size(); ++k) {
+                const Status status = replies[k].status;
+                if (status != Status::ok && status != Status::no_entry && outcome)
+                    outcome = at(path + "/" + names[k], make_error(status));
+            }
+            names.clear();
+        }
+        if (i == entries->size())
+            break;
+        const RemoteEntry& entry = (*entries)[i];
+        if (S_ISDIR(entry.file.attributes.mode)) {
+            const Result<> removed =
+                co_await remove_directory(tree, node, entry.name, entry.file.node, path + "/" + entry.name);
+            if (!removed && outcome)
+                outcome = removed;
+        } else {
+            unlinks.push_back(client::encoded(wire::Unlink{node, entry.name}));
+            names.push_back(entry.name);
+        }
+    }
+    tree.forget(*entries);
+    co_return outcome;
+}
+
+Task<Result<>> remove_directory(RemoteTree& tree, NodeId parent, std::string name, NodeId node, std::string path) {
+    const Result<> emptied = co_await empty_directory(tree, node, path);
+    if (!emptied)
+        co_return emptied;
+    const wire::Rmdir rmdir{parent, std::move(name)};
+    const auto removed = co_await tree.session().call(rmdir);
+    co_return Result<>(removed ? Result<>() : Result<>(at(path, removed.error())));
+}
+
+Task<Result<>> remove_at(RemoteTree& tree, client::RemotePlace place, std::string path, bool recursive) {
+    const auto file = co_await tree.find_entry(place.directory, place.name);
+    if (!file)
+        co_return Result<>(file.error());
+    Result<> removed;
+    if (!S_ISDIR(file->attributes.mode)) {
+        const wire::Unlink unlink{place.directory, place.name};
+        if (const auto unlinked = co_await tree.session().call(unlink); !unlinked)
+            removed = unlinked.error();
+    } else if (recursive) {
+        removed = co_await remove_directory(tree, place.directory, place.name, file->node, path);
+    } else {
+        removed = make_error(Status::is_directory, fmt::format("{}: is a directory (pass -r to remove it with all that "
+                                                               "it holds)",
+                                                               log::printable(path)));
+    }
+    tree.forget(file->node);
+    co_return removed;
+}
+
+Task<Result<>> remove(RemoteTree& tree, std::string path, bool recursive, bool force) {
+    const auto place = co_await tree.find_place(path);
+    Result<> removed;
+    if (place) {
+        removed = co_await remove_at(tree, *place, path, recursive);
+        tree.forget(place->directory);
+    } else {
+        removed = place.error();
+    }
+    if (force && removed.status() == Status::no_entry)
+        removed = Result<>();
+    co_return removed;
+}
+
+// ---------------------------------------------------------------- mv
+
+Task<Result<>> move(RemoteTree& tree, std::string from, std::string to, bool no_clobber) {
+    const auto source = co_await tree.find_place(from);
+    if (!source)
+        co_return Result<>(source.error());
+    // Into a directory that is there, else to that name.
+    client::RemotePlace target;
+    const auto existing = co_await tree.find(to, client::Symlinks::follow);
+    if (existing && S_ISDIR(existing->attributes.mode)) {
+        target = {.directory = existing->node, .name = source->name};
+    } else {
+        if (existing)
+            tree.forget(existing->node);
+        auto place = co_await tree.find_place(to);
+        if (!place)
+            co_return Result<>(place.error());
+        target = std::move(*place);
+    }
+    const wire::Rename rename{.parent = source->directory,
+                              .name = source->name,
+                              .new_parent = target.directory,
+                              .new_name = target.name,
+                              .flags = no_clobber ? wire::rename_noreplace : 0};
+    const auto renamed = co_await tree.session().call(rename);
+    tree.forget(source->directory);
+    tree.forget(target.directory);
+    co_return Result<>(renamed ? Result<>() : Result<>(renamed.error()));
+}
+
+std::shared_ptr<Options> common_options(CLI::App& app) {
+    const auto options = std::make_shared<Options>();  // shared by the parser and the action
+    add_key_options(app, options->connect);
+    app.add_option("SOURCE", options->files, "HOST[:PORT]:/PATH, or /PATH with REMOFILE_HOSTNAME set")->required();
+    return options;
+}
+
+}  // namespace
+
+std::function<ExitStatus()> prepare_touch(CLI::App& app) {
+    const auto options = common_options(app);
+    return [options] {
+        return with_files(options->connect, options->files, [](RemoteTree& tree, std::vector<std::string> paths) {
+            return each(tree, std::move(paths), touch);
+        });
+    };
+}
+
+std::function<ExitStatus()> prepare_mkdir(CLI::App& app) {
+    const auto options = common_options(app);
+    app.add_flag("-p,--parents", options->parents, "Make what is missing on the way, and accept what is there");
+    return [options] {
+        return with_files(options->connect, options->files,
+                          [options](RemoteTree& tree, std::vector<std::string> paths) {
+                              return each(tree, std::move(paths), [options](RemoteTree& to, std::string path) {
+                                  return options->parents ? make_directories(to, std::move(path))
+                                                          : make_directory(to, std::move(path), false);
+                              });
+                          });
+    };
+}
+
+std::function<ExitStatus()> prepare_rm(CLI::App& app) {
+    const auto options = common_options(app);
+    app.add_flag("-r,--recursive", options->recursive, "Remove directories with all that they hold");
+    app.add_flag("-f,--force", options->force, "Accept files that are not there");
+    return [options] {
+        return with_files(options->connect, options->files,
+                          [options](RemoteTree& tree, std::vector<std::string> paths) {
+                              return each(tree, std::move(paths), [options](RemoteTree& from, std::string path) {
+                                  return remove(from, std::move(path), options->recursive, options->force);
+                              });
+                          });
+    };
+}
+
+std::function<ExitStatus()> prepare_mv(CLI::App& app) {
+    const auto options = std::make_shared<Options>();
+    add_key_options(app, options->connect);
+    app.add_option("SOURCE", options->files, "The file, and its new name or directory")->required()->expected(2);
+    app.add_flag("-n,--no-clobber", options->no_clobber, "Replace nothing");
+    return [options] {
+        return with_files(options->connect, options->files,
+                          [options](RemoteTree& tree, std::vector<std::string> paths) {
+                              return move(tree, paths[0], paths[1], options->no_clobber);
+                          });
+    };
+}
+
+}  // namespace remofile::cli

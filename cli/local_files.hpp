@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// This machine's side of a transfer.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <span>
+#include <string>
+
+#include "base/result.hpp"
+#include "base/unique_fd.hpp"
+
+namespace remofile::cli {
+
+// The process's umask. Not while another thread makes files.
+std::uint32_t current_umask();
+
+// As many bytes as the file has from there; fewer than asked for only at its end.
+Result<std::size_t> read_at(int fd, std::span<std::byte> into, std::uint64_t offset);
+Result<> write_at(int fd, std::span<const std::byte> bytes, std::uint64_t offset);
+// To a pipe or terminal too.
+Result<> write_all(int fd, std::span<const std::byte> bytes);
+
+}  // namespace remofile::cli

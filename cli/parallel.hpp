@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "base/task.hpp"
+#include "client/waiters.hpp"
+
+namespace remofile::cli {
+
+// Coroutines that go on side by side, as long as what they weigh together (bytes, or their number) stays below a limit.
+// One thread; must outlive them, so await idle() before it goes.
+class Parallel {
+public:
+    explicit Parallel(std::uint64_t limit) : limit_(limit) {}
+
+    // Starts `task` once there is room for its weight; one that weighs more than the limit goes alone.
+    Task<void> add(std::uint64_t weight, Task<void> task) {
+        while (weight_ > 0 && weight_ + weight > limit_)
+            co_await changed_.wait(nullptr);
+        weight_ += weight;
+        spawn(carry_out(weight, std::move(task)));
+    }
+
+    // Until all have ended.
+    Task<void> idle() {
+        while (weight_ > 0)
+            co_await changed_.wait(nullptr);
+    }
+
+private:
+    Task<void> carry_out(std::uint64_t weight, Task<void> task) {
+        co_await std::move(task);
+        weight_ -= weight;
+        changed_.wake(Status::ok);
+    }
+
+    std::uint64_t limit_;
+    std::uint64_t weight_ = 0;
+    client::Waiters changed_;
+};
+
+}  // namespace remofile::cli

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// What a person sees of a transfer.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/clock.hpp"
+
+namespace remofile::cli {
+
+enum class ProgressForm : std::uint8_t {
+    none,
+    bar,   // on standard error, drawn over and over: for a terminal
+    json,  // on standard output, one object at the end
+    line,  // on standard output, one line at the end
+};
+
+// One thread.
+class Progress {
+public:
+    Progress(const Clock& clock, ProgressForm form, std::string verb);
+
+    void expect(std::uint64_t bytes) { total_bytes_ += bytes; }
+    // Bytes that the other end has. `sent` says that they went over the network now; others were there already.
+    void advance(std::uint64_t bytes, bool sent);
+    void file_done() { ++files_; }
+    // A file that is as it should be without any work.
+    void file_unchanged(std::uint64_t bytes);
+
+    // Everything is looked at again; what was sent before counts as there.
+    void start_over();
+
+    // A line that is to stay, on standard error, past the bar.
+    void say(const std::string& line);
+    void finish();
+
+private:
+    void draw();
+    void wipe();
+
+    const Clock& clock_;
+    ProgressForm form_;
+    std::string verb_;  // "sent", "fetched"
+    TimePoint begun_;
+    TimePoint drawn_;
+    bool visible_ = false;
+    std::uint64_t files_ = 0;
+    std::uint64_t unchanged_ = 0;
+    std::uint64_t total_bytes_ = 0;
+    std::uint64_t done_bytes_ = 0;
+    std::uint64_t sent_bytes_ = 0;
+};
+
+}  // namespace remofile::cli

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+#include "cli/transfer.hpp"
+
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstring>
+
+#include "base/log.hpp"
+#include "cli/local_files.hpp"
+
+namespace remofile::cli {
+namespace {
+
+constexpr std::string_view partial_suffix = ".remofile-partial";
+constexpr std::size_t digest_digits = 16;
+// ".", the name, ".", the digest, and the suffix, within what a name may have.
+constexpr std::size_t max_named_bytes = wire::max_name_bytes - 2 - digest_digits - partial_suffix.size();
+
+// A long name is cut: the digest keeps its successors apart.
+std::string stem_of(std::string_view name) {
+    return "." + std::string(name.substr(0, max_named_bytes)) + ".";
+}
+
+bool same_digest(const XXH128_hash_t& local, std::span<const std::byte> remote) {
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash(&canonical, local);
+    return std::memcmp(&canonical, remote.data(), sizeof(canonical)) == 0;
+}
+
+}  // namespace
+
+void add_transfer_options(CLI::App& app, TransferOptions& options) {
+    add_key_options(app, options.connect);
+    app.add_option("FILES", options.files, "What to copy, and last where to")->required()->expected(2, -1);
+    app.add_flag("-a,--archive", options.archive,
+                 "Keep owner, group, set-id bits and extended attributes too, as far as one may");
+    app.add_flag("-f,--force", options.force, "Of a tree, copy also what is there with the same size and time");
+    app.add_flag("--fsync", options.sync, "Have each file on the disk before it gets its name");
+    app.add_flag("-q,--quiet", options.quiet, "Say nothing but errors");
+    app.add_flag("--json", options.json, "Say what was done as one JSON object");
+    app.add_flag("-z,--compress", options.compress, "Compress whatever the link's speed");
+    app.add_option("--compress-level", options.compress_level, "The same, from 1 (fast) to 12; 0: not at all")
+        ->check(CLI::Range(0, int{wire::max_compression_level}));
+}
+
+Result<> complete(TransferOptions& options) {
+    if (options.compress_level >= 0)
+        options.connect.compression =
+            options.compress_level == 0 ? wire::compression_off : static_cast<std::uint8_t>(options.compress_level);
+    else if (options.compress)
+        options.connect.compression = 1;
+    if (options.compress && options.compress_level == 0)
+        return make_error(Status::bad_usage, "--compress and --compress-level=0 contradict each other");
+    return {};
+}
+
+ProgressForm progress_form(const TransferOptions& options) {
+    if (options.json)
+        return ProgressForm::json;
+    if (options.quiet)
+        return ProgressForm::none;
+    return isatty(STDERR_FILENO) != 0 ? ProgressForm::bar : ProgressForm::line;
+}
+
+SourceIdentity identity_of(const struct stat& status) {
+    return {.size = static_cast<std::uint64_t>(status.st_size),
+            .seconds = status.st_mtim.tv_sec,
+            .nanoseconds = static_cast<std::uint32_t>(status.st_mtim.tv_nsec),
+            .inode = status.st_ino};
+}
+
+SourceIdentity identity_of(const wire::Attributes& attributes) {
+    return {.size = attributes.size,
+            .seconds = attributes.modification.seconds,
+            .nanoseconds = attributes.modification.nanoseconds,
+            .inode = attributes.identity.inode};
+}
+
+std::string partial_name(std::string_view name, const SourceIdentity& identity) {
+    const std::string text =
+        fmt::format("{}\n{}\n{}\n{}\n{}", name, identity.size, identity.seconds, identity.nanoseconds, identity.inode);
+    return fmt::format("{}{:016x}{}", stem_of(name), XXH3_64bits(text.data(), text.size()), partial_suffix);
+}
+
+bool is_other_partial(std::string_view candidate, std::string_view name, const SourceIdentity& identity) {
+    return is_partial(candidate) && name.size() <= max_named_bytes &&
+           candidate.substr(0, candidate.size() - partial_suffix.size() - digest_digits) == stem_of(name) &&
+           candidate != partial_name(name, identity);
+}
+
+bool is_partial(std::string_view name) {
+    if (!name.starts_with('.') || !name.ends_with(partial_suffix) ||
+        name.size() < 2 + digest_digits + partial_suffix.size())
+        return false;
+    name.remove_suffix(partial_suffix.size());
+    const std::string_view digits = name.substr(name.size() - digest_digits);
+    return digits.find_first_not_of("0123456789abcdef") == digits.npos && name[name.size() - digest_digits - 1] == '.';
+}
+
+std::uint64_t window_bytes(std::uint64_t file_size) {
+    constexpr std::uint64_t most = 8U << 20;
+    return std::clamp(file_size / 100, 2 * chunk_bytes, most);
+}
+
+Task<Result<std::vector<bool>>> common_chunks(client::Session& session, HandleId remote, int local,
+                                              std::uint64_t size) {
+    using Chunks = Result<std::vector<bool>>;
+    constexpr std::uint64_t chunks_a_request = wire::max_hashed_bytes / chunk_bytes;
+    std::vector<bool> common((size + chunk_bytes - 1) / chunk_bytes, false);
+    Buffer chunk = Buffer::allocate(chunk_bytes);
+    for (std::uint64_t first = 0; first < common.size(); first += chunks_a_request) {
+        const std::uint64_t count = std::min<std::uint64_t>(chunks_a_request, common.size() - first);
+        const wire::Hash hash{remote, first * chunk_bytes, static_cast<std::uint32_t>(chunk_bytes),
+                              static_cast<std::uint16_t>(count)};
+        const client::CallOptions options{.lane = client::LaneKind::data};
+        const auto reply = co_await session.call(hash, options);
+        if (reply.status() == Status::not_implemented)
+            co_return Chunks(std::move(common));
+        if (!reply)
+            co_return Chunks(reply.error());
+        const auto digests = reply->bulk.bytes();
+        for (std::uint64_t i = 0; (i + 1) * wire::digest_bytes <= digests.size() && i < count; ++i) {
+            const auto read = read_at(local, chunk.bytes(), (first + i) * chunk_bytes);
+            if (!read)
+                co_return Chunks(read.error());
+            common[first + i] = same_digest(XXH3_128bits(chunk.data(), *read),
+                                            digests.subspan(i * wire::digest_bytes, wire::digest_bytes));
+        }
+    }
+    co_return Chunks(std::move(common));
+}
+
+}  // namespace remofile::cli

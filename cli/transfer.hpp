@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// What put and get have in common: how files are named while they are incomplete, and how two ends find out what they
+// have in common.
+//
+// A file is written under a name of its own beside its final one and gets that by a rename, so that nobody sees half of
+// it. The name of the incomplete file holds a digest of what the source was (size, time of modification, inode): a
+// later transfer of the same source finds it and goes on; one of a source that has changed finds that out.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cli/connection.hpp"
+#include "cli/progress.hpp"
+#include "wire/messages.hpp"
+
+namespace remofile::cli {
+
+// Files up to this size go in one message with everything that belongs to them, many at a time.
+inline constexpr std::uint64_t small_file_bytes = 256U << 10;
+// What one request carries of larger ones, and what is compared by digest.
+inline constexpr std::uint64_t chunk_bytes = wire::max_bulk_bytes;
+// Sessions that one transfer may lose before it is given up.
+inline constexpr int max_transfer_attempts = 5;
+
+struct TransferOptions {
+    client::ConnectOptions connect;
+    std::vector<std::string> files;  // what is to be copied, and last where to
+    bool archive = false;            // owner, group, all mode bits and extended attributes too
+    bool force = false;              // also what seems to be there already in a tree
+    bool sync = false;               // the data is on the disk before a file gets its name
+    bool quiet = false;
+    bool json = false;
+    bool compress = false;
+    int compress_level = -1;  // not given
+};
+
+void add_transfer_options(CLI::App& app, TransferOptions& options);
+// Checks what the parser cannot, and sets what follows from it. Call it once all is parsed.
+Result<> complete(TransferOptions& options);
+ProgressForm progress_form(const TransferOptions& options);
+
+// What tells one state of a source from another.
+struct SourceIdentity {
+    std::uint64_t size = 0;
+    std::int64_t seconds = 0;  // of the modification
+    std::uint32_t nanoseconds = 0;
+    std::uint64_t inode = 0;
+    friend bool operator==(const SourceIdentity&, const SourceIdentity&) = default;
+};
+SourceIdentity identity_of(const struct stat& status);
+SourceIdentity identity_of(const wire::Attributes& attributes);
+
+// Of the incomplete copy of a file that is to have `name`.
+std::string partial_name(std::string_view name, const SourceIdentity& identity);
+// Whether `candidate` is that of another state of the source.
+bool is_other_partial(std::string_view candidate, std::string_view name, const SourceIdentity& identity);
+// Whether it is one of any file.
+bool is_partial(std::string_view name);
+
+// How much may be under way for one file: what an interruption may cost, at most a hundredth of it but two chunks.
+std::uint64_t window_bytes(std::uint64_t file_size);
+
+// The chunks of the first `size` bytes that a remote file has in common with a local one, by digests. None if the
+// server cannot tell.
+Task<Result<std::vector<bool>>> common_chunks(client::Session& session, HandleId remote, int local, std::uint64_t size);
+
+}  // namespace remofile::cli

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// The program remofile as a person runs it against a server.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "harness/child.hpp"
+#include "harness/server_process.hpp"
+
+namespace remofile::test {
+
+inline Command remofile_command(const ServerProcess& server, const std::vector<std::string>& arguments) {
+    Command command{.arguments = {program_from_environment("REMOFILE")},
+                    .environment = {{"REMOFILE_CONFIG_DIR", server.config_dir()}}};
+    command.arguments.insert(command.arguments.end(), arguments.begin(), arguments.end());
+    return command;
+}
+
+inline Ended remofile(const ServerProcess& server, const std::vector<std::string>& arguments) {
+    return run(remofile_command(server, arguments));
+}
+
+inline std::string source_at(int port, const std::string& path) {
+    return "127.0.0.1:" + std::to_string(port) + ":" + path;
+}
+
+inline std::string source_of(const ServerProcess& server, const std::string& path) {
+    return source_at(server.port(), path);
+}
+
+}  // namespace remofile::test

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT
+// remofile ls, stat, cat, touch, mkdir, mv and rm.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <catch.hpp>
+#include <filesystem>
+#include <fstream>
+
+#include "base/log.hpp"
+#include "harness/scratch.hpp"
+#include "remofile.hpp"
+
+namespace remofile::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+void write_file(const std::string& path, const std::string& content) {
+    std::ofstream(path) << content;
+}
+
+// Runs it and requires success.
+std::string output_of(const ServerProcess& server, const std::vector<std::string>& arguments) {
+    const Ended ended = remofile(server, arguments);
+    INFO(ended.to_string());
+    REQUIRE(ended.exit_status == 0);
+    CHECK(ended.errors.empty());
+    return ended.output;
+}
+
+void check_refused(const ServerProcess& server, const std::vector<std::string>& arguments, int exit_status,
+                   const std::string& text) {
+    const Ended ended = remofile(server, arguments);
+    INFO(ended.to_string());
+    CHECK(ended.exit_status == exit_status);
+    CHECK(std::ranges::count(ended.errors, '\n') == 1);
+    CHECK_THAT(ended.errors, ContainsSubstring(text));
+}
+
+}  // namespace
+
+TEST_CASE("ls lists directories") {
+    const ServerProcess server;
+    const std::string& files = server.directory();
+    fs::create_directories(files + "/sub/deep");
+    write_file(files + "/b", "12345");
+    write_file(files + "/a", "");
+    write_file(files + "/.hidden", "");
+    fs::create_symlink("sub", files + "/link");
+    write_file(files + "/sub/inside", "x");
+
+    CHECK(output_of(server, {"ls", source_of(server, "/")}) == "a\nb\nlink\nsub\n");
+    CHECK(output_of(server, {"list", source_of(server, "/")}) == "a\nb\nlink\nsub\n");
+    CHECK(output_of(server, {"ls", "-a", source_of(server, "/")}) == ".hidden\na\nb\nlink\nsub\n");
+    CHECK(output_of(server, {"ls", source_of(server, "/link")}) == "deep\ninside\n");
+    CHECK(output_of(server, {"ls", source_of(server, "/b")}) == "/b\n");
+    CHECK(output_of(server, {"ls", source_of(server, "/sub/deep")}).empty());
+    const std::string long_form = output_of(server, {"ls", "-l", source_of(server, "/")});
+    CHECK_THAT(long_form, ContainsSubstring(" 5 20"));
+    CHECK_THAT(long_form, ContainsSubstring("link -> sub\n"));
+    CHECK(long_form.starts_with("-rw"));
+    const std::string two = output_of(server, {"ls", source_of(server, "/sub"), source_of(server, "/sub/deep")});
+    CHECK(two == "/sub:\ndeep\ninside\n\n/sub/deep:\n");
+    check_refused(server, {"ls", source_of(server, "/missing")}, 7, "/missing: no such file");
+    check_refused(server, {"ls", source_of(server, "/b/c")}, 7, "not a directory");
+}
+
+TEST_CASE("a directory of many files is listed whole") {
+    const ServerProcess server;
+    for (int i = 0; i < 3000; ++i)
+        write_file(fmt::format("{}/file{:04}", server.directory(), i), "");
+    const std::string listed = output_of(server, {"ls", source_of(server, "/")});
+    CHECK(std::ranges::count(listed, '\n') == 3000);
+    CHECK(listed.starts_with("file0000\n"));
+    CHECK(listed.ends_with("file2999\n"));
+}
+
+TEST_CASE("stat shows what is known of a file") {
+    const ServerProcess server;
+    write_file(server.directory() + "/f", "123");
+    REQUIRE(::chmod((server.directory() + "/f").c_str(), 0640) == 0);
+    const std::string text = output_of(server, {"stat", source_of(server, "/f")});
+    CHECK_THAT(text, ContainsSubstring("regular file"));
+    CHECK_THAT(text, ContainsSubstring("3 bytes"));
+    CHECK_THAT(text, ContainsSubstring("0640 (-rw-r-----)"));
+    const std::string json = output_of(server, {"stat", "--json", source_of(server, "/f")});
+    CHECK_THAT(json, ContainsSubstring("\"size\": 3"));
+}
+
+TEST_CASE("cat writes the very bytes") {
+    const ServerProcess server;
+    std::string content(5'000'000, '\0');
+    for (std::size_t i = 0; i < content.size(); ++i)
+        content[i] = static_cast<char>(i * 2654435761U >> 13);
+    write_file(server.directory() + "/large", content);
+    write_file(server.directory() + "/empty", "");
+    write_file(server.directory() + "/exact", std::string(1 << 20, 'x'));
+    CHECK(output_of(server, {"cat", source_of(server, "/large")}) == content);
+    CHECK(output_of(server, {"cat", source_of(server, "/empty")}).empty());
+    CHECK(output_of(server, {"cat", source_of(server, "/exact")}) == std::string(1 << 20, 'x'));
+    CHECK(output_of(server, {"cat", source_of(server, "/empty"), source_of(server, "/exact")}).size() == 1 << 20);
+    check_refused(server, {"cat", source_of(server, "/")}, 1, "is a directory");
+    check_refused(server, {"cat", source_of(server, "/none")}, 7, "no such file");
+}
+
+TEST_CASE("what cannot be written to standard output is an error") {
+    const ServerProcess server;
+    write_file(server.directory() + "/f", std::string(100'000, 'x'));
+    for (const std::string command : {"cat", "ls", "stat"}) {
+        const Ended ended = run_script(
+            server.config_dir(), fmt::format("REMOFILE_CONFIG_DIR={} {} {} {} > /dev/full", server.config_dir(),
+                                             program_from_environment("REMOFILE"), command, source_of(server, "/f")));
+        INFO(ended.to_string());
+        CHECK(ended.exit_status == 1);
+        CHECK_THAT(ended.errors, ContainsSubstring("standard output"));
+    }
+}
+
+TEST_CASE("touch, mkdir, mv and rm do what their names say") {
+    const ServerProcess server;
+    const std::string& files = server.directory();
+    output_of(server, {"touch", source_of(server, "/a"), source_of(server, "/b")});
+    CHECK(fs::file_size(files + "/a") == 0);
+    CHECK(fs::exists(files + "/b"));
+    write_file(files + "/a", "kept");
+    fs::last_write_time(files + "/a", fs::file_time_type::clock::now() - std::chrono::hours(48));
+    output_of(server, {"touch", source_of(server, "/a")});
+    CHECK(fs::file_size(files + "/a") == 4);
+    CHECK(fs::file_time_type::clock::now() - fs::last_write_time(files + "/a") < std::chrono::hours(1));
+
+    output_of(server, {"mkdir", source_of(server, "/d")});
+    check_refused(server, {"mkdir", source_of(server, "/d")}, 1, "/d: file exists");
+    check_refused(server, {"mkdir", source_of(server, "/x/y")}, 7, "/x: no such file");
+    output_of(server, {"mkdir", "-p", source_of(server, "/x/y/z"), source_of(server, "/d")});
+    CHECK(fs::is_directory(files + "/x/y/z"));
+    check_refused(server, {"mkdir", "-p", source_of(server, "/a/b")}, 1, "/a: file exists");
+
+    output_of(server, {"mv", source_of(server, "/a"), source_of(server, "/d")});
+    CHECK(fs::exists(files + "/d/a"));
+    output_of(server, {"mv", source_of(server, "/d/a"), source_of(server, "/c")});
+    CHECK(fs::exists(files + "/c"));
+    check_refused(server, {"mv", "-n", source_of(server, "/c"), source_of(server, "/b")}, 1, "exists");
+    output_of(server, {"mv", source_of(server, "/c"), source_of(server, "/b")});
+    CHECK(fs::file_size(files + "/b") == 4);
+
+    check_refused(server, {"rm", source_of(server, "/x")}, 1, "is a directory");
+    for (int i = 0; i < 200; ++i)
+        write_file(fmt::format("{}/x/y/f{}", files, i), "");
+    fs::create_symlink("/etc", files + "/x/link");
+    output_of(server, {"rm", "-r", source_of(server, "/x")});
+    CHECK_FALSE(fs::exists(files + "/x"));
+    CHECK(fs::exists("/etc/passwd"));
+    check_refused(server, {"rm", source_of(server, "/none")}, 7, "/none: no such file");
+    output_of(server, {"rm", "-f", source_of(server, "/none")});
+    check_refused(server, {"rm", "-r", source_of(server, "/")}, 1, "root of the export");
+
+    // What is wrong with one does not keep the others from being done.
+    const Ended some = remofile(server, {"rm", source_of(server, "/none"), source_of(server, "/b")});
+    CHECK(some.exit_status == 7);
+    CHECK_FALSE(fs::exists(files + "/b"));
+}
+
+TEST_CASE("paths stay below the export") {
+    const ServerProcess server;
+    const std::string& files = server.directory();
+    write_file(files + "/f", "inside");
+    fs::create_directory(files + "/d");
+    fs::create_symlink("../../../../f", files + "/d/up");
+    fs::create_symlink("/etc/passwd", files + "/absolute");
+    fs::create_symlink("loop", files + "/loop");
+    CHECK(output_of(server, {"cat", source_of(server, "/../../f")}) == "inside");
+    CHECK(output_of(server, {"cat", source_of(server, "/d/up")}) == "inside");
+    CHECK(output_of(server, {"cat", source_of(server, "/d/../f")}) == "inside");
+    check_refused(server, {"cat", source_of(server, "/absolute")}, 7, "absolute");
+    check_refused(server, {"cat", source_of(server, "/loop")}, 7, "/loop");
+    check_refused(server, {"cat", source_of(server, "/" + std::string(300, 'n'))}, 1, "too long");
+}
+
+TEST_CASE("the environment may name the server") {
+    const ServerProcess server;
+    write_file(server.directory() + "/f", "found");
+    Command command = remofile_command(server, {"cat", "/f"});
+    command.environment.emplace_back("REMOFILE_HOSTNAME", "127.0.0.1");
+    command.environment.emplace_back("REMOFILE_PORT", std::to_string(server.port()));
+    CHECK(run(command).output == "found");
+    check_refused(server, {"cat", "/f"}, 1, "/f");
+    check_refused(server, {"mv", source_of(server, "/f"), "other.example:/f"}, 1, "different servers");
+}
+
+}  // namespace remofile::test
