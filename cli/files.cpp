@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "cli/connection.hpp"
 #include "cli/local_files.hpp"
+#include "cli/transfer.hpp"
 
 namespace remofile::cli {
 namespace {
@@ -24,6 +25,7 @@ struct Options {
     bool recursive = false;
     bool force = false;
     bool no_clobber = false;
+    bool partial = false;
 };
 
 Error at(const std::string& path, const Error& error) {
@@ -204,6 +206,33 @@ Task<Result<>> remove(RemoteTree& tree, std::string path, bool recursive, bool f
     co_return removed;
 }
 
+// Removes what interrupted transfers have left in a directory.
+Task<Result<>> remove_partials(RemoteTree& tree, std::string path, bool recursive) {
+    const auto directory = co_await tree.find(path, client::Symlinks::follow);
+    if (!directory)
+        co_return Result<>(directory.error());
+    const auto entries = co_await tree.list(directory->node);
+    Result<> outcome = entries ? Result<>() : Result<>(entries.error());
+    for (std::size_t i = 0; entries && i < entries->size(); ++i) {
+        const RemoteEntry& entry = (*entries)[i];
+        Result<> done;
+        if (S_ISDIR(entry.file.attributes.mode)) {
+            if (recursive)
+                done = co_await remove_partials(tree, path + "/" + entry.name, recursive);
+        } else if (is_partial(entry.name)) {
+            const wire::Unlink unlink{directory->node, entry.name};
+            if (const auto removed = co_await tree.session().call(unlink); !removed)
+                done = at(path + "/" + entry.name, removed.error());
+        }
+        if (!done && outcome)
+            outcome = done;
+    }
+    if (entries)
+        tree.forget(*entries);
+    tree.forget(directory->node);
+    co_return outcome;
+}
+
 // ---------------------------------------------------------------- mv
 
 Task<Result<>> move(RemoteTree& tree, std::string from, std::string to, bool no_clobber) {
@@ -270,13 +299,16 @@ std::function<ExitStatus()> prepare_rm(CLI::App& app) {
     const auto options = common_options(app);
     app.add_flag("-r,--recursive", options->recursive, "Remove directories with all that they hold");
     app.add_flag("-f,--force", options->force, "Accept files that are not there");
+    app.add_flag("--partial", options->partial,
+                 "In the directories named (and below, with -r), remove what interrupted transfers have left");
     return [options] {
-        return with_files(options->connect, options->files,
-                          [options](RemoteTree& tree, std::vector<std::string> paths) {
-                              return each(tree, std::move(paths), [options](RemoteTree& from, std::string path) {
-                                  return remove(from, std::move(path), options->recursive, options->force);
-                              });
-                          });
+        return with_files(
+            options->connect, options->files, [options](RemoteTree& tree, std::vector<std::string> paths) {
+                return each(tree, std::move(paths), [options](RemoteTree& from, std::string path) {
+                    return options->partial ? remove_partials(from, std::move(path), options->recursive)
+                                            : remove(from, std::move(path), options->recursive, options->force);
+                });
+            });
     };
 }
 

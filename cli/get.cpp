@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -38,7 +39,20 @@ timespec to_timespec(const wire::Timestamp& time) {
 }
 
 // A directory of this machine that is written to.
-using LocalDirectory = std::shared_ptr<const UniqueFd>;  // shared by the files that are under way
+struct ReceivedDirectory {
+    UniqueFd fd;
+    // Called when nothing is written to it any more: times and mode come last.
+    std::function<void(const ReceivedDirectory&)> finish = {};
+    std::string shown = {};
+    wire::Attributes attributes = {};
+
+    int get() const { return fd.get(); }
+    ~ReceivedDirectory() {
+        if (finish)
+            finish(*this);
+    }
+};
+using LocalDirectory = std::shared_ptr<const ReceivedDirectory>;  // shared by the files that are under way
 
 // A remote file, and the name that its copy gets.
 struct Item {
@@ -91,12 +105,6 @@ public:
     Task<Result<>> run(std::vector<std::string> remotes, std::string destination);
 
 private:
-    struct ReceivedDirectory {
-        LocalDirectory directory;
-        std::string shown;
-        wire::Attributes attributes;
-    };
-
     Task<void> get(LocalDirectory into, Item item);
     Task<void> get_directory(LocalDirectory into, Item item);
     Task<void> get_symlink(LocalDirectory into, Item item);
@@ -108,7 +116,8 @@ private:
     Task<void> receive_chunk(wire::Read read, int fd, bool sparse, Result<>& outcome);
     Task<Result<>> complete_file(const Item& item, HandleId handle, PartialFile& partial);
     Task<Result<>> copy_xattrs(NodeId node, int fd);
-    void finish_directories();
+    Result<LocalDirectory> make_directory(const LocalDirectory& into, const Item& item);
+    void finish_directory(const ReceivedDirectory& directory);
     void remove_other_partials(const LocalDirectory& into, const Item& item);
     bool is_unchanged(const LocalDirectory& into, const Item& item) const;
     void failed(const std::string& shown, const Error& error);
@@ -118,7 +127,6 @@ private:
     const TransferOptions& options_;
     Progress& progress_;
     Parallel small_;
-    std::vector<ReceivedDirectory> directories_;
     Result<> outcome_;  // the first error
 };
 
@@ -163,13 +171,25 @@ Task<void> Receiver::get(LocalDirectory into, Item item) {
 
 // ---------------------------------------------------------------- directories and links
 
-Result<LocalDirectory> make_directory(const LocalDirectory& into, const std::string& name) {
-    if (::mkdirat(into->get(), name.c_str(), 0700) != 0 && errno != EEXIST)
+Result<LocalDirectory> Receiver::make_directory(const LocalDirectory& into, const Item& item) {
+    if (::mkdirat(into->get(), item.name.c_str(), 0700) != 0 && errno != EEXIST)
         return errno_error();
-    UniqueFd fd(::openat(into->get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    UniqueFd fd(::openat(into->get(), item.name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
     if (!fd)
         return errno_error(fmt::format("{} (a link is not followed here)", describe(from_errno(errno))));
-    return std::make_shared<const UniqueFd>(std::move(fd));
+    return std::make_shared<const ReceivedDirectory>(
+        std::move(fd), [this](const ReceivedDirectory& directory) { finish_directory(directory); }, item.shown,
+        item.file.attributes);
+}
+
+void Receiver::finish_directory(const ReceivedDirectory& directory) {
+    const wire::Attributes& attributes = directory.attributes;
+    const int fd = directory.get();
+    if (options_.archive && ::fchown(fd, attributes.uid, attributes.gid) != 0)
+        log::debug("{}: its owner stays as it is", directory.shown);
+    const timespec times[] = {to_timespec(attributes.access), to_timespec(attributes.modification)};
+    if (::fchmod(fd, attributes.mode & (options_.archive ? 07777U : 0777U)) != 0 || ::futimens(fd, times) != 0)
+        failed(directory.shown, errno_error());
 }
 
 Task<void> Receiver::get_directory(LocalDirectory into, Item item) {
@@ -177,12 +197,11 @@ Task<void> Receiver::get_directory(LocalDirectory into, Item item) {
     tree_.forget(item.file.node);
     if (!listed)
         co_return failed(item.shown, listed.error());
-    const auto directory = make_directory(into, item.name);
+    const auto directory = make_directory(into, item);
     if (!directory) {
         tree_.forget(*listed);
         co_return failed(item.shown, directory.error());
     }
-    directories_.push_back({*directory, item.shown, item.file.attributes});
     for (client::RemoteEntry& entry : *listed) {
         if (is_partial(entry.name)) {
             tree_.forget(entry.file.node);
@@ -190,19 +209,6 @@ Task<void> Receiver::get_directory(LocalDirectory into, Item item) {
         }
         Item child{.file = entry.file, .name = entry.name, .shown = item.shown + "/" + entry.name};
         co_await get(*directory, std::move(child));
-    }
-}
-
-void Receiver::finish_directories() {
-    for (; !directories_.empty(); directories_.pop_back()) {
-        const ReceivedDirectory& directory = directories_.back();
-        const wire::Attributes& attributes = directory.attributes;
-        const int fd = directory.directory->get();
-        if (options_.archive && ::fchown(fd, attributes.uid, attributes.gid) != 0)
-            log::debug("{}: its owner stays as it is", directory.shown);
-        const timespec times[] = {to_timespec(attributes.access), to_timespec(attributes.modification)};
-        if (::fchmod(fd, attributes.mode & (options_.archive ? 07777U : 0777U)) != 0 || ::futimens(fd, times) != 0)
-            failed(directory.shown, errno_error());
     }
 }
 
@@ -438,7 +444,7 @@ Task<Result<>> Receiver::run(std::vector<std::string> remotes, std::string desti
     UniqueFd fd(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!fd)
         co_return Result<>(errno_error(fmt::format("{}: {}", log::printable(parent), describe(from_errno(errno)))));
-    const LocalDirectory into = std::make_shared<const UniqueFd>(std::move(fd));
+    const LocalDirectory into = std::make_shared<const ReceivedDirectory>(std::move(fd));
     for (const std::string& remote : remotes) {
         const auto found = co_await tree_.find(remote, client::Symlinks::follow);
         if (!found) {
@@ -465,7 +471,6 @@ Task<Result<>> Receiver::run(std::vector<std::string> remotes, std::string desti
         }
     }
     co_await small_.idle();
-    finish_directories();
     co_return outcome_;
 }
 

@@ -31,7 +31,11 @@ public:
 
 private:
     Task<void> carry_out(std::uint64_t weight, Task<void> task) {
-        co_await std::move(task);
+        {
+            // What it holds goes before anybody hears that it has ended.
+            Task<void> own = std::move(task);
+            co_await std::move(own);
+        }
         weight_ -= weight;
         changed_.wake(Status::ok);
     }

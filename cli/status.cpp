@@ -7,6 +7,7 @@
 #include "base/log.hpp"
 #include "cli/connection.hpp"
 #include "cli/json_text.hpp"
+#include "cli/transfer.hpp"
 #include "client/client_list.hpp"
 
 namespace remofile::cli {
@@ -17,12 +18,22 @@ struct Options {
     bool json = false;
 };
 
-std::string plain_text(const wire::ServerStatusReply& status) {
+// What interrupted transfers have left in a directory.
+struct Incomplete {
+    std::string name;
+    std::uint64_t size = 0;
+};
+
+std::string plain_text(const wire::ServerStatusReply& status, const std::vector<Incomplete>& incomplete) {
     std::string text =
         fmt::format("remofile-server {}, running since {}\n\n{} client{}:\n", log::printable(status.version),
                     client::local_time(status.started), status.clients.size(), status.clients.size() == 1 ? "" : "s");
     for (const wire::Client& client : status.clients)
         text += "  " + client::describe(client) + "\n";
+    if (!incomplete.empty())
+        text += "\nincomplete files here (\"remofile rm --partial\" removes them):\n";
+    for (const Incomplete& file : incomplete)
+        text += fmt::format("  {} ({} bytes)\n", log::printable(file.name), file.size);
     text += "\n";
     for (const wire::CounterValue& counter : status.counters) {
         if (counter.value != 0)
@@ -31,7 +42,7 @@ std::string plain_text(const wire::ServerStatusReply& status) {
     return text;
 }
 
-std::string json(const wire::ServerStatusReply& status) {
+std::string json(const wire::ServerStatusReply& status, const std::vector<Incomplete>& incomplete) {
     std::string text =
         fmt::format("{{\"version\": {}, \"started\": {}, \"clients\": [", json_text(status.version), status.started);
     for (std::size_t i = 0; i < status.clients.size(); ++i) {
@@ -39,6 +50,10 @@ std::string json(const wire::ServerStatusReply& status) {
         text += fmt::format("{}{{\"name\": {}, \"address\": {}, \"since\": {}, \"exclusive\": {}}}", i > 0 ? ", " : "",
                             json_text(client.name), json_text(client.address), client.since, client.exclusive);
     }
+    text += "], \"incomplete\": [";
+    for (std::size_t i = 0; i < incomplete.size(); ++i)
+        text += fmt::format("{}{{\"name\": {}, \"size\": {}}}", i > 0 ? ", " : "", json_text(incomplete[i].name),
+                            incomplete[i].size);
     text += "], \"counters\": {";
     for (std::size_t i = 0; i < status.counters.size(); ++i)
         text +=
@@ -50,7 +65,17 @@ Task<Result<>> show_status(client::Session& session, bool as_json) {
     const auto reply = co_await session.call(wire::ServerStatus{});
     if (!reply)
         co_return Result<>(reply.error());
-    const std::string text = as_json ? json(reply->body) : plain_text(reply->body);
+    client::RemoteTree tree(session);
+    const auto entries = co_await tree.list(session.hello().root);
+    std::vector<Incomplete> incomplete;
+    // A directory that cannot be listed is no reason to keep quiet about the server.
+    for (std::size_t i = 0; entries && i < entries->size(); ++i) {
+        if (is_partial((*entries)[i].name))
+            incomplete.push_back({(*entries)[i].name, (*entries)[i].file.attributes.size});
+    }
+    if (entries)
+        tree.forget(*entries);
+    const std::string text = as_json ? json(reply->body, incomplete) : plain_text(reply->body, incomplete);
     std::fputs(text.c_str(), stdout);
     co_return Result<>();
 }

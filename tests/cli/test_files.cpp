@@ -161,6 +161,26 @@ TEST_CASE("touch, mkdir, mv and rm do what their names say") {
     CHECK_FALSE(fs::exists(files + "/b"));
 }
 
+TEST_CASE("rm --partial removes what transfers have left, and nothing else") {
+    const ServerProcess server;
+    const std::string& files = server.directory();
+    const std::string partial = ".name.0123456789abcdef.remofile-partial";
+    fs::create_directories(files + "/sub");
+    const std::vector<std::string> others = {"name", ".name.0123456789abcdeX.remofile-partial", "x.remofile-partial",
+                                             ".remofile-partial", "name.0123456789abcdef.remofile-partial"};
+    for (const std::string& name : others)
+        write_file(files + "/" + name, "");
+    write_file(files + "/" + partial, "");
+    write_file(files + "/sub/" + partial, "");
+    output_of(server, {"rm", "--partial", source_of(server, "/")});
+    CHECK_FALSE(fs::exists(files + "/" + partial));
+    CHECK(fs::exists(files + "/sub/" + partial));
+    output_of(server, {"rm", "-r", "--partial", source_of(server, "/")});
+    CHECK_FALSE(fs::exists(files + "/sub/" + partial));
+    for (const std::string& name : others)
+        CHECK(fs::exists(files + "/" + name));
+}
+
 TEST_CASE("paths stay below the export") {
     const ServerProcess server;
     const std::string& files = server.directory();

@@ -146,6 +146,25 @@ TEST_CASE("a tree is sent and fetched as it is") {
     CHECK(read_file(home + "/back/tree/small") == "other");
 }
 
+TEST_CASE("a tree may have more directories than a process may have open files") {
+    const ServerProcess server;
+    const std::string home = Scratch::instance().make_directory("many");
+    for (int i = 0; i < 200; ++i) {
+        fs::create_directories(fmt::format("{}/tree/d{}/e", home, i));
+        write_file(fmt::format("{}/tree/d{}/f", home, i), "x");
+        set_mtime(fmt::format("{}/tree/d{}", home, i), 1'000'000'000 + i, 0);
+    }
+    const std::string limited = fmt::format("ulimit -n 100; export REMOFILE_CONFIG_DIR={}; exec {} ",
+                                            server.config_dir(), program_from_environment("REMOFILE"));
+    const Ended sent = run_script(home, limited + "put tree " + source_of(server, "/"));
+    INFO(sent.to_string());
+    CHECK(sent.exit_status == 0);
+    const Ended fetched = run_script(home, limited + "get " + source_of(server, "/tree") + " back");
+    INFO(fetched.to_string());
+    CHECK(fetched.exit_status == 0);
+    CHECK(described(home + "/back") == described(home + "/tree"));
+}
+
 TEST_CASE("files go where a person expects them") {
     const ServerProcess server;
     const std::string home = Scratch::instance().make_directory("where");
@@ -324,6 +343,12 @@ TEST_CASE("a source that has changed starts over, and says so") {
     transfer.wait(Milliseconds{10'000});
     REQUIRE(partials_in(target).size() == 1);
 
+    if (sending) {
+        const std::string partial = fs::path(partials_in(target).front()).filename();
+        CHECK_THAT(succeeds(server, {"status", source_of(server, "/")}).output, ContainsSubstring("  " + partial));
+        CHECK_THAT(succeeds(server, {"status", "--json", source_of(server, "/")}).output,
+                   ContainsSubstring("{\"name\": \"" + partial));
+    }
     write_file(source + "/f", random_bytes(5 * mebibyte));
     const Ended again = run(remofile_command(server, arguments));
     INFO(again.to_string());
