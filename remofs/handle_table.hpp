@@ -22,7 +22,7 @@ struct OpenFile {
     std::uint64_t epoch = 0;
     KernelNode inode = 0;
     bool past_cache = false;          // direct I/O
-    bool written = false;             // since the last flush
+    bool written = false;             // since the last flush or fsync
     bool locked = false;              // a lock was taken through it, which its release may end
     Status write_error = Status::ok;  // of a write that was accepted before, until it has been reported
     client::Readahead readahead;

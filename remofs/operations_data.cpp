@@ -114,7 +114,9 @@ Task<void> flush_file(Mount& mount, Request request, KernelNode inode, KernelHan
     report(request, take_write_error(mount, number), status);
 }
 
-Task<void> sync_file(Mount& mount, Request request, KernelNode inode, KernelHandle number, wire::Fsync message) {
+// What is on the server's disk needs no round trip at close: the handle counts as written again only if this fails.
+Task<void> sync_file(Mount& mount, Request request, KernelNode inode, KernelHandle number, bool written,
+                     wire::Fsync message) {
     Status status = co_await send_before(mount, request, inode, message.handle);
     if (status == Status::ok)
         status = (co_await mount.call_on_handle(request, message)).status();
@@ -123,6 +125,8 @@ Task<void> sync_file(Mount& mount, Request request, KernelNode inode, KernelHand
     // What was written is not known to be safe when the session has ended meanwhile.
     if (status == Status::no_session)
         status = Status::io_error;
+    if (OpenFile* file = mount.files().find(number); file != nullptr && status != Status::ok)
+        file->written |= written;
     report(request, take_write_error(mount, number), status);
 }
 
@@ -223,7 +227,8 @@ void op_fsync(fuse_req_t handle, fuse_ino_t inode, int data_only, fuse_file_info
     if (!file)
         return request.error(Status::io_error);
     const wire::Fsync message{(*file)->handle, data_only != 0};
-    spawn(sync_file(mount, std::move(request), inode, info->fh, message));
+    const bool written = std::exchange((*file)->written, false);
+    spawn(sync_file(mount, std::move(request), inode, info->fh, written, message));
 }
 
 void op_fallocate(fuse_req_t handle, fuse_ino_t inode, int mode, off_t offset, off_t length, fuse_file_info* info) {

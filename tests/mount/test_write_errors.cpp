@@ -49,9 +49,12 @@ std::string write_and_close(int fd, const std::string& data, std::size_t piece, 
         if (!right && first == "ok")
             first = errno_name(errno);
     };
-    for (std::size_t at = 0; at < data.size(); at += piece) {
+    for (std::size_t at = 0; at < data.size();) {
         const std::size_t size = std::min(piece, data.size() - at);
-        note(pwrite(fd, data.data() + at, size, static_cast<off_t>(at)) == static_cast<ssize_t>(size));
+        const ssize_t written = pwrite(fd, data.data() + at, size, static_cast<off_t>(at));
+        note(written > 0);
+        // A disk that fills up may take a part; the error comes with the next write.
+        at += written > 0 ? static_cast<std::size_t>(written) : size;
     }
     if (sync)
         note(fsync(fd) == 0);
