@@ -79,11 +79,6 @@ std::string content_of(const std::string& file) {
     return text.str();
 }
 
-template <class Request>
-EncodedRequest encoded(const Request& request, bool link = false) {
-    return {.opcode = Request::opcode, .body = wire::encode_body(request), .link = link};
-}
-
 const NodeId root{1};
 
 // Checks what it does against the export itself. (Results are named: g++ 12 gets a co_await inside of CHECK() wrong.)

@@ -5,11 +5,6 @@
 namespace remofile::client {
 namespace {
 
-template <class Request>
-EncodedRequest encoded(const Request& request, bool link = false) {
-    return {.opcode = Request::opcode, .body = wire::encode_body(request), .link = link};
-}
-
 std::vector<EncodedReply> run_batch(SessionFixture& f, std::vector<EncodedRequest> requests) {
     std::optional<std::vector<EncodedReply>> replies;
     spawn([](Session& session, std::vector<EncodedRequest> batch,
