@@ -260,7 +260,7 @@ Task<Result<>> move(RemoteTree& tree, std::string from, std::string to, bool no_
     const auto renamed = co_await tree.session().call(rename);
     tree.forget(source->directory);
     tree.forget(target.directory);
-    co_return Result<>(renamed ? Result<>() : Result<>(renamed.error()));
+    co_return Result<>(renamed ? Result<>() : Result<>(at(from + " to " + to, renamed.error())));
 }
 
 std::shared_ptr<Options> common_options(CLI::App& app) {

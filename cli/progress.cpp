@@ -88,7 +88,7 @@ void Progress::finish() {
                                         "\"seconds\": {:.3f}}}",
                                         files_, unchanged_, done_bytes_, verb_, sent_bytes_, seconds)
                                 .c_str());
-    } else if (form_ != ProgressForm::none) {
+    } else if (form_ != ProgressForm::none && files_ + unchanged_ > 0) {
         std::string line = fmt::format("{} file{} {}, {} in {:.1f} s ({}/s)", files_, files_ == 1 ? "" : "s", verb_,
                                        size_text(static_cast<double>(sent_bytes_)), seconds,
                                        size_text(seconds > 0 ? static_cast<double>(sent_bytes_) / seconds : 0));

@@ -140,7 +140,7 @@ TEST_CASE("touch, mkdir, mv and rm do what their names say") {
     CHECK(fs::exists(files + "/d/a"));
     output_of(server, {"mv", source_of(server, "/d/a"), source_of(server, "/c")});
     CHECK(fs::exists(files + "/c"));
-    check_refused(server, {"mv", "-n", source_of(server, "/c"), source_of(server, "/b")}, 1, "exists");
+    check_refused(server, {"mv", "-n", source_of(server, "/c"), source_of(server, "/b")}, 1, "/c to /b: file exists");
     output_of(server, {"mv", source_of(server, "/c"), source_of(server, "/b")});
     CHECK(fs::file_size(files + "/b") == 4);
 
