@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/log.hpp"
@@ -156,41 +157,49 @@ Task<Result<RemoteFile>> RemoteTree::find_entry(NodeId directory, std::string na
     co_return Result<RemoteFile>(RemoteFile{reply->body.node, reply->body.attributes});
 }
 
+Task<Result<DirectoryPart>> RemoteTree::list_part(NodeId directory, HandleId handle, std::uint64_t cookie) {
+    const wire::Readdir readdir{handle,
+                                cookie,
+                                static_cast<std::uint32_t>(wire::max_bulk_bytes),
+                                entries_a_request,
+                                true,
+                                session_.new_node_ids(entries_a_request)};
+    std::vector<EncodedRequest> requests;
+    if (cookie == 0)
+        requests.push_back(encoded(wire::Opendir{directory, handle}, true));
+    requests.push_back(encoded(readdir));
+    auto replies = co_await session_.call_batch(std::move(requests));
+    const EncodedReply& last = replies.back();
+    const auto body = decoded<wire::Readdir>(last);
+    if (!body)
+        co_return Result<DirectoryPart>(replies.front().status != Status::ok ? replies.front().status : last.status);
+    auto entries = decode_directory(last.bulk, body->count, cookie);
+    if (!entries)
+        co_return Result<DirectoryPart>(entries.error());
+    DirectoryPart part{.entries = {}, .cookie = cookie, .end = body->end || body->count == 0};
+    for (wire::DirectoryEntry& entry : *entries) {
+        part.cookie = entry.cookie;
+        if (is_valid_name(entry.name) && entry.entry.node)
+            part.entries.push_back({std::move(entry.name), {entry.entry.node, entry.entry.attributes}});
+    }
+    co_return Result<DirectoryPart>(std::move(part));
+}
+
 Task<Result<std::vector<RemoteEntry>>> RemoteTree::list(NodeId directory) {
     using Listing = Result<std::vector<RemoteEntry>>;
     const HandleId handle = session_.new_handle_id();
     std::vector<RemoteEntry> entries;
     Result<> outcome;
     std::uint64_t cookie = 0;
-    for (bool end = false, first = true; !end; first = false) {
-        const wire::Readdir readdir{handle,
-                                    cookie,
-                                    static_cast<std::uint32_t>(wire::max_bulk_bytes),
-                                    entries_a_request,
-                                    true,
-                                    session_.new_node_ids(entries_a_request)};
-        std::vector<EncodedRequest> requests;
-        if (first)
-            requests.push_back(encoded(wire::Opendir{directory, handle}, true));
-        requests.push_back(encoded(readdir));
-        auto replies = co_await session_.call_batch(std::move(requests));
-        const EncodedReply& last = replies.back();
-        const auto body = decoded<wire::Readdir>(last);
-        if (!body) {
-            outcome = replies.front().status != Status::ok ? replies.front().status : last.status;
+    for (bool end = false; !end;) {
+        auto part = co_await list_part(directory, handle, cookie);
+        if (!part) {
+            outcome = part.error();
             break;
         }
-        auto decoded_entries = decode_directory(last.bulk, body->count, cookie);
-        if (!decoded_entries) {
-            outcome = decoded_entries.error();
-            break;
-        }
-        for (wire::DirectoryEntry& entry : *decoded_entries) {
-            cookie = entry.cookie;
-            if (is_valid_name(entry.name) && entry.entry.node)
-                entries.push_back({std::move(entry.name), {entry.entry.node, entry.entry.attributes}});
-        }
-        end = body->end || body->count == 0;
+        std::ranges::move(part->entries, std::back_inserter(entries));
+        cookie = part->cookie;
+        end = part->end;
     }
     session_.tell(wire::Releasedir{handle});
     if (!outcome) {

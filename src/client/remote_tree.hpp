@@ -30,6 +30,13 @@ struct RemoteEntry {
     RemoteFile file;
 };
 
+// Some of a directory's entries, in the server's order.
+struct DirectoryPart {
+    std::vector<RemoteEntry> entries;
+    std::uint64_t cookie = 0;  // where the next part begins
+    bool end = false;          // there is none
+};
+
 enum class Symlinks : std::uint8_t { follow, keep };  // what becomes of the last component, if it is one
 
 // Paths are absolute below the session's path, "." and ".." being taken out by name alone, so that none leads out of
@@ -49,6 +56,9 @@ public:
     Task<Result<RemoteFile>> find_entry(NodeId directory, std::string name);
     // All entries but "." and "..", by name.
     Task<Result<std::vector<RemoteEntry>>> list(NodeId directory);
+    // The next entries but "." and "..", perhaps none, at most some thousand. `handle` is a new one, which this opens
+    // if the cookie is 0, and whoever chose it closes (Releasedir), after an error too.
+    Task<Result<DirectoryPart>> list_part(NodeId directory, HandleId handle, std::uint64_t cookie);
 
     void forget(NodeId node);
     void forget(const std::vector<RemoteEntry>& entries);

@@ -11,7 +11,7 @@
  * -ESHUTDOWN (108: the session was ended by this side, the server is stopping, or this is a forked process),
  * -ETIMEDOUT (110: no answer within the time of the options), -EHOSTUNREACH (113: no connection),
  * -ESTALE (116: the session was lost, and with it this open file or directory; open it again) and
- * -EIO (5: everything that has no number of its own). No exception leaves a function, and none ends the process.
+ * -EIO (5: everything that has no number of its own). No exception leaves a function.
  *
  * Paths: bytes that end with a zero, in no particular encoding. They begin at the path of the source, with or without a
  * leading slash; "." and ".." are taken out by name alone, so that none leads out of it. At most 4095 bytes
