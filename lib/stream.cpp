@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: MIT
 #include "remofile/stream.hpp"
 
+#include <algorithm>
+#include <span>
 #include <utility>
 
 namespace libremofile {
 namespace {
 
-// A round trip a buffer: large enough that a fast link is used, small enough to be thrown away by a seek.
-constexpr std::size_t buffer_bytes = 1U << 20;
+// A buffer is filled or emptied by one call. After a seek it begins small, since little may be wanted there, and
+// doubles as long as the work is sequential: eight requests at once keep a long link busy.
+constexpr std::size_t min_buffer_bytes = 64U << 10;
+constexpr std::size_t max_buffer_bytes = 8U << 20;
 
 }  // namespace
 
 // The buffer holds either bytes read (eback() is set), whose first is that at buffer_offset_, or bytes to be written
 // there (pbase() is set), or nothing.
 
-StreamBuffer::StreamBuffer(File file) : file_(std::move(file)), buffer_(buffer_bytes) {}
+StreamBuffer::StreamBuffer(File file) : file_(std::move(file)) {}
 
 StreamBuffer::~StreamBuffer() {
     write_out();
@@ -25,9 +29,23 @@ bool StreamBuffer::failed(Error error) {
     return false;
 }
 
+bool StreamBuffer::lost_data(const Error& error) {
+    if (outcome_)
+        outcome_ = std::unexpected(error);
+    return failed(error);
+}
+
 std::uint64_t StreamBuffer::position() const {
     const auto within = pbase() != nullptr ? pptr() - pbase() : gptr() - eback();
     return buffer_offset_ + static_cast<std::uint64_t>(within);
+}
+
+// The next buffer's memory: twice the last one's.
+std::span<char> StreamBuffer::larger_buffer() {
+    next_bytes_ = std::clamp(next_bytes_ * 2, min_buffer_bytes, max_buffer_bytes);
+    if (buffer_.size() < next_bytes_)
+        buffer_ = std::vector<char>(next_bytes_);
+    return std::span(buffer_).first(next_bytes_);
 }
 
 void StreamBuffer::forget_buffer(std::uint64_t position) {
@@ -44,7 +62,7 @@ bool StreamBuffer::write_out() {
     const std::uint64_t offset = buffer_offset_;
     forget_buffer(position());
     const auto written = file_.pwrite(data, offset);
-    return written ? true : failed(written.error());
+    return written ? true : lost_data(written.error());
 }
 
 // An iostream catches what its buffer throws and sets badbit: the one way to tell an error from the end of the file.
@@ -54,9 +72,9 @@ StreamBuffer::int_type StreamBuffer::underflow() {
     if (!write_out())
         throw std::ios_base::failure(error_.message);
     forget_buffer(position());
-    const auto got = file_.pread(std::as_writable_bytes(std::span(buffer_)), buffer_offset_);
+    const auto got = file_.pread(std::as_writable_bytes(larger_buffer()), buffer_offset_);
     if (!got) {
-        failed(got.error());
+        lost_data(got.error());
         throw std::ios_base::failure(error_.message);
     }
     if (*got == 0)
@@ -67,13 +85,14 @@ StreamBuffer::int_type StreamBuffer::underflow() {
 
 StreamBuffer::int_type StreamBuffer::overflow(int_type character) {
     if (!file_.is_open()) {
-        failed({ErrorCode::bad_handle, "the file is not open"});
+        lost_data({ErrorCode::bad_handle, "the file is not open"});
         return traits_type::eof();
     }
     if (!write_out())
         return traits_type::eof();
     forget_buffer(position());
-    setp(buffer_.data(), buffer_.data() + buffer_.size());
+    const auto room = larger_buffer();
+    setp(room.data(), room.data() + room.size());
     if (!traits_type::eq_int_type(character, traits_type::eof())) {
         *pptr() = traits_type::to_char_type(character);
         pbump(1);
@@ -108,6 +127,7 @@ StreamBuffer::pos_type StreamBuffer::seekoff(off_type offset, std::ios_base::see
         return pos_type(off_type(-1));
     }
     forget_buffer(static_cast<std::uint64_t>(target));
+    next_bytes_ = 0;
     return target;
 }
 
@@ -116,13 +136,11 @@ StreamBuffer::pos_type StreamBuffer::seekpos(pos_type position, std::ios_base::o
 }
 
 Result<> StreamBuffer::close() {
-    const bool written = write_out();
-    auto closed = file_.close();
-    if (!written)
-        return std::unexpected(error_);
-    if (!closed)
-        failed(closed.error());
-    return closed;
+    write_out();
+    forget_buffer(position());
+    if (const auto closed = file_.close(); !closed)
+        lost_data(closed.error());
+    return outcome_;
 }
 
 // The base is given the buffer before it exists, as std::fstream does; nothing is read or written until it does.

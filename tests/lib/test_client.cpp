@@ -239,9 +239,7 @@ TEST_CASE("calls end when the server is gone, and when the client is") {
     REQUIRE(file);
     pair.server.kill();
     CHECK_FALSE(client->stat("file"));
-    {
-        const Client ended = std::move(*client);
-    }
+    { const Client ended = std::move(*client); }
     CHECK(code(file->stat()) == ErrorCode::closed);
 }
 

@@ -132,7 +132,7 @@ struct remofile_timestamp {
 };
 
 /** What stat(2) says of a file; the numbers are those of the server. 128 bytes. */
-struct remofile_stat {
+struct remofile_attributes {
     uint64_t inode;
     uint32_t mode; /**< Type and permission bits, with Linux's numbers. */
     uint32_t links;
@@ -149,7 +149,7 @@ struct remofile_stat {
 };
 
 /** What statvfs(3) says of the server's file system. 88 bytes. */
-struct remofile_statfs {
+struct remofile_space {
     uint64_t block_size; /**< Bytes; the unit of the three that follow. */
     uint64_t blocks;
     uint64_t blocks_free;
@@ -200,7 +200,7 @@ REMOFILE_API int remofile_ftruncate(remofile_file* file, uint64_t size);
 /** When it returns 0, the contents survive a loss of power of the server. */
 REMOFILE_API int remofile_sync(remofile_file* file);
 
-REMOFILE_API int remofile_fstat(remofile_file* file, struct remofile_stat* stat);
+REMOFILE_API int remofile_fstat(remofile_file* file, struct remofile_attributes* stat);
 
 /**
  * Closes the file and takes it away in any case; says whether the server kept an error for it. The last call on it: no
@@ -220,16 +220,16 @@ REMOFILE_API int remofile_opendir(remofile_client* client, const char* path, rem
  * Entries come in portions of many, so that most calls ask nobody. A directory that changes meanwhile may or may not
  * show the change.
  */
-REMOFILE_API int remofile_readdir(remofile_dir* dir, const char** name, struct remofile_stat* stat);
+REMOFILE_API int remofile_readdir(remofile_dir* dir, const char** name, struct remofile_attributes* stat);
 
 /** The last call on it. NULL is ignored. */
 REMOFILE_API void remofile_closedir(remofile_dir* dir);
 
 /* ------------------------------------------------------------------------------------------------ names */
 
-REMOFILE_API int remofile_stat(remofile_client* client, const char* path, struct remofile_stat* stat);
+REMOFILE_API int remofile_stat(remofile_client* client, const char* path, struct remofile_attributes* stat);
 /** A symbolic link is not followed. */
-REMOFILE_API int remofile_lstat(remofile_client* client, const char* path, struct remofile_stat* stat);
+REMOFILE_API int remofile_lstat(remofile_client* client, const char* path, struct remofile_attributes* stat);
 /** `mode` is used as it is: there is no umask. */
 REMOFILE_API int remofile_mkdir(remofile_client* client, const char* path, uint32_t mode);
 REMOFILE_API int remofile_rmdir(remofile_client* client, const char* path);
@@ -272,7 +272,7 @@ REMOFILE_API int remofile_utimes(remofile_client* client, const char* path, cons
 
 REMOFILE_API int remofile_truncate(remofile_client* client, const char* path, uint64_t size);
 
-REMOFILE_API int remofile_statfs(remofile_client* client, const char* path, struct remofile_statfs* statfs);
+REMOFILE_API int remofile_statfs(remofile_client* client, const char* path, struct remofile_space* statfs);
 
 #ifdef __cplusplus
 }

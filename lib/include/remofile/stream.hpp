@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <istream>
+#include <span>
 #include <streambuf>
 #include <vector>
 
@@ -12,7 +13,10 @@
 
 namespace libremofile {
 
-/// Reads and writes a File through a buffer, with one position for both. One thread at a time.
+/// Reads and writes a File through a buffer of up to 8 MiB, with one position for both. One thread at a time.
+///
+/// An iostream over it sets badbit on an error. Used without one (by std::istreambuf_iterator, say), reading throws
+/// std::ios_base::failure on an error, so that it is not mistaken for the end of the file.
 class LIBREMOFILE_PUBLIC StreamBuffer : public std::streambuf {
 public:
     explicit StreamBuffer(File file);
@@ -21,7 +25,8 @@ public:
     /// As close(), but an error is lost.
     ~StreamBuffer() override;
 
-    /// Writes what is buffered and closes the file.
+    /// Writes what is buffered, closes the file, and says whether all that was ever read and written through the buffer
+    /// arrived: if not, what went wrong first.
     Result<> close();
     /// What made the stream bad, last.
     const Error& error() const { return error_; }
@@ -35,24 +40,30 @@ protected:
 
 private:
     bool write_out();
+    std::span<char> larger_buffer();
     std::uint64_t position() const;
     void forget_buffer(std::uint64_t position);
     bool failed(Error error);
+    bool lost_data(const Error& error);
 
     File file_;
     std::vector<char> buffer_;
     std::uint64_t buffer_offset_ = 0;  // in the file, of the buffer's first byte
+    std::size_t next_bytes_ = 0;       // how much the last buffer since a seek held
     Error error_;
+    Result<> outcome_;  // of all reading and writing so far
 };
 
-/// A std::iostream over a remote file. An error sets badbit; error() says what it was.
+/// A std::iostream over a remote file. An error sets badbit; error() says what it was. What was written is the server's
+/// after std::flush, seeking or close(); call close() to hear of an error, since the destructor cannot say.
 class LIBREMOFILE_PUBLIC Stream : public std::iostream {
 public:
     explicit Stream(File file);
     ~Stream() override;
 
-    /// Writes what is buffered and closes the file; sets badbit if either fails.
+    /// As StreamBuffer::close(), and sets badbit if the answer is an error.
     Result<> close();
+    /// What made the stream bad, last.
     const Error& error() const { return buffer_.error(); }
 
 private:
