@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "cli/local_files.hpp"
 
+#include <dirent.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <memory>
+
+#include "base/buffer.hpp"
 
 namespace remofile::cli {
 
@@ -11,6 +16,23 @@ std::uint32_t current_umask() {
     const mode_t mask = ::umask(0);
     ::umask(mask);
     return mask;
+}
+
+Result<std::vector<std::string>> names_in(const std::string& path) {
+    const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
+    if (directory == nullptr)
+        return errno_error();
+    std::vector<std::string> names;
+    errno = 0;
+    while (const dirent* entry = ::readdir(directory.get())) {
+        const std::string name = entry->d_name;
+        if (name != "." && name != "..")
+            names.push_back(name);
+    }
+    if (errno != 0)
+        return errno_error();
+    std::ranges::sort(names);
+    return names;
 }
 
 Result<std::size_t> read_at(int fd, std::span<std::byte> into, std::uint64_t offset) {
@@ -37,6 +59,26 @@ Result<> write_at(int fd, std::span<const std::byte> bytes, std::uint64_t offset
             return size < 0 ? errno_error() : make_error(Status::no_space);
         bytes = bytes.subspan(static_cast<std::size_t>(size));
         offset += static_cast<std::uint64_t>(size);
+    }
+    return {};
+}
+
+Result<> copy_range(int from, int to, std::uint64_t offset, std::uint64_t size) {
+    auto in = static_cast<off64_t>(offset);
+    auto out = in;
+    const off64_t end = in + static_cast<off64_t>(size);
+    while (in < end) {
+        const ssize_t copied = ::copy_file_range(from, &in, to, &out, static_cast<std::size_t>(end - in), 0);
+        if (copied > 0 || (copied < 0 && errno == EINTR))
+            continue;
+        if (copied == 0)
+            return make_error(Status::io_error, "the file to be replaced has become shorter");
+        // Two file systems, or one that knows no such call.
+        Buffer rest = Buffer::allocate(static_cast<std::size_t>(end - in));
+        REMOFILE_TRY(read, read_at(from, rest.bytes(), static_cast<std::uint64_t>(in)));
+        if (read != rest.size())
+            return make_error(Status::io_error, "the file to be replaced has become shorter");
+        return write_at(to, rest.bytes(), static_cast<std::uint64_t>(in));
     }
     return {};
 }

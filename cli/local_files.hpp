@@ -6,6 +6,7 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
@@ -15,9 +16,14 @@ namespace remofile::cli {
 // The process's umask. Not while another thread makes files.
 std::uint32_t current_umask();
 
+// All but "." and "..", sorted.
+Result<std::vector<std::string>> names_in(const std::string& directory);
+
 // As many bytes as the file has from there; fewer than asked for only at its end.
 Result<std::size_t> read_at(int fd, std::span<std::byte> into, std::uint64_t offset);
 Result<> write_at(int fd, std::span<const std::byte> bytes, std::uint64_t offset);
+// The same range of another file; io_error if that is too short.
+Result<> copy_range(int from, int to, std::uint64_t offset, std::uint64_t size);
 // To a pipe or terminal too.
 Result<> write_all(int fd, std::span<const std::byte> bytes);
 

@@ -105,32 +105,52 @@ std::uint64_t window_bytes(std::uint64_t file_size) {
     return std::clamp(file_size / 100, 2 * chunk_bytes, most);
 }
 
-Task<Result<std::vector<bool>>> common_chunks(client::Session& session, HandleId remote, int local,
+void Origins::add(const std::vector<bool>& common, Origin origin) {
+    for (std::size_t i = 0; i < std::min(common.size(), blocks_.size()); ++i) {
+        if (common[i] && blocks_[i] == Origin::other_end)
+            blocks_[i] = origin;
+    }
+}
+
+Run Origins::run_at(std::uint64_t offset) const {
+    const std::size_t first = offset / block_bytes;
+    std::size_t end = first + 1;
+    while (end < blocks_.size() && blocks_[end] == blocks_[first] && (end - first) * block_bytes < chunk_bytes)
+        ++end;
+    return {blocks_[first], std::min(end * block_bytes, size_) - offset};
+}
+
+bool Origins::is_all(Origin origin) const {
+    return std::ranges::all_of(blocks_, [origin](Origin block) { return block == origin; });
+}
+
+Task<Result<std::vector<bool>>> common_blocks(client::Session& session, HandleId remote, int local,
                                               std::uint64_t size) {
-    using Chunks = Result<std::vector<bool>>;
-    constexpr std::uint64_t chunks_a_request = wire::max_hashed_bytes / chunk_bytes;
-    std::vector<bool> common((size + chunk_bytes - 1) / chunk_bytes, false);
-    Buffer chunk = Buffer::allocate(chunk_bytes);
-    for (std::uint64_t first = 0; first < common.size(); first += chunks_a_request) {
-        const std::uint64_t count = std::min<std::uint64_t>(chunks_a_request, common.size() - first);
-        const wire::Hash hash{remote, first * chunk_bytes, static_cast<std::uint32_t>(chunk_bytes),
+    using Blocks = Result<std::vector<bool>>;
+    constexpr std::uint64_t blocks_a_request = wire::max_hashed_bytes / block_bytes;
+    static_assert(blocks_a_request <= wire::max_hashed_blocks);
+    std::vector<bool> common((size + block_bytes - 1) / block_bytes, false);
+    Buffer block = Buffer::allocate(block_bytes);
+    for (std::uint64_t first = 0; first < common.size(); first += blocks_a_request) {
+        const std::uint64_t count = std::min<std::uint64_t>(blocks_a_request, common.size() - first);
+        const wire::Hash hash{remote, first * block_bytes, static_cast<std::uint32_t>(block_bytes),
                               static_cast<std::uint16_t>(count)};
         const client::CallOptions options{.lane = client::LaneKind::data};
         const auto reply = co_await session.call(hash, options);
         if (reply.status() == Status::not_implemented)
-            co_return Chunks(std::move(common));
+            co_return Blocks(std::move(common));
         if (!reply)
-            co_return Chunks(reply.error());
+            co_return Blocks(reply.error());
         const auto digests = reply->bulk.bytes();
         for (std::uint64_t i = 0; (i + 1) * wire::digest_bytes <= digests.size() && i < count; ++i) {
-            const auto read = read_at(local, chunk.bytes(), (first + i) * chunk_bytes);
+            const auto read = read_at(local, block.bytes(), (first + i) * block_bytes);
             if (!read)
-                co_return Chunks(read.error());
-            common[first + i] = same_digest(XXH3_128bits(chunk.data(), *read),
+                co_return Blocks(read.error());
+            common[first + i] = same_digest(XXH3_128bits(block.data(), *read),
                                             digests.subspan(i * wire::digest_bytes, wire::digest_bytes));
         }
     }
-    co_return Chunks(std::move(common));
+    co_return Blocks(std::move(common));
 }
 
 }  // namespace remofile::cli

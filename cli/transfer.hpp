@@ -24,8 +24,13 @@ namespace remofile::cli {
 
 // Files up to this size go in one message with everything that belongs to them, many at a time.
 inline constexpr std::uint64_t small_file_bytes = 256U << 10;
-// What one request carries of larger ones, and what is compared by digest.
+// Small files under way weigh what they hold, and this for what else there is to do for each.
+inline constexpr std::uint64_t small_file_weight = 64U << 10;
+inline constexpr std::uint64_t small_files_limit = 8U << 20;
+// What one request carries of larger ones.
 inline constexpr std::uint64_t chunk_bytes = wire::max_bulk_bytes;
+// What is compared by digest: a byte that differs costs as much, and its digests a file 1/4096 of its size.
+inline constexpr std::uint64_t block_bytes = 64U << 10;
 // Sessions that one transfer may lose before it is given up.
 inline constexpr int max_transfer_attempts = 5;
 
@@ -35,6 +40,7 @@ struct TransferOptions {
     bool archive = false;            // owner, group, all mode bits and extended attributes too
     bool force = false;              // also what seems to be there already in a tree
     bool sync = false;               // the data is on the disk before a file gets its name
+    bool delta = false;              // of a file that is to be replaced, only what differs is sent
     bool quiet = false;
     bool json = false;
     bool compress = false;
@@ -67,8 +73,43 @@ bool is_partial(std::string_view name);
 // How much may be under way for one file: what an interruption may cost, at most a hundredth of it but two chunks.
 std::uint64_t window_bytes(std::uint64_t file_size);
 
-// The chunks of the first `size` bytes that a remote file has in common with a local one, by digests. None if the
+// What may be under the name that a copy gets in the end; the transfer fails with try_again if something else is.
+struct Occupant {
+    enum class Kind : std::uint8_t { anything, nothing, only } kind = Kind::anything;
+    SourceIdentity identity = {};  // of the `only` thing
+};
+
+// Where a part of a copy comes from.
+enum class Origin : std::uint8_t {
+    other_end,  // over the network
+    taken_up,   // is in the incomplete copy already
+    base,       // of the file that the copy replaces
+};
+
+struct Run {
+    Origin origin = Origin::other_end;
+    std::uint64_t length = 0;
+};
+
+// Where each block of a file of `size` bytes comes from.
+class Origins {
+public:
+    explicit Origins(std::uint64_t size)
+        : size_(size), blocks_((size + block_bytes - 1) / block_bytes, Origin::other_end) {}
+
+    // Blocks that a file has in common with the source and nothing else had before.
+    void add(const std::vector<bool>& common, Origin origin);
+    // From `offset` (a multiple of block_bytes, below the size) on: at most a chunk.
+    Run run_at(std::uint64_t offset) const;
+    bool is_all(Origin origin) const;
+
+private:
+    std::uint64_t size_;
+    std::vector<Origin> blocks_;
+};
+
+// The blocks of the first `size` bytes that a remote file has in common with a local one, by digests. None if the
 // server cannot tell.
-Task<Result<std::vector<bool>>> common_chunks(client::Session& session, HandleId remote, int local, std::uint64_t size);
+Task<Result<std::vector<bool>>> common_blocks(client::Session& session, HandleId remote, int local, std::uint64_t size);
 
 }  // namespace remofile::cli

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: MIT
+#include "cli/receiver.hpp"
+
+#include <fcntl.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+#include "base/log.hpp"
+#include "cli/local_files.hpp"
+#include "cli/parallel.hpp"
+
+namespace remofile::cli {
+
+using client::encoded;
+using client::EncodedRequest;
+
+namespace {
+
+// Zeros are looked for in pieces of the size in which file systems keep holes.
+constexpr std::size_t hole_bytes = 4096;
+constexpr std::uint64_t stat_block_bytes = 512;
+const client::CallOptions data_lane{.lane = client::LaneKind::data};
+
+Error changed_meanwhile(const char* where = "") {
+    return make_error(Status::try_again, fmt::format("changed{} while it was being fetched", where));
+}
+
+// Gives what is complete its name, if there is nothing else than expected.
+Result<> give_name(int directory, const std::string& partial, const std::string& name, const Occupant& occupant) {
+    unsigned flags = 0;
+    if (occupant.kind == Occupant::Kind::nothing) {
+        flags = RENAME_NOREPLACE;
+    } else if (occupant.kind == Occupant::Kind::only) {
+        struct stat there {};
+        if (::fstatat(directory, name.c_str(), &there, AT_SYMLINK_NOFOLLOW) != 0)
+            return errno == ENOENT ? changed_meanwhile(" here") : errno_error();
+        if (identity_of(there) != occupant.identity)
+            return changed_meanwhile(" here");
+    }
+    int result = ::renameat2(directory, partial.c_str(), directory, name.c_str(), flags);
+    if (result != 0 && errno == EINVAL && flags != 0) {
+        // A file system that cannot tell: as near as one gets.
+        if (::faccessat(directory, name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            return changed_meanwhile(" here");
+        result = ::renameat(directory, partial.c_str(), directory, name.c_str());
+    }
+    if (result != 0)
+        return errno == EEXIST && flags != 0 ? changed_meanwhile(" here") : errno_error();
+    return {};
+}
+
+// All but whole pieces of zeros, which become holes.
+Result<> write_sparsely(int fd, std::span<const std::byte> bytes, std::uint64_t offset) {
+    const auto is_zero = [](std::span<const std::byte> piece) {
+        return piece.front() == std::byte{0} && std::memcmp(piece.data(), piece.data() + 1, piece.size() - 1) == 0;
+    };
+    while (!bytes.empty()) {
+        std::size_t size = 0;
+        bool zero = false;
+        // As many pieces as are alike.
+        while (size < bytes.size()) {
+            const auto piece = bytes.subspan(size, std::min(hole_bytes, bytes.size() - size));
+            const bool piece_is_zero = is_zero(piece);
+            if (size > 0 && piece_is_zero != zero)
+                break;
+            zero = piece_is_zero;
+            size += piece.size();
+        }
+        if (!zero)
+            REMOFILE_CHECK(write_at(fd, bytes.first(size), offset));
+        bytes = bytes.subspan(size);
+        offset += size;
+    }
+    return {};
+}
+
+}  // namespace
+
+timespec to_timespec(const wire::Timestamp& time) {
+    return {.tv_sec = time.seconds, .tv_nsec = static_cast<long>(time.nanoseconds)};
+}
+
+// A local file that is being written; without its name until it is complete.
+class FileReceiver::PartialFile {
+public:
+    // Opens the one that is there, or makes one.
+    static Result<PartialFile> open(int directory, std::string name) {
+        UniqueFd fd(::openat(directory, name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
+        struct stat status {};
+        if (!fd || ::fstat(fd.get(), &status) != 0)
+            return errno_error();
+        if (!S_ISREG(status.st_mode))
+            return make_error(Status::exists, "what is in the way is no regular file: " + name);
+        return PartialFile(directory, std::move(name), std::move(fd), static_cast<std::uint64_t>(status.st_size));
+    }
+
+    int fd() const { return fd_.get(); }
+    std::uint64_t size_at_opening() const { return size_; }
+    Result<> give_name(const std::string& name, const Occupant& occupant) const {
+        return cli::give_name(directory_, name_, name, occupant);
+    }
+    void remove() const { ::unlinkat(directory_, name_.c_str(), 0); }
+
+private:
+    PartialFile(int directory, std::string name, UniqueFd fd, std::uint64_t size)
+        : directory_(directory), name_(std::move(name)), fd_(std::move(fd)), size_(size) {}
+
+    int directory_;
+    std::string name_;
+    UniqueFd fd_;
+    std::uint64_t size_;
+};
+
+// ---------------------------------------------------------------- all files
+
+Result<> FileReceiver::set_attributes(int fd, const wire::Attributes& attributes, const std::string& shown) const {
+    if (options_.archive && ::fchown(fd, attributes.uid, attributes.gid) != 0)
+        log::debug("{}: its owner stays as it is", shown);
+    const timespec times[] = {to_timespec(attributes.access), to_timespec(attributes.modification)};
+    if (::fchmod(fd, attributes.mode & (options_.archive ? 07777U : 0777U)) != 0 || ::futimens(fd, times) != 0)
+        return errno_error();
+    return {};
+}
+
+Task<Result<>> FileReceiver::copy_xattrs(NodeId node, int fd) {
+    const wire::Listxattr list{node, static_cast<std::uint32_t>(wire::max_xattr_bytes)};
+    const auto names = co_await session_.call(list, data_lane);
+    if (!names)
+        co_return Result<>();  // where there are none, none are lost
+    std::string_view rest = names->bulk.text();
+    while (!rest.empty()) {
+        const std::string name(rest.substr(0, rest.find('\0')));
+        rest.remove_prefix(std::min(name.size() + 1, rest.size()));
+        if (name.starts_with("security."))
+            continue;
+        const wire::Getxattr get{node, name, static_cast<std::uint32_t>(wire::max_xattr_bytes)};
+        const auto value = co_await session_.call(get, data_lane);
+        if (!value)
+            co_return Result<>(value.error());
+        if (::fsetxattr(fd, name.c_str(), value->bulk.data(), value->bulk.size(), 0) != 0)
+            log::debug("the attribute {} is not kept: {}", name, std::strerror(errno));
+    }
+    co_return Result<>();
+}
+
+// The content is there: the rest of what belongs to it, then its name.
+Task<Result<>> FileReceiver::complete(const RemoteItem& item, HandleId handle, const PartialFile& partial,
+                                      Occupant occupant) {
+    const wire::Attributes& attributes = item.file.attributes;
+    const wire::Getattr getattr{item.file.node, handle};
+    const auto now = co_await session_.call(getattr, data_lane);
+    if (!now)
+        co_return Result<>(now.error());
+    if (identity_of(now->body.attributes) != identity_of(attributes))
+        co_return Result<>(changed_meanwhile());
+    if (options_.archive) {
+        const Result<> copied = co_await copy_xattrs(item.file.node, partial.fd());
+        if (!copied)
+            co_return copied;
+    }
+    if (::ftruncate(partial.fd(), static_cast<off_t>(attributes.size)) != 0)
+        co_return Result<>(errno_error());
+    const Result<> set = set_attributes(partial.fd(), attributes, item.shown);
+    if (!set)
+        co_return set;
+    if (options_.sync && ::fsync(partial.fd()) != 0)
+        co_return Result<>(errno_error());
+    co_return partial.give_name(item.name, occupant);
+}
+
+// ---------------------------------------------------------------- small files and links
+
+Task<Result<>> FileReceiver::receive_small(int into, const RemoteItem& item, Occupant occupant) {
+    const HandleId handle = session_.new_handle_id();
+    std::vector<EncodedRequest> requests;
+    requests.push_back(encoded(wire::Open{item.file.node, handle, wire::open_read}, true));
+    requests.push_back(encoded(wire::Read{handle, 0, static_cast<std::uint32_t>(small_file_bytes)}));
+    const auto replies = co_await session_.call_batch(std::move(requests), data_lane);
+    if (replies[0].status != Status::ok)
+        co_return Result<>(replies[0].status);
+    Result<> received;
+    if (replies[1].status != Status::ok)
+        received = replies[1].status;
+    else if (replies[1].bulk.size() != item.file.attributes.size)
+        received = changed_meanwhile();
+    if (received) {
+        auto partial = PartialFile::open(into, partial_name(item.name, identity_of(item.file.attributes)));
+        received = partial ? write_at(partial->fd(), replies[1].bulk.bytes(), 0) : Result<>(partial.error());
+        if (received)
+            received = co_await complete(item, handle, *partial, occupant);
+        if (!received && partial)
+            partial->remove();
+    }
+    session_.tell(wire::Release{handle}, client::LaneKind::data);
+    if (received)
+        progress_.advance(item.file.attributes.size, true);
+    co_return received;
+}
+
+Task<Result<>> FileReceiver::receive_symlink(int into, const RemoteItem& item, Occupant occupant) {
+    const auto link = co_await session_.call(wire::Readlink{item.file.node}, data_lane);
+    if (!link)
+        co_return Result<>(link.error());
+    const std::string partial = partial_name(item.name, identity_of(item.file.attributes));
+    ::unlinkat(into, partial.c_str(), 0);
+    if (::symlinkat(link->body.target.c_str(), into, partial.c_str()) != 0)
+        co_return Result<>(errno_error());
+    Result<> named = give_name(into, partial, item.name, occupant);
+    if (!named)
+        ::unlinkat(into, partial.c_str(), 0);
+    co_return named;
+}
+
+// ---------------------------------------------------------------- large files
+
+void FileReceiver::remove_other_partials(int into, const RemoteItem& item) {
+    const auto names = names_in(fmt::format("/proc/self/fd/{}", into));
+    if (!names)
+        return;
+    for (const std::string& name : *names) {
+        if (!is_other_partial(name, item.name, identity_of(item.file.attributes)))
+            continue;
+        progress_.say(log::printable(item.shown) + ": changed since its transfer was interrupted: it starts over");
+        ::unlinkat(into, name.c_str(), 0);
+    }
+}
+
+// The file that is to be replaced, if there is one and what it has is of use; else none.
+Task<Result<UniqueFd>> FileReceiver::open_base(int into, const RemoteItem& item, HandleId handle, Origins& origins) {
+    struct stat status {};
+    UniqueFd fd(options_.delta ? ::openat(into, item.name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+                               : -1);
+    if (!fd || ::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode))
+        co_return Result<UniqueFd>(UniqueFd());
+    const std::uint64_t size = std::min(static_cast<std::uint64_t>(status.st_size), item.file.attributes.size);
+    const auto common = co_await common_blocks(session_, handle, fd.get(), size);
+    if (!common)
+        co_return Result<UniqueFd>(common.error());
+    origins.add(*common, Origin::base);
+    co_return Result<UniqueFd>(std::move(fd));
+}
+
+Task<void> FileReceiver::receive_chunk(wire::Read read, int fd, bool sparse, Result<>& outcome) {
+    const auto reply = co_await session_.call(read, data_lane);
+    Result<> received;
+    if (!reply)
+        received = reply.error();
+    else if (reply->bulk.size() != read.size)
+        received = changed_meanwhile();
+    else
+        received = sparse ? write_sparsely(fd, reply->bulk.bytes(), read.offset)
+                          : write_at(fd, reply->bulk.bytes(), read.offset);
+    if (received)
+        co_return progress_.advance(read.size, true);
+    if (outcome)
+        outcome = received;
+}
+
+Task<Result<>> FileReceiver::receive_chunks(const RemoteItem& item, HandleId handle, const PartialFile& partial,
+                                            int base, const Origins& origins) {
+    const wire::Attributes& attributes = item.file.attributes;
+    // Holes are made only in a new file: in one that is taken up, zeros may be needed over what is there.
+    const bool sparse = partial.size_at_opening() == 0 && attributes.blocks < attributes.size / stat_block_bytes;
+    Parallel under_way(window_bytes(attributes.size));
+    Result<> outcome;
+    std::uint64_t length = 0;
+    for (std::uint64_t offset = 0; offset < attributes.size && outcome; offset += length) {
+        const Run run = origins.run_at(offset);
+        length = run.length;
+        if (run.origin == Origin::other_end) {
+            const wire::Read read{handle, offset, static_cast<std::uint32_t>(length)};
+            co_await under_way.add(length, receive_chunk(read, partial.fd(), sparse, outcome));
+            continue;
+        }
+        if (run.origin == Origin::base)
+            outcome = copy_range(base, partial.fd(), offset, length);
+        progress_.advance(length, false);
+    }
+    co_await under_way.idle();
+    co_return outcome;
+}
+
+Task<Result<>> FileReceiver::receive_large(int into, const RemoteItem& item, Occupant occupant) {
+    remove_other_partials(into, item);
+    auto partial = PartialFile::open(into, partial_name(item.name, identity_of(item.file.attributes)));
+    if (!partial)
+        co_return Result<>(partial.error());
+    const HandleId handle = session_.new_handle_id();
+    const wire::Open open{item.file.node, handle, wire::open_read};
+    const auto opened = co_await session_.call(open, data_lane);
+    if (!opened)
+        co_return Result<>(opened.error());
+    const std::uint64_t size = item.file.attributes.size;
+    Origins origins(size);
+    const auto taken =
+        co_await common_blocks(session_, handle, partial->fd(), std::min(partial->size_at_opening(), size));
+    Result<> received;
+    if (!taken) {
+        received = taken.error();
+    } else {
+        origins.add(*taken, Origin::taken_up);
+        const auto base = co_await open_base(into, item, handle, origins);
+        if (base)
+            received = co_await receive_chunks(item, handle, *partial, base->get(), origins);
+        else
+            received = base.error();
+    }
+    if (received)
+        received = co_await complete(item, handle, *partial, occupant);
+    session_.tell(wire::Release{handle}, client::LaneKind::data);
+    // What can be gone on with stays.
+    if (received.status() == Status::no_space || received.status() == Status::quota_exceeded ||
+        received.status() == Status::try_again)
+        partial->remove();
+    co_return received;
+}
+
+}  // namespace remofile::cli

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// Files of this machine on their way to the server, one at a time.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cli/transfer.hpp"
+#include "client/remote_tree.hpp"
+
+namespace remofile::cli {
+
+// What is known of a directory of the server before anything is put there.
+struct RemoteDirectory {
+    NodeId node;
+    std::map<std::string, client::RemoteFile, std::less<>> entries;
+};
+
+struct LocalFile {
+    std::string path;
+    std::string name;  // that it gets
+    struct stat status {};
+};
+
+wire::Timestamp to_wire(const timespec& time);
+
+// One thread; must outlive its coroutines. Options and progress must outlive it.
+class FileSender {
+public:
+    FileSender(client::RemoteTree& tree, const TransferOptions& options, Progress& progress)
+        : tree_(tree), session_(tree.session()), options_(options), progress_(progress) {}
+
+    // A regular file of at most small_file_bytes. Afterwards `file.status` is that of what was sent. Errors:
+    // try_again, if the file or what its copy was to replace has changed meanwhile.
+    Task<Result<>> send_small(NodeId into, LocalFile& file, Occupant occupant = {});
+    // A regular file of any size, in chunks; an incomplete copy is taken up. With `options.delta`, what the file that
+    // is to be replaced has in common with it is copied on the server.
+    Task<Result<>> send_large(const RemoteDirectory* into, LocalFile& file, Occupant occupant = {});
+    // A symbolic link itself.
+    Task<Result<>> send_symlink(NodeId into, const LocalFile& file, Occupant occupant = {});
+
+    // Times and mode as they are to be on the server.
+    wire::Setattr mode_and_times(const struct stat& status, NodeId node, HandleId handle) const;
+
+private:
+    struct Target;
+    Task<Result<>> take_up(const RemoteDirectory* into, const LocalFile& file, int fd, const Target& target,
+                           Origins& origins);
+    Task<HandleId> open_base(const RemoteDirectory* into, const LocalFile& file, int fd, Origins& origins);
+    Task<Result<>> send_chunks(const LocalFile& file, int fd, const Target& target, HandleId base,
+                               const Origins& origins);
+    Task<void> send_chunk(HandleId handle, std::uint64_t offset, Buffer data, Result<>& outcome);
+    Task<void> copy_range(HandleId from, HandleId to, std::uint64_t offset, std::uint64_t size, Result<>& outcome);
+    Task<Result<>> check(NodeId directory, std::string name, Occupant occupant);
+    Task<Result<>> give_name(const LocalFile& file, int fd, const Target& target, bool with_size, Occupant occupant);
+    std::vector<client::EncodedRequest> ownership(const LocalFile& file, int fd, NodeId node) const;
+    Task<void> remove(NodeId directory, std::string partial);
+    void let_go(const Target& target);
+
+    client::RemoteTree& tree_;
+    client::Session& session_;
+    const TransferOptions& options_;
+    Progress& progress_;
+};
+
+}  // namespace remofile::cli
