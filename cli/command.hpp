@@ -33,6 +33,7 @@ std::function<ExitStatus()> prepare_rm(CLI::App& app);
 std::function<ExitStatus()> prepare_mv(CLI::App& app);
 std::function<ExitStatus()> prepare_put(CLI::App& app);
 std::function<ExitStatus()> prepare_get(CLI::App& app);
+std::function<ExitStatus()> prepare_sync(CLI::App& app);
 std::function<ExitStatus()> prepare_status(CLI::App& app);
 std::function<ExitStatus()> prepare_ping(CLI::App& app);
 std::function<ExitStatus()> prepare_generate_keys(CLI::App& app);

@@ -18,6 +18,7 @@ constexpr auto table = std::to_array<Command>({
     {"cat", "Write files to standard output", "", prepare_cat},
     {"put", "Send files and directories to a server", "upload", prepare_put},
     {"get", "Fetch files and directories from a server", "download", prepare_get},
+    {"sync", "Make a directory here and one of a server alike", "", prepare_sync},
     {"touch", "Make empty files, or set the times of files to now", "file", prepare_touch},
     {"mkdir", "Make directories", "folder", prepare_mkdir},
     {"mv", "Rename a file, or move it into a directory of the same server", "", prepare_mv},

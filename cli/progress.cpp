@@ -14,14 +14,6 @@ namespace {
 constexpr Duration redraw_interval = std::chrono::milliseconds(200);
 constexpr int bar_columns = 24;
 
-std::string size_text(double bytes) {
-    constexpr auto units = std::to_array<const char*>({"B", "KiB", "MiB", "GiB", "TiB", "PiB"});
-    std::size_t unit = 0;
-    for (; bytes >= 1024 && unit + 1 < units.size(); ++unit)
-        bytes /= 1024;
-    return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 1, units[unit]);
-}
-
 std::string time_text(double seconds) {
     const auto whole = static_cast<std::uint64_t>(std::clamp(seconds, 0.0, 359'999.0));
     return whole >= 3600 ? fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
@@ -29,6 +21,14 @@ std::string time_text(double seconds) {
 }
 
 }  // namespace
+
+std::string size_text(double bytes) {
+    constexpr auto units = std::to_array<const char*>({"B", "KiB", "MiB", "GiB", "TiB", "PiB"});
+    std::size_t unit = 0;
+    for (; bytes >= 1024 && unit + 1 < units.size(); ++unit)
+        bytes /= 1024;
+    return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 1, units[unit]);
+}
 
 Progress::Progress(const Clock& clock, ProgressForm form, std::string verb)
     : clock_(clock), form_(form), verb_(std::move(verb)), begun_(clock.now()), drawn_(begun_) {}
@@ -80,9 +80,13 @@ void Progress::say(const std::string& line) {
     std::fprintf(stderr, "remofile: %s\n", line.c_str());
 }
 
+double Progress::seconds() const {
+    return std::chrono::duration<double>(clock_.now() - begun_).count();
+}
+
 void Progress::finish() {
     wipe();
-    const double seconds = std::chrono::duration<double>(clock_.now() - begun_).count();
+    const double seconds = this->seconds();
     if (form_ == ProgressForm::json) {
         std::printf("%s\n", fmt::format("{{\"files\": {}, \"unchanged\": {}, \"bytes\": {}, \"bytes_{}\": {}, "
                                         "\"seconds\": {:.3f}}}",

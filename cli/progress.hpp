@@ -16,6 +16,9 @@ enum class ProgressForm : std::uint8_t {
     line,  // on standard output, one line at the end
 };
 
+// "1.5 MiB"
+std::string size_text(double bytes);
+
 // One thread.
 class Progress {
 public:
@@ -34,6 +37,10 @@ public:
     // A line that is to stay, on standard error, past the bar.
     void say(const std::string& line);
     void finish();
+
+    // Bytes that went over the network, and how long all has taken so far.
+    std::uint64_t sent_bytes() const { return sent_bytes_; }
+    double seconds() const;
 
 private:
     void draw();

@@ -33,11 +33,15 @@ bool same_digest(const XXH128_hash_t& local, std::span<const std::byte> remote) 
 }  // namespace
 
 void add_transfer_options(CLI::App& app, TransferOptions& options) {
-    add_key_options(app, options.connect);
+    add_copy_options(app, options);
     app.add_option("FILES", options.files, "What to copy, and last where to")->required()->expected(2, -1);
+    app.add_flag("-f,--force", options.force, "Of a tree, copy also what is there with the same size and time");
+}
+
+void add_copy_options(CLI::App& app, TransferOptions& options) {
+    add_key_options(app, options.connect);
     app.add_flag("-a,--archive", options.archive,
                  "Keep owner, group, set-id bits and extended attributes too, as far as one may");
-    app.add_flag("-f,--force", options.force, "Of a tree, copy also what is there with the same size and time");
     app.add_flag("--fsync", options.sync, "Have each file on the disk before it gets its name");
     app.add_flag("-q,--quiet", options.quiet, "Say nothing but errors");
     app.add_flag("--json", options.json, "Say what was done as one JSON object");

@@ -48,6 +48,8 @@ struct TransferOptions {
 };
 
 void add_transfer_options(CLI::App& app, TransferOptions& options);
+// Those of them that every command has which copies contents.
+void add_copy_options(CLI::App& app, TransferOptions& options);
 // Checks what the parser cannot, and sets what follows from it. Call it once all is parsed.
 Result<> complete(TransferOptions& options);
 ProgressForm progress_form(const TransferOptions& options);

@@ -2,6 +2,7 @@
 // The program remofile as a person runs it against a server.
 #pragma once
 
+#include <catch.hpp>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,13 @@ inline Command remofile_command(const ServerProcess& server, const std::vector<s
 
 inline Ended remofile(const ServerProcess& server, const std::vector<std::string>& arguments) {
     return run(remofile_command(server, arguments));
+}
+
+inline Ended succeeds(const ServerProcess& server, const std::vector<std::string>& arguments) {
+    Ended ended = remofile(server, arguments);
+    INFO(ended.to_string());
+    REQUIRE(ended.exit_status == 0);
+    return ended;
 }
 
 inline std::string source_at(int port, const std::string& path) {

@@ -7,76 +7,16 @@
 
 #include <catch.hpp>
 #include <csignal>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <random>
 
 #include "base/log.hpp"
 #include "harness/patience.hpp"
 #include "harness/scratch.hpp"
 #include "harness/tcp_proxy.hpp"
+#include "local_tree.hpp"
 #include "remofile.hpp"
 
 namespace remofile::test {
 namespace {
-
-namespace fs = std::filesystem;
-
-constexpr std::size_t mebibyte = 1U << 20;
-
-std::string random_bytes(std::size_t size) {
-    static std::mt19937_64 random(std::random_device{}());
-    std::string bytes(size, '\0');
-    for (std::size_t i = 0; i + sizeof(std::uint64_t) <= size; i += sizeof(std::uint64_t)) {
-        const std::uint64_t word = random();
-        std::memcpy(bytes.data() + i, &word, sizeof(word));
-    }
-    return bytes;
-}
-
-void write_file(const std::string& path, const std::string& content) {
-    std::ofstream(path, std::ios::binary) << content;
-}
-
-std::string read_file(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
-
-Ended succeeds(const ServerProcess& server, const std::vector<std::string>& arguments) {
-    Ended ended = remofile(server, arguments);
-    INFO(ended.to_string());
-    REQUIRE(ended.exit_status == 0);
-    return ended;
-}
-
-void set_mtime(const std::string& path, time_t seconds, long nanoseconds) {
-    const timespec times[] = {{.tv_sec = seconds, .tv_nsec = 5}, {.tv_sec = seconds, .tv_nsec = nanoseconds}};
-    REQUIRE(::utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW) == 0);
-}
-
-// Names, types, modes, sizes, times, targets and contents below a directory, a line each.
-std::string described(const std::string& directory) {
-    std::vector<std::string> lines;
-    for (const auto& entry : fs::recursive_directory_iterator(directory)) {
-        struct stat status {};
-        REQUIRE(::lstat(entry.path().c_str(), &status) == 0);
-        std::string line = fmt::format("{} {:o}", fs::relative(entry.path(), directory).native(), status.st_mode);
-        if (S_ISLNK(status.st_mode))
-            line += " -> " + fs::read_symlink(entry.path()).native();
-        else
-            line += fmt::format(" {}.{}", status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
-        if (S_ISREG(status.st_mode))
-            line += fmt::format(" {} {}", status.st_size, std::hash<std::string>{}(read_file(entry.path())));
-        lines.push_back(line);
-    }
-    std::ranges::sort(lines);
-    std::string all;
-    for (const std::string& line : lines)
-        all += line + "\n";
-    return all;
-}
 
 void make_tree(const std::string& directory) {
     fs::create_directories(directory + "/sub/deep");

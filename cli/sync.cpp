@@ -1,0 +1,782 @@
+// SPDX-License-Identifier: MIT
+// remofile sync: makes two trees alike, one after the other or each after both.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "base/log.hpp"
+#include "cli/json_text.hpp"
+#include "cli/local_files.hpp"
+#include "cli/parallel.hpp"
+#include "cli/receiver.hpp"
+#include "cli/sender.hpp"
+#include "cli/sync_memory.hpp"
+#include "cli/sync_plan.hpp"
+#include "cli/sync_scan.hpp"
+#include "transport/endpoint_address.hpp"
+
+namespace remofile::cli {
+namespace {
+
+using client::RemoteTree;
+using Kind = Step::Kind;
+
+// A kernel's clock for files goes on in steps of up to 10 ms: a file may change twice with the same time. Once this
+// long has passed since it was looked at, what is read has all changes of that time.
+constexpr auto tick = std::chrono::milliseconds(20);
+// Changes so long ago are no concern, even if the server's clock is behind.
+constexpr std::int64_t young_seconds = 10;
+// Requests under way for what has no content.
+constexpr std::uint64_t max_steps = 64;
+// More deletions than this, of more than half of all files, are asked about.
+constexpr std::uint64_t few_files = 10;
+const client::CallOptions data_lane{.lane = client::LaneKind::data};
+
+struct Options {
+    TransferOptions transfer;
+    std::string local;
+    std::string source;  // the server's directory, as the person wrote it
+    SyncSettings settings;
+    bool both = false;
+    bool dry_run = false;
+    bool verbose = false;
+};
+
+const char* where(Side side) {
+    return side == Side::local ? "here" : "on the server";
+}
+
+std::string describe(const Step& step, bool is_directory) {
+    const std::string path = log::printable(step.path);
+    switch (step.kind) {
+        case Kind::rename:
+            return fmt::format("rename {}: {} to {}", where(step.side), path, log::printable(step.new_path));
+        case Kind::remove:
+            return fmt::format("delete {}{}: {}", is_directory ? "directory " : "", where(step.side), path);
+        case Kind::make_directory:
+            return fmt::format("make directory {}: {}", where(step.side), path);
+        case Kind::copy:
+            return fmt::format("{}: {}", step.side == Side::server ? "send" : "fetch", path);
+        case Kind::set_times:
+            return fmt::format("set times {}: {}", where(step.side), path);
+        case Kind::set_mode:
+        case Kind::finish:
+            return fmt::format("set mode {}: {}", where(step.side), path);
+    }
+    return {};
+}
+
+void let_the_clock_go_on(const Tree& local, const Tree& server) {
+    const std::int64_t now = std::time(nullptr);
+    const auto is_young = [now](const auto& entry) { return entry.second.seconds > now - young_seconds; };
+    if (std::ranges::any_of(local, is_young) || std::ranges::any_of(server, is_young))
+        std::this_thread::sleep_for(tick);
+}
+
+std::pair<std::string, std::string> split(const std::string& path) {
+    const std::size_t slash = path.rfind('/');
+    return slash == path.npos ? std::pair(std::string(), path)
+                              : std::pair(path.substr(0, slash), path.substr(slash + 1));
+}
+
+// "notes.txt", "notes.conflict-local-20260131-235959.txt", "notes.conflict-local-20260131-235959-2.txt", …
+class ConflictNames {
+public:
+    ConflictNames() {
+        const std::time_t now = std::time(nullptr);
+        std::tm parts{};
+        ::localtime_r(&now, &parts);
+        char text[32];
+        time_.assign(text, std::strftime(text, sizeof(text), "%Y%m%d-%H%M%S", &parts));
+    }
+
+    std::string operator()(const std::string& path, Side side) {
+        auto [directory, name] = split(path);
+        const std::size_t dot = name.rfind('.');
+        std::string extension = dot == name.npos || dot == 0 ? "" : name.substr(dot);
+        std::string stem = name.substr(0, name.size() - extension.size());
+        const int number = ++numbers_[path];
+        const std::string mark = fmt::format(".conflict-{}-{}{}", side == Side::local ? "local" : "server", time_,
+                                             number == 1 ? "" : fmt::format("-{}", number));
+        if (mark.size() + extension.size() >= wire::max_name_bytes)
+            extension.clear();
+        stem.resize(std::min(stem.size(), wire::max_name_bytes - mark.size() - extension.size()));
+        return (directory.empty() ? "" : directory + "/") + stem + mark + extension;
+    }
+
+private:
+    std::string time_;
+    std::map<std::string, int> numbers_;
+};
+
+struct Totals {
+    std::uint64_t sent = 0;
+    std::uint64_t fetched = 0;
+    std::uint64_t deleted_here = 0;
+    std::uint64_t deleted_on_server = 0;
+    std::uint64_t unchanged = 0;
+    std::vector<std::string> conflicts;
+};
+
+// One run over the two trees, within one session.
+class Syncer {
+public:
+    Syncer(RemoteTree& tree, const Options& options, const SyncMemory* memory, Progress& progress, Totals& totals)
+        : tree_(tree),
+          session_(tree.session()),
+          options_(options),
+          memory_file_(memory),
+          progress_(progress),
+          totals_(totals),
+          sender_(tree, options.transfer, progress),
+          receiver_(tree, options.transfer, progress) {}
+
+    Task<Result<>> run(std::string server_path);
+
+private:
+    using Carry = Task<Result<>> (Syncer::*)(const Step&);
+
+    Task<Result<NodeId>> open_server_root(std::string path, bool may_be_made);
+    Result<> open_local_root(bool may_be_made);
+    Task<Result<>> scan(std::string server_path);
+    Task<Result<Comparisons>> compare();
+    Task<void> compare_one(std::string path, Comparisons& comparisons, Result<>& outcome);
+    Result<> check_removals(const Plan& plan) const;
+    void show(const Plan& plan, bool planned) const;
+    Task<void> carry_out(const Plan& plan);
+    // All of them, those of one depth side by side.
+    Task<void> carry_out_by_depth(std::vector<Step> steps, bool deepest_first, Carry how);
+    Task<void> carry_out_one(const Step& step, Carry how);
+
+    Task<Result<>> rename(const Step& step);
+    Task<Result<>> remove(const Step& step);
+    Task<Result<>> remove_on_server(const Step& step);
+    Result<> remove_here(const Step& step) const;
+    Task<Result<>> make_directory(const Step& step);
+    Task<Result<>> copy(const Step& step);
+    Task<Result<>> send(const Step& step);
+    Task<Result<>> fetch(const Step& step);
+    Task<Result<>> set_attributes(const Step& step);
+    Result<> set_attributes_here(const std::string& path, const Item& item, bool times, bool mode) const;
+
+    Result<UniqueFd> open_directory(const std::string& path) const;
+    RemoteDirectory* server_directory(const std::string& path);
+    Tree& tree_of(Side side) { return side == Side::local ? local_ : server_.items; }
+    const Tree& tree_of(Side side) const { return side == Side::local ? local_ : server_.items; }
+    Occupant occupant(Side side, const std::string& path) const;
+    void failed(const std::string& path, const Error& error);
+
+    RemoteTree& tree_;
+    client::Session& session_;
+    const Options& options_;
+    const SyncMemory* memory_file_;  // none one way
+    Progress& progress_;
+    Totals& totals_;
+    FileSender sender_;
+    FileReceiver receiver_;
+    UniqueFd local_root_;
+    // As they were found, and as they become.
+    Tree local_;
+    ServerTree server_;
+    Memory memory_;
+    std::set<std::string, std::less<>> failed_;
+    Result<> outcome_;  // the first error
+};
+
+void Syncer::failed(const std::string& path, const Error& error) {
+    failed_.insert(path);
+    const std::string text = fmt::format("{}: {}", log::printable(path), log::printable(error.to_string()));
+    if (outcome_)
+        outcome_ = make_error(error.status, text);
+    else
+        progress_.say(text);
+}
+
+// ---------------------------------------------------------------- what is there
+
+Task<Result<NodeId>> Syncer::open_server_root(std::string path, bool may_be_made) {
+    auto found = co_await tree_.find(path, client::Symlinks::follow);
+    if (!found && found.status() == Status::no_entry && may_be_made) {
+        auto place = co_await tree_.find_place(path);
+        if (!place)
+            co_return Result<NodeId>(place.error());
+        if (options_.dry_run)
+            co_return Result<NodeId>(NodeId());
+        const wire::Mkdir mkdir{.parent = place->directory,
+                                .name = place->name,
+                                .node = {session_.new_node_id(), false},
+                                .mode = 0777,
+                                .umask = current_umask()};
+        const auto made = co_await session_.call(mkdir, data_lane);
+        tree_.forget(place->directory);
+        if (!made)
+            co_return Result<NodeId>(
+                make_error(made.status(), fmt::format("{}: {}", log::printable(path), describe(made.status()))));
+        co_return Result<NodeId>(made->body.node);
+    }
+    if (!found)
+        co_return Result<NodeId>(found.error());
+    if (!S_ISDIR(found->attributes.mode))
+        co_return Result<NodeId>(make_error(Status::not_directory, log::printable(path) + ": is no directory"));
+    co_return Result<NodeId>(found->node);
+}
+
+Result<> Syncer::open_local_root(bool may_be_made) {
+    if (may_be_made && !options_.dry_run)
+        ::mkdir(options_.local.c_str(), 0777);
+    local_root_ = UniqueFd(::open(options_.local.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!local_root_ && !(may_be_made && options_.dry_run && errno == ENOENT))
+        return errno_error(fmt::format("{}: {}", log::printable(options_.local), describe(from_errno(errno))));
+    return {};
+}
+
+Task<Result<>> Syncer::scan(std::string server_path) {
+    const bool both = !options_.settings.from;
+    const bool first_time = both && memory_.empty();
+    const Result<> opened = open_local_root(both ? first_time : options_.settings.from == Side::server);
+    if (!opened)
+        co_return opened;
+    const auto root = co_await open_server_root(server_path, both ? first_time : options_.settings.from == Side::local);
+    if (!root)
+        co_return Result<>(root.error());
+    const Complain complain = [this](const std::string& path, const Error& error) { failed(path, error); };
+    if (local_root_) {
+        auto local = scan_local(options_.local, options_.transfer.archive, complain);
+        if (!local)
+            co_return Result<>(local.error());
+        local_ = std::move(*local);
+    }
+    if (*root) {
+        auto server = co_await scan_server(tree_, *root, options_.transfer.archive, complain);
+        if (!server)
+            co_return Result<>(server.error());
+        server_ = std::move(*server);
+    }
+    let_the_clock_go_on(local_, server_.items);
+    co_return Result<>();
+}
+
+Task<void> Syncer::compare_one(std::string path, Comparisons& comparisons, Result<>& outcome) {
+    const auto [parent, name] = split(path);
+    const NodeId node = server_.directories.at(parent).entries.at(name).node;
+    const UniqueFd fd(::open((options_.local + "/" + path).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (!fd)
+        co_return;  // what cannot be read is not sent either, and says so then
+    const HandleId handle = session_.new_handle_id();
+    const wire::Open open{node, handle, wire::open_read};
+    const auto opened = co_await session_.call(open, data_lane);
+    if (!opened)
+        co_return;
+    const auto common = co_await common_blocks(session_, handle, fd.get(), local_.at(path).size);
+    session_.tell(wire::Release{handle}, client::LaneKind::data);
+    if (common)
+        comparisons[path] = std::ranges::find(*common, false) == common->end();
+    else if (outcome)
+        outcome = common.error();
+}
+
+Task<Result<Comparisons>> Syncer::compare() {
+    Comparisons comparisons;
+    Result<> outcome;
+    Parallel under_way(max_steps);
+    for (const std::string& path : undecided(local_, server_.items, options_.settings)) {
+        comparisons[path] = false;
+        co_await under_way.add(1, compare_one(path, comparisons, outcome));
+    }
+    co_await under_way.idle();
+    if (!outcome)
+        co_return Result<Comparisons>(outcome.error());
+    co_return Result<Comparisons>(std::move(comparisons));
+}
+
+// Somebody who has emptied a directory by mistake, or not mounted a disk, does not want the other side emptied too.
+Result<> Syncer::check_removals(const Plan& plan) const {
+    if (options_.settings.from || options_.settings.remove)
+        return {};
+    const auto known = static_cast<std::uint64_t>(std::ranges::count_if(
+        memory_, [](const auto& entry) { return entry.second.local.type != ItemType::directory; }));
+    for (const Side side : {Side::local, Side::server}) {
+        const std::uint64_t removed = removed_files(plan, tree_of(side), side);
+        const bool all_gone = removed > 0 && removed == known;
+        if (all_gone || (removed > few_files && removed * 2 > known))
+            return make_error(Status::invalid,
+                              fmt::format("of {} files known, {} are gone {}: pass --delete if they are to be deleted "
+                                          "{} too",
+                                          known, removed, where(opposite(side)), where(side)));
+    }
+    return {};
+}
+
+void Syncer::show(const Plan& plan, bool planned) const {
+    for (const std::vector<Step>* steps :
+         {&plan.renames, &plan.removals, &plan.directories, &plan.copies, &plan.attributes}) {
+        for (const Step& step : *steps) {
+            const auto item = tree_of(step.side).find(step.path);
+            const bool is_directory = item != tree_of(step.side).end() && item->second.type == ItemType::directory;
+            std::printf("%s%s\n", planned ? "would " : "", describe(step, is_directory).c_str());
+        }
+    }
+}
+
+Task<Result<>> Syncer::run(std::string server_path) {
+    if (memory_file_ != nullptr) {
+        auto memory = memory_file_->load();
+        if (!memory)
+            co_return Result<>(memory.error());
+        memory_ = std::move(*memory);
+    }
+    const Result<> scanned = co_await scan(std::move(server_path));
+    if (!scanned)
+        co_return scanned;
+    const auto comparisons = co_await compare();
+    if (!comparisons)
+        co_return Result<>(comparisons.error());
+    ConflictNames names;
+    const Plan plan = make_plan(local_, server_.items, memory_, options_.settings, *comparisons, std::ref(names));
+    const Result<> harmless = check_removals(plan);
+    if (!harmless)
+        co_return harmless;
+    totals_.unchanged = plan.unchanged;
+    for (const std::string& path : plan.left_alone)
+        progress_.say(log::printable(path) +
+                      ": left alone (no file, directory or link, or a directory where a file is "
+                      "to be)");
+    for (const std::string& conflict : plan.conflicts)
+        progress_.say("conflict: " + log::printable(conflict));
+    totals_.conflicts.insert(totals_.conflicts.end(), plan.conflicts.begin(), plan.conflicts.end());
+    if (options_.dry_run || options_.verbose)
+        show(plan, options_.dry_run);
+    if (options_.dry_run)
+        co_return outcome_;
+    co_await carry_out(plan);
+    if (memory_file_ != nullptr) {
+        const Result<> saved = memory_file_->save(remember(local_, server_.items, memory_, failed_));
+        if (!saved)
+            co_return saved;
+    }
+    co_return outcome_;
+}
+
+// ---------------------------------------------------------------- steps
+
+Task<void> Syncer::carry_out(const Plan& plan) {
+    co_await carry_out_by_depth(plan.renames, true, &Syncer::rename);
+    co_await carry_out_by_depth(plan.removals, true, &Syncer::remove);
+    co_await carry_out_by_depth(plan.directories, false, &Syncer::make_directory);
+    Parallel small(small_files_limit);
+    for (const Step& step : plan.copies) {
+        const auto item = tree_of(opposite(step.side)).find(step.path);
+        if (item == tree_of(opposite(step.side)).end())
+            continue;  // its rename has failed, and was complained of
+        const std::uint64_t size = item->second.size;
+        progress_.expect(size);
+        if (size > small_file_bytes)
+            co_await carry_out_one(step, &Syncer::copy);
+        else
+            co_await small.add(size + small_file_weight, carry_out_one(step, &Syncer::copy));
+    }
+    co_await small.idle();
+    co_await carry_out_by_depth(plan.attributes, true, &Syncer::set_attributes);
+}
+
+Task<void> Syncer::carry_out_by_depth(std::vector<Step> steps, bool deepest_first, Carry how) {
+    const auto depth = [](const Step& step) { return std::ranges::count(step.path, '/'); };
+    std::ranges::stable_sort(
+        steps, [&](const Step& a, const Step& b) { return deepest_first ? depth(a) > depth(b) : depth(a) < depth(b); });
+    Parallel under_way(max_steps);
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+        if (i > 0 && depth(steps[i]) != depth(steps[i - 1]))
+            co_await under_way.idle();
+        co_await under_way.add(1, carry_out_one(steps[i], how));
+    }
+    co_await under_way.idle();
+}
+
+Task<void> Syncer::carry_out_one(const Step& step, Carry how) {
+    const Result<> done = co_await (this->*how)(step);
+    if (!done)
+        failed(step.path, done.error());
+}
+
+// What is known of a name, which must be it still when it is replaced.
+Occupant Syncer::occupant(Side side, const std::string& path) const {
+    const auto found = tree_of(side).find(path);
+    if (found == tree_of(side).end())
+        return {.kind = Occupant::Kind::nothing};
+    const Item& item = found->second;
+    if (side == Side::server) {
+        const auto [parent, name] = split(path);
+        return {.kind = Occupant::Kind::only,
+                .identity = identity_of(server_.directories.at(parent).entries.at(name).attributes)};
+    }
+    return {
+        .kind = Occupant::Kind::only,
+        .identity = {.size = item.size, .seconds = item.seconds, .nanoseconds = item.nanoseconds, .inode = item.inode}};
+}
+
+RemoteDirectory* Syncer::server_directory(const std::string& path) {
+    const auto found = server_.directories.find(path);
+    return found == server_.directories.end() ? nullptr : &found->second;
+}
+
+// No link on the way is followed: it may have come after the scan.
+Result<UniqueFd> Syncer::open_directory(const std::string& path) const {
+    UniqueFd fd(::openat(local_root_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    for (std::size_t begin = 0; fd && begin < path.size();) {
+        const std::size_t end = std::min(path.find('/', begin), path.size());
+        const std::string name = path.substr(begin, end - begin);
+        fd = UniqueFd(::openat(fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+        begin = end + 1;
+    }
+    if (!fd)
+        return errno_error();
+    return fd;
+}
+
+Task<Result<>> Syncer::rename(const Step& step) {
+    const auto [parent, name] = split(step.path);
+    const std::string new_name = split(step.new_path).second;
+    if (step.side == Side::server) {
+        RemoteDirectory* directory = server_directory(parent);
+        const wire::Rename request{directory->node, name, directory->node, new_name, wire::rename_noreplace};
+        const auto renamed = co_await session_.call(request, data_lane);
+        if (!renamed)
+            co_return Result<>(renamed.error());
+        auto entry = directory->entries.extract(name);
+        entry.key() = new_name;
+        directory->entries.insert(std::move(entry));
+    } else {
+        const auto directory = open_directory(parent);
+        if (!directory)
+            co_return Result<>(directory.error());
+        if (::renameat2(directory->get(), name.c_str(), directory->get(), new_name.c_str(), RENAME_NOREPLACE) != 0)
+            co_return Result<>(errno_error());
+    }
+    auto item = tree_of(step.side).extract(step.path);
+    item.key() = step.new_path;
+    tree_of(step.side).insert(std::move(item));
+    co_return Result<>();
+}
+
+Task<Result<>> Syncer::remove_on_server(const Step& step) {
+    const auto [parent, name] = split(step.path);
+    RemoteDirectory* directory = server_directory(parent);
+    const client::RemoteFile& file = directory->entries.at(name);
+    const auto there = co_await tree_.find_entry(directory->node, name);
+    if (!there)
+        co_return Result<>(there.status() == Status::no_entry ? Result<>() : Result<>(there.error()));
+    tree_.forget(there->node);
+    if (S_ISDIR(file.attributes.mode)) {
+        // Incomplete copies go with their directory.
+        const RemoteDirectory& inside = server_.directories.at(step.path);
+        for (const auto& [entry, ignored] : inside.entries) {
+            const wire::Unlink unlink{inside.node, entry};
+            if (is_partial(entry))
+                co_await session_.call(unlink, data_lane);
+        }
+        const wire::Rmdir rmdir{directory->node, name};
+        const auto removed = co_await session_.call(rmdir, data_lane);
+        if (!removed)
+            co_return Result<>(removed.error());
+        server_.directories.erase(step.path);
+    } else {
+        if (identity_of(there->attributes) != identity_of(file.attributes))
+            co_return Result<>(make_error(Status::try_again, "changed on the server meanwhile; it is not deleted"));
+        const wire::Unlink unlink{directory->node, name};
+        const auto removed = co_await session_.call(unlink, data_lane);
+        if (!removed)
+            co_return Result<>(removed.error());
+    }
+    directory->entries.erase(name);
+    co_return Result<>();
+}
+
+Result<> Syncer::remove_here(const Step& step) const {
+    const auto [parent, name] = split(step.path);
+    REMOFILE_TRY(directory, open_directory(parent));
+    struct stat there {};
+    if (::fstatat(directory.get(), name.c_str(), &there, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT ? Result<>() : Result<>(errno_error());
+    if (S_ISDIR(there.st_mode)) {
+        REMOFILE_TRY(names, names_in(options_.local + "/" + step.path));
+        REMOFILE_TRY(inside, open_directory(step.path));
+        for (const std::string& entry : names) {
+            if (is_partial(entry))
+                ::unlinkat(inside.get(), entry.c_str(), 0);
+        }
+    } else if (identity_of(there) != occupant(Side::local, step.path).identity) {
+        return make_error(Status::try_again, "changed meanwhile; it is not deleted");
+    }
+    if (::unlinkat(directory.get(), name.c_str(), S_ISDIR(there.st_mode) ? AT_REMOVEDIR : 0) != 0)
+        return errno_error();
+    return {};
+}
+
+Task<Result<>> Syncer::remove(const Step& step) {
+    Result<> removed;
+    if (step.side == Side::server)
+        removed = co_await remove_on_server(step);
+    else
+        removed = remove_here(step);
+    if (removed) {
+        tree_of(step.side).erase(step.path);
+        ++(step.side == Side::server ? totals_.deleted_on_server : totals_.deleted_here);
+    }
+    co_return removed;
+}
+
+Task<Result<>> Syncer::make_directory(const Step& step) {
+    const auto [parent, name] = split(step.path);
+    if (step.side == Side::server) {
+        RemoteDirectory* directory = server_directory(parent);
+        if (directory == nullptr)
+            co_return Result<>(Status::no_entry);
+        const wire::Mkdir mkdir{
+            .parent = directory->node, .name = name, .node = {session_.new_node_id(), false}, .mode = 0700};
+        const auto made = co_await session_.call(mkdir, data_lane);
+        if (!made)
+            co_return Result<>(made.error());
+        server_.directories[step.path].node = made->body.node;
+        directory->entries[name] = {made->body.node, made->body.attributes};
+        server_.items[step.path] = item_of(made->body.attributes, options_.transfer.archive);
+    } else {
+        const auto directory = open_directory(parent);
+        if (!directory)
+            co_return Result<>(directory.error());
+        if (::mkdirat(directory->get(), name.c_str(), 0700) != 0)
+            co_return Result<>(errno_error());
+        local_[step.path] = {.type = ItemType::directory, .mode = 0700};
+    }
+    co_return Result<>();
+}
+
+Task<Result<>> Syncer::send(const Step& step) {
+    const auto [parent, name] = split(step.path);
+    const RemoteDirectory* directory = server_directory(parent);
+    if (directory == nullptr)
+        co_return Result<>(Status::no_entry);
+    LocalFile file{.path = options_.local + "/" + step.path, .name = name};
+    if (::lstat(file.path.c_str(), &file.status) != 0)
+        co_return Result<>(errno_error());
+    const Occupant there = occupant(Side::server, step.path);
+    Result<> sent;
+    if (S_ISLNK(file.status.st_mode))
+        sent = co_await sender_.send_symlink(directory->node, file, there);
+    else if (static_cast<std::uint64_t>(file.status.st_size) <= small_file_bytes)
+        sent = co_await sender_.send_small(directory->node, file, there);
+    else
+        sent = co_await sender_.send_large(directory, file, there);
+    if (!sent)
+        co_return sent;
+    Item& item = local_.at(step.path);
+    const std::string target = item.target;
+    item = item_of(file.status, options_.transfer.archive);
+    item.target = target;
+    ++totals_.sent;
+    co_return sent;
+}
+
+Task<Result<>> Syncer::fetch(const Step& step) {
+    const auto [parent, name] = split(step.path);
+    const auto directory = open_directory(parent);
+    if (!directory)
+        co_return Result<>(directory.error());
+    const RemoteItem item{.file = server_.directories.at(parent).entries.at(name), .name = name, .shown = step.path};
+    const Occupant there = occupant(Side::local, step.path);
+    Result<> fetched;
+    if (S_ISLNK(item.file.attributes.mode))
+        fetched = co_await receiver_.receive_symlink(directory->get(), item, there);
+    else if (item.file.attributes.size <= small_file_bytes)
+        fetched = co_await receiver_.receive_small(directory->get(), item, there);
+    else
+        fetched = co_await receiver_.receive_large(directory->get(), item, there);
+    if (fetched)
+        ++totals_.fetched;
+    co_return fetched;
+}
+
+Task<Result<>> Syncer::copy(const Step& step) {
+    Result<> copied;
+    if (step.side == Side::server)
+        copied = co_await send(step);
+    else
+        copied = co_await fetch(step);
+    if (copied) {
+        const Item& original = tree_of(opposite(step.side)).at(step.path);
+        tree_of(step.side).insert_or_assign(step.path, original);
+        progress_.file_done();
+    }
+    co_return copied;
+}
+
+Result<> Syncer::set_attributes_here(const std::string& path, const Item& item, bool times, bool mode) const {
+    const auto [parent, name] = split(path);
+    REMOFILE_TRY(directory, open_directory(parent));
+    const UniqueFd fd(::openat(directory.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    struct stat status {};
+    if (!fd || ::fstat(fd.get(), &status) != 0)
+        return errno_error();
+    if (S_ISLNK(status.st_mode))
+        return make_error(Status::try_again, "changed meanwhile");
+    const std::string itself = fmt::format("/proc/self/fd/{}", fd.get());
+    const timespec stamps[] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT},
+                               {.tv_sec = item.seconds, .tv_nsec = static_cast<long>(item.nanoseconds)}};
+    if ((mode && ::chmod(itself.c_str(), item.mode) != 0) ||
+        (times && ::utimensat(AT_FDCWD, itself.c_str(), stamps, 0) != 0))
+        return errno_error();
+    return {};
+}
+
+Task<Result<>> Syncer::set_attributes(const Step& step) {
+    const Item wanted = tree_of(opposite(step.side)).at(step.path);
+    const bool times = step.kind == Kind::set_times || (step.kind == Kind::finish && options_.settings.from);
+    const bool mode = step.kind != Kind::set_times;
+    auto found = tree_of(step.side).find(step.path);
+    if (found == tree_of(step.side).end())
+        co_return Result<>();  // it could not be made, as was complained of
+    if (step.side == Side::server) {
+        const auto [parent, name] = split(step.path);
+        const wire::Setattr setattr{.node = server_.directories.at(parent).entries.at(name).node,
+                                    .which = (times ? wire::set_modification : 0U) | (mode ? wire::set_mode : 0U),
+                                    .mode = wanted.mode,
+                                    .modification = {wanted.seconds, wanted.nanoseconds}};
+        const auto set = co_await session_.call(setattr, data_lane);
+        if (!set)
+            co_return Result<>(set.error());
+    } else {
+        const Result<> set = set_attributes_here(step.path, wanted, times, mode);
+        if (!set)
+            co_return set;
+    }
+    if (times) {
+        found->second.seconds = wanted.seconds;
+        found->second.nanoseconds = wanted.nanoseconds;
+    }
+    if (mode)
+        found->second.mode = wanted.mode;
+    co_return Result<>();
+}
+
+// ---------------------------------------------------------------- the command
+
+void print_summary(const Totals& totals, const Progress& progress, bool json) {
+    if (json) {
+        std::string conflicts;
+        for (const std::string& conflict : totals.conflicts)
+            conflicts += (conflicts.empty() ? "" : ", ") + json_text(conflict);
+        std::printf(
+            "%s\n",
+            fmt::format("{{\"sent\": {}, \"fetched\": {}, \"deleted_here\": {}, \"deleted_on_server\": {}, "
+                        "\"unchanged\": {}, \"bytes_transferred\": {}, \"seconds\": {:.3f}, \"conflicts\": [{}]}}",
+                        totals.sent, totals.fetched, totals.deleted_here, totals.deleted_on_server, totals.unchanged,
+                        progress.sent_bytes(), progress.seconds(), conflicts)
+                .c_str());
+        return;
+    }
+    std::printf("%s\n", fmt::format("{} sent, {} fetched, {} deleted, {} unchanged, {} conflict{}; {} transferred in "
+                                    "{:.1f} s",
+                                    totals.sent, totals.fetched, totals.deleted_here + totals.deleted_on_server,
+                                    totals.unchanged, totals.conflicts.size(), totals.conflicts.size() == 1 ? "" : "s",
+                                    size_text(static_cast<double>(progress.sent_bytes())), progress.seconds())
+                            .c_str());
+}
+
+Task<Result<>> synchronise(RemoteTree& tree, const Options& options, const SyncMemory* memory, std::string path) {
+    const ProgressForm form = progress_form(options.transfer);
+    Progress progress(Clock::system(), form == ProgressForm::bar ? form : ProgressForm::none, "transferred");
+    Totals totals;
+    Result<> done;
+    for (int attempt = 0; attempt < max_transfer_attempts; ++attempt) {
+        const std::uint64_t epoch = tree.session().epoch();
+        if (attempt > 0) {
+            progress.say("the session with the server was lost: going on in a new one");
+            progress.start_over();
+            const Result<> introduced = co_await act_as_caller(tree.session());
+            if (!introduced)
+                break;
+        }
+        Syncer syncer(tree, options, memory, progress, totals);
+        done = co_await syncer.run(path);
+        if (done || tree.session().epoch() == epoch)
+            break;
+    }
+    progress.finish();
+    if (!options.dry_run && (form != ProgressForm::none || options.transfer.json))
+        print_summary(totals, progress, options.transfer.json);
+    co_return done;
+}
+
+// HOST:…, remofile://… or remofile+ipc:///…; all else is a local path, as for scp and rsync.
+bool is_source(const std::string& text) {
+    return text.starts_with("remofile://") || text.starts_with("remofile+ipc://") ||
+           text.substr(0, text.find('/')).find(':') != text.npos;
+}
+
+Result<> complete(Options& options, const std::string& from, const std::string& to) {
+    REMOFILE_CHECK(complete(options.transfer));
+    if (is_source(from) == is_source(to))
+        return make_error(Status::bad_usage, "one of the two must be a directory here, the other a SOURCE");
+    options.local = is_source(from) ? to : from;
+    options.source = is_source(from) ? from : to;
+    if (!options.both)
+        options.settings.from = is_source(from) ? Side::server : Side::local;
+    options.transfer.delta = true;
+    return {};
+}
+
+ExitStatus sync(const Options& options) {
+    std::optional<SyncMemory> memory;
+    if (options.both) {
+        auto source = transport::parse_source(options.source);
+        if (!source)
+            return complain(source.error());
+        const std::unique_ptr<char, void (*)(void*)> real(::realpath(options.local.c_str(), nullptr), std::free);
+        auto opened = SyncMemory::open(real ? real.get() : std::filesystem::absolute(options.local).native(),
+                                       source->endpoint + source->path);
+        if (!opened)
+            return complain(opened.error());
+        memory.emplace(std::move(*opened));
+    }
+    return with_files(options.transfer.connect, {&options.source, 1},
+                      [&](RemoteTree& tree, std::vector<std::string> paths) {
+                          return synchronise(tree, options, memory ? &*memory : nullptr, paths.front());
+                      });
+}
+
+}  // namespace
+
+std::function<ExitStatus()> prepare_sync(CLI::App& app) {
+    struct Arguments {
+        Options options;
+        std::string from;
+        std::string to;
+    };
+    const auto arguments = std::make_shared<Arguments>();  // shared by the parser and the action
+    Options& options = arguments->options;
+    add_copy_options(app, options.transfer);
+    app.add_option("FROM", arguments->from, "A directory here or on a server")->required();
+    app.add_option("TO", arguments->to, "The other")->required();
+    app.add_flag("--both", options.both, "Both ways: changes and deletions on either side since the last time");
+    app.add_flag("--delete", options.settings.remove,
+                 "Delete in TO what FROM does not have; both ways: delete even most of a side");
+    app.add_flag("-n,--dry-run", options.dry_run, "Only say what would be done");
+    app.add_flag("-c,--checksum", options.settings.checksum, "Compare contents, not times");
+    app.add_flag("-v,--verbose", options.verbose, "Say what is done");
+    app.footer("FROM and TO are a local directory and a SOURCE.");
+    return [arguments] {
+        if (const Result<> completed = complete(arguments->options, arguments->from, arguments->to); !completed)
+            return complain(completed.error());
+        return sync(arguments->options);
+    };
+}
+
+}  // namespace remofile::cli

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// Trees of this machine that a test makes and looks at.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <catch.hpp>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/log.hpp"
+
+namespace remofile::test {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t mebibyte = 1U << 20;
+
+inline std::string random_bytes(std::size_t size) {
+    static std::mt19937_64 random(std::random_device{}());
+    std::string bytes(size, '\0');
+    for (std::size_t i = 0; i + sizeof(std::uint64_t) <= size; i += sizeof(std::uint64_t)) {
+        const std::uint64_t word = random();
+        std::memcpy(bytes.data() + i, &word, sizeof(word));
+    }
+    return bytes;
+}
+
+inline void write_file(const std::string& path, const std::string& content) {
+    std::ofstream(path, std::ios::binary) << content;
+}
+
+inline std::string read_file(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+inline void set_mtime(const std::string& path, time_t seconds, long nanoseconds) {
+    const timespec times[] = {{.tv_sec = seconds, .tv_nsec = 5}, {.tv_sec = seconds, .tv_nsec = nanoseconds}};
+    REQUIRE(::utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW) == 0);
+}
+
+// Names, types, modes, sizes, times, targets and contents below a directory, a line each.
+inline std::string described(const std::string& directory) {
+    std::vector<std::string> lines;
+    for (const auto& entry : fs::recursive_directory_iterator(directory)) {
+        struct stat status {};
+        REQUIRE(::lstat(entry.path().c_str(), &status) == 0);
+        std::string line = fmt::format("{} {:o}", fs::relative(entry.path(), directory).native(), status.st_mode);
+        if (S_ISLNK(status.st_mode))
+            line += " -> " + fs::read_symlink(entry.path()).native();
+        else
+            line += fmt::format(" {}.{}", status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+        if (S_ISREG(status.st_mode))
+            line += fmt::format(" {} {}", status.st_size, std::hash<std::string>{}(read_file(entry.path())));
+        lines.push_back(line);
+    }
+    std::ranges::sort(lines);
+    std::string all;
+    for (const std::string& line : lines)
+        all += line + "\n";
+    return all;
+}
+
+}  // namespace remofile::test
