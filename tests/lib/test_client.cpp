@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <fstream>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -13,9 +14,9 @@
 
 #include "catch.hpp"
 #include "harness/patience.hpp"
-#include "harness/server_process.hpp"
 #include "remofile/client.hpp"
 #include "remofile/stream.hpp"
+#include "tests/lib/pair.hpp"
 
 namespace {
 
@@ -24,23 +25,9 @@ using libremofile::ErrorCode;
 using libremofile::File;
 using libremofile::Open;
 using libremofile::Path;
-using remofile::test::ServerProcess;
+using remofile::test::code;
+using remofile::test::Pair;
 using namespace std::chrono_literals;
-
-// A server, and a client of the same account.
-struct Pair {
-    ServerProcess server;
-    Client client = connect();
-
-    Client connect() const {
-        setenv("REMOFILE_CONFIG_DIR", server.config_dir().c_str(), 1);
-        auto connected = Client::connect("127.0.0.1:" + std::to_string(server.port()) + ":/");
-        if (!connected)
-            throw std::runtime_error(connected.error().message);
-        return std::move(*connected);
-    }
-    Path local(const Path& path) const { return Path(server.directory()) / path; }
-};
 
 std::string random_text(std::size_t size) {
     const auto seed = std::random_device()();
@@ -50,11 +37,6 @@ std::string random_text(std::size_t size) {
     for (char& byte : text)
         byte = static_cast<char>(random());
     return text;
-}
-
-template <class T>
-ErrorCode code(const libremofile::Result<T>& result) {
-    return result ? ErrorCode{} : result.error().code;
 }
 
 TEST_CASE("files are read and written at any offset, in any size") {
@@ -174,6 +156,64 @@ TEST_CASE("errors have a code, and a message that names the file") {
     CHECK(client.stat("../../..")->is_directory());
     CHECK(code(Client::connect("nonsense")) == ErrorCode::invalid);
     CHECK(code(File().stat()) == ErrorCode::bad_handle);
+}
+
+TEST_CASE("a path leads nowhere but below the source's, whatever it is") {
+    Pair pair;
+    const Client& client = pair.client;
+    std::ofstream(pair.local("file")) << "x";
+    std::filesystem::create_symlink("/etc", pair.local("absolute"));
+    std::filesystem::create_symlink("../../../../etc/passwd", pair.local("climbing"));
+    std::filesystem::create_symlink("loop", pair.local("loop"));
+    CHECK(code(client.stat("../../../../etc/passwd")) == ErrorCode::no_entry);
+    CHECK(client.stat("../../file")->is_regular());
+    CHECK(client.stat("//.//file")->is_regular());
+    CHECK(client.stat("")->is_directory());
+    CHECK(code(client.stat("absolute/passwd")) == ErrorCode::symlink_loop);
+    CHECK(code(client.stat("climbing")) == ErrorCode::no_entry);
+    CHECK(code(client.stat("loop")) == ErrorCode::symlink_loop);
+    CHECK(code(client.open("loop", Open::write | Open::create)) == ErrorCode::symlink_loop);
+    CHECK(code(client.stat(std::string(4096, '/'))) == ErrorCode::name_too_long);
+    CHECK(client.stat(std::string(4095, '/'))->is_directory());
+    std::string deep;
+    for (int i = 0; i < 2047; ++i)
+        deep += "d/";
+    CHECK(code(client.stat(deep)) == ErrorCode::no_entry);
+    CHECK(code(client.rename("file", std::string(5000, 'n'))) == ErrorCode::name_too_long);
+    CHECK(code(client.symlink(std::string(4096, 't'), "l")) == ErrorCode::name_too_long);
+    CHECK(code(client.symlink("", "l")) != ErrorCode{});
+    for (const auto& outcome : {client.rmdir("/"), client.unlink(""), client.mkdir("/."), client.rename("file", "/"),
+                                client.link("file", "..")})
+        CHECK_FALSE(outcome);
+    const auto control = client.stat("one\nline\x1b[31m");
+    CHECK(control.error().message == "/one\\x0aline\\x1b[31m: no such file or directory");
+    CHECK(client.exists("file") == true);
+}
+
+TEST_CASE("a directory is read entry by entry") {
+    Pair pair;
+    std::set<std::string> names;
+    for (int i = 0; i < 3000; ++i) {
+        names.insert("entry" + std::to_string(i));
+        std::ofstream(pair.local("entry" + std::to_string(i))).flush();
+    }
+    auto directory = pair.client.open_directory("/");
+    REQUIRE(directory);
+    std::set<std::string> seen;
+    for (auto entry = directory->next(); entry && *entry; entry = directory->next())
+        CHECK(seen.insert((*entry)->name).second);
+    CHECK((seen == names));
+    CHECK(directory->next() == std::nullopt);
+    CHECK(code(pair.client.open_directory("entry1")) == ErrorCode::not_directory);
+    CHECK(code(pair.client.open_directory("missing")) == ErrorCode::no_entry);
+    CHECK(code(libremofile::Directory().next()) == ErrorCode::bad_handle);
+    // One that is left half read, and outlives the session.
+    auto other = pair.client.open_directory("/");
+    REQUIRE(other->next());
+    pair.client.close();
+    while (other->next()) {
+    }
+    CHECK(code(other->next()) == ErrorCode::closed);
 }
 
 TEST_CASE("a directory of any size is listed whole") {
