@@ -315,7 +315,8 @@ Result<Client> Client::connect(const std::string& source, const Options& options
 Client::Client(std::shared_ptr<Connection> connection) : connection_(std::move(connection)) {}
 Client::Client(Client&& other) noexcept = default;
 Client& Client::operator=(Client&& other) noexcept {
-    std::swap(connection_, other.connection_);
+    Client taken(std::move(other));
+    std::swap(connection_, taken.connection_);
     return *this;
 }
 Client::~Client() {

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """What is installed suffices to build and run programs outside of the tree, with pkg-config and nothing else.
 
-usage: test_install.py BUILD_DIRECTORY EXAMPLES_DIRECTORY SERVER
+usage: test_install.py BUILD_DIRECTORY SOURCE_DIRECTORY SERVER
 """
 import os
 import re
@@ -58,8 +58,18 @@ def start_server(server, scratch):
     sys.exit("the server does not start\n" + log.read_text())
 
 
+def programs_of(document, scratch):
+    """The programs that docs/LIBRARY.md shows, as files."""
+    blocks = re.findall(r"^```(cpp|c)\n(.*?)^```", document.read_text(), re.M | re.S)
+    assert {language for language, _ in blocks} == {"c", "cpp"}
+    for number, (language, text) in enumerate(blocks):
+        path = scratch / f"shown_{number}.{language}"
+        path.write_text(text)
+        yield path
+
+
 def main():
-    build, examples, server = map(Path, sys.argv[1:])
+    build, sources, server = map(Path, sys.argv[1:])
     with tempfile.TemporaryDirectory(prefix="remofile-install-") as directory:
         scratch = Path(directory)
         os.environ["REMOFILE_CONFIG_DIR"] = directory
@@ -67,17 +77,17 @@ def main():
         cflags = flags(stage, pkgconfig, "--cflags")
         libs = flags(stage, pkgconfig, "--libs")
         strict = ["-Wall", "-Wextra", "-Wshadow", "-pedantic", "-Werror"]
-        programs = {
-            "cat_c": ["cc", "-std=c11", examples / "cat.c"],
-            "cat_cpp": ["c++", "-std=c++2b", examples / "cat.cpp"],
-        }
+        programs = [sources / "examples/cat.c", sources / "examples/cat.cpp"]
+        programs += programs_of(sources / "docs/LIBRARY.md", scratch)
+        compilers = {".c": ["cc", "-std=c11"], ".cpp": ["c++", "-std=c++2b"]}
         process, source = start_server(server, scratch)
         try:
-            for name, compile_it in programs.items():
-                run(*compile_it, *strict, *cflags, "-o", scratch / name, *libs, cwd=scratch)
+            for program in programs:
+                compiled = scratch / "compiled"
+                run(*compilers[program.suffix], program, *strict, *cflags, "-o", compiled, *libs, cwd=scratch)
                 environment = {**os.environ, "LD_LIBRARY_PATH": str(library)}
-                text = run(scratch / name, source, "hello", env=environment)
-                assert text == "from outside\n", (name, text)
+                text = run(compiled, source, "hello", env=environment)
+                assert text == "from outside\n", (program, text)
         finally:
             process.kill()
             process.wait()

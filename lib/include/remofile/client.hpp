@@ -24,9 +24,9 @@ using Path = std::filesystem::path;
 /// How to connect. Empty strings stand for "not given": what is missing is found as the other programs of Remofile do,
 /// in the configuration directory (REMOFILE_CONFIG_DIR, or ~/.config/remofile).
 struct Options {
-    std::string server_key;  ///< The server's public key, or the file that holds it.
-    std::string identity;    ///< File of this client's secret key.
-    std::string token_file;
+    std::string server_key;               ///< The server's public key, or the file that holds it.
+    std::string identity;                 ///< File of this client's secret key.
+    std::string token_file;               ///< File of the token that the server asks for.
     std::string token;                    ///< Itself, where no file is given.
     bool insecure = false;                ///< Plain text, for a server told the same.
     bool exclusive = false;               ///< Nobody else uses the server meanwhile; ErrorCode::busy if somebody does.
@@ -38,13 +38,13 @@ struct Options {
 
 /// What statvfs(3) says of the server's file system.
 struct Space {
-    std::uint64_t block_size = 0;  ///< Bytes; the unit of the three that follow.
-    std::uint64_t blocks = 0;
-    std::uint64_t blocks_free = 0;
+    std::uint64_t block_size = 0;        ///< Bytes; the unit of the three that follow.
+    std::uint64_t blocks = 0;            ///< In all.
+    std::uint64_t blocks_free = 0;       ///< To root.
     std::uint64_t blocks_available = 0;  ///< To an ordinary user.
-    std::uint64_t files = 0;
-    std::uint64_t files_free = 0;
-    std::uint32_t name_max = 0;
+    std::uint64_t files = 0;             ///< How many files there may be.
+    std::uint64_t files_free = 0;        ///< How many more.
+    std::uint32_t name_max = 0;          ///< Bytes of one name.
 };
 
 namespace detail {
@@ -71,7 +71,9 @@ public:
     /// `source` is HOST[:PORT]:/PATH, remofile://HOST[:PORT]/PATH or remofile+ipc:///SOCKET.
     static Result<Client> connect(const std::string& source, const Options& options = {});
 
+    /// `other` is closed afterwards.
     Client(Client&& other) noexcept;
+    /// As destroying this one, and making it of `other`.
     Client& operator=(Client&& other) noexcept;
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;
@@ -83,16 +85,19 @@ public:
     /// number of times.
     void close();
 
+    /// Of what the path leads to.
     Result<Attributes> stat(const Path& path) const;
     /// Of the path itself, if it is a symbolic link.
     Result<Attributes> lstat(const Path& path) const;
     /// False also where a component on the way is not there or no directory.
     Result<bool> exists(const Path& path) const;
+    /// To read its entries one by one.
     Result<Directory> open_directory(const Path& path) const;
     /// All entries but "." and "..", sorted by name, however many there are.
     Result<std::vector<DirectoryEntry>> list(const Path& path) const;
-    /// `mode` is used as it is: there is no umask.
+    /// Makes a directory. `mode` is used as it is: there is no umask.
     Result<> mkdir(const Path& path, std::uint32_t mode = 0755) const;
+    /// Removes an empty directory; ErrorCode::not_empty for others.
     Result<> rmdir(const Path& path) const;
     /// Removes a name that is no directory's; a symbolic link is not followed.
     Result<> unlink(const Path& path) const;
@@ -101,15 +106,19 @@ public:
     Result<> rename(const Path& from, const Path& to, bool replace = true) const;
     /// Makes a symbolic link that says `target`, whatever that is.
     Result<> symlink(const std::string& target, const Path& path) const;
+    /// What a symbolic link says; ErrorCode::invalid for other files.
     Result<std::string> readlink(const Path& path) const;
     /// Gives the file `from` one more name; a symbolic link is not followed.
     Result<> link(const Path& from, const Path& to) const;
+    /// Sets the permission bits; others of `mode` are ignored.
     Result<> chmod(const Path& path, std::uint32_t mode) const;
     /// What is not given stays.
     Result<> chown(const Path& path, std::optional<std::uint32_t> uid, std::optional<std::uint32_t> gid) const;
     /// What is not given stays. server_now stands for the server's present time.
     Result<> utimes(const Path& path, std::optional<Timestamp> access, std::optional<Timestamp> modification) const;
+    /// As File::truncate().
     Result<> truncate(const Path& path, std::uint64_t size) const;
+    /// Of the file system that the path is on.
     Result<Space> statfs(const Path& path = "/") const;
 
     /// `mode` is that of a file that is made, used as it is: there is no umask. ErrorCode::invalid: neither to read nor

@@ -13,7 +13,7 @@ namespace libremofile {
 
 /// One name of a directory.
 struct DirectoryEntry {
-    std::string name;
+    std::string name;       ///< One component: never empty, ".", "..", or with a slash in it.
     Attributes attributes;  ///< Of the name itself: a symbolic link is not followed.
 };
 
@@ -29,7 +29,9 @@ class LIBREMOFILE_PUBLIC Directory {
 public:
     /// Not open: next() answers ErrorCode::bad_handle.
     Directory();
+    /// `other` is not open afterwards.
     Directory(Directory&& other) noexcept;
+    /// As destroying this one, and making it of `other`.
     Directory& operator=(Directory&& other) noexcept;
     Directory(const Directory&) = delete;
     Directory& operator=(const Directory&) = delete;

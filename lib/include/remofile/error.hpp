@@ -43,8 +43,8 @@ enum class ErrorCode : int {
 
 /// An error: a code for the program, a line for the person.
 struct Error {
-    ErrorCode code = ErrorCode::io_error;
-    std::string message;  ///< Never empty.
+    ErrorCode code = ErrorCode::io_error;  ///< For the program.
+    std::string message;                   ///< Never empty.
 };
 
 /// A value, or why there is none.

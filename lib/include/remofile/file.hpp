@@ -20,7 +20,7 @@ namespace libremofile {
 
 /// A point in time, since 1970 in UTC.
 struct Timestamp {
-    std::int64_t seconds = 0;
+    std::int64_t seconds = 0;       ///< Negative before 1970.
     std::uint32_t nanoseconds = 0;  ///< 0 to 999,999,999
 };
 
@@ -29,20 +29,23 @@ inline constexpr Timestamp server_now{0, 0x3fff'ffff};
 
 /// What stat(2) says of a file; the numbers are those of the server.
 struct Attributes {
-    std::uint64_t inode = 0;
-    std::uint32_t mode = 0;  ///< Type and permission bits, with Linux's numbers.
-    std::uint32_t links = 0;
-    std::uint32_t uid = 0;
-    std::uint32_t gid = 0;
-    std::uint64_t size = 0;    ///< Bytes.
-    std::uint64_t blocks = 0;  ///< 512-byte units.
-    std::uint32_t block_size = 0;
-    Timestamp access;
-    Timestamp modification;
-    Timestamp change;
+    std::uint64_t inode = 0;       ///< Number of the file in its file system.
+    std::uint32_t mode = 0;        ///< Type and permission bits, with Linux's numbers.
+    std::uint32_t links = 0;       ///< How many names it has.
+    std::uint32_t uid = 0;         ///< Its owner.
+    std::uint32_t gid = 0;         ///< Its group.
+    std::uint64_t size = 0;        ///< Bytes.
+    std::uint64_t blocks = 0;      ///< 512-byte units.
+    std::uint32_t block_size = 0;  ///< Bytes that are good to transfer at once.
+    Timestamp access;              ///< When it was last read, as far as the server keeps account.
+    Timestamp modification;        ///< When its contents last changed.
+    Timestamp change;              ///< When its contents or attributes last changed.
 
+    /// The type, by `mode`.
     bool is_directory() const { return (mode & 0170000U) == 0040000U; }
+    /// The type, by `mode`.
     bool is_regular() const { return (mode & 0170000U) == 0100000U; }
+    /// The type, by `mode`.
     bool is_symlink() const { return (mode & 0170000U) == 0120000U; }
 };
 
@@ -55,9 +58,11 @@ enum class Open : unsigned {
     exclusive = 1U << 4,  ///< With create: fail if it is there, even as a symbolic link.
     truncate = 1U << 5,   ///< Empty the file. Needs write.
 };
+/// Both.
 constexpr Open operator|(Open a, Open b) {
     return static_cast<Open>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
 }
+/// Whether any of `flag` is in `set`.
 constexpr bool has(Open set, Open flag) {
     return (static_cast<unsigned>(set) & static_cast<unsigned>(flag)) != 0;
 }
@@ -73,13 +78,16 @@ class LIBREMOFILE_PUBLIC File {
 public:
     /// Not open: every call answers ErrorCode::bad_handle.
     File();
+    /// `other` is not open afterwards.
     File(File&& other) noexcept;
+    /// As destroying this one, and making it of `other`.
     File& operator=(File&& other) noexcept;
     File(const File&) = delete;
     File& operator=(const File&) = delete;
     /// Closes it without waiting. An error of the closing is lost: call close() to hear of it.
     ~File();
 
+    /// True until close(), or until it is moved from.
     bool is_open() const;
 
     /// Reads up to buffer.size() bytes from `offset`, of any size: large ones travel in parts, several under way at
@@ -96,6 +104,7 @@ public:
     /// When it returns, the file survives a loss of power of the server.
     Result<> sync() const;
 
+    /// Of the open file, whatever its name is by now.
     Result<Attributes> stat() const;
 
     /// Closes it and says whether the server kept an error for it. The object is not open afterwards, in any case.

@@ -40,6 +40,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/** Before a function that the library exports. */
 #if defined(__GNUC__)
 #define REMOFILE_API __attribute__((visibility("default")))
 #else
@@ -126,39 +127,39 @@ REMOFILE_API void remofile_disconnect(remofile_client* client);
 
 /** A point in time, since 1970 in UTC. 16 bytes. */
 struct remofile_timestamp {
-    int64_t seconds;
+    int64_t seconds;      /**< Negative before 1970. */
     uint32_t nanoseconds; /**< 0 to 999,999,999 */
     uint32_t reserved;    /**< 0 */
 };
 
 /** What stat(2) says of a file; the numbers are those of the server. 128 bytes. */
 struct remofile_attributes {
-    uint64_t inode;
-    uint32_t mode; /**< Type and permission bits, with Linux's numbers. */
-    uint32_t links;
-    uint32_t uid;
-    uint32_t gid;
-    uint64_t size;       /**< Bytes. */
-    uint64_t blocks;     /**< 512-byte units. */
-    uint32_t block_size; /**< Bytes that are good to transfer at once. */
-    uint32_t reserved_0;
-    struct remofile_timestamp access;
-    struct remofile_timestamp modification;
-    struct remofile_timestamp change;
-    uint64_t reserved[4];
+    uint64_t inode;                         /**< Number of the file in its file system. */
+    uint32_t mode;                          /**< Type and permission bits, with Linux's numbers. */
+    uint32_t links;                         /**< How many names it has. */
+    uint32_t uid;                           /**< Its owner. */
+    uint32_t gid;                           /**< Its group. */
+    uint64_t size;                          /**< Bytes. */
+    uint64_t blocks;                        /**< 512-byte units. */
+    uint32_t block_size;                    /**< Bytes that are good to transfer at once. */
+    uint32_t reserved_0;                    /**< 0 */
+    struct remofile_timestamp access;       /**< When it was last read, as far as the server keeps account. */
+    struct remofile_timestamp modification; /**< When its contents last changed. */
+    struct remofile_timestamp change;       /**< When its contents or attributes last changed. */
+    uint64_t reserved[4];                   /**< 0 */
 };
 
 /** What statvfs(3) says of the server's file system. 88 bytes. */
 struct remofile_space {
-    uint64_t block_size; /**< Bytes; the unit of the three that follow. */
-    uint64_t blocks;
-    uint64_t blocks_free;
+    uint64_t block_size;       /**< Bytes; the unit of the three that follow. */
+    uint64_t blocks;           /**< In all. */
+    uint64_t blocks_free;      /**< To root. */
     uint64_t blocks_available; /**< To an ordinary user. */
-    uint64_t files;
-    uint64_t files_free;
-    uint32_t name_max; /**< Bytes of one name. */
-    uint32_t reserved_0;
-    uint64_t reserved[4];
+    uint64_t files;            /**< How many files there may be. */
+    uint64_t files_free;       /**< How many more. */
+    uint32_t name_max;         /**< Bytes of one name. */
+    uint32_t reserved_0;       /**< 0 */
+    uint64_t reserved[4];      /**< 0 */
 };
 
 /* ------------------------------------------------------------------------------------------------ open files */
@@ -200,6 +201,7 @@ REMOFILE_API int remofile_ftruncate(remofile_file* file, uint64_t size);
 /** When it returns 0, the contents survive a loss of power of the server. */
 REMOFILE_API int remofile_sync(remofile_file* file);
 
+/** The attributes of an open file, whatever its name is by now. */
 REMOFILE_API int remofile_fstat(remofile_file* file, struct remofile_attributes* stat);
 
 /**
@@ -227,11 +229,13 @@ REMOFILE_API void remofile_closedir(remofile_dir* dir);
 
 /* ------------------------------------------------------------------------------------------------ names */
 
+/** The attributes of what a path leads to. */
 REMOFILE_API int remofile_stat(remofile_client* client, const char* path, struct remofile_attributes* stat);
-/** A symbolic link is not followed. */
+/** The attributes of the name itself: a symbolic link is not followed. */
 REMOFILE_API int remofile_lstat(remofile_client* client, const char* path, struct remofile_attributes* stat);
-/** `mode` is used as it is: there is no umask. */
+/** Makes a directory. `mode` is used as it is: there is no umask. */
 REMOFILE_API int remofile_mkdir(remofile_client* client, const char* path, uint32_t mode);
+/** Removes an empty directory. -ENOTEMPTY for others. */
 REMOFILE_API int remofile_rmdir(remofile_client* client, const char* path);
 /** Removes a name that is no directory's; a symbolic link is not followed. */
 REMOFILE_API int remofile_unlink(remofile_client* client, const char* path);
@@ -259,19 +263,23 @@ REMOFILE_API int64_t remofile_readlink(remofile_client* client, const char* path
 /** Gives the file `from` the further name `to`; a symbolic link is not followed. */
 REMOFILE_API int remofile_link(remofile_client* client, const char* from, const char* to);
 
+/** Sets the permission bits; others of `mode` are ignored. */
 REMOFILE_API int remofile_chmod(remofile_client* client, const char* path, uint32_t mode);
 
 /** As uid or gid of remofile_chown(): it stays as it is. */
 #define REMOFILE_KEEP UINT32_C(0xffffffff)
 
+/** Sets the owner and the group. */
 REMOFILE_API int remofile_chown(remofile_client* client, const char* path, uint32_t uid, uint32_t gid);
 
 /** Sets the times of access and modification; NULL: it stays as it is. */
 REMOFILE_API int remofile_utimes(remofile_client* client, const char* path, const struct remofile_timestamp* access,
                                  const struct remofile_timestamp* modification);
 
+/** As remofile_ftruncate(). */
 REMOFILE_API int remofile_truncate(remofile_client* client, const char* path, uint64_t size);
 
+/** Of the file system that the path is on. */
 REMOFILE_API int remofile_statfs(remofile_client* client, const char* path, struct remofile_space* statfs);
 
 #ifdef __cplusplus

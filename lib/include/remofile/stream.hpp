@@ -19,6 +19,7 @@ namespace libremofile {
 /// std::ios_base::failure on an error, so that it is not mistaken for the end of the file.
 class LIBREMOFILE_PUBLIC StreamBuffer : public std::streambuf {
 public:
+    /// Takes the file over. The position is its start.
     explicit StreamBuffer(File file);
     StreamBuffer(const StreamBuffer&) = delete;
     StreamBuffer& operator=(const StreamBuffer&) = delete;
@@ -31,12 +32,14 @@ public:
     /// What made the stream bad, last.
     const Error& error() const { return error_; }
 
+    /// @cond what std::streambuf asks for
 protected:
     int_type underflow() override;
     int_type overflow(int_type character) override;
     int sync() override;
     pos_type seekoff(off_type offset, std::ios_base::seekdir from, std::ios_base::openmode which) override;
     pos_type seekpos(pos_type position, std::ios_base::openmode which) override;
+    /// @endcond
 
 private:
     bool write_out();
@@ -58,6 +61,7 @@ private:
 /// after std::flush, seeking or close(); call close() to hear of an error, since the destructor cannot say.
 class LIBREMOFILE_PUBLIC Stream : public std::iostream {
 public:
+    /// Takes the file over. The position is its start.
     explicit Stream(File file);
     ~Stream() override;
 
