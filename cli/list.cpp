@@ -34,6 +34,7 @@ struct Options {
     bool all = false;
     bool long_form = false;
     bool directory_itself = false;
+    bool slash = false;
     bool json = false;
 };
 
@@ -122,7 +123,7 @@ void print_entries(const std::vector<RemoteEntry>& entries, const std::vector<st
         if (options.json)
             print(json_of(entry.name, attributes) + "\n");
         else if (!options.long_form)
-            print(shown(entry.name) + "\n");
+            print(shown(entry.name) + (options.slash && S_ISDIR(attributes.mode) ? "/\n" : "\n"));
         else
             print(fmt::format("{} {:>{}} {:>5} {:>5} {:>{}} {} {}{}\n",
                               mode_text(attributes.mode, type_of(attributes).letter), attributes.links, links_width,
@@ -289,6 +290,7 @@ std::function<ExitStatus()> prepare_ls(CLI::App& app) {
     app.add_flag("-a,--all", options->all, "Show names that begin with a dot too");
     app.add_flag("-l,--long", options->long_form, "Show type, permissions, links, uid, gid, size and time too");
     app.add_flag("-d,--directory", options->directory_itself, "Show directories themselves, not what they hold");
+    app.add_flag("-p,--slash", options->slash, "Put a slash after the names of directories");
     app.add_flag("--json", options->json, "Write one JSON object a line");
     return [options] {
         return with_files(options->connect, options->files,

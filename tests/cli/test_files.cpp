@@ -52,6 +52,7 @@ TEST_CASE("ls lists directories") {
 
     CHECK(output_of(server, {"ls", source_of(server, "/")}) == "a\nb\nlink\nsub\n");
     CHECK(output_of(server, {"list", source_of(server, "/")}) == "a\nb\nlink\nsub\n");
+    CHECK(output_of(server, {"ls", "-p", source_of(server, "/")}) == "a\nb\nlink\nsub/\n");
     CHECK(output_of(server, {"ls", "-a", source_of(server, "/")}) == ".hidden\na\nb\nlink\nsub\n");
     CHECK(output_of(server, {"ls", source_of(server, "/link")}) == "deep\ninside\n");
     CHECK(output_of(server, {"ls", source_of(server, "/b")}) == "/b\n");
@@ -206,6 +207,45 @@ TEST_CASE("the environment may name the server") {
     CHECK(run(command).output == "found");
     check_refused(server, {"cat", "/f"}, 1, "/f");
     check_refused(server, {"mv", source_of(server, "/f"), "other.example:/f"}, 1, "different servers");
+}
+
+TEST_CASE("bash completes commands, options, servers and paths of servers") {
+    const ServerProcess server;
+    fs::create_directory(server.directory() + "/photos");
+    write_file(server.directory() + "/plain", "");
+    write_file(server.directory() + "/photos/a b", "");
+    const std::string home = Scratch::instance().make_directory("completion");
+    fs::create_directory(home + "/bin");
+    fs::create_symlink(program_from_environment("REMOFILE"), home + "/bin/remofile");
+    // The completions of a line, as readline asks for them; it splits words at colons.
+    const auto completions = [&](const std::string& line, const std::string& environment = "") {
+        write_file(home + "/complete", "PATH=$PWD/bin:$PATH\ncomplete() { :; }\ncompopt() { :; }\n. " +
+                                           program_from_environment("REMOFILE_COMPLETION") + "\n" + environment +
+                                           "\nCOMP_LINE=$1 COMP_POINT=${#1} COMP_WORDBREAKS=' :'\n"
+                                           "read -ra COMP_WORDS <<<\"$1\"\nCOMP_CWORD=${#COMP_WORDS[@]}\n"
+                                           "[[ $1 == *' ' ]] || COMP_CWORD=$((COMP_CWORD - 1))\n_remofile\n"
+                                           "printf '%s\\n' \"${COMPREPLY[@]}\" | sort | tr '\\n' '|'\n");
+        const Ended ended = run({.arguments = {"bash", "complete", line},
+                                 .environment = {{"REMOFILE_CONFIG_DIR", server.config_dir()}},
+                                 .directory = home});
+        INFO(ended.to_string());
+        CHECK(ended.errors.empty());
+        return ended.output;
+    };
+    const std::string source = "127.0.0.1:" + std::to_string(server.port()) + ":";
+    CHECK(completions("remofile ge") == "generate-keys|generate-token|get|");
+    CHECK(completions("remofile ls --l") == "--long|");
+    CHECK(completions("remofile ls " + source) == "/|");
+    CHECK(completions("remofile ls " + source + "/p") == "/photos/|/plain|");
+    CHECK(completions("remofile get " + source + "/photos/") == "/photos/a b|");
+    CHECK(completions("remofile get " + source + "/photos/a\\ ") == "/photos/a b|");
+    CHECK(completions("remofile cat /ph", "export REMOFILE_HOSTNAME=127.0.0.1 REMOFILE_PORT=" +
+                                              std::to_string(server.port())) == "/photos/|");
+    CHECK(completions("remofile ls 127.0.0.1:1:/p") == "|");
+    write_file(home + "/paper", "");
+    write_file(server.config_dir() + "/known_servers", "# keys\npaper.example:6768 key\nother.example:7 key\n");
+    CHECK(completions("remofile put pap") == "paper|paper.example:|");
+    CHECK(completions("remofile ls oth") == "other.example:7:|");
 }
 
 }  // namespace remofile::test
