@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "cli/connection.hpp"
 
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -42,7 +40,7 @@ Task<void> run(Connection& connection, client::SessionOptions options,
     if (opened) {
         connection.session = std::move(*opened);
         say_who_else_is_there(connection.session->hello().others);
-        connection.outcome = co_await act_as_caller(*connection.session);
+        connection.outcome = co_await connection.session->act_as_process();
         if (connection.outcome)
             connection.outcome = co_await work(*connection.session, connection.reactor.clock());
         connection.session->close();
@@ -112,16 +110,6 @@ Task<Result<>> work_on_files(client::Session& session, std::vector<std::string> 
 }
 
 }  // namespace
-
-Task<Result<>> act_as_caller(client::Session& session) {
-    if (!session.hello().client_identity)
-        co_return Result<>();
-    std::vector<std::uint32_t> groups(static_cast<std::size_t>(std::max(0, ::getgroups(0, nullptr))));
-    static_assert(sizeof(gid_t) == sizeof(std::uint32_t));
-    const int count = ::getgroups(static_cast<int>(groups.size()), groups.data());
-    groups.resize(static_cast<std::size_t>(std::max(0, count)));
-    co_return co_await session.act_as(::geteuid(), ::getegid(), std::move(groups));
-}
 
 void add_connect_options(CLI::App& app, client::ConnectOptions& options) {
     app.add_option("SOURCE", options.source, "HOST[:PORT]:/PATH, remofile://HOST[:PORT]/PATH or remofile+ipc:///SOCKET")

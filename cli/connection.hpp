@@ -19,10 +19,6 @@ void add_connect_options(CLI::App& app, client::ConnectOptions& options);
 // The options alone, for commands that take several files, or a file to send.
 void add_key_options(CLI::App& app, client::ConnectOptions& options);
 
-// Where the server lets clients say who acts, requests act as this process's user from now on. To be done again in a
-// new session.
-Task<Result<>> act_as_caller(client::Session& session);
-
 // Connects, says on standard error who else is there, runs `work` to its end and says good-bye. Blocks the calling
 // thread, on which everything happens. An error of the connection or of `work` is reported on standard error.
 ExitStatus with_session(const client::ConnectOptions& options,

@@ -207,21 +207,10 @@ Task<Result<>> Receiver::run(std::vector<std::string> remotes, std::string desti
 Task<Result<>> receive(RemoteTree& tree, const TransferOptions& options, std::vector<std::string> remotes,
                        std::string destination) {
     Progress progress(Clock::system(), progress_form(options), "fetched");
-    Result<> received;
-    for (int attempt = 0; attempt < max_transfer_attempts; ++attempt) {
-        const std::uint64_t epoch = tree.session().epoch();
-        if (attempt > 0) {
-            progress.say("the session with the server was lost: going on in a new one");
-            progress.start_over();
-            const Result<> introduced = co_await act_as_caller(tree.session());
-            if (!introduced)
-                break;
-        }
-        Receiver receiver(tree, options, progress);
-        received = co_await receiver.run(remotes, destination);
-        if (received || tree.session().epoch() == epoch)
-            break;
-    }
+    const Result<> received = co_await in_one_session(tree.session(), progress, [&]() -> Task<Result<>> {
+        Receiver one(tree, options, progress);
+        co_return co_await one.run(remotes, destination);
+    });
     progress.finish();
     co_return received;
 }

@@ -227,22 +227,10 @@ Task<Result<>> Sender::run(std::vector<std::string> locals, std::string destinat
 Task<Result<>> send(RemoteTree& tree, const TransferOptions& options, std::vector<std::string> locals,
                     std::string destination) {
     Progress progress(Clock::system(), progress_form(options), "sent");
-    Result<> sent;
-    // A server that was restarted knows nothing of our nodes; what it has of the files is found again.
-    for (int attempt = 0; attempt < max_transfer_attempts; ++attempt) {
-        const std::uint64_t epoch = tree.session().epoch();
-        if (attempt > 0) {
-            progress.say("the session with the server was lost: going on in a new one");
-            progress.start_over();
-            const Result<> introduced = co_await act_as_caller(tree.session());
-            if (!introduced)
-                break;
-        }
-        Sender sender(tree, options, progress);
-        sent = co_await sender.run(locals, destination);
-        if (sent || tree.session().epoch() == epoch)
-            break;
-    }
+    const Result<> sent = co_await in_one_session(tree.session(), progress, [&]() -> Task<Result<>> {
+        Sender one(tree, options, progress);
+        co_return co_await one.run(locals, destination);
+    });
     progress.finish();
     co_return sent;
 }

@@ -694,21 +694,10 @@ Task<Result<>> synchronise(RemoteTree& tree, const Options& options, const SyncM
     const ProgressForm form = progress_form(options.transfer);
     Progress progress(Clock::system(), form == ProgressForm::bar ? form : ProgressForm::none, "transferred");
     Totals totals;
-    Result<> done;
-    for (int attempt = 0; attempt < max_transfer_attempts; ++attempt) {
-        const std::uint64_t epoch = tree.session().epoch();
-        if (attempt > 0) {
-            progress.say("the session with the server was lost: going on in a new one");
-            progress.start_over();
-            const Result<> introduced = co_await act_as_caller(tree.session());
-            if (!introduced)
-                break;
-        }
+    const Result<> done = co_await in_one_session(tree.session(), progress, [&]() -> Task<Result<>> {
         Syncer syncer(tree, options, memory, progress, totals);
-        done = co_await syncer.run(path);
-        if (done || tree.session().epoch() == epoch)
-            break;
-    }
+        co_return co_await syncer.run(path);
+    });
     progress.finish();
     if (!options.dry_run && (form != ProgressForm::none || options.transfer.json))
         print_summary(totals, progress, options.transfer.json);

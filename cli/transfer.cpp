@@ -14,6 +14,8 @@
 namespace remofile::cli {
 namespace {
 
+// Sessions that one transfer may lose before it is given up.
+constexpr int max_attempts = 5;
 constexpr std::string_view partial_suffix = ".remofile-partial";
 constexpr std::size_t digest_digits = 16;
 // ".", the name, ".", the digest, and the suffix, within what a name may have.
@@ -107,6 +109,24 @@ bool is_partial(std::string_view name) {
 std::uint64_t window_bytes(std::uint64_t file_size) {
     constexpr std::uint64_t most = 8U << 20;
     return std::clamp(file_size / 100, 2 * chunk_bytes, most);
+}
+
+Task<Result<>> in_one_session(client::Session& session, Progress& progress, std::function<Task<Result<>>()> work) {
+    Result<> done;
+    for (int attempt = 0; attempt < max_attempts; ++attempt) {
+        const std::uint64_t epoch = session.epoch();
+        if (attempt > 0) {
+            progress.say("the session with the server was lost: going on in a new one");
+            progress.start_over();
+            const Result<> introduced = co_await session.act_as_process();
+            if (!introduced)
+                break;
+        }
+        done = co_await work();
+        if (done || session.epoch() == epoch)
+            break;
+    }
+    co_return done;
 }
 
 void Origins::add(const std::vector<bool>& common, Origin origin) {

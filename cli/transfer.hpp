@@ -31,8 +31,6 @@ inline constexpr std::uint64_t small_files_limit = 8U << 20;
 inline constexpr std::uint64_t chunk_bytes = wire::max_bulk_bytes;
 // What is compared by digest: a byte that differs costs as much, and its digests a file 1/4096 of its size.
 inline constexpr std::uint64_t block_bytes = 64U << 10;
-// Sessions that one transfer may lose before it is given up.
-inline constexpr int max_transfer_attempts = 5;
 
 struct TransferOptions {
     client::ConnectOptions connect;
@@ -74,6 +72,10 @@ bool is_partial(std::string_view name);
 
 // How much may be under way for one file: what an interruption may cost, at most a hundredth of it but two chunks.
 std::uint64_t window_bytes(std::uint64_t file_size);
+
+// Carries out `work` until it succeeds or fails within one session: if that is lost, all is looked at again in the new
+// one, in which the server knows nothing of this client's nodes.
+Task<Result<>> in_one_session(client::Session& session, Progress& progress, std::function<Task<Result<>>()> work);
 
 // What may be under the name that a copy gets in the end; the transfer fails with try_again if something else is.
 struct Occupant {

@@ -2,6 +2,8 @@
 // The life of a call: how it starts, is given up, and ends. See session_state.hpp.
 #include "client/session.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -152,6 +154,16 @@ Task<Result<>> Session::act_as(std::uint32_t uid, std::uint32_t gid, std::vector
         co_return Result<>(Status::no_session);
     state->own_credential = *number;
     co_return Result<>();
+}
+
+Task<Result<>> Session::act_as_process() {
+    if (!hello().client_identity)
+        co_return Result<>();
+    std::vector<std::uint32_t> groups(static_cast<std::size_t>(std::max(0, ::getgroups(0, nullptr))));
+    static_assert(sizeof(gid_t) == sizeof(std::uint32_t));
+    const int count = ::getgroups(static_cast<int>(groups.size()), groups.data());
+    groups.resize(static_cast<std::size_t>(std::max(0, count)));
+    co_return co_await act_as(::geteuid(), ::getegid(), std::move(groups));
 }
 
 const wire::HelloReply& Session::hello() const {

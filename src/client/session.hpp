@@ -180,6 +180,8 @@ public:
     // From now on, requests that carry no credential of their own act as that identity; for a program that works for
     // one user. A new session (another epoch) has forgotten it. Errors: those of credential().
     Task<Result<>> act_as(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups);
+    // The same with this process's user, where the server lets clients say who acts.
+    Task<Result<>> act_as_process();
 
     // What the server said in its latest HELLO.
     const wire::HelloReply& hello() const;

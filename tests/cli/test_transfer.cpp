@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // remofile put and get: trees arrive as they were, and interrupted transfers go on where they stopped.
+// REMOFILE_TEST_INTERRUPTIONS=100 interrupts them so often.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -7,6 +8,7 @@
 
 #include <catch.hpp>
 #include <csignal>
+#include <cstdlib>
 
 #include "base/log.hpp"
 #include "harness/patience.hpp"
@@ -241,10 +243,14 @@ TEST_CASE("an interrupted transfer goes on where it stopped") {
         arguments.insert(arguments.end(), {source_at(proxy.port(), "/f"), target});
     }
 
-    constexpr int interruptions = 6;
-    for (int i = 1; i <= interruptions; ++i) {
+    const char* given = std::getenv("REMOFILE_TEST_INTERRUPTIONS");
+    const std::uint64_t interruptions = given != nullptr ? std::strtoul(given, nullptr, 10) : 6;
+    std::mt19937 random(std::random_device{}());
+    for (std::uint64_t i = 1; i <= interruptions; ++i) {
         Child transfer = Child::start(remofile_command(server, arguments));
-        const std::uint64_t wanted = size * static_cast<std::uint64_t>(i) / (interruptions + 2);
+        // Somewhere in the next part.
+        const std::uint64_t part = size / (interruptions + 2);
+        const std::uint64_t wanted = part * i - random() % part;
         const bool got_there = eventually(
             Milliseconds{30'000}, [&] { return size_of_partial(target) >= wanted || fs::exists(target + "/f"); });
         CHECK(got_there);
