@@ -4,9 +4,11 @@
 namespace remofile {
 
 const Clock& Clock::system() {
-    static const struct : Clock {
+    struct SystemClock : Clock {
         TimePoint now() const override { return std::chrono::steady_clock::now(); }
-    } clock;
+    };
+    // Never destroyed: threads may ask for the time while the program ends.
+    static const Clock& clock = *new SystemClock;
     return clock;
 }
 

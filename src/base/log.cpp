@@ -39,9 +39,11 @@ std::shared_ptr<spdlog::logger> make_logger(std::string_view program, Level leve
     return logger;
 }
 
-// spdlog keeps its own registry; this reference only spares a look-up a line. Replaced before threads start.
+// spdlog keeps its own registry; this reference only spares a look-up a line. Replaced before threads start. Never
+// destroyed: a program that ends without closing its library's client has a thread that may still look at it.
 std::shared_ptr<spdlog::logger>& logger() {
-    static auto instance = make_logger("remofile", Level::info, Target::standard_error);
+    static auto& instance =
+        *new std::shared_ptr<spdlog::logger>(make_logger("remofile", Level::info, Target::standard_error));
     return instance;
 }
 
