@@ -141,6 +141,7 @@ remofile_timestamp to_c(const Timestamp& time) {
 struct remofile_attributes to_c(const Attributes& from) {
     struct remofile_attributes to {};
     to.inode = from.inode;
+    to.device = from.device;
     to.mode = from.mode;
     to.links = from.links;
     to.uid = from.uid;

@@ -71,6 +71,7 @@ libremofile::Attributes to_public(const wire::Attributes& from) {
         return libremofile::Timestamp{stamp.seconds, stamp.nanoseconds};
     };
     return {.inode = from.identity.inode,
+            .device = from.identity.device,
             .mode = from.mode,
             .links = from.links,
             .uid = from.uid,

@@ -30,6 +30,7 @@ inline constexpr Timestamp server_now{0, 0x3fff'ffff};
 /// What stat(2) says of a file; the numbers are those of the server.
 struct Attributes {
     std::uint64_t inode = 0;       ///< Number of the file in its file system.
+    std::uint64_t device = 0;      ///< Number of that file system on the server; both together tell files apart.
     std::uint32_t mode = 0;        ///< Type and permission bits, with Linux's numbers.
     std::uint32_t links = 0;       ///< How many names it has.
     std::uint32_t uid = 0;         ///< Its owner.

@@ -146,7 +146,8 @@ struct remofile_attributes {
     struct remofile_timestamp access;       /**< When it was last read, as far as the server keeps account. */
     struct remofile_timestamp modification; /**< When its contents last changed. */
     struct remofile_timestamp change;       /**< When its contents or attributes last changed. */
-    uint64_t reserved[4];                   /**< 0 */
+    uint64_t device;                        /**< Number of the inode's file system; both together tell files apart. */
+    uint64_t reserved[3];                   /**< 0 */
 };
 
 /** What statvfs(3) says of the server's file system. 88 bytes. */
