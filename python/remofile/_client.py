@@ -228,8 +228,9 @@ class Client:
     def readlink(self, path: AnyStr | os.PathLike[AnyStr]) -> AnyStr:
         buffer = ctypes.create_string_buffer(_library.TARGET_SIZE)
         length = check(lib.readlink(self._open_pointer(), self._name(path), buffer, len(buffer)), path)
-        target = buffer.raw[:length]
-        return target if isinstance(path, bytes) else os.fsdecode(target)
+        target: Any = buffer.raw[:length]
+        found: AnyStr = target if isinstance(path, bytes) else os.fsdecode(target)
+        return found
 
     # ---- files
 
@@ -309,6 +310,8 @@ class DirEntry(Generic[AnyStr]):
     """An entry of a directory, as os.DirEntry. The attributes are those of the moment when it was listed."""
 
     __slots__ = ("_client", "_lstat", "name", "path")
+    name: AnyStr
+    path: AnyStr
 
     def __init__(self, client: Client, path: AnyStr, name: AnyStr, lstat: os.stat_result) -> None:
         self._client = client
@@ -348,7 +351,7 @@ class ScandirIterator(Generic[AnyStr]):
     def __init__(self, client: Client, pointer: int | None, path: AnyStr | os.PathLike[AnyStr]) -> None:
         self._client = client
         self._pointer = pointer
-        self._path = path if isinstance(path, (str, bytes)) else str(path)
+        self._path: Any = path if isinstance(path, (str, bytes)) else str(path)
         self._lock = threading.Lock()
         self._process = os.getpid()
 
@@ -395,7 +398,7 @@ class ScandirIterator(Generic[AnyStr]):
 
 
 def stat_result(found: _library.Attributes) -> os.stat_result:
-    """As os.stat() has it. The server's numbers of devices are not known: st_dev is 0."""
+    """As os.stat() has it, on the server."""
     times = {"atime": found.access, "mtime": found.modification, "ctime": found.change}
     more: dict[str, Any] = {"st_blksize": found.block_size, "st_blocks": found.blocks, "st_rdev": 0}
     for name, time in times.items():
@@ -403,7 +406,7 @@ def stat_result(found: _library.Attributes) -> os.stat_result:
         more[f"st_{name}"] = nanoseconds / _NANOSECONDS
         more[f"st_{name}_ns"] = nanoseconds
     whole_seconds = (time.seconds for time in times.values())
-    ids = (found.inode, 0, found.links, found.uid, found.gid)
+    ids = (found.inode, found.device, found.links, found.uid, found.gid)
     return os.stat_result((found.mode, *ids, found.size, *whole_seconds), more)
 
 

@@ -10,7 +10,7 @@ import operator
 import os
 import threading
 import warnings
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from . import _library
 from ._library import check, lib
@@ -228,7 +228,7 @@ class RemoteFileIO(io.RawIOBase):
         with _Memory(data) as memory, self._lock:
             self._check_writable()
             position = 0 if self._kind == "a" else self._find_position()
-            count = self._check(lib.pwrite(self._handle, memory.buf, memory.len, position))
+            count: int = self._check(lib.pwrite(self._handle, memory.buf, memory.len, position))
             if self._kind != "a":
                 self._position = position + count
             elif count > 0:
@@ -341,7 +341,8 @@ class RemoteFileIO(io.RawIOBase):
         return self._position
 
     def _bytes_left(self) -> int:
-        return max(self._attributes().size - self._find_position(), 0)
+        size: int = self._attributes().size
+        return max(size - self._find_position(), 0)
 
     def _read_into(self, memory: _Py_buffer, most: int = _library.MAX_FILE_BYTES) -> int:
         position = self._find_position()
@@ -389,16 +390,12 @@ class RemoteBufferedRandom(io.BufferedRandom):
 
 def check_mode(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any) -> None:
     """Refuses what io.open() refuses, and in its words."""
-    for name, value, kinds in [
-        ("mode", mode, (str,)),
-        ("buffering", buffering, (int,)),
-        ("encoding", encoding, (str, type(None))),
-        ("errors", errors, (str, type(None))),
-        ("newline", newline, (str, type(None))),
-    ]:
-        if not isinstance(value, kinds):
-            wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-            raise TypeError(f"open() argument {name!r} must be {wanted}, not {type(value).__name__}")
+    optional = {"encoding": encoding, "errors": errors, "newline": newline}
+    kinds = [("mode", mode, str), ("buffering", buffering, int)]
+    kinds += [(name, value, str) for name, value in optional.items() if value is not None]
+    for name, value, kind in kinds:
+        if not isinstance(value, kind):
+            raise TypeError(f"open() argument {name!r} must be {kind.__name__}, not {type(value).__name__}")
     modes = set(mode)
     if modes - set("axrwb+t") or len(mode) > len(modes):
         raise ValueError(f"invalid mode: {mode!r}")
@@ -408,12 +405,18 @@ def check_mode(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: A
     if len(modes & set("axrw")) != 1:
         raise ValueError("must have exactly one of create/read/write/append mode")
     if binary:
-        for name, value in [("encoding", encoding), ("errors", errors), ("newline", newline)]:
+        for name, value in optional.items():
             if value is not None:
                 article = "an" if name[0] == "e" else "a"
                 raise ValueError(f"binary mode doesn't take {article} {name} argument")
     if buffering == 0 and not binary:
         raise ValueError("can't have unbuffered text I/O")
+
+
+def _named_encoding(encoding: str | None) -> str:
+    """With the EncodingWarning, if it is asked for, at the line that called open()."""
+    name: str = io.text_encoding(encoding, 4)  # type: ignore[attr-defined]
+    return name
 
 
 def open_stream(
@@ -435,25 +438,24 @@ def open_stream(
             stacklevel=3,
         )
     raw = RemoteFileIO(client, path, mode.replace("b", "").replace("t", ""))
-    result: Any = raw
+    opened: Any = raw
     try:
         if buffering == 0:
-            return result
+            return cast(IO[Any], raw)
         size = buffering
         if buffering < 0 or buffering == 1:
             size = BUFFER_BYTES
             raw._filling_bytes = FIRST_FILLING_BYTES
         if "+" in mode:
-            result = RemoteBufferedRandom(raw, size)  # type: ignore[arg-type]
+            opened = RemoteBufferedRandom(raw, size)
         elif "r" in mode:
-            result = RemoteBufferedReader(raw, size)
+            opened = RemoteBufferedReader(raw, size)
         else:
-            result = io.BufferedWriter(raw, size)
-        if binary:
-            return result
-        result = io.TextIOWrapper(result, io.text_encoding(encoding, 3), errors, newline, buffering == 1)
-        result.mode = mode
-        return result
+            opened = io.BufferedWriter(raw, size)
+        if not binary:
+            opened = io.TextIOWrapper(opened, _named_encoding(encoding), errors, newline, buffering == 1)
+            opened.mode = mode
+        return cast(IO[Any], opened)
     except BaseException:
-        result.close()
+        opened.close()
         raise

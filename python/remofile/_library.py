@@ -53,7 +53,8 @@ class Attributes(ctypes.Structure):
         ("access", Timestamp),
         ("modification", Timestamp),
         ("change", Timestamp),
-        ("reserved", c_uint64 * 4),
+        ("device", c_uint64),
+        ("reserved", c_uint64 * 3),
     ]
 
 

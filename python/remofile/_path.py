@@ -8,8 +8,9 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from io import text_encoding  # type: ignore[attr-defined]
 from pathlib import PurePath, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from . import _library
 from ._client import Client, shared_client
@@ -30,43 +31,46 @@ else:
 
         __slots__ = ()
 
+        def with_segments(self, *segments: Any) -> Self:
+            raise NotImplementedError
+
         def _pure(self) -> PurePosixPath:
             return PurePosixPath(self)
 
-        def joinpath(self, *others):
+        def joinpath(self, *others: Any) -> Self:
             return self.with_segments(self, *others)
 
-        def __truediv__(self, other):
+        def __truediv__(self, other: Any) -> Self:
             try:
                 return self.with_segments(self, other)
             except TypeError:
                 return NotImplemented
 
-        def __rtruediv__(self, other):
+        def __rtruediv__(self, other: Any) -> Self:
             try:
                 return self.with_segments(other, self)
             except TypeError:
                 return NotImplemented
 
         @property
-        def parent(self):
+        def parent(self) -> Self:
             parent = self._pure().parent
             return self if parent == self._pure() else self.with_segments(parent)
 
         @property
-        def parents(self):
+        def parents(self) -> Sequence[Self]:
             return tuple(self.with_segments(parent) for parent in self._pure().parents)
 
-        def with_name(self, name):
+        def with_name(self, name: str) -> Self:
             return self.with_segments(self._pure().with_name(name))
 
-        def with_stem(self, stem):
+        def with_stem(self, stem: str) -> Self:
             return self.with_segments(self._pure().with_stem(stem))
 
-        def with_suffix(self, suffix):
+        def with_suffix(self, suffix: str) -> Self:
             return self.with_segments(self._pure().with_suffix(suffix))
 
-        def relative_to(self, *other):
+        def relative_to(self, *other: Any) -> Self:
             return self.with_segments(self._pure().relative_to(*other))
 
 
@@ -85,17 +89,17 @@ class RemofilePath(_DerivingPath):
     _client: Client
 
     def __new__(cls, *segments: Any, client: Client | None = None) -> RemofilePath:
-        client, segments = _client_of(segments, client)
+        of_client, parts = _client_of(segments, client)
         # Before Python 3.12 a path is complete here, and __init__() takes nothing.
-        path = super().__new__(cls, *segments)
-        path._client = client
+        path = super().__new__(cls, *parts)
+        path._client = of_client
         return path
 
     def __init__(self, *segments: Any, client: Client | None = None) -> None:
         if sys.version_info >= (3, 12):
             super().__init__(*_client_of(segments, client)[1])
 
-    def with_segments(self, *segments: Any) -> RemofilePath:
+    def with_segments(self, *segments: Any) -> Self:
         return type(self)(*segments, client=self._client)
 
     @property
@@ -249,7 +253,7 @@ class RemofilePath(_DerivingPath):
             return data
 
     def read_text(self, encoding: str | None = None, errors: str | None = None, newline: str | None = None) -> str:
-        with self.open("r", -1, encoding, errors, newline) as file:
+        with self.open("r", -1, text_encoding(encoding), errors, newline) as file:
             text: str = file.read()
             return text
 
@@ -263,7 +267,7 @@ class RemofilePath(_DerivingPath):
     ) -> int:
         if not isinstance(data, str):
             raise TypeError(f"data must be str, not {type(data).__name__}")
-        with self.open("w", -1, encoding, errors, newline) as file:
+        with self.open("w", -1, text_encoding(encoding), errors, newline) as file:
             return file.write(data)
 
     # ---- directories

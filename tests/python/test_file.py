@@ -12,7 +12,10 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
+import subprocess
+import sys
 import tarfile
 import unittest
 import warnings
@@ -117,6 +120,19 @@ class OpenTest(FileTest):
             self.client.path("file").open("rb", 1).close()
         self.assertEqual(caught.filename, __file__)
 
+    def test_a_missing_encoding_is_warned_of_at_the_callers_line_if_python_is_told_to(self):
+        program = """if True:
+            import sys, remofile
+            remofile.open(sys.argv[1]).close()
+            remofile.RemofilePath(sys.argv[1]).open().close()
+            remofile.RemofilePath(sys.argv[1]).read_text()
+            remofile.open(sys.argv[1], encoding="utf-8").close()
+            """
+        self.server.put("file")
+        command = [sys.executable, "-X", "warn_default_encoding", "-c", program, self.server.source("/file")]
+        warned = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        self.assertEqual(re.findall(r"<string>:(\d): EncodingWarning", warned), ["3", "4", "5"], warned)
+
     def test_new_files_have_the_mode_that_the_umask_leaves(self):
         before = os.umask(0o027)
         try:
@@ -216,6 +232,14 @@ class RawTest(FileTest):
             self.assertRaises(TypeError, file.readinto, b"fixed")
             file.write(data)
             data.clear()
+
+    def test_a_call_within_a_call_is_refused(self):
+        """As a signal's handler or a finalizer makes it; waiting would be for ever."""
+        with self.client.open("file", "wb+", 0) as file:
+            with file._lock:
+                for call in (file.read, file.tell, lambda: file.write(b"x"), lambda: file.seek(0)):
+                    self.assertRaises(RuntimeError, call)
+            file.write(b"goes on")
 
     def test_of_a_directory_and_of_nothing(self):
         for mode in ["rw", "", "b", "rr", "r++", "q", "rU"]:
