@@ -18,7 +18,6 @@ namespace {
 using libremofile::Attributes;
 using libremofile::Client;
 using libremofile::Directory;
-using libremofile::DirectoryEntry;
 using libremofile::Error;
 using libremofile::ErrorCode;
 using libremofile::File;

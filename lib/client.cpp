@@ -16,7 +16,6 @@ using detail::to_public;
 using remofile::NodeId;
 using remofile::Status;
 using remofile::Task;
-using remofile::client::RemoteFile;
 using remofile::client::RemotePlace;
 using remofile::client::Symlinks;
 namespace wire = remofile::wire;

@@ -190,6 +190,51 @@ TEST_CASE("a path leads nowhere but below the source's, whatever it is") {
     CHECK(client.exists("file") == true);
 }
 
+TEST_CASE("what is asked for in connecting is had, or its refusal is explained") {
+    Pair pair;
+    libremofile::Options options;
+    options.read_only = true;
+    const Client reader = remofile::test::connect(pair.server, options);
+    CHECK(code(reader.mkdir("directory")) == ErrorCode::read_only);
+    CHECK(reader.stat("/"));
+
+    const std::string source = "127.0.0.1:" + std::to_string(pair.server.port()) + ":/";
+    options = {.exclusive = true};
+    const auto alone = Client::connect(source, options);
+    REQUIRE_FALSE(alone);
+    CHECK(alone.error().code == ErrorCode::busy);
+    CHECK(alone.error().message.find("127.0.0.1") != std::string::npos);
+    // Any other key than the server's.
+    options = {.server_key = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", .timeout = 5s};
+    CHECK(code(Client::connect(source, options)) == ErrorCode::wrong_server_key);
+    options = {.server_key = "/does/not/exist"};
+    CHECK(code(Client::connect(source, options)) == ErrorCode::invalid);
+    options = {.token_file = "/does/not/exist"};
+    CHECK(code(Client::connect(source, options)) == ErrorCode::no_entry);
+    options = {.insecure = true, .timeout = 2s};
+    CHECK_FALSE(Client::connect(source, options));
+    options = {.timeout = 0ms};
+    CHECK(code(Client::connect(source, options)) == ErrorCode::invalid);
+    CHECK(code(Client::connect(source + "missing")) == ErrorCode::no_entry);
+    std::ofstream(pair.local("file")) << "x";
+    CHECK(code(Client::connect(source + "file")) == ErrorCode::not_directory);
+    REQUIRE(pair.client.mkdir("below"));
+    const auto below = Client::connect(source + "below");
+    REQUIRE(below);
+    CHECK(below->list("../..")->empty());
+}
+
+TEST_CASE("closing a stream tells what its destructor cannot") {
+    Pair pair;
+    libremofile::Stream out(*pair.client.open("file", Open::write | Open::create));
+    out << "these bytes arrive nowhere";
+    pair.client.close();
+    CHECK(out.good());
+    CHECK(code(out.close()) == ErrorCode::closed);
+    CHECK(out.bad());
+    CHECK(code(out.close()) == ErrorCode::closed);
+}
+
 TEST_CASE("a directory is read entry by entry") {
     Pair pair;
     std::set<std::string> names;
