@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """What the tests of the Python package share: a server on a directory of its own, and comparisons with local files."""
 
+import collections
+import io
 import os
+import queue
 import re
-import select
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import unittest
 
 SERVER = os.environ["REMOFILE_SERVER"]
@@ -17,6 +20,8 @@ PATIENCE_S = 60
 class Server:
     """A server process on a directory, a port and keys of its own; this process is set up to connect to it."""
 
+    process = None
+
     def __init__(self, *options):
         self.home = tempfile.mkdtemp(prefix="remofile-python-")
         try:
@@ -24,28 +29,51 @@ class Server:
             os.mkdir(self.files)
             os.environ["REMOFILE_CONFIG_DIR"] = os.path.join(self.home, "config")
             os.mkdir(os.environ["REMOFILE_CONFIG_DIR"], 0o700)
-            self.log = open(os.path.join(self.home, "log"), "w+b")
-            self.process = subprocess.Popen(
-                [SERVER, "--listen", "tcp://127.0.0.1:0", "--listen", self.socket(), *options, self.files],
-                stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.PIPE,
-            )  # fmt: skip
-            self.port = self.announced_port()
+            self.options = options
+            self.start()
         except BaseException:
             self.close()
             raise
 
+    def start(self):
+        self.process = subprocess.Popen(
+            [SERVER, "--listen", "tcp://127.0.0.1:0", "--listen", self.socket(), *self.options, self.files],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self.log = collections.deque(maxlen=100)
+        announced = queue.SimpleQueue()
+        self.reader = threading.Thread(target=self.read_log, args=(self.process.stderr, announced))
+        self.reader.start()
+        try:
+            self.port = announced.get(timeout=PATIENCE_S)
+        except queue.Empty:
+            self.port = None
+        if self.port is None:
+            raise AssertionError("the server does not listen: " + "".join(self.log))
+
+    def read_log(self, stream, announced):
+        """Takes what the server says off its hands, and notes the port."""
+        with io.TextIOWrapper(stream, errors="replace") as lines:
+            for line in lines:
+                self.log.append(line)
+                if found := re.search(r"listening on tcp://127\.0\.0\.1:(\d+)", line):
+                    announced.put(int(found[1]))
+        announced.put(None)
+
+    def stop(self):
+        process, self.process = self.process, None
+        process.send_signal(signal.SIGTERM)
+        try:
+            status = process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            status = process.wait()
+        self.reader.join()
+        if status != 0:
+            raise AssertionError(f"the server ended with status {status}: " + "".join(self.log))
+
     def socket(self):
         return f"ipc://{self.home}/socket"
-
-    def announced_port(self):
-        said = b""
-        while not (found := re.search(rb"listening on tcp://127\.0\.0\.1:(\d+)", said)):
-            readable, _, _ = select.select([self.process.stderr], [], [], PATIENCE_S)
-            more = os.read(self.process.stderr.fileno(), 65536) if readable else b""
-            if not more:
-                raise AssertionError(f"the server does not listen: {said.decode(errors='replace')}")
-            said += more
-        return int(found[1])
 
     def source(self, path="/"):
         return f"localhost:{self.port}:{path}"
@@ -63,21 +91,10 @@ class Server:
             return file.read()
 
     def close(self):
-        process = getattr(self, "process", None)
         try:
-            if process is not None:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.communicate(timeout=PATIENCE_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.communicate()
-                    raise AssertionError("the server did not stop") from None
-                if process.returncode != 0:
-                    raise AssertionError(f"the server ended with status {process.returncode}")
+            if self.process is not None:
+                self.stop()
         finally:
-            if hasattr(self, "log"):
-                self.log.close()
             shutil.rmtree(self.home, ignore_errors=True)
 
 

@@ -391,23 +391,26 @@ class LostServerTest(unittest.TestCase):
         """Open files say that they are stale; what is buffered and cannot be written is told by close()."""
         server = Server()
         self.addCleanup(server.close)
-        client = remofile.connect(server.source(), timeout=3)
+        # Its port is another when it comes back; its socket is the same.
+        client = remofile.connect("remofile+" + server.socket())
         self.addCleanup(client.close)
         file = client.open("file", "w")
         file.write("never to be seen")
         reader = client.open("file", "rb", 0)
-        server.process.terminate()
-        server.process.communicate()
+        server.stop()
+        server.start()
         with self.assertRaises(OSError) as caught:
             file.close()
-        self.assertEqual(caught.exception.filename, "file")
+        self.assertEqual((caught.exception.errno, caught.exception.filename), (errno.ESTALE, "file"))
         self.assertTrue(file.closed)
-        with self.assertRaises(OSError):
+        with self.assertRaises(OSError) as caught:
             reader.read()
-        try:
-            reader.close()
-        except OSError:
-            pass
+        self.assertEqual(caught.exception.errno, errno.ESTALE)
+        reader.close()  # has nothing to lose
+        self.assertEqual(client.stat("file").st_size, 0)
+        with client.open("file", "w") as file:
+            file.write("again")
+        self.assertEqual(server.content("file"), b"again")
 
 
 if __name__ == "__main__":

@@ -227,10 +227,16 @@ class EndTest(ProcessTest):
             self.assertEqual(done.returncode, status, done.stderr)
 
 
-class ExampleTest(ProcessTest):
+class SourcesTest(ProcessTest):
     @staticmethod
     def in_the_sources(*names):
         return os.path.join(os.environ["SOURCES"], *names)
+
+    def test_all_of_the_package_is_installed(self):
+        with open(self.in_the_sources("python", "meson.build"), encoding="utf-8") as recipe:
+            installed = set(re.findall(r"'remofile/(\w+\.\w+)'", recipe.read()))
+        present = {entry.name for entry in os.scandir(self.in_the_sources("python", "remofile")) if entry.is_file()}
+        self.assertEqual(installed, present)
 
     def test_what_the_document_shows(self):
         with open(self.in_the_sources("docs", "LIBRARY.md"), encoding="utf-8") as document:
