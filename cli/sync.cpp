@@ -7,8 +7,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <ctime>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -722,15 +722,23 @@ Result<> complete(Options& options, const std::string& from, const std::string& 
     return {};
 }
 
+// However the two are written.
+Result<SyncMemory> open_memory(const Options& options) {
+    REMOFILE_TRY(source, transport::parse_source(options.source));
+    REMOFILE_TRY(components, client::split_path(source.path));
+    std::error_code error;
+    const std::filesystem::path local = std::filesystem::weakly_canonical(options.local, error);
+    if (error)
+        return make_error(Status::invalid, fmt::format("{}: {}", log::printable(options.local), error.message()));
+    // "/a/" ends with an empty component.
+    const std::filesystem::path directory = local.has_filename() ? local : local.parent_path();
+    return SyncMemory::open(directory, source.endpoint + client::join_path(components));
+}
+
 ExitStatus sync(const Options& options) {
     std::optional<SyncMemory> memory;
     if (options.both) {
-        auto source = transport::parse_source(options.source);
-        if (!source)
-            return complain(source.error());
-        const std::unique_ptr<char, void (*)(void*)> real(::realpath(options.local.c_str(), nullptr), std::free);
-        auto opened = SyncMemory::open(real ? real.get() : std::filesystem::absolute(options.local).native(),
-                                       source->endpoint + source->path);
+        auto opened = open_memory(options);
         if (!opened)
             return complain(opened.error());
         memory.emplace(std::move(*opened));

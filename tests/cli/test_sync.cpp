@@ -304,6 +304,12 @@ TEST_CASE("both ways: what is remembered is checked, and used by one at a time")
         CHECK(refused.exit_status == 1);
         CHECK_THAT(refused.errors, ContainsSubstring("damaged"));
     }
+    // However the two directories are written, they are the same.
+    write_file(memory, good);
+    fs::create_directory_symlink("here", pair.home + "/link");
+    succeeds(pair.server, {"sync", "--both", pair.home + "/link/./", source_of(pair.server, "/./there//")});
+    CHECK(std::ranges::distance(fs::directory_iterator(pair.server.config_dir() + "/sync"), {}) == 2);
+
     fs::remove(memory);
     fs::remove(pair.here + "/f");
     pair.both();
