@@ -43,15 +43,19 @@ public:
           options_(options),
           progress_(progress),
           files_(tree, options, progress),
-          small_(small_files_limit) {}
+          listings_(max_directories),
+          small_(small_files_limit),
+          large_(1) {}
 
     Task<Result<>> run(std::vector<std::string> remotes, std::string destination);
 
 private:
     // `named` by the person, and so fetched in any case.
     Task<void> get(LocalDirectory into, RemoteItem item, bool named);
+    Task<void> get_directories();
     Task<void> get_directory(LocalDirectory into, RemoteItem item);
     Task<void> get_small(LocalDirectory into, RemoteItem item);
+    Task<void> get_large(LocalDirectory into, RemoteItem item);
     void ended(const RemoteItem& item, const Result<>& received);
     Result<LocalDirectory> make_directory(const LocalDirectory& into, const RemoteItem& item);
     void finish_directory(const ReceivedDirectory& directory);
@@ -62,8 +66,11 @@ private:
     const TransferOptions& options_;
     Progress& progress_;
     FileReceiver files_;
+    Parallel listings_;
     Parallel small_;
-    Result<> outcome_;  // the first error
+    Parallel large_;  // one, so that an interruption costs no more than its window
+    std::vector<std::pair<LocalDirectory, RemoteItem>> next_;  // directories not yet begun with
+    Result<> outcome_;                                         // the first error
 };
 
 void Receiver::failed(const std::string& shown, const Error& error) {
@@ -93,8 +100,10 @@ bool Receiver::is_unchanged(const LocalDirectory& into, const RemoteItem& item) 
 
 Task<void> Receiver::get(LocalDirectory into, RemoteItem item, bool named) {
     const wire::Attributes& attributes = item.file.attributes;
-    if (S_ISDIR(attributes.mode))
-        co_return co_await get_directory(std::move(into), std::move(item));
+    if (S_ISDIR(attributes.mode)) {
+        next_.emplace_back(std::move(into), std::move(item));
+        co_return;
+    }
     if (S_ISLNK(attributes.mode))
         co_return ended(item, co_await files_.receive_symlink(into->get(), item));
     if (!S_ISREG(attributes.mode)) {
@@ -108,9 +117,13 @@ Task<void> Receiver::get(LocalDirectory into, RemoteItem item, bool named) {
         co_return progress_.file_unchanged(size);
     }
     if (size > small_file_bytes)
-        co_return ended(item, co_await files_.receive_large(into->get(), item));
-    Task<void> small = get_small(std::move(into), std::move(item));
-    co_await small_.add(size + small_file_weight, std::move(small));
+        co_await large_.add(1, get_large(std::move(into), std::move(item)));
+    else
+        co_await small_.add(size + small_file_weight, get_small(std::move(into), std::move(item)));
+}
+
+Task<void> Receiver::get_large(LocalDirectory into, RemoteItem item) {
+    ended(item, co_await files_.receive_large(into->get(), item));
 }
 
 Task<void> Receiver::get_small(LocalDirectory into, RemoteItem item) {
@@ -132,6 +145,18 @@ void Receiver::finish_directory(const ReceivedDirectory& directory) {
     const Result<> set = files_.set_attributes(directory.get(), directory.attributes, directory.shown);
     if (!set)
         failed(directory.shown, set.error());
+}
+
+// Those found last come first: they hold the fewest directories open.
+Task<void> Receiver::get_directories() {
+    while (!next_.empty()) {
+        while (!next_.empty()) {
+            auto [into, item] = std::move(next_.back());
+            next_.pop_back();
+            co_await listings_.add(1, get_directory(std::move(into), std::move(item)));
+        }
+        co_await listings_.idle();
+    }
 }
 
 Task<void> Receiver::get_directory(LocalDirectory into, RemoteItem item) {
@@ -200,7 +225,9 @@ Task<Result<>> Receiver::run(std::vector<std::string> remotes, std::string desti
             co_await get(into, std::move(item), true);
         }
     }
+    co_await get_directories();
     co_await small_.idle();
+    co_await large_.idle();
     co_return outcome_;
 }
 

@@ -29,11 +29,14 @@ public:
           options_(options),
           progress_(progress),
           files_(tree, options, progress),
-          small_(small_files_limit) {}
+          listings_(max_directories),
+          small_(small_files_limit),
+          large_(1) {}
 
     Task<Result<>> run(std::vector<std::string> locals, std::string destination);
 
 private:
+    using Directory = std::shared_ptr<RemoteDirectory>;  // shared by what is put into it
     struct SentDirectory {
         NodeId node;
         std::string path;
@@ -41,12 +44,16 @@ private:
     };
 
     // `named` by the person, and so sent in any case.
-    Task<void> put(RemoteDirectory* into, LocalFile file, bool named);
-    Task<void> put_directory(RemoteDirectory* into, LocalFile file);
-    Task<Result<RemoteDirectory>> enter(RemoteDirectory* into, const LocalFile& file);
+    Task<void> put(Directory into, LocalFile file, bool named);
+    Task<void> put_directories();
+    Task<void> put_directory(Directory into, LocalFile file);
+    Task<Result<Directory>> enter(const Directory& into, const LocalFile& file);
+    Result<Directory> make_known(NodeId node, Result<std::vector<client::RemoteEntry>> listed);
     Task<void> put_small(NodeId into, LocalFile file);
+    Task<void> put_large(Directory into, LocalFile file);
     void ended(const std::string& path, const Result<>& sent);
     Task<void> finish_directories();
+    Task<void> finish_directory(const SentDirectory& directory);
     bool is_unchanged(const RemoteDirectory& into, const LocalFile& file) const;
     void failed(const std::string& path, const Error& error);
 
@@ -55,7 +62,10 @@ private:
     const TransferOptions& options_;
     Progress& progress_;
     FileSender files_;
+    Parallel listings_;
     Parallel small_;
+    Parallel large_;                                     // one, so that an interruption costs no more than its window
+    std::vector<std::pair<Directory, LocalFile>> next_;  // directories not yet begun with
     std::vector<SentDirectory> directories_;
     Result<> outcome_;  // the first error
 };
@@ -84,10 +94,12 @@ bool Sender::is_unchanged(const RemoteDirectory& into, const LocalFile& file) co
            there.modification == to_wire(file.status.st_mtim);
 }
 
-Task<void> Sender::put(RemoteDirectory* into, LocalFile file, bool named) {
+Task<void> Sender::put(Directory into, LocalFile file, bool named) {
     const mode_t type = file.status.st_mode & S_IFMT;
-    if (type == S_IFDIR)
-        co_return co_await put_directory(into, std::move(file));
+    if (type == S_IFDIR) {
+        next_.emplace_back(std::move(into), std::move(file));
+        co_return;
+    }
     if (type == S_IFLNK)
         co_return ended(file.path, co_await files_.send_symlink(into->node, file));
     if (type != S_IFREG) {
@@ -99,16 +111,34 @@ Task<void> Sender::put(RemoteDirectory* into, LocalFile file, bool named) {
     if (!named && is_unchanged(*into, file))
         co_return progress_.file_unchanged(size);
     if (size > small_file_bytes)
-        co_return ended(file.path, co_await files_.send_large(into, file));
-    co_await small_.add(size + small_file_weight, put_small(into->node, std::move(file)));
+        co_await large_.add(1, put_large(std::move(into), std::move(file)));
+    else
+        co_await small_.add(size + small_file_weight, put_small(into->node, std::move(file)));
+}
+
+Task<void> Sender::put_large(Directory into, LocalFile file) {
+    ended(file.path, co_await files_.send_large(into.get(), file));
 }
 
 Task<void> Sender::put_small(NodeId into, LocalFile file) {
     ended(file.path, co_await files_.send_small(into, file));
 }
 
-Task<Result<RemoteDirectory>> Sender::enter(RemoteDirectory* into, const LocalFile& file) {
-    using Entered = Result<RemoteDirectory>;
+Result<Sender::Directory> Sender::make_known(NodeId node, Result<std::vector<client::RemoteEntry>> listed) {
+    if (!listed)
+        return listed.error();
+    const Directory directory(new RemoteDirectory{node, {}}, [this](const RemoteDirectory* object) {
+        for (const auto& [name, entry] : object->entries)
+            tree_.forget(entry.node);
+        delete object;
+    });
+    for (client::RemoteEntry& entry : *listed)
+        directory->entries.emplace(std::move(entry.name), entry.file);
+    return directory;
+}
+
+Task<Result<Sender::Directory>> Sender::enter(const Directory& into, const LocalFile& file) {
+    using Entered = Result<Directory>;
     const auto found = into->entries.find(file.name);
     if (found == into->entries.end()) {
         const wire::Mkdir mkdir{
@@ -116,29 +146,36 @@ Task<Result<RemoteDirectory>> Sender::enter(RemoteDirectory* into, const LocalFi
         const auto made = co_await session_.call(mkdir, data_lane);
         if (!made)
             co_return Entered(made.error());
-        co_return Entered(RemoteDirectory{made->body.node, {}});
+        co_return make_known(made->body.node, std::vector<client::RemoteEntry>());
     }
     if (!S_ISDIR(found->second.attributes.mode))
         co_return Entered(make_error(Status::not_directory, "what is there is no directory"));
-    RemoteDirectory target{found->second.node, {}};
-    auto listed = co_await tree_.list(target.node);
-    if (!listed)
-        co_return Entered(listed.error());
-    for (client::RemoteEntry& entry : *listed)
-        target.entries.emplace(std::move(entry.name), entry.file);
-    // The node is this directory's from now on.
+    const NodeId node = found->second.node;
+    // It is this directory's own from now on.
     into->entries.erase(found);
-    co_return Entered(std::move(target));
+    co_return make_known(node, co_await tree_.list(node));
 }
 
-Task<void> Sender::put_directory(RemoteDirectory* into, LocalFile file) {
+// Those found last come first: they hold the fewest others in memory.
+Task<void> Sender::put_directories() {
+    while (!next_.empty()) {
+        while (!next_.empty()) {
+            auto [into, file] = std::move(next_.back());
+            next_.pop_back();
+            co_await listings_.add(1, put_directory(std::move(into), std::move(file)));
+        }
+        co_await listings_.idle();
+    }
+}
+
+Task<void> Sender::put_directory(Directory into, LocalFile file) {
     const auto names = names_in(file.path);
     if (!names)
         co_return failed(file.path, names.error());
     auto entered = co_await enter(into, file);
     if (!entered)
         co_return failed(file.path, entered.error());
-    directories_.push_back({entered->node, file.path, file.status});
+    directories_.push_back({(*entered)->node, file.path, file.status});
     for (const std::string& name : *names) {
         if (is_partial(name))
             continue;
@@ -146,32 +183,39 @@ Task<void> Sender::put_directory(RemoteDirectory* into, LocalFile file) {
         if (::lstat(child.path.c_str(), &child.status) != 0)
             failed(child.path, errno_error());
         else
-            co_await put(&*entered, std::move(child), false);
+            co_await put(*entered, std::move(child), false);
     }
-    for (const auto& [name, entry] : entered->entries)
-        tree_.forget(entry.node);
 }
 
-// Times and modes of directories come last: making files in one changes its time, and needs the permission.
+// Times and modes of directories come last, those of the deepest first: making files in one changes its time, and
+// needs the permission.
 Task<void> Sender::finish_directories() {
-    while (!directories_.empty()) {
-        const SentDirectory directory = directories_.back();
-        directories_.pop_back();
-        if (options_.archive) {
-            const wire::Setattr owner{.node = directory.node,
-                                      .which = wire::set_uid | wire::set_gid,
-                                      .uid = directory.status.st_uid,
-                                      .gid = directory.status.st_gid};
-            // An ordinary user may not; the tree is sent all the same.
-            const auto owned = co_await session_.call(owner, data_lane);
-            if (!owned)
-                log::debug("{}: its owner stays as it is", directory.path);
-        }
-        const auto set = co_await session_.call(files_.mode_and_times(directory.status, directory.node, {}), data_lane);
-        if (!set)
-            failed(directory.path, set.error());
-        tree_.forget(directory.node);
+    const auto depth = [](const SentDirectory& directory) { return std::ranges::count(directory.path, '/'); };
+    std::ranges::stable_sort(directories_, std::ranges::greater(), depth);
+    for (std::size_t i = 0; i < directories_.size(); ++i) {
+        if (i > 0 && depth(directories_[i]) != depth(directories_[i - 1]))
+            co_await listings_.idle();
+        co_await listings_.add(1, finish_directory(directories_[i]));
     }
+    co_await listings_.idle();
+}
+
+Task<void> Sender::finish_directory(const SentDirectory& directory) {
+    if (options_.archive) {
+        const wire::Setattr owner{.node = directory.node,
+                                  .which = wire::set_uid | wire::set_gid,
+                                  .uid = directory.status.st_uid,
+                                  .gid = directory.status.st_gid};
+        // An ordinary user may not; the tree is sent all the same.
+        const auto owned = co_await session_.call(owner, data_lane);
+        if (!owned)
+            log::debug("{}: its owner stays as it is", directory.path);
+    }
+    const wire::Setattr setattr = files_.mode_and_times(directory.status, directory.node, {});
+    const auto set = co_await session_.call(setattr, data_lane);
+    if (!set)
+        failed(directory.path, set.error());
+    tree_.forget(directory.node);
 }
 
 // The name that a local path gives its copy.
@@ -182,11 +226,11 @@ std::string base_name(const std::string& path) {
 }
 
 Task<Result<>> Sender::run(std::vector<std::string> locals, std::string destination) {
-    RemoteDirectory target;
+    NodeId node;
     std::string name;  // of the one file, where the destination is no directory
     const auto existing = co_await tree_.find(destination, client::Symlinks::follow);
     if (existing && S_ISDIR(existing->attributes.mode)) {
-        target.node = existing->node;
+        node = existing->node;
     } else if (!existing && existing.status() != Status::no_entry) {
         co_return Result<>(existing.error());
     } else if (locals.size() > 1 || destination.ends_with('/')) {
@@ -196,16 +240,14 @@ Task<Result<>> Sender::run(std::vector<std::string> locals, std::string destinat
         auto place = co_await tree_.find_place(destination);
         if (!place)
             co_return Result<>(place.error());
-        target.node = place->directory;
+        node = place->directory;
         name = place->name;
         if (existing)
             tree_.forget(existing->node);
     }
-    auto listed = co_await tree_.list(target.node);
-    if (!listed)
-        co_return Result<>(listed.error());
-    for (client::RemoteEntry& entry : *listed)
-        target.entries.emplace(std::move(entry.name), entry.file);
+    auto target = make_known(node, co_await tree_.list(node));
+    if (!target)
+        co_return Result<>(target.error());
     for (const std::string& local : locals) {
         LocalFile file{.path = local, .name = name.empty() ? base_name(local) : name};
         // What a person names is meant itself, also through a link.
@@ -214,13 +256,13 @@ Task<Result<>> Sender::run(std::vector<std::string> locals, std::string destinat
         else if (file.name.empty())
             failed(local, make_error(Status::bad_usage, "has no name to be sent under"));
         else
-            co_await put(&target, std::move(file), true);
+            co_await put(*target, std::move(file), true);
     }
+    co_await put_directories();
     co_await small_.idle();
+    co_await large_.idle();
     co_await finish_directories();
-    for (const auto& [entry_name, entry] : target.entries)
-        tree_.forget(entry.node);
-    tree_.forget(target.node);
+    tree_.forget(node);
     co_return outcome_;
 }
 

@@ -148,15 +148,8 @@ Task<Result<>> FileReceiver::copy_xattrs(NodeId node, int fd) {
 }
 
 // The content is there: the rest of what belongs to it, then its name.
-Task<Result<>> FileReceiver::complete(const RemoteItem& item, HandleId handle, const PartialFile& partial,
-                                      Occupant occupant) {
+Task<Result<>> FileReceiver::complete(const RemoteItem& item, const PartialFile& partial, Occupant occupant) {
     const wire::Attributes& attributes = item.file.attributes;
-    const wire::Getattr getattr{item.file.node, handle};
-    const auto now = co_await session_.call(getattr, data_lane);
-    if (!now)
-        co_return Result<>(now.error());
-    if (identity_of(now->body.attributes) != identity_of(attributes))
-        co_return Result<>(changed_meanwhile());
     if (options_.archive) {
         const Result<> copied = co_await copy_xattrs(item.file.node, partial.fd());
         if (!copied)
@@ -178,20 +171,25 @@ Task<Result<>> FileReceiver::receive_small(int into, const RemoteItem& item, Occ
     const HandleId handle = session_.new_handle_id();
     std::vector<EncodedRequest> requests;
     requests.push_back(encoded(wire::Open{item.file.node, handle, wire::open_read}, true));
-    requests.push_back(encoded(wire::Read{handle, 0, static_cast<std::uint32_t>(small_file_bytes)}));
+    requests.push_back(encoded(wire::Read{handle, 0, static_cast<std::uint32_t>(small_file_bytes)}, true));
+    requests.push_back(encoded(wire::Getattr{item.file.node, handle}));
     const auto replies = co_await session_.call_batch(std::move(requests), data_lane);
     if (replies[0].status != Status::ok)
         co_return Result<>(replies[0].status);
+    const auto now = client::decoded<wire::Getattr>(replies[2]);
     Result<> received;
     if (replies[1].status != Status::ok)
         received = replies[1].status;
-    else if (replies[1].bulk.size() != item.file.attributes.size)
+    else if (!now)
+        received = now.error();
+    else if (replies[1].bulk.size() != item.file.attributes.size ||
+             identity_of(now->attributes) != identity_of(item.file.attributes))
         received = changed_meanwhile();
     if (received) {
         auto partial = PartialFile::open(into, partial_name(item.name, identity_of(item.file.attributes)));
         received = partial ? write_at(partial->fd(), replies[1].bulk.bytes(), 0) : Result<>(partial.error());
         if (received)
-            received = co_await complete(item, handle, *partial, occupant);
+            received = co_await complete(item, *partial, occupant);
         if (!received && partial)
             partial->remove();
     }
@@ -269,7 +267,7 @@ Task<Result<>> FileReceiver::receive_chunks(const RemoteItem& item, HandleId han
     Result<> outcome;
     std::uint64_t length = 0;
     for (std::uint64_t offset = 0; offset < attributes.size && outcome; offset += length) {
-        const Run run = origins.run_at(offset);
+        const Run run = origins.run_at(offset, chunk_bytes(attributes.size));
         length = run.length;
         if (run.origin == Origin::other_end) {
             const wire::Read read{handle, offset, static_cast<std::uint32_t>(length)};
@@ -309,8 +307,16 @@ Task<Result<>> FileReceiver::receive_large(int into, const RemoteItem& item, Occ
         else
             received = base.error();
     }
-    if (received)
-        received = co_await complete(item, handle, *partial, occupant);
+    if (received) {
+        const wire::Getattr getattr{item.file.node, handle};
+        const auto now = co_await session_.call(getattr, data_lane);
+        if (!now)
+            received = now.error();
+        else if (identity_of(now->body.attributes) != identity_of(item.file.attributes))
+            received = changed_meanwhile();
+        else
+            received = co_await complete(item, *partial, occupant);
+    }
     session_.tell(wire::Release{handle}, client::LaneKind::data);
     // What can be gone on with stays.
     if (received.status() == Status::no_space || received.status() == Status::quota_exceeded ||

@@ -47,7 +47,7 @@ private:
     Task<Result<>> receive_chunks(const RemoteItem& item, HandleId handle, const PartialFile& partial, int base,
                                   const Origins& origins);
     Task<void> receive_chunk(wire::Read read, int fd, bool sparse, Result<>& outcome);
-    Task<Result<>> complete(const RemoteItem& item, HandleId handle, const PartialFile& partial, Occupant occupant);
+    Task<Result<>> complete(const RemoteItem& item, const PartialFile& partial, Occupant occupant);
     Task<Result<>> copy_xattrs(NodeId node, int fd);
     void remove_other_partials(int into, const RemoteItem& item);
 

@@ -126,7 +126,7 @@ Task<Result<>> FileSender::check(NodeId directory, std::string name, Occupant oc
 // ---------------------------------------------------------------- small files and links
 
 Task<Result<>> FileSender::send_small(NodeId into, LocalFile& file, Occupant occupant) {
-    const auto fd = open_source(file);
+    auto fd = open_source(file);
     if (!fd)
         co_return Result<>(fd.error());
     if (static_cast<std::uint64_t>(file.status.st_size) > small_file_bytes)
@@ -135,7 +135,8 @@ Task<Result<>> FileSender::send_small(NodeId into, LocalFile& file, Occupant occ
     const auto size = read_at(fd->get(), content.bytes(), 0);
     if (!size)
         co_return Result<>(size.error());
-    if (*size != content.size())
+    struct stat now {};
+    if (*size != content.size() || ::fstat(fd->get(), &now) != 0 || identity_of(now) != identity_of(file.status))
         co_return Result<>(changed_meanwhile());
     const Target target{.directory = into,
                         .partial = partial_name(file.name, identity_of(file.status)),
@@ -162,6 +163,8 @@ Task<Result<>> FileSender::send_small(NodeId into, LocalFile& file, Occupant occ
     const std::size_t needed = requests.size();
     for (EncodedRequest& request : ownership(file, fd->get(), target.node))
         requests.push_back(std::move(request));
+    // Hundreds of files may be under way.
+    fd->reset();
     const auto replies = co_await session_.call_batch(std::move(requests), data_lane);
     Result<> sent = outcome_of(std::span(replies).first(needed), occupant);
     if (sent && *size > 0) {
@@ -170,7 +173,7 @@ Task<Result<>> FileSender::send_small(NodeId into, LocalFile& file, Occupant occ
             sent = Status::no_space;
     }
     if (sent && !at_once)
-        sent = co_await give_name(file, fd->get(), target, false, occupant);
+        sent = co_await give_name(file, target, false, occupant);
     if (replies.front().status == Status::ok) {
         if (!sent)
             co_await remove(into, target.partial);
@@ -289,7 +292,7 @@ Task<Result<>> FileSender::send_chunks(const LocalFile& file, int fd, const Targ
     std::uint64_t length = 0;
     std::uint64_t data_end = 0;  // the data that SEEK_DATA has found goes up to here
     for (std::uint64_t offset = 0; offset < size && outcome; offset += length) {
-        const Run run = origins.run_at(offset);
+        const Run run = origins.run_at(offset, chunk_bytes(size));
         length = run.length;
         if (offset >= data_end) {
             // Whole chunks of a hole are left out; on an error (the file system knows no holes) all is data.
@@ -322,11 +325,7 @@ Task<Result<>> FileSender::send_chunks(const LocalFile& file, int fd, const Targ
 }
 
 // The last steps: nobody has seen the file before.
-Task<Result<>> FileSender::give_name(const LocalFile& file, int fd, const Target& target, bool with_size,
-                                     Occupant occupant) {
-    struct stat now {};
-    if (::fstat(fd, &now) != 0 || identity_of(now) != identity_of(file.status))
-        co_return Result<>(changed_meanwhile());
+Task<Result<>> FileSender::give_name(const LocalFile& file, const Target& target, bool with_size, Occupant occupant) {
     const Result<> unchanged = co_await check(target.directory, file.name, occupant);
     if (!unchanged)
         co_return unchanged;
@@ -365,8 +364,11 @@ Task<Result<>> FileSender::send_large(const RemoteDirectory* into, LocalFile& fi
         auto requests = ownership(file, fd->get(), target.node);
         co_await session_.call_batch(std::move(requests), data_lane);
     }
+    struct stat now {};
+    if (sent && (::fstat(fd->get(), &now) != 0 || identity_of(now) != identity_of(file.status)))
+        sent = changed_meanwhile();
     if (sent)
-        sent = co_await give_name(file, fd->get(), target, true, occupant);
+        sent = co_await give_name(file, target, true, occupant);
     // What can be gone on with stays. A full disk is not made worse by what nobody can use.
     if (sent.status() == Status::no_space || sent.status() == Status::quota_exceeded ||
         sent.status() == Status::try_again)

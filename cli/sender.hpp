@@ -55,7 +55,7 @@ private:
     Task<void> send_chunk(HandleId handle, std::uint64_t offset, Buffer data, Result<>& outcome);
     Task<void> copy_range(HandleId from, HandleId to, std::uint64_t offset, std::uint64_t size, Result<>& outcome);
     Task<Result<>> check(NodeId directory, std::string name, Occupant occupant);
-    Task<Result<>> give_name(const LocalFile& file, int fd, const Target& target, bool with_size, Occupant occupant);
+    Task<Result<>> give_name(const LocalFile& file, const Target& target, bool with_size, Occupant occupant);
     std::vector<client::EncodedRequest> ownership(const LocalFile& file, int fd, NodeId node) const;
     Task<void> remove(NodeId directory, std::string partial);
     void let_go(const Target& target);

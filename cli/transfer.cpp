@@ -107,8 +107,16 @@ bool is_partial(std::string_view name) {
 }
 
 std::uint64_t window_bytes(std::uint64_t file_size) {
+    constexpr std::uint64_t least = 2U << 20;
     constexpr std::uint64_t most = 8U << 20;
-    return std::clamp(file_size / 100, 2 * chunk_bytes, most);
+    return std::clamp(file_size / 100, least, most);
+}
+
+std::uint64_t chunk_bytes(std::uint64_t file_size) {
+    constexpr std::uint64_t least = 256U << 10;
+    constexpr std::uint64_t most = wire::max_bulk_bytes;
+    const std::uint64_t eighth = window_bytes(file_size) / 8 / block_bytes * block_bytes;
+    return std::clamp(eighth, least, most);
 }
 
 Task<Result<>> in_one_session(client::Session& session, Progress& progress, std::function<Task<Result<>>()> work) {
@@ -136,16 +144,12 @@ void Origins::add(const std::vector<bool>& common, Origin origin) {
     }
 }
 
-Run Origins::run_at(std::uint64_t offset) const {
+Run Origins::run_at(std::uint64_t offset, std::uint64_t max_bytes) const {
     const std::size_t first = offset / block_bytes;
     std::size_t end = first + 1;
-    while (end < blocks_.size() && blocks_[end] == blocks_[first] && (end - first) * block_bytes < chunk_bytes)
+    while (end < blocks_.size() && blocks_[end] == blocks_[first] && (end - first) * block_bytes < max_bytes)
         ++end;
     return {blocks_[first], std::min(end * block_bytes, size_) - offset};
-}
-
-bool Origins::is_all(Origin origin) const {
-    return std::ranges::all_of(blocks_, [origin](Origin block) { return block == origin; });
 }
 
 Task<Result<std::vector<bool>>> common_blocks(client::Session& session, HandleId remote, int local,

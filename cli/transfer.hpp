@@ -25,10 +25,10 @@ namespace remofile::cli {
 // Files up to this size go in one message with everything that belongs to them, many at a time.
 inline constexpr std::uint64_t small_file_bytes = 256U << 10;
 // Small files under way weigh what they hold, and this for what else there is to do for each.
-inline constexpr std::uint64_t small_file_weight = 64U << 10;
+inline constexpr std::uint64_t small_file_weight = 16U << 10;
 inline constexpr std::uint64_t small_files_limit = 8U << 20;
-// What one request carries of larger ones.
-inline constexpr std::uint64_t chunk_bytes = wire::max_bulk_bytes;
+// Directories of a tree that are worked on at a time: a link with a long delay is not waited for at each.
+inline constexpr std::uint64_t max_directories = 16;
 // What is compared by digest: a byte that differs costs as much, and its digests a file 1/4096 of its size.
 inline constexpr std::uint64_t block_bytes = 64U << 10;
 
@@ -70,8 +70,10 @@ bool is_other_partial(std::string_view candidate, std::string_view name, const S
 // Whether it is one of any file.
 bool is_partial(std::string_view name);
 
-// How much may be under way for one file: what an interruption may cost, at most a hundredth of it but two chunks.
+// How much may be under way for one file: what an interruption may cost, at most a hundredth of it but 2 MiB.
 std::uint64_t window_bytes(std::uint64_t file_size);
+// What one request carries of it: several fill the window.
+std::uint64_t chunk_bytes(std::uint64_t file_size);
 
 // Carries out `work` until it succeeds or fails within one session: if that is lost, all is looked at again in the new
 // one, in which the server knows nothing of this client's nodes.
@@ -103,9 +105,8 @@ public:
 
     // Blocks that a file has in common with the source and nothing else had before.
     void add(const std::vector<bool>& common, Origin origin);
-    // From `offset` (a multiple of block_bytes, below the size) on: at most a chunk.
-    Run run_at(std::uint64_t offset) const;
-    bool is_all(Origin origin) const;
+    // From `offset` (a multiple of block_bytes, below the size) on: at most `max_bytes`, which is one too.
+    Run run_at(std::uint64_t offset, std::uint64_t max_bytes) const;
 
 private:
     std::uint64_t size_;

@@ -308,7 +308,7 @@ TEST_CASE("both ways: what is remembered is checked, and used by one at a time")
     write_file(memory, good);
     fs::create_directory_symlink("here", pair.home + "/link");
     succeeds(pair.server, {"sync", "--both", pair.home + "/link/./", source_of(pair.server, "/./there//")});
-    CHECK(std::ranges::distance(fs::directory_iterator(pair.server.config_dir() + "/sync"), {}) == 2);
+    CHECK(names_like(pair.server.config_dir() + "/sync", "").size() == 2);
 
     fs::remove(memory);
     fs::remove(pair.here + "/f");
