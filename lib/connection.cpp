@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <algorithm>
 
 #include "base/log.hpp"
 
@@ -199,11 +198,7 @@ Task<remofile::Result<>> Connection::act_as_caller() {
 
 Task<remofile::Result<>> Connection::tell_caller() {
     const std::uint64_t epoch = session_->epoch();
-    std::vector<std::uint32_t> groups(static_cast<std::size_t>(std::max(0, ::getgroups(0, nullptr))));
-    static_assert(sizeof(gid_t) == sizeof(std::uint32_t));
-    const int count = ::getgroups(static_cast<int>(groups.size()), groups.data());
-    groups.resize(static_cast<std::size_t>(std::max(0, count)));
-    auto acting = co_await session_->act_as(::geteuid(), ::getegid(), std::move(groups));
+    auto acting = co_await session_->act_as_process();
     if (acting)
         acting_in_epoch_ = epoch;
     co_return acting;
