@@ -112,7 +112,14 @@ Child Child::fork(const std::function<int()>& body, const std::optional<Credenti
     child.started_ = std::chrono::steady_clock::now();
     std::fflush(nullptr);
     const pid_t parent = getpid();
+    // A signal that reaches the copy too soon would be handled as the test's own, under locks that nobody releases.
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     child.pid_ = ::fork();
+    if (child.pid_ != 0)
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (child.pid_ < 0)
         throw std::runtime_error("cannot fork");
     if (child.pid_ == 0) {

@@ -58,7 +58,7 @@ static void use_a_file(remofile_client* client) {
     EXPECT(stat.size, 5);
     EXPECT(stat.mode, S_IFREG | 0640);
     EXPECT(stat.links, 1);
-    EXPECT(stat.reserved_0 | stat.reserved[0] | stat.reserved[3] | stat.access.reserved, 0);
+    EXPECT(stat.reserved_0 | stat.reserved[0] | stat.reserved[2] | stat.access.reserved, 0);
     EXPECT(remofile_close(file), 0);
 
     EXPECT(remofile_open(client, "file", REMOFILE_OPEN_READ, 0, &file), 0);
