@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-
 #include "base/log.hpp"
 
 namespace libremofile::detail {

@@ -4,8 +4,8 @@
 // All coroutines of one reactor run on its thread; nothing here locks. A coroutine must take its parameters by value
 // (a reference would dangle once it suspends), and g++ 12 destroys a braced temporary in a co_await expression twice:
 // name such an argument first; and it destroys what a co_await within a
-// conditional expression yields too early: choose the task first, then await it. It also copies an awaiter that a call returns by reference, as in co_await *pointer;
-// since Completion cannot be copied, that does not compile.
+// conditional expression yields too early: choose the task first, then await it. It also copies an awaiter that a call
+// returns by reference, as in co_await *pointer; since Completion cannot be copied, that does not compile.
 #pragma once
 
 #include <coroutine>
