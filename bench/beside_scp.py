@@ -171,6 +171,7 @@ def parse_arguments():
     parser.add_argument("build", help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mebibytes", type=int, default=1024, help="size of the file on loopback (1024)")
+    parser.add_argument("--link-mebibytes", type=int, default=64, help="size of the file on the other links (64)")
     parser.add_argument("--link", nargs="+", choices=["loopback", "20", "100"], default=["loopback", "20", "100"],
                         help="loopback, and the links with a round trip of 20 and 100 ms")
     parser.add_argument("--directory", help="where the files are to be; memory, if there is room, unless told otherwise")
@@ -194,7 +195,7 @@ def main():
             if str(rtt_ms) in options.link:
                 with contextlib.closing(EmulatedLink(rtt_ms, rate_mbit, options.build)) as link:
                     below = tempfile.mkdtemp(dir=home)
-                    measure_link(options, link, below, 64, results)
+                    measure_link(options, link, below, options.link_mebibytes, results)
     except Failed as reason:
         sys.exit(f"./dev bench transfers: {reason}")
     except KeyboardInterrupt:
