@@ -357,6 +357,12 @@ Task<Result<>> Syncer::run(std::string server_path) {
         show(plan, options_.dry_run);
     if (options_.dry_run)
         co_return outcome_;
+    if (memory_file_ != nullptr && !plan.renames.empty()) {
+        forget_conflicts(memory_, plan);
+        const Result<> saved = memory_file_->save(memory_);
+        if (!saved)
+            co_return saved;
+    }
     co_await carry_out(plan);
     if (memory_file_ != nullptr) {
         const Result<> saved = memory_file_->save(remember(local_, server_.items, memory_, failed_));

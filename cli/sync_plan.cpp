@@ -329,6 +329,11 @@ Plan make_plan(const Tree& local, const Tree& server, const Memory& memory, cons
     return Planner(local, server, memory, settings, comparisons, conflict_name).make();
 }
 
+void forget_conflicts(Memory& memory, const Plan& plan) {
+    for (const Step& step : plan.renames)
+        memory.erase(step.path);
+}
+
 Memory remember(const Tree& local, const Tree& server, const Memory& before,
                 const std::set<std::string, std::less<>>& failed) {
     Memory memory;

@@ -86,6 +86,10 @@ using ConflictName = std::function<std::string(const std::string& path, Side sid
 Plan make_plan(const Tree& local, const Tree& server, const Memory& memory, const SyncSettings& settings,
                const Comparisons& comparisons, const ConflictName& conflict_name);
 
+// What is to be remembered before a plan is begun with: if it is interrupted, a file of a conflict that has its new
+// name already, and not yet its other copy, must not be taken for deleted.
+void forget_conflicts(Memory& memory, const Plan& plan);
+
 // What is to be remembered of trees on which a plan was carried out, all but what concerns the `failed` paths.
 Memory remember(const Tree& local, const Tree& server, const Memory& before,
                 const std::set<std::string, std::less<>>& failed);
