@@ -55,6 +55,7 @@ ExitStatus run_with(client::SessionOptions options,
     options.request_timeout = request_timeout;
     Connection connection;
     spawn(run(connection, std::move(options), work));
+    connection.reactor.spin_before_sleeping(transport::usual_spin);
     connection.reactor.run();
     return connection.outcome ? ExitStatus::success : complain(connection.outcome.error());
 }

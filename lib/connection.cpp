@@ -101,6 +101,7 @@ remofile::Result<std::shared_ptr<Connection>> Connection::open(client::SessionOp
         const SignalsBlocked blocked;
         connection->thread_ = std::thread([object = connection.get()] {
             pthread_setname_np(pthread_self(), "libremofile");
+            object->reactor_.spin_before_sleeping(remofile::transport::usual_spin);
             object->reactor_.run();
         });
     }

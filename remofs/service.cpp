@@ -66,6 +66,7 @@ public:
     client::ExitStatus run() {
         reactor_.watch(signals_.get(), [this] { on_signal(); });
         spawn(start());
+        reactor_.spin_before_sleeping(transport::usual_spin);
         reactor_.run();
         reactor_.unwatch(signals_.get());
         mount_.reset();
@@ -187,7 +188,7 @@ private:
     void log_counters() {
         for (const auto& [name, value] : counters_.snapshot())
             log::info("{}={}", name, value);
-        log::info("reactor.wakeups={}", reactor_.wakeups());
+        log::info("reactor.wakeups={} reactor.sleeps={}", reactor_.wakeups(), reactor_.sleeps());
         log::info("files.known={} files.open={} directories.open={}", mount_ ? mount_->inodes().size() : 0,
                   mount_ ? mount_->files().size() : 0, mount_ ? mount_->directories().size() : 0);
         if (mount_)

@@ -220,6 +220,7 @@ void Server::on_signal() {
 
 int Server::run() {
     reactor_.watch(signals_.get(), [this] { on_signal(); });
+    reactor_.spin_before_sleeping(transport::usual_spin);
     reactor_.run();
     reactor_.unwatch(signals_.get());
     // Ends waits for locks and closes what clients had open. A worker may still be in a system call that does not

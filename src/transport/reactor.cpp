@@ -2,9 +2,11 @@
 #include "transport/reactor.hpp"
 
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <zmq.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <map>
@@ -16,6 +18,7 @@
 #include "base/assert.hpp"
 #include "base/guarded.hpp"
 #include "base/unique_fd.hpp"
+#include "transport/spin_budget.hpp"
 
 namespace remofile::transport {
 namespace {
@@ -66,6 +69,7 @@ struct Reactor::State {
     UniqueFd wake_fd;
     std::atomic<bool> stop_requested{false};
     std::atomic<std::uint64_t> wakeups{0};
+    std::atomic<std::uint64_t> sleeps{0};
     Guarded<Inbox> inbox;
 
     // The rest is the reactor thread's.
@@ -87,6 +91,7 @@ struct Reactor::State {
     std::uint64_t last_timer = 0;
 
     std::vector<Work> end_of_turn;
+    std::optional<SpinBudget> spins;
 
     explicit State(const Clock& given_clock) : clock(given_clock), wake_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
         REMOFILE_ASSERT(wake_fd);
@@ -137,11 +142,7 @@ struct Reactor::State {
         if (polled_is_stale)
             rebuild_polled();
         const std::optional<Duration> patience = time_to_wait();
-        timespec timeout{};
-        if (patience)
-            timeout = to_timespec(*patience);
-        const int ready = ppoll(polled.data(), polled.size(), patience ? &timeout : nullptr, nullptr);
-        REMOFILE_ASSERT(ready >= 0 || errno == EINTR);
+        const int ready = patience == Duration::zero() ? poll_for(patience) : spin_or_sleep(patience);
         if (ready <= 0) {
             for (pollfd& entry : polled)
                 entry.revents = 0;
@@ -150,6 +151,39 @@ struct Reactor::State {
             std::uint64_t count = 0;
             [[maybe_unused]] const ssize_t taken = ::read(wake_fd.get(), &count, sizeof(count));
         }
+    }
+
+    // Without `patience` for ever. The number of descriptors that are ready; 0 or less if there are none.
+    int poll_for(std::optional<Duration> patience) {
+        timespec timeout{};
+        if (patience)
+            timeout = to_timespec(*patience);
+        const int ready = ppoll(polled.data(), polled.size(), patience ? &timeout : nullptr, nullptr);
+        REMOFILE_ASSERT(ready >= 0 || errno == EINTR);
+        return ready;
+    }
+
+    int spin_or_sleep(std::optional<Duration> patience) {
+        const TimePoint start = std::chrono::steady_clock::now();
+        if (spins && spins->spin_time() > Duration::zero()) {
+            const Duration longest = std::min(spins->spin_time(), patience.value_or(Duration::max()));
+            do {
+                if (const int ready = poll_for(Duration::zero()); ready != 0) {
+                    spins->found();
+                    return ready;
+                }
+                sched_yield();
+            } while (std::chrono::steady_clock::now() - start < longest);
+            if (patience && *patience <= longest)
+                return 0;  // a timer is due
+            if (patience)
+                *patience -= longest;
+        }
+        sleeps.fetch_add(1, std::memory_order_relaxed);
+        const int ready = poll_for(patience);
+        if (spins)
+            spins->slept(std::chrono::steady_clock::now() - start);
+        return ready;
     }
 
     void run_posted_work() {
@@ -273,6 +307,12 @@ void Reactor::at_end_of_turn(Work work) {
     state_->end_of_turn.push_back(std::move(work));
 }
 
+void Reactor::spin_before_sleeping(Duration longest_spin) {
+    state_->spins.reset();
+    if (longest_spin > Duration::zero())
+        state_->spins.emplace(longest_spin);
+}
+
 void Reactor::run() {
     for (bool stopping = false; !stopping;) {
         state_->wait();
@@ -296,6 +336,10 @@ const Clock& Reactor::clock() const {
 
 std::uint64_t Reactor::wakeups() const {
     return state_->wakeups.load(std::memory_order_relaxed);
+}
+
+std::uint64_t Reactor::sleeps() const {
+    return state_->sleeps.load(std::memory_order_relaxed);
 }
 
 }  // namespace remofile::transport

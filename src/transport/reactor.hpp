@@ -17,6 +17,9 @@ namespace remofile::transport {
 
 using TimerId = StrongId<struct TimerTag>;
 
+// What most requests over a fast network take, and waking an idle core.
+inline constexpr Duration usual_spin = std::chrono::microseconds(200);
+
 class Reactor {
 public:
     using Work = std::move_only_function<void()>;
@@ -44,14 +47,20 @@ public:
     // queued.
     void at_end_of_turn(Work work);
 
+    // From now on looks for work for up to `longest_spin` before it sleeps, while that pays (SpinBudget). Other threads
+    // that want the core get it. Zero, as from the start: sleeps at once.
+    void spin_before_sleeping(Duration longest_spin);
+
     // Serves until stop().
     void run();
     // Makes run() return after the current turn. Callable from any thread and from a signal handler.
     void stop();
 
     const Clock& clock() const;
-    // How often post() woke a sleeping reactor.
+    // How often post() woke a sleeping reactor. Callable from any thread, as the next.
     std::uint64_t wakeups() const;
+    // How often it went to sleep.
+    std::uint64_t sleeps() const;
 
     // For this layer's sockets: calls `on_ready` while a ZeroMQ socket (a void* of libzmq) may have messages to
     // receive. The handler takes a bounded number of them without waiting; the reactor comes back for the rest.

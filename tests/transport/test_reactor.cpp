@@ -239,6 +239,32 @@ TEST_CASE("posting from the reactor's own thread wakes nobody") {
     REQUIRE(reactor.wakeups() == 0);
 }
 
+TEST_CASE("a reactor that looks for work before it sleeps finds it without a sleep") {
+    Reactor reactor;
+    reactor.spin_before_sleeping(5min);
+    const UniqueFd descriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    reactor.watch(descriptor.get(), [&] { reactor.stop(); });
+    std::thread other;
+    reactor.after(5ms, [&] {
+        other = std::thread([&] {
+            const std::uint64_t one = 1;
+            [[maybe_unused]] const ssize_t written = ::write(descriptor.get(), &one, sizeof one);
+        });
+    });
+    reactor.run();
+    other.join();
+    REQUIRE(reactor.sleeps() == 0);
+}
+
+TEST_CASE("a reactor that looks for work is stopped from another thread") {
+    Reactor reactor;
+    reactor.spin_before_sleeping(5min);
+    std::thread other([&] { reactor.stop(); });
+    reactor.run();
+    other.join();
+    REQUIRE(reactor.sleeps() == 0);
+}
+
 namespace {
 Reactor* reactor_to_stop = nullptr;
 }
