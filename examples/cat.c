@@ -18,5 +18,5 @@ int main(int argc, char** argv) {
     if (file != NULL)
         remofile_close(file);
     remofile_disconnect(client);
-    return got < 0;
+    return got < 0 || fflush(stdout) != 0 || ferror(stdout);
 }

@@ -17,5 +17,5 @@ int main(int argc, char** argv) {
     std::cout << stream.rdbuf() << std::flush;
     if (const auto closed = stream.close(); !closed)
         return std::cerr << closed.error().message << '\n', 1;
-    return 0;
+    return std::cout.bad() ? 1 : 0;
 }

@@ -22,7 +22,7 @@ namespace libremofile {
 using Path = std::filesystem::path;
 
 /// How to connect. Empty strings stand for "not given": what is missing is found as the other programs of Remofile do,
-/// in the configuration directory (REMOFILE_CONFIG_DIR, or ~/.config/remofile).
+/// in the configuration directory (REMOFILE_CONFIG_DIR, or /etc/remofile for root, or ~/.config/remofile).
 struct Options {
     std::string server_key;               ///< The server's public key, or the file that holds it.
     std::string identity;                 ///< File of this client's secret key.

@@ -79,7 +79,7 @@ enum remofile_connect_flag {
 /**
  * How to connect. Make one with REMOFILE_OPTIONS_INIT, or set all bytes to 0 and then `size`. 0 and NULL stand for "not
  * given": what is missing is found as the other programs of Remofile do, in the configuration directory
- * (REMOFILE_CONFIG_DIR, or ~/.config/remofile).
+ * (REMOFILE_CONFIG_DIR, or /etc/remofile for root, or ~/.config/remofile).
  */
 struct remofile_options {
     uint32_t size;          /**< sizeof(struct remofile_options), as the caller knows it. */
@@ -101,9 +101,10 @@ struct remofile_options {
  * `options` may be NULL. The session has threads of its own, which take no signals; a lost connection is made anew
  * behind the scenes.
  *
- * Errors: -EINVAL (source or options), -EACCES (the server does not know this client's key, or the token is wrong),
- * -EBUSY (others hold the server), -EKEYREJECTED (129: the server did not prove that it holds the expected key, or no
- * key is expected of it yet), -EPROTO (71: another version of the protocol), -ENOENT and -ENOTDIR (the path).
+ * Errors: -EINVAL (source or options), -EHOSTUNREACH (no server answers there), -EACCES (the server does not know this
+ * client's key, or the token is wrong), -EBUSY (others hold the server), -EKEYREJECTED (129: the server did not prove
+ * that it holds the expected key, or no key is expected of it yet), -EPROTO (71: another version of the protocol),
+ * -ENOENT and -ENOTDIR (the path).
  */
 REMOFILE_API int remofile_connect(const char* source, const struct remofile_options* options, remofile_client** client);
 
