@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "base/log.hpp"
+#include "server/data_port.hpp"
 #include "server/pid_file.hpp"
 #include "server/server_security.hpp"
 #include "server/service.hpp"
@@ -34,7 +35,11 @@ constexpr Duration last_grace = std::chrono::milliseconds(500);
 class ReactorThread final : public ServiceThread {
 public:
     explicit ReactorThread(transport::Reactor& reactor) : reactor_(reactor) {}
-    void use(transport::Listener* listener) { listener_ = listener; }
+    // Either may be null.
+    void use(transport::Listener* listener, transport::Listener* sealed) {
+        listener_ = listener;
+        sealed_ = sealed;
+    }
 
     const Clock& clock() const override { return reactor_.clock(); }
     std::uint64_t unix_time() const override {
@@ -43,10 +48,20 @@ public:
                 .count());
     }
     bool send(const transport::RouteId& route, wire::Message message) override {
-        return listener_ != nullptr && listener_->send(route, std::move(message));
+        transport::Listener* listener = listener_of(route);
+        return listener != nullptr && listener->send(route, std::move(message));
     }
     bool clogged(const transport::RouteId& route) const override {
-        return listener_ != nullptr && listener_->clogged(route);
+        const transport::Listener* listener = listener_of(route);
+        return listener != nullptr && listener->clogged(route);
+    }
+    void keep(const transport::RouteId& route) override {
+        if (transport::Listener* listener = listener_of(route))
+            listener->keep(route);
+    }
+    void retire(const transport::RouteId& route) override {
+        if (transport::Listener* listener = listener_of(route))
+            listener->retire(route);
     }
     transport::TimerId after(Duration delay, Work work) override { return reactor_.after(delay, std::move(work)); }
     void cancel(transport::TimerId timer) override { reactor_.cancel(timer); }
@@ -54,8 +69,13 @@ public:
     void post(Work work) override { reactor_.post(std::move(work)); }
 
 private:
+    transport::Listener* listener_of(const transport::RouteId& route) const {
+        return route.bytes.starts_with(sealed_route_prefix) ? sealed_ : listener_;
+    }
+
     transport::Reactor& reactor_;
     transport::Listener* listener_ = nullptr;
+    transport::Listener* sealed_ = nullptr;
 };
 
 // The signals that the server answers, as a descriptor of the reactor.
@@ -113,6 +133,8 @@ public:
     int run();
 
 private:
+    Result<std::unique_ptr<transport::Listener>> bind(transport::ListenerOptions options);
+    Result<> open_data_port();
     void on_signal();
     void read_token_again();
     void stop();
@@ -126,7 +148,9 @@ private:
     transport::Reactor reactor_;
     ReactorThread thread_{reactor_};
     std::optional<transport::Context> context_;
+    transport::LaneTickets tickets_;
     std::unique_ptr<transport::Listener> listener_;
+    std::unique_ptr<transport::Listener> sealed_listener_;  // goes before the other: that asks for its tickets
     std::optional<WorkerPool> workers_;
     std::optional<Service> service_;
     bool stopping_ = false;
@@ -150,15 +174,10 @@ Result<std::string> Server::start() {
     listener_options.endpoints = options_.listen;
     listener_options.server_key = security_.server_key;
     listener_options.authorizer = security_.authorizer.get();
-    listener_options.counters = &counters_;
-    REMOFILE_TRY(listener, transport::Listener::bind(
-                               *context_, reactor_, std::move(listener_options),
-                               [this](const transport::RouteId& route, const auto& peer, wire::Message message) {
-                                   service_->on_message(route, peer, std::move(message));
-                               },
-                               [this](const transport::RouteId& route) { service_->on_unclogged(route); }));
+    REMOFILE_TRY(listener, bind(std::move(listener_options)));
     listener_ = std::move(listener);
-    thread_.use(listener_.get());
+    REMOFILE_CHECK(open_data_port());
+    thread_.use(listener_.get(), sealed_listener_.get());
 
     std::string text;
     const auto say = [&](log::Level level, const std::string& line) {
@@ -167,11 +186,48 @@ Result<std::string> Server::start() {
     };
     for (const std::string& warning : security_.warnings)
         say(log::Level::warn, warning);
+    if (sealed_listener_) {
+        for (const std::string& endpoint : sealed_listener_->endpoints())
+            say(log::Level::info, "data lanes at " + endpoint);
+    }
     for (const std::string& endpoint : listener_->endpoints())
         say(log::Level::info, "listening on " + endpoint);
     for (const std::string& line : client_lines(listener_->endpoints(), security_.server_key))
         say(log::Level::info, line);
     return text;
+}
+
+Result<std::unique_ptr<transport::Listener>> Server::bind(transport::ListenerOptions options) {
+    if (security_.server_key)
+        options.tickets = &tickets_;
+    options.counters = &counters_;
+    return transport::Listener::bind(
+        *context_, reactor_, std::move(options),
+        [this](const transport::RouteId& route, const auto& peer, wire::Message message) {
+            service_->on_message(route, peer, std::move(message));
+        },
+        [this](const transport::RouteId& route) { service_->on_unclogged(route); });
+}
+
+// Everything works without it, if it is not the one that was asked for.
+Result<> Server::open_data_port() {
+    if (!security_.server_key || options_.data_port == 0 || !transport::has_fast_cipher())
+        return {};
+    auto bound = bind_data_port(listener_->endpoints(), options_.data_port, [this](std::vector<std::string> endpoints) {
+        transport::ListenerOptions options;
+        options.endpoints = std::move(endpoints);
+        options.route_prefix = sealed_route_prefix;
+        return bind(std::move(options));
+    });
+    if (!bound && options_.data_port)
+        return bound.error();
+    if (!bound)
+        log::warn("no second port for data is to be had, so all goes by the first: {}", bound.error().to_string());
+    else if (*bound) {
+        sealed_listener_ = std::move(*bound);
+        service_->offer_sealed_lanes(tickets_, port_of(sealed_listener_->endpoints().front()).value_or(0));
+    }
+    return {};
 }
 
 void Server::stop() {

@@ -87,12 +87,24 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 15> rows{{
+const std::array<Row, 16> rows{{
     {"listen", Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
          options.listen.emplace_back(value);
+         return {};
+     }},
+    {"data-port", Kind::value, "PORT",
+     "Also listen on this TCP port, where contents travel faster, encrypted too (default: the port after that of "
+     "--listen, or another if it is taken; none: everything goes by the first port)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         if (value == "none") {
+             options.data_port = 0;
+             return {};
+         }
+         REMOFILE_TRY(number, parse_number(value, 1, UINT16_MAX));
+         options.data_port = static_cast<std::uint16_t>(number);
          return {};
      }},
     {"read-only", Kind::flag, "", "Refuse every change", take_flag<&ServerOptions::read_only>},

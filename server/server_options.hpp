@@ -18,6 +18,8 @@ enum class IdentityMode : std::uint8_t { squash, client };
 struct ServerOptions {
     std::string directory;
     std::vector<std::string> listen;  // never empty once parsed
+    // The port of sealed lanes. Not set: beside the first of `listen`; 0: none.
+    std::optional<std::uint16_t> data_port;
     bool read_only = false;
     bool exclusive = false;
     std::string token_file;

@@ -76,7 +76,8 @@ SessionEnvironment Service::make_environment() {
         .flush_soon = {},
         .files_changed = {},
         .end_soon = {},
-        .status = {}};
+        .status = {},
+        .issue_ticket = {}};
     environment.find = [this](SessionId id) { return find(id); };
     environment.flush_soon = [this](Session& session) {
         to_flush_.push_back(session.terms().id);
@@ -94,6 +95,9 @@ SessionEnvironment Service::make_environment() {
         turn_has_work();
     };
     environment.status = [this] { return status(); };
+    environment.issue_ticket = [this](const Session& session, std::uint8_t lane) {
+        return issue_ticket(session, lane);
+    };
     return environment;
 }
 
@@ -327,7 +331,7 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
         .read_only = options_.read_only || (opening.hello.flags & wire::hello_read_only) != 0,
         .grants = next_grants(),
         .local = transport::is_local_address(opening.peer.address),
-        .features = opening.hello.features & wire::encoding_features,
+        .features = opening.hello.features & offered_features(opening.peer),
         .compression = opening.hello.compression,
         .since = thread_.unix_time(),
         .opened = thread_.clock().now(),
@@ -406,8 +410,36 @@ void Service::attach(const transport::RouteId& route, const PeerOf& peer, const 
 
 void Service::take_lane(Session& session, std::uint8_t lane, const transport::RouteId& route) {
     if (const auto replaced = session.attach(lane, route))
-        routes_.erase(replaced->bytes);
+        leave_lane(*replaced);
     routes_[route.bytes] = {session.terms().id, lane};
+    thread_.keep(route);
+}
+
+void Service::leave_lane(const transport::RouteId& route) {
+    routes_.erase(route.bytes);
+    thread_.retire(route);
+}
+
+void Service::offer_sealed_lanes(transport::LaneTickets& tickets, std::uint16_t port) {
+    tickets_ = &tickets;
+    sealed_port_ = port;
+}
+
+std::uint64_t Service::offered_features(const transport::Peer& peer) const {
+    // Tickets hold keys: only for connections that nobody can listen to.
+    return tickets_ != nullptr && peer.key ? wire::encoding_features | wire::feature_sealed_lanes
+                                           : wire::encoding_features;
+}
+
+wire::LaneTicketReply Service::issue_ticket(const Session& session, std::uint8_t lane) {
+    counters_.at("server.lane_tickets").add();
+    const SessionTerms& terms = session.terms();
+    const transport::LaneTicket ticket = tickets_->issue(
+        terms.id, lane, {.address = terms.address, .process = 0, .key = terms.key, .comment = terms.key_comment});
+    return {.port = sealed_port_,
+            .ticket = ticket.id,
+            .key_to_server = ticket.keys.to_server,
+            .key_to_client = ticket.keys.to_client};
 }
 
 // ---------------------------------------------------------------- sessions live and end
@@ -432,7 +464,7 @@ void Service::end(SessionId id, const std::string& reason) {
         return;
     const Session& session = *ended.mapped().session;
     for (const transport::RouteId& route : session.routes())
-        routes_.erase(route.bytes);
+        leave_lane(route);
     log_closed(session, reason);
     counters_.at("server.sessions_closed").add();
     executor_.submit(service_group, [files = session.files(), service = &files_] { service->close_session(files); });
@@ -499,7 +531,7 @@ void Service::end_of_turn() {
             continue;
         const std::vector<transport::RouteId> lost = session->flush();
         for (const transport::RouteId& route : lost)
-            routes_.erase(route.bytes);
+            leave_lane(route);
         // One that went while it waited for its turn holds up nobody.
         if (!lost.empty() && session->totals().requests == 0)
             to_end_.emplace_back(id, "the client has gone");

@@ -17,6 +17,7 @@
 #include "server/session.hpp"
 #include "server/session_token.hpp"
 #include "server/session_turns.hpp"
+#include "transport/lane_tickets.hpp"
 
 namespace remofile::server {
 
@@ -46,6 +47,9 @@ public:
     void on_message(const transport::RouteId& route, const PeerOf& peer, wire::Message message);
     // A connection that was clogged takes messages again.
     void on_unclogged(const transport::RouteId& route);
+    // From now on sessions that are encrypted may have sealed lanes, which connect to this TCP port. `tickets` must
+    // outlive the service.
+    void offer_sealed_lanes(transport::LaneTickets& tickets, std::uint16_t port);
     // From now on HELLOs must bring this token. Sessions go on.
     void change_token(std::string token) { tokens_.change(std::move(token)); }
 
@@ -92,10 +96,13 @@ private:
     void open(Opening opening);
     void opened(Opening opening, Result<FileService::OpenedSession> result);
     void refuse(const Opening& opening, Status status);
+    std::uint64_t offered_features(const transport::Peer& peer) const;
     SessionGrants next_grants() const;
     void say_hello(Session& session, const Opening& opening, bool resumed, const wire::Attributes& attributes);
     void attach(const transport::RouteId& route, const PeerOf& peer, const wire::Record& record);
     void take_lane(Session& session, std::uint8_t lane, const transport::RouteId& route);
+    void leave_lane(const transport::RouteId& route);
+    wire::LaneTicketReply issue_ticket(const Session& session, std::uint8_t lane);
 
     Session* find(SessionId id);
     Session* prove(SessionId id, const SessionSecret& secret, const transport::Peer& peer);
@@ -120,6 +127,8 @@ private:
     const std::uint64_t started_;
     SessionEnvironment environment_;
 
+    transport::LaneTickets* tickets_ = nullptr;
+    std::uint16_t sealed_port_ = 0;
     TokenGuard tokens_;
     SessionTurns turns_;
     ServiceStrangers strangers_;

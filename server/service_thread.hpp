@@ -23,6 +23,8 @@ public:
     // As the methods of Listener.
     virtual bool send(const transport::RouteId& route, wire::Message message) = 0;
     virtual bool clogged(const transport::RouteId& route) const = 0;
+    virtual void keep(const transport::RouteId& route) = 0;
+    virtual void retire(const transport::RouteId& route) = 0;
 
     // As the methods of Reactor.
     virtual transport::TimerId after(Duration delay, Work work) = 0;

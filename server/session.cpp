@@ -38,6 +38,7 @@ bool is_own(Opcode opcode) {
         case Opcode::credential:
         case Opcode::server_status:
         case Opcode::invalidated:
+        case Opcode::lane_ticket:
             return true;
         default:
             return false;
@@ -516,6 +517,18 @@ Outcome Session::carry_out_own(const BatchRecord& record) {
             return outcome_of_body(static_cast<wire::Invalidated*>(nullptr), [&](const wire::Invalidated& body) {
                 return acknowledge_pushes(body.sequence) ? Status::ok : Status::invalid;
             });
+        case Opcode::lane_ticket: {
+            const auto body = wire::decode_body<wire::LaneTicket>(record.body);
+            if (!body)
+                return outcome_of(Status::malformed);
+            if ((terms_.features & wire::feature_sealed_lanes) == 0)
+                return outcome_of(Status::not_supported);
+            if (body->lane == 0 || body->lane >= wire::max_lanes)
+                return outcome_of(Status::invalid);
+            Outcome outcome = outcome_of(Status::ok);
+            outcome.body = wire::encode_body(environment_.issue_ticket(*this, body->lane));
+            return outcome;
+        }
         case Opcode::server_status: {
             Outcome outcome = outcome_of(record.body.empty() ? Status::ok : Status::malformed);
             if (outcome.status == Status::ok)

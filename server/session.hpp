@@ -60,6 +60,8 @@ struct SessionEnvironment {
     // It must end at the end of the turn.
     std::function<void(Session&, std::string reason)> end_soon;
     std::function<wire::ServerStatusReply()> status;
+    // Leave to open a sealed connection for one of its lanes. With feature_sealed_lanes only.
+    std::function<wire::LaneTicketReply(const Session&, std::uint8_t lane)> issue_ticket;
 };
 
 // Who it is and what was agreed. Constant.

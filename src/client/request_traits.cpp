@@ -42,6 +42,11 @@ bool decodes(const SentRequest&, Bytes reply, const Buffer&) {
     return wire::decode_body<typename Request::Reply>(reply).has_value();
 }
 
+bool accepts_lane_ticket(const SentRequest&, Bytes reply, const Buffer&) {
+    const auto body = wire::decode_body<wire::LaneTicketReply>(reply);
+    return body && body->port != 0;
+}
+
 template <class Request>
 bool accepts_attributes(const SentRequest&, Bytes reply, const Buffer&) {
     const auto body = wire::decode_body<wire::AttributesReply>(reply);
@@ -203,6 +208,7 @@ const auto& table() {
         row<Credential>("credential", {.quick = true, .harmless_late = true}),
         row<ServerStatus>("server_status", {.accepts = decodes<ServerStatus>, .harmless_late = true}),
         row<Invalidated>("invalidated", {.quick = true, .harmless_late = true}),
+        row<LaneTicket>("lane_ticket", {.quick = true, .accepts = accepts_lane_ticket, .harmless_late = true}),
 
         row<Lookup>(
             "lookup",

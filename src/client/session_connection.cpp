@@ -79,20 +79,72 @@ void Session::State::begin() {
                                : make_error(Status::unreachable,
                                             fmt::format("cannot reach {} within {}", options.lane.endpoint, patience)));
     });
-    for (std::size_t lane = 0; lane < lane_count; ++lane) {
-        connections[lane].lane = std::make_unique<transport::Lane>(
-            context, reactor, options.lane,
-            transport::Lane::Handlers{
-                .on_connected = [this, lane] { on_connected(lane); },
-                .on_message = [this, lane](wire::Message message) { on_message(lane, std::move(message)); },
-                .on_disconnected = [this, lane](const Error& error) { on_disconnected(lane, error); }});
-    }
+    for (std::size_t lane = 0; lane < lane_count; ++lane)
+        connections[lane].lane = make_lane(lane, options.lane);
     connect(metadata_lane);
 }
 
+std::unique_ptr<transport::Lane> Session::State::make_lane(std::size_t lane, transport::LaneOptions lane_options) {
+    return std::make_unique<transport::Lane>(
+        context, reactor, std::move(lane_options),
+        transport::Lane::Handlers{
+            .on_connected = [this, lane] { on_connected(lane); },
+            .on_message = [this, lane](wire::Message message) { on_message(lane, std::move(message)); },
+            .on_disconnected = [this, lane](const Error& error) { on_disconnected(lane, error); }});
+}
+
+// Never called from a handler of the lane: a sealed one is replaced by another.
 void Session::State::connect(std::size_t lane) {
-    connections[lane].stage = Stage::connecting;
-    connections[lane].lane->connect();
+    Connection& connection = connections[lane];
+    connection.stage = Stage::connecting;
+    if (lane == data_lane && can_seal()) {
+        spawn(connect_sealed());
+        return;
+    }
+    if (lane == data_lane && std::exchange(data_lane_sealed, false))
+        connection.lane = make_lane(lane, options.lane);
+    connection.lane->connect();
+}
+
+bool Session::State::can_seal() const {
+    return (greeting_reply.features & wire::feature_sealed_lanes) != 0 && !sealing_failed;
+}
+
+// A ticket and its keys are good for one connection.
+Task<void> Session::State::connect_sealed() {
+    const auto self = shared_from_this();
+    const std::uint64_t attempt = ++ticket_attempts;
+    Call call(self);
+    std::vector<EncodedRequest> requests;
+    requests.push_back(encoded(wire::LaneTicket{.lane = static_cast<std::uint8_t>(data_lane)}));
+    start(call, std::move(requests), {}, nullptr);
+    co_await call.finished;
+    if (closed || attempt != ticket_attempts || connections[data_lane].stage != Stage::connecting)
+        co_return;
+    const auto ticket = decoded<wire::LaneTicket>(call.replies.front());
+    if (ticket) {
+        connect_with(*ticket);
+    } else if (ticket.error().status == Status::no_session) {  // another session follows, which may well have one
+        connections[data_lane].stage = Stage::down;
+        retry_later(data_lane, ticket.error());
+    } else {
+        on_disconnected(data_lane, make_error(ticket.error().status, "the server gives no ticket for a second port"));
+    }
+}
+
+void Session::State::connect_with(const wire::LaneTicketReply& ticket) {
+    transport::LaneOptions sealed = options.lane;
+    sealed.endpoint = sealed.endpoint.substr(0, sealed.endpoint.rfind(':') + 1) + std::to_string(ticket.port);
+    sealed.identity.reset();
+    sealed.server_key.reset();
+    sealed.connect_timeout = std::min(sealed.connect_timeout, sealed_connect_timeout);
+    sealed.ticket.emplace();
+    sealed.ticket->id = ticket.ticket;
+    sealed.ticket->keys.to_server = ticket.key_to_server;
+    sealed.ticket->keys.to_client = ticket.key_to_client;
+    data_lane_sealed = true;
+    connections[data_lane].lane = make_lane(data_lane, std::move(sealed));
+    connections[data_lane].lane->connect();
 }
 
 void Session::State::on_connected(std::size_t lane) {
@@ -103,11 +155,19 @@ void Session::State::on_connected(std::size_t lane) {
         send_attach();
 }
 
+std::uint64_t Session::State::asked_features() const {
+    std::uint64_t features = wire::encoding_features;
+    if (options.compression == wire::compression_off)
+        features &= ~wire::feature_lz4;
+    // The keys of a sealed lane come over an encrypted one.
+    if (options.lane.identity && options.lane.endpoint.starts_with("tcp://") && transport::has_fast_cipher())
+        features |= wire::feature_sealed_lanes;
+    return features;
+}
+
 void Session::State::send_hello() {
     wire::Hello hello;
-    hello.features = wire::encoding_features;
-    if (options.compression == wire::compression_off)
-        hello.features &= ~wire::feature_lz4;
+    hello.features = asked_features();
     hello.compression = options.compression;
     hello.flags = (options.exclusive ? wire::hello_exclusive : 0) | (options.read_only ? wire::hello_read_only : 0);
     // The first HELLO asks without waiting, so that we learn at once whom we wait for.
@@ -191,7 +251,8 @@ void Session::State::on_hello_accepted(std::span<const std::byte> body) {
     }
     const bool resumed = epoch > 0 && reply->resumed && reply->session == greeting_reply.session;
     greeting_reply = std::move(*reply);
-    greeting_reply.features &= wire::encoding_features;
+    greeting_reply.features &= asked_features();
+    sealing_failed = false;
     const auto self = shared_from_this();
     if (!resumed)
         start_epoch();
@@ -226,6 +287,8 @@ void Session::State::on_attach_reply(Status status) {
 
 void Session::State::become_ready(std::size_t lane) {
     Connection& connection = connections[lane];
+    if (lane == data_lane && data_lane_sealed)
+        count("client.sealed_lanes");
     connection.stage = Stage::ready;
     connection.failures = 0;
     if (lane == metadata_lane) {
@@ -296,6 +359,12 @@ void Session::State::on_disconnected(std::size_t lane, const Error& error) {
 
     if (was_ready) {
         count("client.lost_connections");
+    } else if (lane == data_lane && can_seal()) {
+        sealing_failed = true;
+        connection.retry_delay = first_retry_delay;
+        if (connections[metadata_lane].stage == Stage::ready)
+            log::info("no sealed connection for data ({}); it is encrypted by CURVE, which is slower",
+                      error.to_string());
     } else {
         ++connection.failures;
     }

@@ -42,6 +42,9 @@ inline constexpr std::size_t reserved_requests = 16;
 inline constexpr std::uint64_t min_acknowledged_bytes = 64U << 10;
 // Invalidations that await their acknowledgement. Servers stop at far fewer.
 inline constexpr std::size_t max_open_invalidations = 1024;
+// The data lane is sealed if this attempt succeeds in time; without, it is encrypted by CURVE at the server's first
+// port. A firewall that swallows packets to the second costs so long, once a greeting.
+inline constexpr Duration sealed_connect_timeout = std::chrono::seconds(3);
 // PINGs unanswered at a time when idle.
 inline constexpr std::size_t max_idle_pings = 4;
 // One HELLO waits at most this long for exclusive use; then it is asked for again.
@@ -139,6 +142,11 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     std::array<Connection, lane_count> connections;
     // The server would not have a second connection: what belongs to the data lane goes by the metadata lane.
     bool lanes_merged = false;
+    // Of the data lane: whether the connection being made or made is sealed; whether that has failed since the latest
+    // greeting; and the number of the latest attempt to get a ticket.
+    bool data_lane_sealed = false;
+    bool sealing_failed = false;
+    std::uint64_t ticket_attempts = 0;
 
     // ---- the session
     Session* owner = nullptr;  // whose handlers are called; none once it goes
@@ -201,12 +209,17 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
 
     // session_connection.cpp
     void begin();
+    std::unique_ptr<transport::Lane> make_lane(std::size_t lane, transport::LaneOptions lane_options);
     void connect(std::size_t lane);
+    bool can_seal() const;
+    Task<void> connect_sealed();
+    void connect_with(const wire::LaneTicketReply& ticket);
     void on_connected(std::size_t lane);
     void on_disconnected(std::size_t lane, const Error& error);
     void drop_connection(std::size_t lane, const Error& error);
     void retry_later(std::size_t lane, const Error& error);
     void merge_lanes(std::string_view why);
+    std::uint64_t asked_features() const;
     void send_hello();
     void send_attach();
     void send_greeting(std::size_t lane, wire::Opcode opcode, std::vector<std::byte> body);

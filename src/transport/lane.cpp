@@ -80,6 +80,7 @@ struct Lane::State {
     std::unique_ptr<ConnectProbe> probe;
     ZmqSocket socket;
     std::unique_ptr<SocketMonitor> monitor;  // goes before the socket
+    std::optional<MessageCipher> cipher;     // of a sealed lane
     bool receiving = false;                  // the socket is watched
 
     State(Context& given_context, Reactor& given_reactor, LaneOptions given_options, Handlers given_handlers)
@@ -90,6 +91,9 @@ struct Lane::State {
           handlers(std::make_shared<Handlers>(std::move(given_handlers))),
           resolver(reactor, options.endpoint) {
         REMOFILE_ASSERT(options.identity.has_value() == options.server_key.has_value());
+        REMOFILE_ASSERT(!(options.ticket && options.identity));
+        if (options.ticket)
+            cipher.emplace(options.ticket->keys, MessageCipher::End::client);
     }
     ~State() {
         *alive = false;
@@ -151,6 +155,8 @@ struct Lane::State {
             socket.set(ZMQ_CURVE_PUBLICKEY, std::string_view(options.identity->public_key().to_text()));
             socket.set(ZMQ_CURVE_SERVERKEY, std::string_view(options.server_key->to_text()));
         }
+        if (options.ticket)
+            socket.set(ZMQ_PLAIN_USERNAME, std::string_view(options.ticket->name()));
         monitor = std::make_unique<SocketMonitor>(context, reactor, socket.get(), monitored_events,
                                                   [this](int event, std::uint32_t value) { on_event(event, value); });
     }
@@ -262,6 +268,8 @@ struct Lane::State {
 
     // The ZAP status of an answer that says no.
     void on_refused(std::uint32_t zap_status) {
+        if (zap_status == 400 && options.ticket)
+            return fail(make_error(Status::not_authorized, fmt::format("{} does not take the ticket", name)));
         if (zap_status == 400)
             return fail(
                 make_error(Status::not_authorized,
@@ -340,6 +348,12 @@ struct Lane::State {
                 case ReceiveOutcome::nothing:
                     return;
                 case ReceiveOutcome::received:
+                    if (cipher) {
+                        auto opened = cipher->open(std::move(received.message));
+                        if (!opened)
+                            return fail(opened.error());
+                        received.message = std::move(*opened);
+                    }
                     kept->on_message(std::move(received.message));
                     break;
                 case ReceiveOutcome::malformed:
@@ -371,6 +385,8 @@ bool Lane::connected() const {
 void Lane::send(wire::Message message) {
     REMOFILE_ASSERT(connected());
     // A message that no longer gets out is as lost as one lost on the way: on_disconnected follows.
+    if (state_->cipher)
+        message = state_->cipher->seal(message);
     [[maybe_unused]] const SendOutcome outcome = send_message(state_->socket.get(), std::nullopt, message);
 }
 

@@ -11,6 +11,7 @@
 #include "base/result.hpp"
 #include "transport/context.hpp"
 #include "transport/keys.hpp"
+#include "transport/message_cipher.hpp"
 #include "transport/reactor.hpp"
 #include "wire/frame.hpp"
 
@@ -21,6 +22,8 @@ struct LaneOptions {
     // Both set: CURVE. Neither: plain text, for a server told --insecure.
     std::optional<KeyPair> identity;
     std::optional<PublicKey> server_key;
+    // Set, with neither key: a sealed lane. One ticket is good for one connection.
+    std::optional<LaneTicket> ticket;
     Duration connect_timeout = std::chrono::seconds(5);  // from TCP's SYN to the end of CURVE's handshake
     // ZeroMQ's own. libzmq gives a connection up if no complete message comes for both together, even while one is
     // coming in: 20 s let the longest frame through at 53 kB/s. It must stay well below a session's time-out, or a
@@ -57,7 +60,8 @@ public:
     void disconnect();
     bool connected() const;
 
-    // Queues a message without blocking. Precondition: connected. Bulk frames travel without a copy.
+    // Queues a message without blocking. Precondition: connected. Bulk frames travel without a copy, unless the lane is
+    // sealed.
     void send(wire::Message message);
 
 private:

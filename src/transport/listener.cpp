@@ -13,6 +13,7 @@
 #include "base/assert.hpp"
 #include "base/log.hpp"
 #include "transport/ipc_socket.hpp"
+#include "transport/lane_tickets.hpp"
 #include "transport/socket_monitor.hpp"
 #include "transport/token_bucket.hpp"
 #include "transport/zap_handler.hpp"
@@ -29,6 +30,10 @@ constexpr std::string_view ipc = "ipc://";
 // Messages that one clogged connection may have waiting here: a session's pushes and answers to a stranger, all small.
 // Bulk data waits in its session.
 constexpr std::size_t max_held_messages = 256;
+
+// Sealed connections that may be forgotten whose keys are kept all the same: those that have just come, and those whose
+// session has ended and that have yet to hear so.
+constexpr std::size_t max_retired_connections = 256;
 
 // libzmq says when a queue has room again, but not of which connection, and not always in a way that wakes the reactor.
 constexpr Duration retry_interval = std::chrono::milliseconds(5);
@@ -77,8 +82,16 @@ struct Listener::State {
     std::vector<std::string> endpoints;
     LogLimit log_limit;
 
-    // By routing id: what waits until libzmq takes it. Bounded by the connections that there are.
+    // By route: what waits until libzmq takes it. Bounded by the connections that there are.
     std::unordered_map<std::string, std::deque<wire::Message>> held;
+
+    // By route: the sealed connections. Those not retired are kept by whoever uses the listener.
+    struct Sealed {
+        MessageCipher cipher;
+        Peer holder;
+    };
+    std::unordered_map<std::string, Sealed> sealed;
+    std::deque<std::string> retired;  // the oldest first
     std::optional<TimerId> retry_timer;
 
     State(Reactor& given_reactor, ListenerOptions given_options, OnMessage given_on_message,
@@ -112,6 +125,8 @@ struct Listener::State {
         socket.set(ZMQ_BACKLOG, options.backlog);
         if (options.server_key)
             REMOFILE_CHECK(encrypt(context));
+        else if (options.tickets != nullptr)
+            REMOFILE_CHECK(ask_for_tickets());
         for (const std::string& endpoint : options.endpoints)
             REMOFILE_CHECK(bind(endpoint));
         monitor = std::make_unique<SocketMonitor>(context, reactor, socket.get(),
@@ -130,13 +145,22 @@ struct Listener::State {
     // context serves.
     Result<> encrypt(Context& context) {
         REMOFILE_ASSERT(options.authorizer != nullptr);
-        REMOFILE_TRY(handler, ZapHandler::start(context, *options.authorizer, reactor.clock()));
+        REMOFILE_TRY(handler, ZapHandler::start(context, *options.authorizer, options.tickets, reactor.clock()));
         zap = std::move(handler);
         socket.set(ZMQ_CURVE_SERVER, 1);
         std::string secret = options.server_key->secret_text();
         socket.set(ZMQ_CURVE_SECRETKEY, std::string_view(secret));
         sodium_memzero(secret.data(), secret.size());
-        socket.set(ZMQ_ZAP_DOMAIN, zap_domain);
+        return enforce(zap_domain);
+    }
+
+    Result<> ask_for_tickets() {
+        socket.set(ZMQ_PLAIN_SERVER, 1);
+        return enforce(sealed_zap_domain);
+    }
+
+    Result<> enforce(std::string_view domain) {
+        socket.set(ZMQ_ZAP_DOMAIN, domain);
         const int yes = 1;
         // Without it, libzmq lets everybody in whenever the handler cannot be reached.
         if (zmq_setsockopt(socket.get(), zap_enforce_domain, &yes, sizeof(yes)) != 0)
@@ -151,7 +175,8 @@ struct Listener::State {
             ipc_sockets.push_back(std::move(file));
         } else {
             // IPv6 where the address wants it: "*" then means both, and an IPv4 address works without IPv6.
-            const bool ipv6 = endpoint.find('[') != std::string::npos || endpoint.find('*') != std::string::npos;
+            const std::string_view host = std::string_view(endpoint).substr(0, endpoint.rfind(':'));
+            const bool ipv6 = host.find_first_of("[*") != std::string_view::npos;
             socket.set(ZMQ_IPV6, ipv6 ? 1 : 0);
         }
         const int outcome = zmq_bind(socket.get(), endpoint.c_str());
@@ -172,26 +197,79 @@ struct Listener::State {
             switch (receive_message(socket.get(), true, received)) {
                 case ReceiveOutcome::nothing:
                     return;
-                case ReceiveOutcome::received:
+                case ReceiveOutcome::received: {
+                    const RouteId route{options.route_prefix + received.routing_id};
+                    if (seals() && !open_sealed(route, received))
+                        break;
                     (*kept)(
-                        RouteId{received.routing_id}, [&] { return peer_of(received); }, std::move(received.message));
+                        route, [&] { return peer_of(route, received); }, std::move(received.message));
                     break;
+                }
                 case ReceiveOutcome::malformed:
                     count("listener.dropped_messages");
                     log_limit.pass(reactor.clock().now(), [&](const std::string& note) {
-                        log::warn("dropped a message of too many frames from {}{}", peer_of(received).address, note);
+                        log::warn("dropped a message of too many frames from {}{}",
+                                  readable_address(received.property("Peer-Address")), note);
                     });
                     break;
             }
         }
     }
 
-    Peer peer_of(const Received& received) const {
+    bool seals() const { return !options.server_key && options.tickets != nullptr; }
+
+    // Replaces the message by what was sealed in it. False if that cannot be had: nothing more of this connection can.
+    bool open_sealed(const RouteId& route, Received& received) {
+        auto known = sealed.find(route.bytes);
+        if (known == sealed.end()) {
+            auto claim = options.tickets->claim(received.property("User-Id"));
+            if (!claim) {
+                count("listener.dropped_messages");
+                return false;
+            }
+            known = sealed
+                        .emplace(route.bytes, Sealed{.cipher = MessageCipher(claim->keys, MessageCipher::End::server),
+                                                     .holder = std::move(claim->holder)})
+                        .first;
+            retire(route);
+        }
+        auto opened = known->second.cipher.open(std::move(received.message));
+        if (opened) {
+            received.message = std::move(*opened);
+            return true;
+        }
+        count("listener.broken_seals");
+        log_limit.pass(reactor.clock().now(), [&](const std::string& note) {
+            log::warn("dropped a message from {}: {}{}", readable_address(received.property("Peer-Address")),
+                      opened.error().to_string(), note);
+        });
+        return false;
+    }
+
+    void keep(const RouteId& route) { std::erase(retired, route.bytes); }
+
+    void retire(const RouteId& route) {
+        if (!sealed.contains(route.bytes))
+            return;
+        retired.push_back(route.bytes);
+        if (retired.size() <= max_retired_connections)
+            return;
+        sealed.erase(retired.front());
+        retired.pop_front();
+    }
+
+    std::string_view routing_id_of(const std::string& route) const { return std::string_view(route).substr(route.empty() ? 0 : 1); }
+
+    Peer peer_of(const RouteId& route, const Received& received) const {
         const std::string address = received.property("Peer-Address");
         Peer peer{.address = readable_address(address), .process = process_at(address), .key = {}, .comment = {}};
         // A plain client can call itself what it likes.
         if (options.server_key)
             from_user_id(received.property("User-Id"), peer);
+        if (const auto known = sealed.find(route.bytes); known != sealed.end()) {
+            peer.key = known->second.holder.key;
+            peer.comment = known->second.holder.comment;
+        }
         return peer;
     }
 
@@ -201,9 +279,15 @@ struct Listener::State {
     }
 
     bool send(const RouteId& route, wire::Message message) {
+        if (seals()) {
+            const auto known = sealed.find(route.bytes);
+            if (known == sealed.end())
+                return false;
+            message = known->second.cipher.seal(message);
+        }
         const auto waiting = held.find(route.bytes);
         if (waiting == held.end()) {
-            switch (send_message(socket.get(), route.bytes, message)) {
+            switch (send_message(socket.get(), routing_id_of(route.bytes), message)) {
                 case SendOutcome::sent:
                     return true;
                 case SendOutcome::no_such_peer:
@@ -235,7 +319,7 @@ struct Listener::State {
     // Takes out what is sent, up to the first that is not.
     SendOutcome send_all(const std::string& route, std::deque<wire::Message>& messages) {
         while (!messages.empty()) {
-            const SendOutcome outcome = send_message(socket.get(), route, messages.front());
+            const SendOutcome outcome = send_message(socket.get(), routing_id_of(route), messages.front());
             if (outcome != SendOutcome::sent)
                 return outcome;
             messages.pop_front();
@@ -276,6 +360,8 @@ struct Listener::State {
     }
 
     std::string handshake_failure(std::uint32_t code) const {
+        if (code == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH && seals())
+            return "the client opens no sealed lane (and this port is for nothing else)";
         if (code == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
             return options.server_key ? "the client does not encrypt (and this server does)"
                                       : "the client encrypts (and this server was told not to)";
@@ -304,6 +390,14 @@ const std::vector<std::string>& Listener::endpoints() const {
 
 bool Listener::send(const RouteId& route, wire::Message message) {
     return state_->send(route, std::move(message));
+}
+
+void Listener::keep(const RouteId& route) {
+    state_->keep(route);
+}
+
+void Listener::retire(const RouteId& route) {
+    state_->retire(route);
 }
 
 bool Listener::clogged(const RouteId& route) const {

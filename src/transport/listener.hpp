@@ -36,11 +36,18 @@ struct Peer {
     std::string describe_address() const;
 };
 
+class LaneTickets;
+
 struct ListenerOptions {
     std::vector<std::string> endpoints;
-    std::optional<KeyPair> server_key;  // none: plain text
+    std::optional<KeyPair> server_key;  // none: plain text, or sealed lanes
     // Must outlive the listener. Required with server_key; called on the ZAP thread.
     Authorizer* authorizer = nullptr;
+    // Must outlive the listener. Without server_key: this listener is for sealed lanes, and lets in who has a ticket.
+    // That needs a second listener in the same context, with a server_key and the same tickets, that outlives it.
+    LaneTickets* tickets = nullptr;
+    // Leads all its RouteIds, so that those of two listeners differ.
+    char route_prefix = 'm';
     Duration handshake_timeout = std::chrono::seconds(10);
     Duration heartbeat_interval = std::chrono::seconds(5);  // as for LaneOptions
     Duration heartbeat_timeout = std::chrono::seconds(15);
@@ -76,6 +83,11 @@ public:
 
     // Queues a message without blocking. False if the connection is gone: the message is dropped.
     bool send(const RouteId& route, wire::Message message);
+    // Of sealed lanes: keeps what is needed to go on with this connection, or allows it to be forgotten. A new
+    // connection may be forgotten; with its keys forgotten, all that it sends is dropped. Of other connections:
+    // nothing.
+    void keep(const RouteId& route);
+    void retire(const RouteId& route);
     // Whether the client takes so little that ZeroMQ's queue for it is full. What is sent all the same waits in the
     // listener, which takes the connection for gone when that becomes too much.
     bool clogged(const RouteId& route) const;

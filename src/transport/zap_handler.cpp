@@ -16,6 +16,7 @@
 #include "base/assert.hpp"
 #include "base/log.hpp"
 #include "transport/handshake_limit.hpp"
+#include "transport/lane_tickets.hpp"
 #include "transport/reactor.hpp"
 #include "transport/token_bucket.hpp"
 #include "transport/zmq_socket.hpp"
@@ -65,14 +66,19 @@ std::optional<Request> parse(const wire::Message& message) {
 
 struct ZapHandler::State {
     Authorizer& authorizer;
+    LaneTickets* const tickets;
     Reactor reactor;
     ZmqSocket socket;  // the thread's from its start to its end
     HandshakeLimit handshakes;
     LogLimit log_limit;
     std::thread thread;
 
-    State(Context& context, Authorizer& given_authorizer, const Clock& clock)
-        : authorizer(given_authorizer), reactor(clock), socket(context, ZMQ_REP), log_limit(clock.now()) {}
+    State(Context& context, Authorizer& given_authorizer, LaneTickets* given_tickets, const Clock& clock)
+        : authorizer(given_authorizer),
+          tickets(given_tickets),
+          reactor(clock),
+          socket(context, ZMQ_REP),
+          log_limit(clock.now()) {}
 
     void serve() {
         pthread_setname_np(pthread_self(), "zap");
@@ -96,6 +102,8 @@ struct ZapHandler::State {
 
     Answer judge(const Request& request) {
         const std::string address = readable_address(request.address);
+        if (request.domain == sealed_zap_domain)
+            return judge_sealed(request, address);
         if (request.version != "1.0" || request.domain != zap_domain || request.mechanism != "CURVE" ||
             request.credentials.size() != 1 || request.credentials.front().size() != key_bytes)
             return refuse(address, "400", "not a CURVE client", "it does not use CURVE");
@@ -109,6 +117,14 @@ struct ZapHandler::State {
                 address, "400", "not authorized",
                 fmt::format("its key is not authorised; to let it in, add to authorized_keys: {}", key.to_text()));
         return {.status = "200", .text = "OK", .user_id = to_user_id(key, *comment)};
+    }
+
+    // Not counted as a handshake: there is none without a ticket, and a guess costs as little as a refusal.
+    Answer judge_sealed(const Request& request, std::string_view address) {
+        if (request.mechanism != "PLAIN" || request.credentials.empty() || tickets == nullptr ||
+            !tickets->admit(request.credentials.front()))
+            return refuse(address, "400", "not authorized", "it has no ticket for a sealed lane");
+        return {.status = "200", .text = "OK", .user_id = request.credentials.front()};
     }
 
     Answer refuse(std::string_view address, const char* status, const char* text, std::string_view why) {
@@ -129,9 +145,10 @@ struct ZapHandler::State {
     }
 };
 
-Result<std::unique_ptr<ZapHandler>> ZapHandler::start(Context& context, Authorizer& authorizer, const Clock& clock) {
+Result<std::unique_ptr<ZapHandler>> ZapHandler::start(Context& context, Authorizer& authorizer, LaneTickets* tickets,
+                                                      const Clock& clock) {
     std::unique_ptr<ZapHandler> handler(new ZapHandler);
-    handler->state_ = std::make_unique<State>(context, authorizer, clock);
+    handler->state_ = std::make_unique<State>(context, authorizer, tickets, clock);
     State& state = *handler->state_;
     state.socket.set(ZMQ_LINGER, 0);
     if (zmq_bind(state.socket.get(), "inproc://zeromq.zap.01") != 0) {

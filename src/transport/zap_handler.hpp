@@ -14,13 +14,16 @@ namespace remofile::transport {
 
 // The domain that sockets with this handler must name; libzmq then lets nobody in while there is no handler.
 inline constexpr std::string_view zap_domain = "remofile";
+// That of the listeners of sealed lanes.
+inline constexpr std::string_view sealed_zap_domain = "remofile-sealed";
 
 // Runs on its own thread "zap", so that a change of authorized_keys on a slow disk holds up no request. One a context.
 class ZapHandler {
 public:
-    // Starts answering before it returns. `authorizer` must outlive it. Errors: busy if the context has one already,
-    // out_of_memory if there is no thread to be had.
-    static Result<std::unique_ptr<ZapHandler>> start(Context& context, Authorizer& authorizer, const Clock& clock);
+    // Starts answering before it returns. `authorizer` and `tickets` (if there are sealed lanes) must outlive it.
+    // Errors: busy if the context has one already, out_of_memory if there is no thread to be had.
+    static Result<std::unique_ptr<ZapHandler>> start(Context& context, Authorizer& authorizer, LaneTickets* tickets,
+                                                     const Clock& clock);
     // Stops and joins the thread.
     ~ZapHandler();
     ZapHandler(const ZapHandler&) = delete;

@@ -149,6 +149,24 @@ struct Attach {
     static constexpr auto fields = std::tuple{&Attach::session, &Attach::session_secret, &Attach::lane};
 };
 
+struct LaneTicketReply {
+    std::uint16_t port = 0;                // TCP, of the host to which the client has connected
+    std::array<std::uint8_t, 16> ticket{};  // its hexadecimal digits are the connection's PLAIN user name; for one use
+    // AES-256-GCM's, for this one connection.
+    std::array<std::uint8_t, 32> key_to_server{};
+    std::array<std::uint8_t, 32> key_to_client{};
+    static constexpr auto fields = std::tuple{&LaneTicketReply::port, &LaneTicketReply::ticket,
+                                              &LaneTicketReply::key_to_server, &LaneTicketReply::key_to_client};
+};
+
+// Asks for leave to open a sealed connection, to be joined to the session with ATTACH.
+struct LaneTicket {
+    using Reply = LaneTicketReply;
+    static constexpr Opcode opcode = Opcode::lane_ticket;
+    std::uint8_t lane = 1;
+    static constexpr auto fields = std::tuple{&LaneTicket::lane};
+};
+
 struct Bye {
     using Reply = Empty;
     static constexpr Opcode opcode = Opcode::bye;

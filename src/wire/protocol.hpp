@@ -24,6 +24,7 @@ enum class Opcode : std::uint16_t {
     credential = 6,
     server_status = 7,
     invalidated = 8,
+    lane_ticket = 9,
 
     // Names and attributes.
     lookup = 16,
@@ -95,6 +96,7 @@ inline constexpr std::uint64_t version_is_fresh = 1;
 // Features that HELLO negotiates: a bit set in both the client's and the server's mask is in force.
 inline constexpr std::uint64_t feature_lz4 = 1U << 0;
 inline constexpr std::uint64_t feature_zeros = 1U << 1;
+inline constexpr std::uint64_t feature_sealed_lanes = 1U << 2;  // LANE_TICKET
 
 // What HELLO says of the compression of replies: never, at a level from 1 to max_compression_level, or as the server
 // sees fit. It binds nobody: raw data is always allowed.

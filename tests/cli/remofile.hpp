@@ -29,12 +29,12 @@ inline Ended succeeds(const ServerProcess& server, const std::vector<std::string
     return ended;
 }
 
-inline std::string source_at(int port, const std::string& path) {
-    return "127.0.0.1:" + std::to_string(port) + ":" + path;
+inline std::string source_at(const std::string& address, const std::string& path) {
+    return address + ":" + path;
 }
 
 inline std::string source_of(const ServerProcess& server, const std::string& path) {
-    return source_at(server.port(), path);
+    return source_at(server.address(), path);
 }
 
 }  // namespace remofile::test

@@ -320,11 +320,11 @@ TEST_CASE("of a file that has changed only the changed parts are sent") {
     constexpr std::size_t size = 64 * mebibyte;
     const bool sending = GENERATE(true, false);
     const Pair pair;
-    TcpProxy proxy(pair.server.port());
+    TcpProxy proxy(pair.server.ports());
     const std::string from = sending ? pair.here : pair.there;
     const std::string to = sending ? pair.there : pair.here;
     fs::create_directory(pair.there);
-    const std::string source = source_at(proxy.port(), "/there");
+    const std::string source = source_at(proxy.address(), "/there");
     const std::vector<std::string> arguments = {"sync", "-q",
                                                 "--server-key=" + pair.server.config_dir() + "/server.pub",
                                                 sending ? pair.here : source, sending ? source : pair.here};

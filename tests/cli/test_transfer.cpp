@@ -229,7 +229,7 @@ TEST_CASE("an interrupted transfer goes on where it stopped") {
     const auto interruption = GENERATE(Interruption::kill, Interruption::cut);
     INFO("sending " << sending << ", cut " << (interruption == Interruption::cut));
     const ServerProcess server;
-    TcpProxy proxy(server.port());
+    TcpProxy proxy(server.ports());
     const std::string home = Scratch::instance().make_directory("interrupted");
     const std::string source = sending ? home : server.directory();
     const std::string target = sending ? server.directory() : home + "/to";
@@ -237,10 +237,10 @@ TEST_CASE("an interrupted transfer goes on where it stopped") {
     write_file(source + "/f", random_bytes(size));
     std::vector<std::string> arguments = {"put", "-q", "--server-key=" + server.config_dir() + "/server.pub"};
     if (sending) {
-        arguments.insert(arguments.end(), {source + "/f", source_at(proxy.port(), "/")});
+        arguments.insert(arguments.end(), {source + "/f", source_at(proxy.address(), "/")});
     } else {
         arguments.front() = "get";
-        arguments.insert(arguments.end(), {source_at(proxy.port(), "/f"), target});
+        arguments.insert(arguments.end(), {source_at(proxy.address(), "/f"), target});
     }
 
     const char* given = std::getenv("REMOFILE_TEST_INTERRUPTIONS");

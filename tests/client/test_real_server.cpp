@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Sessions with a real server, over a network that a test can cut.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -35,8 +39,8 @@ struct Clients {
     }
     ~Clients() { unsetenv("REMOFILE_CONFIG_DIR"); }
 
-    SessionOptions options_for(int port) const {
-        ConnectOptions connect{.source = "127.0.0.1:" + std::to_string(port) + ":/"};
+    SessionOptions options_for(const std::string& address) const {
+        ConnectOptions connect{.source = address + ":/"};
         auto options = make_session_options(connect);
         if (!options)
             FAIL(options.error().message);
@@ -50,7 +54,7 @@ struct Clients {
         REQUIRE(wait_for([&] { return ended; }));
         return session;
     }
-    std::unique_ptr<Session> open(int port) { return open(options_for(port)); }
+    std::unique_ptr<Session> open(const std::string& address) { return open(options_for(address)); }
     Task<void> open_into(SessionOptions options, std::unique_ptr<Session>& session, bool& ended) {
         auto opened = co_await Session::open(context, reactor, std::move(options), counters, &holders);
         if (opened)
@@ -115,6 +119,24 @@ Task<void> write_and_list(Session& session, std::string directory) {
     session.tell(wire::Releasedir{listing});
 }
 
+Task<void> ask_by_data_lane(Session& session) {
+    CallOptions by_data{.lane = LaneKind::data};
+    const auto reply = co_await session.call(wire::Statfs{root}, by_data);
+    CHECK(reply.has_value());
+}
+
+// Connections are taken by the kernel, and nobody says a word.
+UniqueFd listen_silently(const std::string& host, int port) {
+    UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<std::uint16_t>(port));
+    REQUIRE(inet_pton(AF_INET, host.c_str(), &address.sin_addr) == 1);
+    REQUIRE(bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    REQUIRE(listen(fd.get(), 8) == 0);
+    return fd;
+}
+
 // One directory a round, which cannot be made twice, and one line appended, which must not be.
 Task<void> change_once(Session& session, HandleId handle, int round, int& finished) {
     wire::Mkdir mkdir{root, "d" + std::to_string(round), {session.new_node_id(), false}, 0755, 022};
@@ -134,16 +156,52 @@ Task<void> change_once(Session& session, HandleId handle, int round, int& finish
 TEST_CASE("a session works on a real export") {
     const ServerProcess server;
     Clients clients(server);
-    const auto session = clients.open(server.port());
+    const auto session = clients.open(server.address());
     REQUIRE(session != nullptr);
     clients.run(write_and_list(*session, server.directory()));
 }
 
+TEST_CASE("data goes by a sealed lane, and by the first port where the second cannot be reached") {
+    if (!transport::has_fast_cipher())
+        return;
+    const ServerProcess server;
+    REQUIRE(server.ports().size() == 2);
+    std::string address = server.address();
+    std::optional<test::TcpProxy> network;
+    UniqueFd silent;
+    std::uint64_t sealed_lanes = 0;
+    SECTION("reachable") {
+        sealed_lanes = 1;
+    }
+    SECTION("refused") {
+        network.emplace(std::vector<int>{server.port()});
+        address = network->address();
+    }
+    SECTION("accepted and never answered") {
+        network.emplace(std::vector<int>{server.port()});
+        address = network->address();
+        silent = listen_silently(address.substr(0, address.find(':')), server.ports().at(1));
+    }
+    Clients clients(server);
+    const auto session = clients.open(address);
+    REQUIRE(session != nullptr);
+    clients.run(ask_by_data_lane(*session));
+    CHECK(clients.counters.at("client.sealed_lanes").value() == sealed_lanes);
+
+    if (network) {
+        network->cut();
+        REQUIRE(clients.wait_for([&] { return !session->connected(); }));
+        network->pass();
+        REQUIRE(clients.wait_for([&] { return session->connected(); }));
+        clients.run(ask_by_data_lane(*session));
+    }
+}
+
 TEST_CASE("every change is carried out once, however often the connection is cut") {
     const ServerProcess server;
-    test::TcpProxy network(server.port());
+    test::TcpProxy network(server.ports());
     Clients clients(server);
-    SessionOptions options = clients.options_for(network.port());
+    SessionOptions options = clients.options_for(network.address());
     const auto session = clients.open(std::move(options));
     REQUIRE(session != nullptr);
 
@@ -196,7 +254,7 @@ TEST_CASE("every change is carried out once, however often the connection is cut
 TEST_CASE("a server that was killed and started again has a new session for us") {
     ServerProcess server;
     Clients clients(server);
-    const auto session = clients.open(server.port());
+    const auto session = clients.open(server.address());
     REQUIRE(session != nullptr);
     const std::uint64_t boot = session->hello().boot;
     server.kill();
@@ -216,8 +274,8 @@ TEST_CASE("a server that was killed and started again has a new session for us")
 TEST_CASE("a session hears of what another changes") {
     const ServerProcess server;
     Clients clients(server);
-    const auto one = clients.open(server.port());
-    const auto other = clients.open(server.port());
+    const auto one = clients.open(server.address());
+    const auto other = clients.open(server.address());
     REQUIRE((one && other));
     CHECK(clients.holders.size() == 1);  // who else is here
     std::vector<NodeId> invalid;
@@ -236,16 +294,16 @@ TEST_CASE("a session hears of what another changes") {
 TEST_CASE("exclusive use is refused with the holder's name, or waited for") {
     const ServerProcess server(ServerProcess::Options{.arguments = {"--exclusive"}});
     Clients clients(server);
-    auto first = clients.open(server.port());
+    auto first = clients.open(server.address());
     REQUIRE(first != nullptr);
     const TimePoint start = Clock::system().now();
-    CHECK(clients.open(server.port()) == nullptr);
+    CHECK(clients.open(server.address()) == nullptr);
     CHECK(Clock::system().now() - start < 1s * test::slowness());
     CHECK(clients.failure->status == Status::in_use);
     REQUIRE(clients.holders.size() == 1);
     CHECK_THAT(clients.failure->message, ContainsSubstring("@"));
 
-    SessionOptions patient = clients.options_for(server.port());
+    SessionOptions patient = clients.options_for(server.address());
     patient.wait = Duration::max();
     std::unique_ptr<Session> second;
     bool ended = false;

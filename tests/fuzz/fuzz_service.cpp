@@ -57,6 +57,8 @@ public:
         return true;
     }
     bool clogged(const transport::RouteId&) const override { return false; }
+    void keep(const transport::RouteId&) override {}
+    void retire(const transport::RouteId&) override {}
     transport::TimerId after(Duration delay, Work work) override {
         timers_.emplace(++last_timer_, std::pair(turned.now() + delay, std::move(work)));
         return transport::TimerId{last_timer_};

@@ -40,11 +40,12 @@ std::string source_of(int port, const std::string& path) {
     return "localhost:" + std::to_string(port) + ":" + path;
 }
 
-MountProcess::Options through_port(const ServerProcess& server, int port, std::vector<std::string> options) {
+MountProcess::Options through(const ServerProcess& server, const std::string& address,
+                              std::vector<std::string> options) {
     std::string key = read_file(server.config_dir() + "/server.pub");
     key.erase(key.find_last_not_of('\n') + 1);
     options.push_back("server_key=" + key);
-    return {.source = source_of(port), .config_dir = server.config_dir(), .options = std::move(options)};
+    return {.source = address + ":/", .config_dir = server.config_dir(), .options = std::move(options)};
 }
 
 Command remofs_command(const MountProcess::Options& options) {

@@ -52,8 +52,9 @@ private:
 // SOURCE for `path` of the export of a server on this machine.
 std::string source_of(int port, const std::string& path = "/");
 
-// The root of `server`'s export by way of another port of this machine: a proxy's.
-MountProcess::Options through_port(const ServerProcess& server, int port, std::vector<std::string> options = {});
+// The root of `server`'s export by way of another address of this machine: a proxy's.
+MountProcess::Options through(const ServerProcess& server, const std::string& address,
+                              std::vector<std::string> options = {});
 
 // The command line of remofs, and its environment.
 Command remofs_command(const MountProcess::Options& options);

@@ -17,9 +17,9 @@ namespace {
 constexpr Milliseconds start_deadline{10'000};
 constexpr Milliseconds stop_deadline{10'000};
 
-// The port of the line "listening on tcp://127.0.0.1:PORT"; 0 if it is not there yet.
-int announced_port(const std::string& log) {
-    const std::string announcement = "listening on tcp://127.0.0.1:";
+// The port of the line "WHAT tcp://127.0.0.1:PORT"; 0 if it is not there yet.
+int announced_port(const std::string& log, const std::string& what) {
+    const std::string announcement = what + " tcp://127.0.0.1:";
     const std::size_t at = log.find(announcement);
     if (at == std::string::npos || log.find('\n', at) == std::string::npos)
         return 0;
@@ -57,11 +57,14 @@ void ServerProcess::start(int port) {
     command.as = options_.as;
     process_ = Child::start(command);
     const bool listening = eventually(start_deadline, [this] {
-        port_ = announced_port(process_.errors());
+        port_ = announced_port(process_.errors(), "listening on");
         return port_ != 0 || !process_.running();
     });
     if (!listening || port_ == 0)
         throw std::runtime_error("remofile-server does not start:\n" + process_.wait(Milliseconds{0}).to_string());
+    ports_ = {port_};
+    if (const int data = announced_port(process_.errors(), "data lanes at"); data != 0)
+        ports_.push_back(data);
 }
 
 Ended ServerProcess::stop() {

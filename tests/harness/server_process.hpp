@@ -28,6 +28,10 @@ public:
     ServerProcess() : ServerProcess(Options{}) {}
 
     int port() const { return port_; }
+    // All that it listens on: the first, and that of data lanes if there is one.
+    const std::vector<int>& ports() const { return ports_; }
+    // "HOST:PORT" of the first.
+    std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
     const std::string& directory() const { return options_.directory; }
     const std::string& config_dir() const { return options_.config_dir; }
     std::string errors() const { return process_.errors(); }
@@ -46,6 +50,7 @@ private:
 
     Options options_;
     int port_ = 0;
+    std::vector<int> ports_;
     Child process_;
 };
 

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <random>
 #include <stdexcept>
 
 namespace remofile::test {
@@ -37,6 +38,16 @@ UniqueFd connect_to(int port) {
     return fd;
 }
 
+// None if somebody else does.
+UniqueFd listen_at(in_addr host, int port) {
+    UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sockaddr_in address = loopback(port);
+    address.sin_addr = host;
+    if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 || listen(fd.get(), 64) != 0)
+        fd.reset();
+    return fd;
+}
+
 void close_with_reset(UniqueFd& fd) {
     const linger at_once = {.l_onoff = 1, .l_linger = 0};
     setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
@@ -56,14 +67,20 @@ struct TcpProxy::Link {
     Side server;
 };
 
-TcpProxy::TcpProxy(int target_port) : target_port_(target_port) {
-    listener_.reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    sockaddr_in address = loopback(0);
-    socklen_t size = sizeof(address);
-    if (bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener_.get(), 64) != 0 ||
-        getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
+TcpProxy::TcpProxy(const std::vector<int>& ports) {
+    std::random_device random;
+    constexpr int attempts = 100;
+    for (int i = 0; i < attempts && listeners_.empty(); ++i) {
+        const in_addr host = {.s_addr = htonl(0x7f010001U + random() % 0xf00000U)};
+        for (const int port : ports)
+            listeners_.push_back({port, listen_at(host, port)});
+        if (std::ranges::any_of(listeners_, [](const Listener& listener) { return !listener.socket; }))
+            listeners_.clear();
+        std::array<char, INET_ADDRSTRLEN> text;
+        address_ = inet_ntop(AF_INET, &host, text.data(), text.size()) + (":" + std::to_string(ports.front()));
+    }
+    if (listeners_.empty())
         throw std::runtime_error("cannot listen");
-    port_ = ntohs(address.sin_port);
     wake_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     thread_ = std::thread([this] {
         pthread_setname_np(pthread_self(), "tcp-proxy");
@@ -87,14 +104,14 @@ std::string TcpProxy::captured() const {
     return *captured_.lock();
 }
 
-void TcpProxy::accept_connection(State state) {
+void TcpProxy::accept_connection(const UniqueFd& listener, int port, State state) {
     auto link = std::make_unique<Link>();
-    link->client.socket.reset(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    link->client.socket.reset(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!link->client.socket)
         return;
     ++connections_;
     if (state != State::cut)
-        link->server.socket = connect_to(target_port_);
+        link->server.socket = connect_to(port);
     if (!link->server.socket) {
         close_with_reset(link->client.socket);
         return;
@@ -147,7 +164,8 @@ void TcpProxy::run() {
         }
         std::vector<pollfd> waiting = {{.fd = wake_.get(), .events = POLLIN, .revents = 0}};
         if (state != State::stalled) {
-            waiting.push_back({.fd = listener_.get(), .events = POLLIN, .revents = 0});
+            for (const Listener& listener : listeners_)
+                waiting.push_back({.fd = listener.socket.get(), .events = POLLIN, .revents = 0});
             const auto interest = [](const Link::Side& side, const Link::Side& other) {
                 const bool readable = !side.ended && other.pending.empty();
                 return static_cast<short>((readable ? POLLIN : 0) | (side.pending.empty() ? 0 : POLLOUT));
@@ -163,8 +181,10 @@ void TcpProxy::run() {
         if (state == State::stalled || state_ != state)
             continue;
         std::erase_if(links_, [this](const auto& link) { return !forward(*link, true) || !forward(*link, false); });
-        if (waiting[1].revents & POLLIN)
-            accept_connection(state);
+        for (std::size_t i = 0; i < listeners_.size(); ++i) {
+            if (waiting[1 + i].revents & POLLIN)
+                accept_connection(listeners_[i].socket, listeners_[i].port, state);
+        }
     }
 }
 

@@ -16,14 +16,16 @@ namespace remofile::test {
 
 class TcpProxy {
 public:
-    // Listens on a free port of 127.0.0.1 and passes every connection on to `target_port`. Its one thread runs until
-    // the destructor. Start child processes whose death is tied to their parent thread from elsewhere.
-    explicit TcpProxy(int target_port);
+    // Listens on the same ports as a server at 127.0.0.1, at a loopback address of its own, and passes every connection
+    // on. Its one thread runs until the destructor. Start child processes whose death is tied to their parent thread
+    // from elsewhere.
+    explicit TcpProxy(const std::vector<int>& ports);
     ~TcpProxy();
     TcpProxy(const TcpProxy&) = delete;
     TcpProxy& operator=(const TcpProxy&) = delete;
 
-    int port() const { return port_; }
+    // "HOST:PORT" of the first of the ports.
+    const std::string& address() const { return address_; }
 
     // A dead link: connections stay, but nothing moves, and new ones are not answered. Bytes wait and arrive after
     // pass().
@@ -44,12 +46,16 @@ private:
 
     void order(State state);
     void run();
-    void accept_connection(State state);
+    void accept_connection(const UniqueFd& listener, int port, State state);
     bool forward(Link& link, bool from_client);
 
-    int target_port_;
-    int port_ = 0;
-    UniqueFd listener_;
+    struct Listener {
+        int port;
+        UniqueFd socket;
+    };
+
+    std::string address_;
+    std::vector<Listener> listeners_;
     UniqueFd wake_;  // eventfd: the state has changed, or the end has come
     std::atomic<State> state_ = State::passing;
     std::atomic<bool> stopping_ = false;

@@ -13,13 +13,12 @@
 
 namespace remofile::test {
 
-// A client of the server, through another port of this machine if one is given. Throws std::runtime_error if it does
+// A client of the server, through another address of this machine if one is given. Throws std::runtime_error if it does
 // not come about.
 inline libremofile::Client connect(const ServerProcess& server, const libremofile::Options& options = {},
-                                   int port = 0) {
+                                   const std::string& address = {}) {
     setenv("REMOFILE_CONFIG_DIR", server.config_dir().c_str(), 1);
-    const std::string host = "127.0.0.1:" + std::to_string(port == 0 ? server.port() : port);
-    auto connected = libremofile::Client::connect(host + ":/", options);
+    auto connected = libremofile::Client::connect((address.empty() ? server.address() : address) + ":/", options);
     if (!connected)
         throw std::runtime_error(connected.error().message);
     return std::move(*connected);

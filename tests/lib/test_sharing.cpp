@@ -99,8 +99,8 @@ TEST_CASE("closing a client ends the calls that wait") {
     const bool destroy = GENERATE(false, true);
     CAPTURE(destroy);
     const ServerProcess server;
-    TcpProxy proxy(server.port());
-    auto client = std::make_unique<Client>(connect(server, {}, proxy.port()));
+    TcpProxy proxy(server.ports());
+    auto client = std::make_unique<Client>(connect(server, {}, proxy.address()));
     const auto file = client->open("file", read_write_create);
     REQUIRE(file);
     std::string buffer(4U << 20, 'x');
@@ -248,10 +248,10 @@ TEST_CASE("a program may end in the middle of calls, its client open") {
 
 TEST_CASE("a silent server is given up after the time that was asked for") {
     const ServerProcess server;
-    TcpProxy proxy(server.port());
+    TcpProxy proxy(server.ports());
     Options options;
     options.timeout = 1s * slowness();
-    const Client client = connect(server, options, proxy.port());
+    const Client client = connect(server, options, proxy.address());
     auto file = client.open("file", read_write_create);
     REQUIRE(file);
     std::string data(20U << 20, 'x');
@@ -277,15 +277,15 @@ TEST_CASE("a silent server is given up after the time that was asked for") {
     proxy.cut();
     const auto start = std::chrono::steady_clock::now();
     setenv("REMOFILE_CONFIG_DIR", server.config_dir().c_str(), 1);
-    const auto refused = Client::connect("127.0.0.1:" + std::to_string(proxy.port()) + ":/", options);
+    const auto refused = Client::connect(proxy.address() + ":/", options);
     CHECK((code(refused) == ErrorCode::unreachable || code(refused) == ErrorCode::timed_out));
     CHECK(std::chrono::steady_clock::now() - start < 3 * options.timeout);
 }
 
 TEST_CASE("a link that is lost and found again is not noticed") {
     const ServerProcess server;
-    TcpProxy proxy(server.port());
-    const Client client = connect(server, {}, proxy.port());
+    TcpProxy proxy(server.ports());
+    const Client client = connect(server, {}, proxy.address());
     auto file = client.open("file", read_write_create);
     REQUIRE(file);
     const std::string data(1U << 20, 'z');

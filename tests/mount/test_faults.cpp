@@ -214,8 +214,8 @@ TEST_CASE("faults: the network is away for a moment under a copy, which ends rig
     enum class Fault { stall, cut };
     for (const Fault fault : {Fault::stall, Fault::cut}) {
         ServerProcess server;
-        TcpProxy proxy(server.port());
-        MountProcess mount(through_port(server, proxy.port()));
+        TcpProxy proxy(server.ports());
+        MountProcess mount(through(server, proxy.address()));
         const std::string data = random_bytes(12 << 20, 3);
         Bell under_way;
         Child copy = start_copy(mount.path() + "/file", data, under_way);
@@ -239,8 +239,8 @@ TEST_CASE("faults: the network is away for a moment under a copy, which ends rig
 
 TEST_CASE("faults: requests that the network cut are carried out once") {
     ServerProcess server;
-    TcpProxy proxy(server.port());
-    MountProcess mount(through_port(server, proxy.port()));
+    TcpProxy proxy(server.ports());
+    MountProcess mount(through(server, proxy.address()));
     // Each of these fails if it is done twice: mkdir with EEXIST, unlink and rename with ENOENT, an append with a line
     // too many.
     Child worker = Child::fork([&mount] {
@@ -277,8 +277,8 @@ TEST_CASE("faults: requests that the network cut are carried out once") {
 
 TEST_CASE("faults: while the network is away, unmounting works and other mounts go on") {
     ServerProcess server;
-    TcpProxy proxy(server.port());
-    MountProcess cut_off(through_port(server, proxy.port()));
+    TcpProxy proxy(server.ports());
+    MountProcess cut_off(through(server, proxy.address()));
     MountProcess other(server);
     CHECK(works(cut_off.path()));
     proxy.stall();

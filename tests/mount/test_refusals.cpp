@@ -568,11 +568,11 @@ TEST_CASE("encryption: nothing of names or content crosses the network in plain 
     const std::string marker = "MARKER-that-must-not-be-seen-on-the-wire";
     const auto traffic = [&marker](std::vector<std::string> server_arguments, std::vector<std::string> mount_options) {
         ServerProcess server({.arguments = std::move(server_arguments)});
-        TcpProxy proxy(server.port());
+        TcpProxy proxy(server.ports());
         if (std::ranges::count(mount_options, "insecure") == 0)
             mount_options.push_back("server_key=" + public_key_of(server));
         MountProcess mount(
-            {.source = source_of(proxy.port()), .config_dir = server.config_dir(), .options = mount_options});
+            {.source = proxy.address() + ":/", .config_dir = server.config_dir(), .options = mount_options});
         write_file(mount.path() + "/" + marker, marker + random_bytes(100'000, 1) + marker);
         CHECK(read_file(mount.path() + "/" + marker).size() == 100'000 + 2 * marker.size());
         CHECK(read_file(server.directory() + "/" + marker).size() == 100'000 + 2 * marker.size());
@@ -581,6 +581,7 @@ TEST_CASE("encryption: nothing of names or content crosses the network in plain 
         return proxy.captured();
     };
     CHECK(traffic({}, {}).find(marker) == std::string::npos);
+    CHECK(traffic({"--data-port=none"}, {}).find(marker) == std::string::npos);
     // The test's own eyes are good: without encryption it finds the text.
     CHECK(traffic({"--insecure"}, {"insecure", "compress=off"}).find(marker) != std::string::npos);
 }

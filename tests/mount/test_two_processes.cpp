@@ -55,7 +55,7 @@ void check_on_mounts(const std::vector<std::string>& options, bool one_mount) {
 // for long enough to be got wrong.
 class UnsteadyNetwork {
 public:
-    UnsteadyNetwork(int port, unsigned seed) : proxy_(port), thread_([this, seed] { run(seed); }) {}
+    UnsteadyNetwork(const std::vector<int>& ports, unsigned seed) : proxy_(ports), thread_([this, seed] { run(seed); }) {}
     ~UnsteadyNetwork() {
         stopping_ = true;
         thread_.join();
@@ -63,7 +63,7 @@ public:
     UnsteadyNetwork(const UnsteadyNetwork&) = delete;
     UnsteadyNetwork& operator=(const UnsteadyNetwork&) = delete;
 
-    int port() const { return proxy_.port(); }
+    const std::string& address() const { return proxy_.address(); }
 
 private:
     void run(unsigned seed) {
@@ -87,9 +87,9 @@ void check_over_unsteady_network(bool one_mount) {
         return;
     const ServerProcess server;
     const auto seed = static_cast<unsigned>(seed_for_tests());
-    const UnsteadyNetwork one(server.port(), seed), another(server.port(), seed + 1);
-    MountProcess first(through_port(server, one.port()));
-    MountProcess second(through_port(server, another.port()));
+    const UnsteadyNetwork one(server.ports(), seed), another(server.ports(), seed + 1);
+    MountProcess first(through(server, one.address()));
+    MountProcess second(through(server, another.address()));
     check({.roots = {first.path(), one_mount ? first.path() : second.path()},
            .server = server.directory(),
            .one_view = one_mount,

@@ -164,7 +164,7 @@ TEST_CASE("write errors: an exceeded quota") {
     const std::string config = Scratch::instance().make_directory("config");
     REQUIRE(chown(config.c_str(), user.uid, user.gid) == 0);
     const ServerProcess server({.directory = small.path(), .config_dir = config, .as = user});
-    MountProcess mount(through_port(server, server.port()));
+    MountProcess mount(through(server, server.address()));
     fill_up(mount.path(), small.path(), "EDQUOT");
     CHECK(mount.unmount());
 }

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import lz4.block
 import zmq
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from zmq.utils.monitor import recv_monitor_message
 
 MAGIC = 0x4652
@@ -15,14 +17,14 @@ VERSION = 2
 KIND_REQUEST, KIND_REPLY, KIND_PUSH = 1, 2, 3
 LINK, BULK, RESENT = 1, 2, 4
 RAW, LZ4, ZEROS = 0, 1, 2
-FEATURE_LZ4, FEATURE_ZEROS = 1, 2
+FEATURE_LZ4, FEATURE_ZEROS, FEATURE_SEALED_LANES = 1, 2, 4
 MAX_BULK = 1048576
 
 OPCODES = {
     name: number
     for number, name in [
         (1, "HELLO"), (2, "ATTACH"), (3, "BYE"), (4, "PING"), (5, "CANCEL"), (6, "CREDENTIAL"), (7, "SERVER_STATUS"),
-        (8, "INVALIDATED"), (16, "LOOKUP"), (17, "FORGET"), (18, "GETATTR"), (19, "SETATTR"), (20, "READLINK"),
+        (8, "INVALIDATED"), (9, "LANE_TICKET"), (16, "LOOKUP"), (17, "FORGET"), (18, "GETATTR"), (19, "SETATTR"), (20, "READLINK"),
         (21, "MKNOD"), (22, "MKDIR"), (23, "UNLINK"), (24, "RMDIR"), (25, "SYMLINK"), (26, "RENAME"), (27, "LINK"),
         (28, "ACCESS"), (29, "STATFS"), (32, "OPEN"), (33, "CREATE"), (34, "TMPFILE"), (35, "READ"), (36, "WRITE"),
         (37, "RELEASE"), (38, "FLUSH"), (39, "FSYNC"), (40, "FALLOCATE"), (41, "SEEK"), (42, "COPY_RANGE"),
@@ -266,7 +268,11 @@ class Lane:
         if server_key:
             self.socket.curve_serverkey = server_key
             self.socket.curve_publickey, self.socket.curve_secretkey = keys
+        self.prepare()
         self.socket.connect(endpoint)
+
+    def prepare(self):
+        pass
 
     def send(self, records, answered_below=0):
         self.send_frames(encode_message(records, answered_below, self.received_bytes))
@@ -274,10 +280,13 @@ class Lane:
     def send_frames(self, frames):
         self.socket.send_multipart(frames)
 
+    def open_frames(self, frames):
+        return frames
+
     def receive_frames(self, timeout_s=10.0):
         if not self.socket.poll(int(timeout_s * 1000)):
             raise NoAnswer()
-        frames = self.socket.recv_multipart()
+        frames = self.open_frames(self.socket.recv_multipart())
         self.received_bytes += sum(len(frame) for frame in frames)
         return frames
 
@@ -295,6 +304,48 @@ class Lane:
         self.socket.disable_monitor()
         self.monitor.close(0)
         self.socket.close(0)
+
+
+class Seal:
+    """One direction of a sealed lane."""
+
+    def __init__(self, key):
+        self.cipher = AESGCM(key)
+        self.messages = 0
+
+    def frames(self, transform, frames):
+        self.messages += 1
+        return [
+            transform(struct.pack("<QI", self.messages, number), frame, None if number else struct.pack("<I", len(frames)))
+            for number, frame in enumerate(frames)
+        ]
+
+    def seal(self, frames):
+        return self.frames(self.cipher.encrypt, frames)
+
+    def open(self, frames):
+        try:
+            return self.frames(self.cipher.decrypt, frames)
+        except InvalidTag as error:
+            raise ProtocolError("a frame does not open") from error
+
+
+class SealedLane(Lane):
+    """A lane at the second port, by a ticket."""
+
+    def __init__(self, context, endpoint, ticket, key_to_server, key_to_client):
+        self.to_server, self.to_client = Seal(key_to_server), Seal(key_to_client)
+        self.ticket = ticket
+        super().__init__(context, endpoint)
+
+    def prepare(self):
+        self.socket.plain_username = self.ticket.hex().encode()
+
+    def send_frames(self, frames):
+        super().send_frames(self.to_server.seal(frames))
+
+    def open_frames(self, frames):
+        return self.to_client.open(frames)
 
 
 @dataclass

@@ -19,9 +19,9 @@ import zmq
 import zmq.auth
 
 from remofile2 import (
-    FEATURE_LZ4, FEATURE_ZEROS, LZ4, MAX_BULK, O_APPEND, O_EXCLUSIVE, O_READ, O_TRUNCATE, O_WRITE,
+    FEATURE_LZ4, FEATURE_SEALED_LANES, FEATURE_ZEROS, LZ4, MAX_BULK, O_APPEND, O_EXCLUSIVE, O_READ, O_TRUNCATE, O_WRITE,
     PUSH_INVALIDATE, PUSH_SHUTDOWN, STATUS, ZEROS, Client, Lane, NoAnswer, Reader, Record, StatusError, boolean,
-    encode_message, lock_range, new_node, request, string, timestamp, u8, u16, u32, u64,
+    SealedLane, encode_message, lock_range, new_node, request, string, timestamp, u8, u16, u32, u64,
 )  # fmt: skip
 
 SERVER = None  # the program under test: the first argument
@@ -687,6 +687,52 @@ class Keys(ServerTest):
             self.assertEqual(self.refused(self.server.lane(keys=other.keys), 20), 400)
         finally:
             other.close()
+
+
+class SealedLanes(ServerTest):
+    options = ("--listen", "tcp://127.0.0.1:*")  # there is a second port beside a TCP port only
+
+    def sealed_lane(self, client, change=lambda ticket, *keys: (ticket, *keys)):
+        reader, _ = client.call("LANE_TICKET", u8(1))
+        port, ticket, *keys = reader.u16(), reader.take(16), reader.take(32), reader.take(32)
+        reader.end()
+        lane = SealedLane(self.server.context, f"tcp://127.0.0.1:{port}", *change(ticket, *keys))
+        sealed = Client(None, lane)
+        self.clients.append(sealed)
+        return sealed
+
+    def take_turns(self, before, after):
+        """The requests of a session have one series of numbers."""
+        after.next_id = before.next_id
+
+    def test_a_sealed_lane_carries_data(self):
+        client = self.client(features=FEATURE_SEALED_LANES)
+        if client.hello["features"] != FEATURE_SEALED_LANES:
+            self.skipTest("this processor has no instructions for it")
+        content = os.urandom(1_000_000)
+        self.put("a", content)
+        self.open(client, b"a", 2, 1, O_READ | O_WRITE)
+        sealed = self.sealed_lane(client)
+        self.assertIs(sealed.lane.handshake(), True)
+        self.take_turns(client, sealed)
+        sealed.call("ATTACH", u64(client.hello["session"]) + client.hello["secret"] + u8(1))
+        self.assertEqual(sealed.call("READ", u64(1, 0) + u32(1_000_000))[1], content)
+        sealed.call("WRITE", u64(1, 0) + boolean(False), b"new")
+        self.assertEqual(self.content("a"), b"new" + content[3:])
+
+        self.take_turns(sealed, client)
+        stranger = self.sealed_lane(client, lambda ticket, *keys: (bytes(16), *keys))
+        self.assertEqual(stranger.lane.handshake(), 400)
+        other_keys = self.sealed_lane(client, lambda ticket, *keys: (ticket, bytes(32), keys[1]))
+        self.assertIs(other_keys.lane.handshake(), True)
+        other_keys.send(request("PING"))
+        with self.assertRaises(NoAnswer):
+            other_keys.lane.receive(0.3)
+        self.take_turns(client, sealed)
+        self.assertEqual(sealed.call("READ", u64(1, 0) + u32(3))[1], b"new")
+
+    def test_tickets_are_for_those_who_negotiated_them(self):
+        self.assert_status("not_supported", self.client().call, "LANE_TICKET", u8(1))
 
 
 class Tokens(unittest.TestCase):

@@ -43,6 +43,8 @@ public:
         return true;
     }
     bool clogged(const transport::RouteId& route) const override { return clogged_routes.contains(route.bytes); }
+    void keep(const transport::RouteId& route) override { kept.insert(route.bytes); }
+    void retire(const transport::RouteId& route) override { kept.erase(route.bytes); }
     transport::TimerId after(Duration delay, Work work) override {
         timers.emplace(++last_timer_, std::pair(turned.now() + delay, std::move(work)));
         return transport::TimerId{last_timer_};
@@ -74,6 +76,7 @@ public:
     std::map<std::string, std::deque<wire::Message>> mail;
     std::set<std::string> gone;
     std::set<std::string> clogged_routes;
+    std::set<std::string> kept;
     std::map<std::uint64_t, std::pair<TimePoint, Work>> timers;
     std::vector<Work> end_of_turn;
     std::vector<Work> posted;

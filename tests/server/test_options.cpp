@@ -54,6 +54,12 @@ TEST_CASE("options are taken from the command line") {
     CHECK(options->directory == (std::filesystem::current_path() / "dir").native());  // a daemon changes its directory
 }
 
+TEST_CASE("the port of data lanes is chosen, given or none") {
+    CHECK_FALSE(parse({"/srv"})->data_port.has_value());
+    CHECK(parse({"--data-port=7000", "/srv"})->data_port == 7000);
+    CHECK(parse({"--data-port", "none", "/srv"})->data_port == 0);
+}
+
 TEST_CASE("--help and --version are answered with a text") {
     for (const char* option : {"--help", "--version"}) {
         const auto parsed = parse_command_line({option});
@@ -76,6 +82,8 @@ TEST_CASE("wrong options are refused by name") {
                            {{"--session-timeout", "1", "/a"}, "--session-timeout: \"1\" is not a number from 3"},
                            {{"--session-timeout", "30s", "/a"}, "--session-timeout"},
                            {{"--max-clients", "0", "/a"}, "--max-clients"},
+                           {{"--data-port", "0", "/a"}, "--data-port: \"0\" is not a number from 1 to 65535"},
+                           {{"--data-port", "65536", "/a"}, "--data-port"},
                            {{"--log-level", "loud", "/a"}, "--log-level"},
                            {{"--allow-root", "/a"}, "--identity=client"},
                            {{"--listen"}, "--listen"},

@@ -12,6 +12,7 @@
 #include "harness/patience.hpp"
 #include "harness/scratch.hpp"
 #include "harness/server_process.hpp"
+#include "transport/message_cipher.hpp"
 
 using namespace remofile;
 using namespace remofile::test;
@@ -104,6 +105,25 @@ TEST_CASE("a second server on one port says so") {
     INFO(second.to_string());
     CHECK(second.exit_status == 1);
     CHECK_THAT(second.errors, ContainsSubstring(endpoint) && ContainsSubstring("in use"));
+}
+
+TEST_CASE("an encrypted server has a second port for data lanes, unless it is told otherwise") {
+    if (!transport::has_fast_cipher())
+        return;
+    const Place place;
+    ServerProcess first({.directory = place.directory, .config_dir = place.config});
+    REQUIRE(first.ports().size() == 2);
+    const int taken = first.ports().at(1);
+    const Ended refused =
+        place.run({"--listen=tcp://127.0.0.1:*", "--data-port", std::to_string(taken), place.directory});
+    INFO(refused.to_string());
+    CHECK(refused.exit_status == 1);
+    CHECK_THAT(refused.errors, ContainsSubstring("127.0.0.1:" + std::to_string(taken)) && ContainsSubstring("in use"));
+
+    ServerProcess none({.directory = place.directory, .config_dir = place.config, .arguments = {"--data-port=none"}});
+    CHECK(none.ports().size() == 1);
+    ServerProcess insecure({.directory = place.directory, .config_dir = place.config, .arguments = {"--insecure"}});
+    CHECK(insecure.ports().size() == 1);
 }
 
 TEST_CASE("what is wrong is said in one line, with its exit status") {

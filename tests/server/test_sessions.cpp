@@ -273,6 +273,66 @@ TEST_CASE("lanes join with the session's secret and the same key only") {
     CHECK(first.ask(9, wire::Ping{}) == Status::ok);
 }
 
+TEST_CASE("tickets for sealed lanes are given over encrypted connections alone, where both ends have the feature") {
+    World world;
+    transport::LaneTickets tickets(world.thread.turned);
+    wire::Hello asks{.features = wire::feature_sealed_lanes | wire::encoding_features,
+                     .root = NodeId{1},
+                     .path = "/",
+                     .client_name = "someone"};
+    const auto key = transport::KeyPair::generate().public_key();
+    const auto status_for = [&](const char* name, const wire::Hello& hello, bool encrypted) {
+        Connection client(world, name);
+        if (encrypted)
+            client.peer.key = key;
+        const bool granted = (client.hello(hello).features & wire::feature_sealed_lanes) != 0;
+        const Status status = client.ask(2, wire::LaneTicket{.lane = 1});
+        CHECK(granted == (status == Status::ok));
+        return status;
+    };
+    CHECK(status_for("none offered", asks, true) == Status::not_supported);
+    world.service->offer_sealed_lanes(tickets, 6769);
+    CHECK(status_for("plain", asks, false) == Status::not_supported);
+    CHECK(status_for("given", asks, true) == Status::ok);
+    wire::Hello does_not_ask = asks;
+    does_not_ask.features = wire::encoding_features;
+    CHECK(status_for("not asked for", does_not_ask, true) == Status::not_supported);
+
+    Connection client(world, "a");
+    client.peer.key = key;
+    client.hello(asks);
+    CHECK(client.ask(2, wire::LaneTicket{.lane = 0}) == Status::invalid);
+    CHECK(client.ask(3, wire::LaneTicket{.lane = 8}) == Status::invalid);
+    client.send(4, wire::LaneTicket{.lane = 7});
+    const auto reply = client.take_one().as<wire::LaneTicketReply>();
+    CHECK(reply.port == 6769);
+    transport::LaneTicket ticket;
+    ticket.id = reply.ticket;
+    REQUIRE(tickets.admit(ticket.name()));
+    const auto claim = tickets.claim(ticket.name());
+    REQUIRE(claim);
+    CHECK(claim->keys.to_server == reply.key_to_server);
+    CHECK(claim->keys.to_client == reply.key_to_client);
+    CHECK(claim->holder.key == client.peer.key);
+}
+
+TEST_CASE("a connection's keys are kept while it is a lane of a session") {
+    World world;
+    Connection first(world, "a");
+    const auto hello = first.hello();
+    Connection stranger(world, "x");
+    stranger.send(1, wire::Ping{});
+    Connection lane(world, "b");
+    const wire::Attach attach{.session = hello.session, .session_secret = hello.session_secret, .lane = 1};
+    CHECK(lane.ask(2, attach) == Status::ok);
+    CHECK(world.thread.kept == std::set<std::string>{"a", "b"});
+    Connection next(world, "c");
+    CHECK(next.ask(3, attach) == Status::ok);
+    CHECK(world.thread.kept == std::set<std::string>{"a", "c"});
+    first.send(4, wire::Bye{});
+    CHECK(world.thread.kept.empty());
+}
+
 TEST_CASE("a wrong token is refused, and after five failures so is the right one") {
     ServiceOptions options;
     options.token = "right";

@@ -9,13 +9,13 @@
 namespace remofile::wire {
 
 using Requests =
-    std::tuple<Hello, Attach, Bye, Ping, Cancel, Credential, ServerStatus, Invalidated, Lookup, Forget, Getattr,
+    std::tuple<Hello, Attach, Bye, Ping, Cancel, Credential, ServerStatus, Invalidated, LaneTicket, Lookup, Forget, Getattr,
                Setattr, Readlink, Mknod, Mkdir, Unlink, Rmdir, Symlink, Rename, Link, Access, Statfs, Open, Create,
                Tmpfile, Read, Write, Release, Flush, Fsync, Fallocate, Seek, CopyRange, Hash, Opendir, Readdir,
                Releasedir, Fsyncdir, Getxattr, Setxattr, Listxattr, Removexattr, Getlk, Setlk, Flock>;
 using Pushes = std::tuple<PushInvalidate, PushShutdown>;
 using OtherStructures =
-    std::tuple<HelloReply, InUse, ServerStatusReply, EntryReply, AttributesReply, ReadlinkReply, StatfsReply,
+    std::tuple<HelloReply, InUse, LaneTicketReply, ServerStatusReply, EntryReply, AttributesReply, ReadlinkReply, StatfsReply,
                CreateReply, WriteReply, SeekReply, CopyRangeReply, ReaddirReply, DirectoryEntry, XattrReply, LockReply>;
 
 namespace detail {

@@ -145,6 +145,18 @@ TEST_CASE("golden bytes: the session") {
             .version = "0.1", .started = 2, .clients = {client}, .counters = {{.name = "requests", .value = 513}}},
         "0300 302e31 0200000000000000 0100 " + client_bytes + "0100 0800 7265717565737473 0102000000000000");
     check_request(8, Invalidated{.sequence = 5}, "0500000000000000");
+    check_request(9, LaneTicket{.lane = 2}, "02");
+    LaneTicketReply ticket{.port = 6769};
+    ticket.ticket.fill(0xab);
+    ticket.key_to_server.fill(1);
+    ticket.key_to_client.fill(2);
+    const auto repeated = [](std::string_view byte, int times) {
+        std::string bytes;
+        for (int i = 0; i < times; ++i)
+            bytes += byte;
+        return bytes;
+    };
+    check_bytes(ticket, "711a" + repeated("ab", 16) + repeated("01", 32) + repeated("02", 32));
 }
 
 TEST_CASE("golden bytes: names and attributes") {
@@ -313,6 +325,6 @@ TEST_CASE("every opcode has one structure") {
     const auto collect = [&]<class... T>(std::tuple<T...>*) { (all.insert(static_cast<unsigned>(T::opcode)), ...); };
     collect(static_cast<Requests*>(nullptr));
     collect(static_cast<Pushes*>(nullptr));
-    CHECK(all.size() == 47);
+    CHECK(all.size() == 48);
     CHECK(std::set(all.begin(), all.end()).size() == all.size());
 }
