@@ -54,6 +54,7 @@ private:
     Task<void> get(LocalDirectory into, RemoteItem item, bool named);
     Task<void> get_directories();
     Task<void> get_directory(LocalDirectory into, RemoteItem item);
+    Task<void> get_entries(LocalDirectory into, std::vector<client::RemoteEntry> entries, std::string shown);
     Task<void> get_small(LocalDirectory into, RemoteItem item);
     Task<void> get_large(LocalDirectory into, RemoteItem item);
     void ended(const RemoteItem& item, const Result<>& received);
@@ -169,13 +170,18 @@ Task<void> Receiver::get_directory(LocalDirectory into, RemoteItem item) {
         tree_.forget(*listed);
         co_return failed(item.shown, directory.error());
     }
-    for (client::RemoteEntry& entry : *listed) {
-        if (is_partial(entry.name)) {
+    co_await get_entries(*directory, std::move(*listed), item.shown);
+}
+
+Task<void> Receiver::get_entries(LocalDirectory into, std::vector<client::RemoteEntry> entries, std::string shown) {
+    for (client::RemoteEntry& entry : entries) {
+        RemoteItem child{.file = entry.file, .name = entry.name, .shown = shown + "/" + entry.name};
+        if (entry.problem != Status::ok)
+            failed(child.shown, make_error(entry.problem));
+        else if (is_partial(entry.name))
             tree_.forget(entry.file.node);
-            continue;
-        }
-        RemoteItem child{.file = entry.file, .name = entry.name, .shown = item.shown + "/" + entry.name};
-        co_await get(*directory, std::move(child), false);
+        else
+            co_await get(into, std::move(child), false);
     }
 }
 
@@ -217,10 +223,7 @@ Task<Result<>> Receiver::run(std::vector<std::string> remotes, std::string desti
                 failed(remote, listed.error());
                 continue;
             }
-            for (client::RemoteEntry& entry : *listed) {
-                RemoteItem child{.file = entry.file, .name = entry.name, .shown = "/" + entry.name};
-                co_await get(into, std::move(child), false);
-            }
+            co_await get_entries(into, std::move(*listed), "");
         } else {
             co_await get(into, std::move(item), true);
         }

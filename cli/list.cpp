@@ -154,6 +154,18 @@ Task<Result<>> list_one(RemoteTree& tree, std::string path, const Options& optio
     const std::vector<RemoteEntry> unseen(hidden.begin(), hidden.end());
     tree.forget(unseen);
     entries.erase(hidden.begin(), hidden.end());
+    Result<> outcome;
+    const auto unknown =
+        std::ranges::stable_partition(entries, [](const RemoteEntry& entry) { return entry.problem == Status::ok; });
+    for (const RemoteEntry& entry : unknown) {
+        const Error error = make_error(
+            entry.problem, fmt::format("{}: {}", log::printable(path + (path.ends_with('/') ? "" : "/") + entry.name),
+                                       describe(entry.problem)));
+        if (!outcome)
+            complain(outcome.error());
+        outcome = error;
+    }
+    entries.erase(unknown.begin(), unknown.end());
     std::vector<std::string> targets(entries.size());
     for (std::size_t i = 0; options.long_form && i < entries.size(); ++i) {
         if (!S_ISLNK(entries[i].file.attributes.mode))
@@ -163,7 +175,7 @@ Task<Result<>> list_one(RemoteTree& tree, std::string path, const Options& optio
     }
     print_entries(entries, targets, options);
     tree.forget(entries);
-    co_return Result<>();
+    co_return outcome;
 }
 
 Task<Result<>> list(RemoteTree& tree, std::vector<std::string> paths, const Options& options) {

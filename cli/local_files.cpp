@@ -2,10 +2,12 @@
 #include "cli/local_files.hpp"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <memory>
 
 #include "base/buffer.hpp"
@@ -93,6 +95,20 @@ Result<> write_all(int fd, std::span<const std::byte> bytes) {
         bytes = bytes.subspan(static_cast<std::size_t>(size));
     }
     return {};
+}
+
+Result<> give_new_name(int directory, const std::string& name, const std::string& new_name) {
+    if (::renameat2(directory, name.c_str(), directory, new_name.c_str(), RENAME_NOREPLACE) == 0)
+        return {};
+    if (errno != EINVAL)
+        return errno_error();
+    if (::linkat(directory, name.c_str(), directory, new_name.c_str(), 0) == 0)
+        return ::unlinkat(directory, name.c_str(), 0) == 0 ? Result<>() : errno_error();
+    if (errno == EEXIST)
+        return Status::exists;
+    if (::faccessat(directory, new_name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return Status::exists;
+    return ::renameat(directory, name.c_str(), directory, new_name.c_str()) == 0 ? Result<>() : errno_error();
 }
 
 }  // namespace remofile::cli

@@ -24,6 +24,9 @@ Result<std::size_t> read_at(int fd, std::span<std::byte> into, std::uint64_t off
 Result<> write_at(int fd, std::span<const std::byte> bytes, std::uint64_t offset);
 // The same range of another file; io_error if that is too short.
 Result<> copy_range(int from, int to, std::uint64_t offset, std::uint64_t size);
+// Renames a file within its directory; `exists` if there is something of that name. Where the file system has no rename
+// that looks, a link tells, and where it has no links either, a look just before.
+Result<> give_new_name(int directory, const std::string& name, const std::string& new_name);
 // To a pipe or terminal too.
 Result<> write_all(int fd, std::span<const std::byte> bytes);
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // remofile: work with a remote Remofile server from the command line.
+#include <sys/resource.h>
+
 #include <CLI/CLI.hpp>
 #include <array>
 #include <cstdio>
@@ -58,7 +60,17 @@ ExitStatus complain(const Error& error) {
 
 }  // namespace remofile::cli
 
+// Hundreds of small files may be under way, and the usual limit is as low as select(2) wants it.
+void allow_many_files() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int main(int argc, char** argv) {
+    allow_many_files();
     remofile::log::configure("remofile", remofile::log::Level::warn, remofile::log::Target::standard_error);
     return static_cast<int>(remofile::cli::run(argc, argv));
 }

@@ -132,8 +132,10 @@ Result<Sender::Directory> Sender::make_known(NodeId node, Result<std::vector<cli
             tree_.forget(entry.node);
         delete object;
     });
-    for (client::RemoteEntry& entry : *listed)
-        directory->entries.emplace(std::move(entry.name), entry.file);
+    for (client::RemoteEntry& entry : *listed) {
+        if (entry.problem == Status::ok)
+            directory->entries.emplace(std::move(entry.name), entry.file);
+    }
     return directory;
 }
 

@@ -31,26 +31,18 @@ Error changed_meanwhile(const char* where = "") {
 
 // Gives what is complete its name, if there is nothing else than expected.
 Result<> give_name(int directory, const std::string& partial, const std::string& name, const Occupant& occupant) {
-    unsigned flags = 0;
     if (occupant.kind == Occupant::Kind::nothing) {
-        flags = RENAME_NOREPLACE;
-    } else if (occupant.kind == Occupant::Kind::only) {
+        const Result<> named = give_new_name(directory, partial, name);
+        return named.status() == Status::exists ? changed_meanwhile(" here") : named;
+    }
+    if (occupant.kind == Occupant::Kind::only) {
         struct stat there {};
         if (::fstatat(directory, name.c_str(), &there, AT_SYMLINK_NOFOLLOW) != 0)
             return errno == ENOENT ? changed_meanwhile(" here") : errno_error();
         if (identity_of(there) != occupant.identity)
             return changed_meanwhile(" here");
     }
-    int result = ::renameat2(directory, partial.c_str(), directory, name.c_str(), flags);
-    if (result != 0 && errno == EINVAL && flags != 0) {
-        // A file system that cannot tell: as near as one gets.
-        if (::faccessat(directory, name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-            return changed_meanwhile(" here");
-        result = ::renameat(directory, partial.c_str(), directory, name.c_str());
-    }
-    if (result != 0)
-        return errno == EEXIST && flags != 0 ? changed_meanwhile(" here") : errno_error();
-    return {};
+    return ::renameat(directory, partial.c_str(), directory, name.c_str()) == 0 ? Result<>() : errno_error();
 }
 
 // All but whole pieces of zeros, which become holes.
@@ -87,14 +79,22 @@ timespec to_timespec(const wire::Timestamp& time) {
 // A local file that is being written; without its name until it is complete.
 class FileReceiver::PartialFile {
 public:
-    // Opens the one that is there, or makes one.
+    // Opens the one that is there, or makes one. The name can be foreseen: in a directory that others may write to,
+    // what is there may be theirs, or another file's second name.
     static Result<PartialFile> open(int directory, std::string name) {
-        UniqueFd fd(::openat(directory, name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
+        constexpr int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+        UniqueFd fd(::openat(directory, name.c_str(), flags, 0600));
         struct stat status {};
         if (!fd || ::fstat(fd.get(), &status) != 0)
             return errno_error();
         if (!S_ISREG(status.st_mode))
             return make_error(Status::exists, "what is in the way is no regular file: " + name);
+        if (status.st_uid != ::geteuid() || status.st_nlink != 1) {
+            ::unlinkat(directory, name.c_str(), 0);
+            fd = UniqueFd(::openat(directory, name.c_str(), flags | O_EXCL, 0600));
+            if (!fd || ::fstat(fd.get(), &status) != 0)
+                return errno_error();
+        }
         return PartialFile(directory, std::move(name), std::move(fd), static_cast<std::uint64_t>(status.st_size));
     }
 

@@ -22,6 +22,7 @@ struct FileSender::Target {
     std::string partial;
     NodeId node;
     HandleId handle;
+    std::uint64_t old_bytes = 0;  // that an interrupted transfer has left in it
 };
 
 namespace {
@@ -29,18 +30,20 @@ namespace {
 constexpr std::size_t max_link_target_bytes = wire::max_path_bytes;
 const client::CallOptions data_lane{.lane = client::LaneKind::data};
 
-// Opens what lstat has seen, and nothing else that may have taken its place.
+Error changed_meanwhile(const char* where = "") {
+    return make_error(Status::try_again, fmt::format("changed{} while it was being sent", where));
+}
+
+// Opens what has been seen before, and nothing else that may have taken its place: whoever may change the tree must not
+// choose which files of another are sent.
 Result<UniqueFd> open_source(LocalFile& file) {
+    const struct stat seen = file.status;
     UniqueFd fd(::open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (!fd || ::fstat(fd.get(), &file.status) != 0)
         return errno_error();
-    if (!S_ISREG(file.status.st_mode))
-        return make_error(Status::invalid, "is no regular file any more");
+    if (!S_ISREG(file.status.st_mode) || file.status.st_dev != seen.st_dev || file.status.st_ino != seen.st_ino)
+        return changed_meanwhile();
     return fd;
-}
-
-Error changed_meanwhile(const char* where = "") {
-    return make_error(Status::try_again, fmt::format("changed{} while it was being sent", where));
 }
 
 // The rename that ends a transfer.
@@ -212,7 +215,7 @@ Task<Result<>> FileSender::send_symlink(NodeId into, const LocalFile& file, Occu
 // ---------------------------------------------------------------- large files
 
 // Opens or makes the incomplete file, and finds out which blocks it has.
-Task<Result<>> FileSender::take_up(const RemoteDirectory* into, const LocalFile& file, int fd, const Target& target,
+Task<Result<>> FileSender::take_up(const RemoteDirectory* into, const LocalFile& file, int fd, Target& target,
                                    Origins& origins) {
     const SourceIdentity identity = identity_of(file.status);
     for (const auto& [name, entry] : into->entries) {
@@ -230,6 +233,7 @@ Task<Result<>> FileSender::take_up(const RemoteDirectory* into, const LocalFile&
     const auto created = co_await session_.call(create, data_lane);
     if (!created)
         co_return Result<>(created.error());
+    target.old_bytes = created->body.entry.attributes.size;
     const std::uint64_t there = std::min(created->body.entry.attributes.size, identity.size);
     if (created->body.created || there == 0)
         co_return Result<>();
@@ -295,15 +299,22 @@ Task<Result<>> FileSender::send_chunks(const LocalFile& file, int fd, const Targ
         const Run run = origins.run_at(offset, chunk_bytes(size));
         length = run.length;
         if (offset >= data_end) {
-            // Whole chunks of a hole are left out; on an error (the file system knows no holes) all is data.
+            // Whole chunks of a hole are left out, where nothing has been written before; on an error (the file system
+            // knows no holes) all is data.
             const off_t data = ::lseek(fd, static_cast<off_t>(offset), SEEK_DATA);
             const bool only_hole = data < 0 && errno == ENXIO;
-            if (only_hole || (data >= 0 && static_cast<std::uint64_t>(data) >= offset + length)) {
+            const bool is_hole = only_hole || (data >= 0 && static_cast<std::uint64_t>(data) >= offset + length);
+            if (is_hole && offset >= target.old_bytes) {
+                const std::uint64_t end = only_hole ? size : static_cast<std::uint64_t>(data);
+                // Up to a chunk's beginning: all chunks begin where blocks do.
+                length = std::max(length, end == size ? size - offset : (end - offset) / length * length);
                 progress_.advance(length, false);
                 continue;
             }
-            const off_t hole = data < 0 ? -1 : ::lseek(fd, data, SEEK_HOLE);
-            data_end = hole < 0 ? size : static_cast<std::uint64_t>(hole);
+            if (!is_hole) {
+                const off_t hole = data < 0 ? -1 : ::lseek(fd, data, SEEK_HOLE);
+                data_end = hole < 0 ? size : static_cast<std::uint64_t>(hole);
+            }
         }
         if (run.origin == Origin::taken_up) {
             progress_.advance(length, false);
@@ -350,10 +361,10 @@ Task<Result<>> FileSender::send_large(const RemoteDirectory* into, LocalFile& fi
     const auto fd = open_source(file);
     if (!fd)
         co_return Result<>(fd.error());
-    const Target target{.directory = into->node,
-                        .partial = partial_name(file.name, identity_of(file.status)),
-                        .node = session_.new_node_id(),
-                        .handle = session_.new_handle_id()};
+    Target target{.directory = into->node,
+                  .partial = partial_name(file.name, identity_of(file.status)),
+                  .node = session_.new_node_id(),
+                  .handle = session_.new_handle_id()};
     Origins origins(static_cast<std::uint64_t>(file.status.st_size));
     const Result<> taken = co_await take_up(into, file, fd->get(), target, origins);
     if (!taken)

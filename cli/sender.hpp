@@ -47,7 +47,7 @@ public:
 
 private:
     struct Target;
-    Task<Result<>> take_up(const RemoteDirectory* into, const LocalFile& file, int fd, const Target& target,
+    Task<Result<>> take_up(const RemoteDirectory* into, const LocalFile& file, int fd, Target& target,
                            Origins& origins);
     Task<HandleId> open_base(const RemoteDirectory* into, const LocalFile& file, int fd, Origins& origins);
     Task<Result<>> send_chunks(const LocalFile& file, int fd, const Target& target, HandleId base,

@@ -302,16 +302,20 @@ Task<Result<Comparisons>> Syncer::compare() {
 Result<> Syncer::check_removals(const Plan& plan) const {
     if (options_.settings.from || options_.settings.remove)
         return {};
-    const auto known = static_cast<std::uint64_t>(std::ranges::count_if(
-        memory_, [](const auto& entry) { return entry.second.local.type != ItemType::directory; }));
+    const auto is_file = [](const auto& entry) { return entry.second.local.type != ItemType::directory; };
+    const auto known = static_cast<std::uint64_t>(std::ranges::count_if(memory_, is_file));
     for (const Side side : {Side::local, Side::server}) {
-        const std::uint64_t removed = removed_files(plan, tree_of(side), side);
-        const bool all_gone = removed > 0 && removed == known;
-        if (all_gone || (removed > few_files && removed * 2 > known))
+        if (removed_files(plan, tree_of(side), side) == 0)
+            continue;
+        // Not only those that are to be deleted: who has emptied a directory has not kept what was edited elsewhere.
+        const Tree& other = tree_of(opposite(side));
+        const auto gone = static_cast<std::uint64_t>(std::ranges::count_if(
+            memory_, [&](const auto& entry) { return is_file(entry) && !other.contains(entry.first); }));
+        if (gone == known || (gone > few_files && gone * 2 > known))
             return make_error(Status::invalid,
                               fmt::format("of {} files known, {} are gone {}: pass --delete if they are to be deleted "
                                           "{} too",
-                                          known, removed, where(opposite(side)), where(side)));
+                                          known, gone, where(opposite(side)), where(side)));
     }
     return {};
 }
@@ -381,8 +385,8 @@ Task<void> Syncer::carry_out(const Plan& plan) {
     Parallel small(small_files_limit);
     for (const Step& step : plan.copies) {
         const auto item = tree_of(opposite(step.side)).find(step.path);
-        if (item == tree_of(opposite(step.side)).end())
-            continue;  // its rename has failed, and was complained of
+        if (item == tree_of(opposite(step.side)).end() || failed_.contains(step.path))
+            continue;  // a rename has failed, and was complained of
         const std::uint64_t size = item->second.size;
         progress_.expect(size);
         if (size > small_file_bytes)
@@ -407,7 +411,10 @@ Task<void> Syncer::carry_out_by_depth(std::vector<Step> steps, bool deepest_firs
     co_await under_way.idle();
 }
 
+// Nothing more happens to a path once something has failed: a file whose rename failed must not be replaced.
 Task<void> Syncer::carry_out_one(const Step& step, Carry how) {
+    if (failed_.contains(step.path))
+        co_return;
     const Result<> done = co_await (this->*how)(step);
     if (!done)
         failed(step.path, done.error());
@@ -464,8 +471,9 @@ Task<Result<>> Syncer::rename(const Step& step) {
         const auto directory = open_directory(parent);
         if (!directory)
             co_return Result<>(directory.error());
-        if (::renameat2(directory->get(), name.c_str(), directory->get(), new_name.c_str(), RENAME_NOREPLACE) != 0)
-            co_return Result<>(errno_error());
+        const Result<> renamed = give_new_name(directory->get(), name, new_name);
+        if (!renamed)
+            co_return renamed;
     }
     auto item = tree_of(step.side).extract(step.path);
     item.key() = step.new_path;
@@ -573,6 +581,8 @@ Task<Result<>> Syncer::send(const Step& step) {
     LocalFile file{.path = options_.local + "/" + step.path, .name = name};
     if (::lstat(file.path.c_str(), &file.status) != 0)
         co_return Result<>(errno_error());
+    if (identity_of(file.status) != occupant(Side::local, step.path).identity)
+        co_return Result<>(make_error(Status::try_again, "changed meanwhile; it is left for the next time"));
     const Occupant there = occupant(Side::server, step.path);
     Result<> sent;
     if (S_ISLNK(file.status.st_mode))
@@ -631,8 +641,11 @@ Result<> Syncer::set_attributes_here(const std::string& path, const Item& item, 
     struct stat status {};
     if (!fd || ::fstat(fd.get(), &status) != 0)
         return errno_error();
-    if (S_ISLNK(status.st_mode))
-        return make_error(Status::try_again, "changed meanwhile");
+    // The times of an edit must stay, or it would not be seen the next time.
+    const bool edited =
+        times && !S_ISDIR(status.st_mode) && identity_of(status) != occupant(Side::local, path).identity;
+    if (S_ISLNK(status.st_mode) || edited)
+        return make_error(Status::try_again, "changed meanwhile; it is left for the next time");
     const std::string itself = fmt::format("/proc/self/fd/{}", fd.get());
     const timespec stamps[] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT},
                                {.tv_sec = item.seconds, .tv_nsec = static_cast<long>(item.nanoseconds)}};
@@ -651,7 +664,17 @@ Task<Result<>> Syncer::set_attributes(const Step& step) {
         co_return Result<>();  // it could not be made, as was complained of
     if (step.side == Side::server) {
         const auto [parent, name] = split(step.path);
-        const wire::Setattr setattr{.node = server_.directories.at(parent).entries.at(name).node,
+        const RemoteDirectory& directory = server_.directories.at(parent);
+        if (times && found->second.type != ItemType::directory) {
+            // As for those here.
+            const auto there = co_await tree_.find_entry(directory.node, name);
+            if (!there)
+                co_return Result<>(there.error());
+            tree_.forget(there->node);
+            if (identity_of(there->attributes) != occupant(Side::server, step.path).identity)
+                co_return Result<>(make_error(Status::try_again, "changed meanwhile; it is left for the next time"));
+        }
+        const wire::Setattr setattr{.node = directory.entries.at(name).node,
                                     .which = (times ? wire::set_modification : 0U) | (mode ? wire::set_mode : 0U),
                                     .mode = wanted.mode,
                                     .modification = {wanted.seconds, wanted.nanoseconds}};
@@ -733,7 +756,9 @@ Result<SyncMemory> open_memory(const Options& options) {
     REMOFILE_TRY(source, transport::parse_source(options.source));
     REMOFILE_TRY(components, client::split_path(source.path));
     std::error_code error;
-    const std::filesystem::path local = std::filesystem::weakly_canonical(options.local, error);
+    // Without absolute(), what does not exist yet would stay relative.
+    const std::filesystem::path absolute = std::filesystem::absolute(options.local, error);
+    const std::filesystem::path local = error ? absolute : std::filesystem::weakly_canonical(absolute, error);
     if (error)
         return make_error(Status::invalid, fmt::format("{}: {}", log::printable(options.local), error.message()));
     // "/a/" ends with an empty component.

@@ -113,6 +113,11 @@ struct ServerScan {
         directory.node = node;
         std::vector<std::string> links;
         for (const client::RemoteEntry& entry : *entries) {
+            if (entry.problem != Status::ok) {
+                complain(below(path, entry.name), make_error(entry.problem));
+                found.items.emplace(below(path, entry.name), Item{.type = ItemType::unusable});
+                continue;
+            }
             const client::RemoteFile& file = directory.entries.emplace(entry.name, entry.file).first->second;
             if (is_partial(entry.name))
                 continue;

@@ -138,18 +138,23 @@ Task<Result<>> in_one_session(client::Session& session, Progress& progress, std:
 }
 
 void Origins::add(const std::vector<bool>& common, Origin origin) {
-    for (std::size_t i = 0; i < std::min(common.size(), blocks_.size()); ++i) {
+    const std::size_t count = std::min<std::uint64_t>(common.size(), (size_ + block_bytes - 1) / block_bytes);
+    blocks_.resize(std::max(blocks_.size(), count), Origin::other_end);
+    for (std::size_t i = 0; i < count; ++i) {
         if (common[i] && blocks_[i] == Origin::other_end)
             blocks_[i] = origin;
     }
 }
 
 Run Origins::run_at(std::uint64_t offset, std::uint64_t max_bytes) const {
-    const std::size_t first = offset / block_bytes;
-    std::size_t end = first + 1;
-    while (end < blocks_.size() && blocks_[end] == blocks_[first] && (end - first) * block_bytes < max_bytes)
+    const std::uint64_t first = offset / block_bytes;
+    const auto origin_of = [this](std::uint64_t block) {
+        return block < blocks_.size() ? blocks_[block] : Origin::other_end;
+    };
+    std::uint64_t end = first + 1;
+    while (end * block_bytes < size_ && origin_of(end) == origin_of(first) && (end - first) * block_bytes < max_bytes)
         ++end;
-    return {blocks_[first], std::min(end * block_bytes, size_) - offset};
+    return {origin_of(first), std::min(end * block_bytes, size_) - offset};
 }
 
 Task<Result<std::vector<bool>>> common_blocks(client::Session& session, HandleId remote, int local,

@@ -100,8 +100,7 @@ struct Run {
 // Where each block of a file of `size` bytes comes from.
 class Origins {
 public:
-    explicit Origins(std::uint64_t size)
-        : size_(size), blocks_((size + block_bytes - 1) / block_bytes, Origin::other_end) {}
+    explicit Origins(std::uint64_t size) : size_(size) {}
 
     // Blocks that a file has in common with the source and nothing else had before.
     void add(const std::vector<bool>& common, Origin origin);
@@ -110,7 +109,7 @@ public:
 
 private:
     std::uint64_t size_;
-    std::vector<Origin> blocks_;
+    std::vector<Origin> blocks_;  // all behind them are at the other end
 };
 
 // The blocks of the first `size` bytes that a remote file has in common with a local one, by digests. None if the

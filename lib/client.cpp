@@ -54,6 +54,9 @@ Task<Outcome<std::vector<DirectoryEntry>>> list_entries(Connection& connection, 
     connection.tree().forget(*entries);
     std::vector<DirectoryEntry> listing;
     listing.reserve(entries->size());
+    // Better no listing than one that leaves something out.
+    if (const auto problem = first_problem(*entries); problem != remofile::Status::ok)
+        co_return Listing(problem);
     for (remofile::client::RemoteEntry& entry : *entries)
         listing.push_back({std::move(entry.name), to_public(entry.file.attributes)});
     co_return Listing(std::move(listing));
@@ -226,6 +229,11 @@ Task<Outcome<OpenedDirectory>> open_for_reading(Connection& connection, std::str
         co_return Outcome<OpenedDirectory>(part.error());
     }
     connection.tree().forget(part->entries);
+    if (const auto problem = first_problem(part->entries); problem != remofile::Status::ok) {
+        connection.session().tell(wire::Releasedir{opened.handle});
+        connection.tree().forget(opened.node);
+        co_return Outcome<OpenedDirectory>(problem);
+    }
     co_return Outcome<OpenedDirectory>(OpenedDirectory{opened, std::move(*part)});
 }
 

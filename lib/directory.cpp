@@ -22,6 +22,9 @@ remofile::Task<Part> read_part(Connection& connection, Opened directory, std::ui
     auto part = co_await connection.tree().list_part(directory.node, directory.handle, cookie);
     if (part)
         connection.tree().forget(part->entries);
+    // Better no listing than one that leaves something out.
+    if (part && first_problem(part->entries) != remofile::Status::ok)
+        co_return Part(first_problem(part->entries));
     co_return part;
 }
 

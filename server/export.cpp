@@ -195,7 +195,13 @@ Result<> remove_directory(int directory, const EntryName& name) {
 
 Result<> rename_entry(int directory, const EntryName& name, int new_directory, const EntryName& new_name,
                       unsigned flags) {
-    return outcome_of(renameat2(directory, name.c_str(), new_directory, new_name.c_str(), flags));
+    const auto renamed = outcome_of(renameat2(directory, name.c_str(), new_directory, new_name.c_str(), flags));
+    if (flags != RENAME_NOREPLACE || renamed.status() != Status::invalid)
+        return renamed;
+    // A file system without that flag (NFS): a link does not replace anything either. Directories have none.
+    if (linkat(directory, name.c_str(), new_directory, new_name.c_str(), 0) != 0)
+        return errno == EEXIST ? Result<>(Status::exists) : renamed;
+    return outcome_of(unlinkat(directory, name.c_str(), 0));
 }
 
 Result<> link_entry(int descriptor, int new_directory, const EntryName& new_name) {

@@ -179,8 +179,20 @@ Task<Result<DirectoryPart>> RemoteTree::list_part(NodeId directory, HandleId han
     DirectoryPart part{.entries = {}, .cookie = cookie, .end = body->end || body->count == 0};
     for (wire::DirectoryEntry& entry : *entries) {
         part.cookie = entry.cookie;
-        if (is_valid_name(entry.name) && entry.entry.node)
-            part.entries.push_back({std::move(entry.name), {entry.entry.node, entry.entry.attributes}});
+        if (!is_valid_name(entry.name))
+            continue;  // "." and ".."
+        RemoteEntry listed{.name = std::move(entry.name), .file = {entry.entry.node, entry.entry.attributes}};
+        if (!listed.file.node) {
+            // The server could not look at it: it has gone, or why not?
+            const auto found = co_await find_entry(directory, listed.name);
+            if (found)
+                listed.file = *found;
+            else if (found.status() == Status::no_entry)
+                continue;
+            else
+                listed.problem = found.status();
+        }
+        part.entries.push_back(std::move(listed));
     }
     co_return Result<DirectoryPart>(std::move(part));
 }
@@ -210,8 +222,14 @@ Task<Result<std::vector<RemoteEntry>>> RemoteTree::list(NodeId directory) {
     co_return Listing(std::move(entries));
 }
 
+Status first_problem(const std::vector<RemoteEntry>& entries) {
+    const auto found = std::ranges::find_if_not(
+        entries, [](Status problem) { return problem == Status::ok; }, &RemoteEntry::problem);
+    return found == entries.end() ? Status::ok : found->problem;
+}
+
 void RemoteTree::forget(NodeId node) {
-    if (node == session_.hello().root)
+    if (!node || node == session_.hello().root)
         return;
     wire::Forget forget;
     forget.nodes.push_back({node, 1});

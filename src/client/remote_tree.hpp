@@ -28,7 +28,12 @@ struct RemotePlace {
 struct RemoteEntry {
     std::string name;
     RemoteFile file;
+    // Why nothing else is known of it: the server may not look at it, or cannot. It is there all the same.
+    Status problem = Status::ok;
 };
+
+// Why a list of entries is not all that could be known: the first one's problem; ok if there is none.
+Status first_problem(const std::vector<RemoteEntry>& entries);
 
 // Some of a directory's entries, in the server's order.
 struct DirectoryPart {
@@ -60,6 +65,7 @@ public:
     // if the cookie is 0, and whoever chose it closes (Releasedir), after an error too.
     Task<Result<DirectoryPart>> list_part(NodeId directory, HandleId handle, std::uint64_t cookie);
 
+    // No node: nothing.
     void forget(NodeId node);
     void forget(const std::vector<RemoteEntry>& entries);
 

@@ -26,7 +26,8 @@ struct Pair {
     std::string there = server.directory() + "/there";
     std::string source = source_of(server, "/there");
 
-    Pair() { fs::create_directory(here); }
+    Pair() : Pair(ServerProcess::Options{}) {}
+    explicit Pair(ServerProcess::Options options) : server(std::move(options)) { fs::create_directory(here); }
     Ended both(std::vector<std::string> options = {}) const {
         options.insert(options.begin(), {"sync", "--both", "--json"});
         options.insert(options.end(), {here, source});
@@ -51,6 +52,17 @@ std::set<std::string> contents(const std::string& directory) {
             all.insert(read_file(entry.path()));
     }
     return all;
+}
+
+// Environment of a program on a file system that refuses to rename, with this errno, what must not replace anything.
+std::vector<std::pair<std::string, std::string>> refusing_renames(int error, bool links) {
+    std::vector<std::pair<std::string, std::string>> environment = {
+        {"LD_PRELOAD", program_from_environment("REFUSE_RENAME_MODULE")},
+        {"ASAN_OPTIONS", "verify_asan_link_order=0"},
+        {"REFUSE_RENAME", std::to_string(error)}};
+    if (!links)
+        environment.emplace_back("REFUSE_LINK", "1");
+    return environment;
 }
 
 // What another run has to do.
@@ -255,6 +267,133 @@ TEST_CASE("both ways: deletions are told from creations, and conflicts are kept"
     write_file(pair.there + "/both", "changed");
     CHECK_THAT(pair.both().errors, ContainsSubstring("both: deleted here and changed on the server"));
     CHECK(read_file(pair.here + "/both") == "changed");
+}
+
+TEST_CASE("both ways: a file whose conflict cannot be renamed is not replaced") {
+    const Pair pair;
+    fs::create_directory(pair.there);
+    write_file(pair.here + "/f", "first");
+    pair.both();
+    write_file(pair.here + "/f", "changed here");
+    set_mtime(pair.here + "/f", 1'000'000'000, 0);
+    write_file(pair.there + "/f", "changed there");
+    Command command = remofile_command(pair.server, {"sync", "--both", pair.here, pair.source});
+    const auto refusing = refusing_renames(EIO, true);
+    command.environment.insert(command.environment.end(), refusing.begin(), refusing.end());
+    const Ended failed = run(command);
+    INFO(failed.to_string());
+    CHECK(failed.exit_status == 1);
+    CHECK(read_file(pair.here + "/f") == "changed here");
+    CHECK(read_file(pair.there + "/f") == "changed there");
+    pair.both();
+    CHECK(contents(pair.here) == std::set<std::string>{"changed here", "changed there"});
+    CHECK(content_of(pair.here) == content_of(pair.there));
+}
+
+TEST_CASE("both ways: between file systems whose renames cannot look first") {
+    const bool links = GENERATE(true, false);
+    // Without links the server has no way left, and says so.
+    const Pair pair({.environment = refusing_renames(EINVAL, true)});
+    fs::create_directory(pair.there);
+    const auto run_both = [&] {
+        Command command = remofile_command(pair.server, {"sync", "--both", pair.here, pair.source});
+        const auto refusing = refusing_renames(EINVAL, links);
+        command.environment.insert(command.environment.end(), refusing.begin(), refusing.end());
+        const Ended ended = run(command);
+        INFO(ended.to_string());
+        CHECK(ended.exit_status == 0);
+        CHECK(content_of(pair.here) == content_of(pair.there));
+    };
+    write_file(pair.here + "/sent", "sent");
+    write_file(pair.there + "/fetched", "fetched");
+    fs::create_symlink("sent", pair.here + "/link");
+    fs::create_symlink("sent", pair.there + "/other-link");
+    run_both();
+    CHECK(contents(pair.here) == std::set<std::string>{"sent", "fetched"});
+    for (const bool loser_is_here : {true, false}) {
+        write_file(pair.here + "/sent", "changed here");
+        write_file(pair.there + "/sent", "changed there");
+        set_mtime((loser_is_here ? pair.here : pair.there) + "/sent", 1'000'000'000, 0);
+        run_both();
+        CHECK(contents(pair.here) == std::set<std::string>{"changed here", "changed there", "fetched"});
+        for (const auto& name : names_like(pair.here, ".conflict-")) {
+            fs::remove(pair.here + "/" + name);
+            fs::remove(pair.there + "/" + name);
+        }
+        run_both();
+    }
+}
+
+TEST_CASE("both ways: what the server cannot look at is not taken for deleted") {
+    if (::geteuid() != 0)
+        return;
+    const Pair pair({.as = Credentials{.uid = 20'001, .gid = 20'001}});
+    fs::create_directory(pair.there);
+    fs::create_directory(pair.here + "/closed");
+    write_file(pair.here + "/closed/f", "content");
+    write_file(pair.here + "/other", "other");
+    REQUIRE(::chown(pair.there.c_str(), 20'001, 20'001) == 0);
+    pair.both();
+    REQUIRE(::chmod((pair.there + "/closed").c_str(), 0444) == 0);
+    const Ended ended = remofile(pair.server, {"sync", "--both", pair.here, pair.source});
+    INFO(ended.to_string());
+    CHECK(ended.exit_status == 1);
+    CHECK_THAT(ended.errors, ContainsSubstring("closed/f: permission denied"));
+    CHECK(read_file(pair.here + "/closed/f") == "content");
+    CHECK(remofile(pair.server, {"sync", "--delete", pair.source, pair.here}).exit_status == 1);
+    CHECK(read_file(pair.here + "/closed/f") == "content");
+
+    const Ended fetched = remofile(pair.server, {"get", pair.source, pair.home + "/copy"});
+    CHECK(fetched.exit_status == 1);
+    CHECK_THAT(fetched.errors, ContainsSubstring("closed/f: permission denied"));
+    CHECK(read_file(pair.home + "/copy/other") == "other");
+    const Ended listed = remofile(pair.server, {"ls", pair.source + "/closed"});
+    CHECK(listed.exit_status == 1);
+    CHECK_THAT(listed.errors, ContainsSubstring("closed/f: permission denied"));
+
+    REQUIRE(::chmod((pair.there + "/closed").c_str(), 0755) == 0);
+    pair.both();
+    CHECK(content_of(pair.here) == content_of(pair.there));
+}
+
+TEST_CASE("both ways: a side that is suddenly empty does not empty the other, whatever was edited there") {
+    const Pair pair;
+    fs::create_directory(pair.there);
+    for (int i = 0; i < 20; ++i)
+        write_file(fmt::format("{}/f{}", pair.here, i), "content");
+    pair.both();
+    for (int i = 0; i < 20; ++i) {
+        fs::remove(fmt::format("{}/f{}", pair.here, i));
+        if (i < 12)
+            write_file(fmt::format("{}/f{}", pair.there, i), "edited");
+    }
+    const Ended ended = remofile(pair.server, {"sync", "--both", pair.here, pair.source});
+    INFO(ended.to_string());
+    CHECK(ended.exit_status == 1);
+    CHECK_THAT(ended.errors, ContainsSubstring("of 20 files known, 20 are gone here: pass --delete"));
+    CHECK(names_like(pair.there, "f").size() == 20);
+}
+
+TEST_CASE("both ways: what is remembered belongs to the directory, however and whenever it is named") {
+    const Pair pair;
+    fs::create_directory(pair.there);
+    write_file(pair.there + "/a", "a");
+    write_file(pair.there + "/b", "b");
+    // At first there is none of that name.
+    const auto run_in_home = [&](const std::string& local) {
+        Command command = remofile_command(pair.server, {"sync", "--both", local, pair.source});
+        command.directory = pair.home;
+        const Ended ended = run(command);
+        INFO(ended.to_string());
+        CHECK(ended.exit_status == 0);
+    };
+    run_in_home("notes");
+    CHECK(contents(pair.home + "/notes") == std::set<std::string>{"a", "b"});
+    fs::remove(pair.home + "/notes/a");
+    run_in_home(pair.home + "/notes/");
+    CHECK_FALSE(fs::exists(pair.there + "/a"));
+    run_in_home("./notes");
+    CHECK(contents(pair.home + "/notes") == std::set<std::string>{"b"});
 }
 
 TEST_CASE("both ways: a side that is suddenly empty does not empty the other") {

@@ -304,6 +304,30 @@ TEST_CASE("a source that has changed starts over, and says so") {
     CHECK(partials_in(target).empty());
 }
 
+TEST_CASE("where a source has got a hole since its transfer was interrupted, so has its copy") {
+    const bool sending = GENERATE(true, false);
+    const ServerProcess server;
+    const std::string home = Scratch::instance().make_directory("hole");
+    const std::string source = sending ? home : server.directory();
+    const std::string target = sending ? server.directory() : home + "/to";
+    fs::create_directories(target);
+    write_file(source + "/f", random_bytes(64 * mebibyte));
+    set_mtime(source + "/f", 1'000'000'000, 0);
+    const std::vector<std::string> arguments =
+        sending ? std::vector<std::string>{"put", source + "/f", source_of(server, "/")}
+                : std::vector<std::string>{"get", source_of(server, "/f"), target};
+    Child transfer = Child::start(remofile_command(server, arguments));
+    REQUIRE(eventually(Milliseconds{30'000}, [&] { return size_of_partial(target) > 4 * mebibyte; }));
+    transfer.signal(SIGKILL);
+    transfer.wait(Milliseconds{10'000});
+    const int fd = ::open((source + "/f").c_str(), O_WRONLY | O_CLOEXEC);
+    REQUIRE(::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, mebibyte, 2 * mebibyte) == 0);
+    ::close(fd);
+    set_mtime(source + "/f", 1'000'000'000, 0);
+    succeeds(server, arguments);
+    CHECK((read_file(target + "/f") == read_file(source + "/f")));
+}
+
 TEST_CASE("a transfer outlives a restart of the server") {
     const bool sending = GENERATE(true, false);
     ServerProcess server;

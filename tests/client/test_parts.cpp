@@ -61,6 +61,13 @@ TEST_CASE("a listing that cannot be one is rejected") {
     CHECK_FALSE(is_accepted({entry(1, "../../etc/passwd")}));
     CHECK_FALSE(is_accepted({entry(1, std::string("a\0b", 3))}));
     CHECK_FALSE(is_accepted({entry(1, std::string(256, 'n'))}));
+    wire::DirectoryEntry file = entry(1, "a");
+    file.entry.node = NodeId{7};
+    CHECK_FALSE(is_accepted({file}));  // of no type
+    file.entry.attributes.mode = S_IFREG;
+    CHECK(is_accepted({file}));
+    file.entry.attributes.size = std::uint64_t{INT64_MAX} + 1;
+    CHECK_FALSE(is_accepted({file}));
     const Buffer two = listing({entry(1, "a"), entry(2, "b")});
     CHECK_FALSE(decode_directory(two, 1).has_value());
     CHECK_FALSE(decode_directory(two, 3).has_value());

@@ -53,7 +53,8 @@ void ServerProcess::start(int port) {
                          "tcp://127.0.0.1:" + std::to_string(port)};
     command.arguments.insert(command.arguments.end(), options_.arguments.begin(), options_.arguments.end());
     command.arguments.push_back(options_.directory);
-    command.environment = {{"REMOFILE_CONFIG_DIR", options_.config_dir}};
+    command.environment = options_.environment;
+    command.environment.emplace_back("REMOFILE_CONFIG_DIR", options_.config_dir);
     command.as = options_.as;
     process_ = Child::start(command);
     const bool listening = eventually(start_deadline, [this] {
