@@ -171,9 +171,16 @@ Task<void> Sender::put_directories() {
 }
 
 Task<void> Sender::put_directory(Directory into, LocalFile file) {
-    const auto names = names_in(file.path);
+    auto fd = std::make_shared<const UniqueFd>(::openat(file.at(), file.name_there(), file.open_flags() | O_DIRECTORY));
+    struct stat status {};
+    if (!*fd || ::fstat(fd->get(), &status) != 0)
+        co_return failed(file.path, errno_error());
+    if (status.st_dev != file.status.st_dev || status.st_ino != file.status.st_ino)
+        co_return failed(file.path, make_error(Status::try_again, "changed while it was being sent"));
+    const auto names = names_in(fmt::format("/proc/self/fd/{}", fd->get()));
     if (!names)
         co_return failed(file.path, names.error());
+    file.directory.reset();
     auto entered = co_await enter(into, file);
     if (!entered)
         co_return failed(file.path, entered.error());
@@ -181,8 +188,8 @@ Task<void> Sender::put_directory(Directory into, LocalFile file) {
     for (const std::string& name : *names) {
         if (is_partial(name))
             continue;
-        LocalFile child{.path = file.path + "/" + name, .name = name};
-        if (::lstat(child.path.c_str(), &child.status) != 0)
+        LocalFile child{.path = file.path + "/" + name, .name = name, .status = {}, .directory = fd};
+        if (::fstatat(child.at(), child.name_there(), &child.status, AT_SYMLINK_NOFOLLOW) != 0)
             failed(child.path, errno_error());
         else
             co_await put(*entered, std::move(child), false);

@@ -38,7 +38,7 @@ Error changed_meanwhile(const char* where = "") {
 // choose which files of another are sent.
 Result<UniqueFd> open_source(LocalFile& file) {
     const struct stat seen = file.status;
-    UniqueFd fd(::open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    UniqueFd fd(::openat(file.at(), file.name_there(), file.open_flags()));
     if (!fd || ::fstat(fd.get(), &file.status) != 0)
         return errno_error();
     if (!S_ISREG(file.status.st_mode) || file.status.st_dev != seen.st_dev || file.status.st_ino != seen.st_ino)
@@ -168,6 +168,7 @@ Task<Result<>> FileSender::send_small(NodeId into, LocalFile& file, Occupant occ
         requests.push_back(std::move(request));
     // Hundreds of files may be under way.
     fd->reset();
+    file.directory.reset();
     const auto replies = co_await session_.call_batch(std::move(requests), data_lane);
     Result<> sent = outcome_of(std::span(replies).first(needed), occupant);
     if (sent && *size > 0) {
@@ -189,7 +190,7 @@ Task<Result<>> FileSender::send_small(NodeId into, LocalFile& file, Occupant occ
 
 Task<Result<>> FileSender::send_symlink(NodeId into, const LocalFile& file, Occupant occupant) {
     std::string link_target(max_link_target_bytes, '\0');
-    const ssize_t size = ::readlink(file.path.c_str(), link_target.data(), link_target.size());
+    const ssize_t size = ::readlinkat(file.at(), file.name_there(), link_target.data(), link_target.size());
     if (size < 0)
         co_return Result<>(errno_error());
     link_target.resize(static_cast<std::size_t>(size));

@@ -2,12 +2,15 @@
 // Files of this machine on their way to the server, one at a time.
 #pragma once
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "base/unique_fd.hpp"
 #include "cli/transfer.hpp"
 #include "client/remote_tree.hpp"
 
@@ -23,6 +26,14 @@ struct LocalFile {
     std::string path;
     std::string name;  // that it gets
     struct stat status {};
+    // That it was found in, under `name`. Without, `path` is what a person named, and links in it are meant. Shared by
+    // all that were found there: whoever may change the tree must not lead us elsewhere by links put into it since.
+    std::shared_ptr<const UniqueFd> directory = {};
+
+    // What the *at() functions take.
+    int at() const { return directory ? directory->get() : AT_FDCWD; }
+    const char* name_there() const { return directory ? name.c_str() : path.c_str(); }
+    int open_flags() const { return O_RDONLY | O_CLOEXEC | O_NONBLOCK | (directory ? O_NOFOLLOW : 0); }
 };
 
 wire::Timestamp to_wire(const timespec& time);

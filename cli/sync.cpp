@@ -578,8 +578,14 @@ Task<Result<>> Syncer::send(const Step& step) {
     const RemoteDirectory* directory = server_directory(parent);
     if (directory == nullptr)
         co_return Result<>(Status::no_entry);
-    LocalFile file{.path = options_.local + "/" + step.path, .name = name};
-    if (::lstat(file.path.c_str(), &file.status) != 0)
+    auto parent_fd = open_directory(parent);
+    if (!parent_fd)
+        co_return Result<>(parent_fd.error());
+    LocalFile file{.path = options_.local + "/" + step.path,
+                   .name = name,
+                   .status = {},
+                   .directory = std::make_shared<const UniqueFd>(std::move(*parent_fd))};
+    if (::fstatat(file.at(), file.name_there(), &file.status, AT_SYMLINK_NOFOLLOW) != 0)
         co_return Result<>(errno_error());
     if (identity_of(file.status) != occupant(Side::local, step.path).identity)
         co_return Result<>(make_error(Status::try_again, "changed meanwhile; it is left for the next time"));
