@@ -196,8 +196,20 @@ std::string stat_path(Place& place, const Draw& draw) {
 
 std::string rename_path(Place& place, const Draw& draw) {
     constexpr std::array<unsigned, 6> flags = {0, 0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE};
-    return outcome(renameat2(AT_FDCWD, place.path(draw).c_str(), AT_FDCWD, place.other_path(draw).c_str(),
-                             flags[draw.seed % flags.size()]));
+    const std::string path = place.path(draw), other = place.other_path(draw);
+    const auto rename_once = [&] {
+        return outcome(renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, other.c_str(), flags[draw.seed % flags.size()]));
+    };
+    std::string result = rename_once();
+    // docs/SEMANTICS.md: the kernel cannot take in that another client has moved a directory while it renames. A look
+    // at the names is enough.
+    if (result == "ESTALE") {
+        struct stat ignored = {};
+        (void)lstat(path.c_str(), &ignored);
+        (void)lstat(other.c_str(), &ignored);
+        result = rename_once();
+    }
+    return result;
 }
 
 std::string link_path(Place& place, const Draw& draw) {
