@@ -258,7 +258,9 @@ struct Listener::State {
         retired.pop_front();
     }
 
-    std::string_view routing_id_of(const std::string& route) const { return std::string_view(route).substr(route.empty() ? 0 : 1); }
+    std::string_view routing_id_of(const std::string& route) const {
+        return std::string_view(route).substr(route.empty() ? 0 : 1);
+    }
 
     Peer peer_of(const RouteId& route, const Received& received) const {
         const std::string address = received.property("Peer-Address");

@@ -150,7 +150,7 @@ struct Attach {
 };
 
 struct LaneTicketReply {
-    std::uint16_t port = 0;                // TCP, of the host to which the client has connected
+    std::uint16_t port = 0;                 // TCP, of the host to which the client has connected
     std::array<std::uint8_t, 16> ticket{};  // its hexadecimal digits are the connection's PLAIN user name; for one use
     // AES-256-GCM's, for this one connection.
     std::array<std::uint8_t, 32> key_to_server{};

@@ -55,7 +55,8 @@ void check_on_mounts(const std::vector<std::string>& options, bool one_mount) {
 // for long enough to be got wrong.
 class UnsteadyNetwork {
 public:
-    UnsteadyNetwork(const std::vector<int>& ports, unsigned seed) : proxy_(ports), thread_([this, seed] { run(seed); }) {}
+    UnsteadyNetwork(const std::vector<int>& ports, unsigned seed)
+        : proxy_(ports), thread_([this, seed] { run(seed); }) {}
     ~UnsteadyNetwork() {
         stopping_ = true;
         thread_.join();

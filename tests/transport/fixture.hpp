@@ -48,6 +48,16 @@ inline bool run_until(Reactor& reactor, const std::function<bool()>& condition, 
     return held || condition();
 }
 
+// Time that passes when the test says so.
+class FakeClock final : public Clock {
+public:
+    TimePoint now() const override { return TimePoint(Duration(ticks_.load())); }
+    void advance(Duration by) { ticks_ += by.count(); }
+
+private:
+    std::atomic<Duration::rep> ticks_{1'000'000'000};
+};
+
 template <class T>
 T value_of(Result<T> result) {
     INFO((result ? "" : result.error().to_string()));

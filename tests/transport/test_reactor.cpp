@@ -15,16 +15,6 @@ using namespace remofile::transport;
 
 namespace {
 
-// Time that passes when the test says so.
-class FakeClock final : public Clock {
-public:
-    TimePoint now() const override { return TimePoint(Duration(ticks_.load())); }
-    void advance(Duration by) { ticks_ += by.count(); }
-
-private:
-    std::atomic<Duration::rep> ticks_{1'000'000'000};
-};
-
 // Runs what is due and posted now, and comes back.
 void run_one_turn(Reactor& reactor) {
     reactor.stop();

@@ -12,15 +12,6 @@ using namespace remofile::transport;
 
 namespace {
 
-class FakeClock final : public Clock {
-public:
-    TimePoint now() const override { return TimePoint(Duration(ticks_.load())); }
-    void advance(Duration by) { ticks_ += by.count(); }
-
-private:
-    std::atomic<Duration::rep> ticks_{1'000'000'000};
-};
-
 Peer some_holder() {
     Peer holder;
     holder.key = KeyPair::generate().public_key();
