@@ -584,6 +584,7 @@ void Session::answer(RequestId request, Outcome outcome) {
 void Session::deliver(SessionLane& to, const Pending& pending, ReplyPtr reply) {
     if (!to.route() || to.generation() != pending.generation) {
         --unanswered_;
+        environment_.flush_soon(*this);  // a stop may have waited for this request
         return;
     }
     reply->request_bulk_bytes = pending.bulk_bytes;

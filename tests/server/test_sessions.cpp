@@ -480,6 +480,22 @@ TEST_CASE("a number used twice is refused") {
     CHECK(client.ask(0, wire::Getattr{}) == Status::malformed);
 }
 
+TEST_CASE("a stop does not wait for a client that has gone once its requests are done") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    world.hold_workers = true;
+    client.send(2, wire::Getattr{});
+    world.thread.gone.insert("a");
+    std::optional<bool> stopped;
+    world.service->stop(5s, [&](bool finished) { stopped = finished; });
+    world.settle();
+    CHECK_FALSE(stopped.has_value());
+    world.hold_workers = false;
+    world.settle();
+    CHECK(stopped == true);
+}
+
 TEST_CASE("a stop tells the clients, ends waits and lets requests finish") {
     World world;
     Connection client(world, "a");
