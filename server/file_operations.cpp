@@ -41,6 +41,15 @@ constexpr std::size_t min_sparse_bytes = 64U << 10;
 // A longer read is worth a worker, which copies it while others are served.
 constexpr std::size_t max_read_at_once_bytes = 16U << 10;
 
+// cachestat(2) and its structures, of Linux 6.5, which the headers of Debian 12 do not have.
+constexpr long cachestat_number = 451;
+struct CacheRange {
+    std::uint64_t offset, size;
+};
+struct CachedPages {
+    std::uint64_t cached, dirty, writeback, evicted, recently_evicted;
+};
+
 bool has(std::uint32_t flags, std::uint32_t bit) {
     return (flags & bit) != 0;
 }
@@ -208,6 +217,48 @@ Result<std::size_t> read_fully(int fd, std::span<std::byte> into, std::uint64_t 
         done += static_cast<std::size_t>(size);
     }
     return done;
+}
+
+// Reads as much as there is, if the file system can tell that it need not wait for it.
+std::optional<std::size_t> read_without_waiting(OpenFile& file, std::span<std::byte> into, std::uint64_t offset) {
+    const int fd = file.descriptor->get();
+    const iovec whole{into.data(), into.size()};
+    const ssize_t size = preadv2(fd, &whole, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+    if (size < 0 && errno != EAGAIN)
+        file.no_wait = OpenFile::NoWait::page_cache;
+    if (size < 0)
+        return std::nullopt;
+    const auto done = static_cast<std::size_t>(size);
+    if (done < into.size()) {
+        // The end of the file, or of what is in memory.
+        struct stat stat {};
+        if (fstat(fd, &stat) != 0 || offset + done < static_cast<std::uint64_t>(stat.st_size))
+            return std::nullopt;
+    }
+    return done;
+}
+
+// The same where the file system cannot tell, tmpfs above all, whose pages may have been swapped out. For files that
+// are on this machine; the page cache knows nothing of what reading from others takes.
+std::optional<std::size_t> read_from_page_cache(OpenFile& file, std::span<std::byte> into, std::uint64_t offset) {
+    const int fd = file.descriptor->get();
+    struct stat stat {};
+    if (fstat(fd, &stat) != 0)
+        return std::nullopt;
+    const auto end = std::min<std::uint64_t>(offset + into.size(), stat.st_size);
+    if (offset >= end)
+        return 0;
+    static const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+    const CacheRange range{offset, end - offset};
+    CachedPages pages{};
+    if (syscall(cachestat_number, fd, &range, &pages, 0) != 0) {
+        file.no_wait = OpenFile::NoWait::nothing;
+        return std::nullopt;
+    }
+    if (pages.cached != (end - 1) / page - offset / page + 1)
+        return std::nullopt;
+    const auto size = read_fully(fd, into, offset);
+    return size ? std::optional(*size) : std::nullopt;
 }
 
 // Whether the file has nothing but a hole in all of a range. What lies beyond the end, also of a file that has just
@@ -438,23 +489,17 @@ Result<Empty> read_at_once(Context& context, const wire::Read& request) {
     if (request.size > max_read_at_once_bytes || request.offset > INT64_MAX)
         return Status::try_again;
     REMOFILE_TRY(file, context.files->file(request.handle));
-    if (!file->readable || !file->knows_no_wait.load(std::memory_order_relaxed))
+    if (!file->readable)
         return Status::try_again;
-    const int fd = file->descriptor->get();
     Buffer buffer = Buffer::allocate(request.size);
-    const iovec whole{buffer.data(), buffer.size()};
-    const ssize_t size = preadv2(fd, &whole, 1, static_cast<off_t>(request.offset), RWF_NOWAIT);
-    if (size < 0 && errno != EAGAIN)
-        file->knows_no_wait.store(false, std::memory_order_relaxed);
-    if (size < 0)
+    std::optional<std::size_t> size;
+    if (file->no_wait == OpenFile::NoWait::file_system)
+        size = read_without_waiting(*file, buffer.bytes(), request.offset);
+    if (file->no_wait == OpenFile::NoWait::page_cache && context.inodes.knows_attributes(file->inode))
+        size = read_from_page_cache(*file, buffer.bytes(), request.offset);
+    if (!size)
         return Status::try_again;
-    buffer.shrink(static_cast<std::size_t>(size));
-    if (buffer.size() < request.size) {
-        // The end of the file, or of what is in memory.
-        struct stat stat {};
-        if (fstat(fd, &stat) != 0 || request.offset + buffer.size() < static_cast<std::uint64_t>(stat.st_size))
-            return Status::try_again;
-    }
+    buffer.shrink(*size);
     context.reply_with(std::move(buffer));
     context.reply_stream = {file, &file->compressibility};
     return Empty{};

@@ -31,8 +31,9 @@ struct OpenFile {
     // Held by whoever moves the descriptor's file position: appending and seeking.
     std::mutex position;
     wire::Compressibility compressibility;
-    // Whether its file system can say that a read would have to wait for the disk.
-    std::atomic<bool> knows_no_wait = true;
+    // What can say whether a read would have to wait for the disk.
+    enum class NoWait : std::uint8_t { file_system, page_cache, nothing };
+    std::atomic<NoWait> no_wait = NoWait::file_system;
     // Whether a lock was ever asked for, so that others need not be given up.
     std::atomic<bool> locked = false;
 };

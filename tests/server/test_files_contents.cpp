@@ -289,6 +289,38 @@ TEST_CASE("what is in memory is read at once, and nothing else") {
     CHECK_FALSE(at_once(wire::Read{handle, 0, 4096}));
 }
 
+TEST_CASE("in memory as well where the file system cannot tell, and there is no hole") {
+    const TemporaryDirectory directory("/dev/shm");
+    Counters counters;
+    ExportOptions options;
+    options.directory = directory.path();
+    const auto service = FileService::open(std::move(options), counters);
+    REQUIRE(service);
+    Session session(**service);
+    write_file(directory / "file", pattern(10'000));
+    std::filesystem::resize_file(directory / "file", 40'000);  // a hole from the fourth page on
+    write_file(directory / "short", pattern(100));
+    const auto open = [&](const char* name) {
+        return session.open(session.lookup(Session::root, name), wire::open_read);
+    };
+    const HandleId handle = open("file");
+    const HandleId short_handle = open("short");
+    const auto read = [&](HandleId file, std::uint64_t offset, std::uint32_t size) {
+        return (*service)->carry_out_at_once(session.files(), wire::Opcode::read,
+                                             wire::encode_body(wire::Read{file, offset, size}), {});
+    };
+    CHECK_FALSE(read(handle, 8'192, 8'192));
+    CHECK_FALSE(read(handle, 32'768, 4'096));
+    const auto first = read(handle, 100, 4'096);
+    if (!first)
+        return;  // a kernel before Linux 6.5, or a file system other than tmpfs
+    CHECK(first->bulk.data.text() == pattern(10'000).substr(100, 4'096));
+    CHECK(read(handle, 8'192, 4'096)->bulk.data.text() == pattern(10'000).substr(8'192) + std::string(2'288, '\0'));
+    CHECK(read(handle, 50'000, 4'096)->bulk.data.empty());
+    CHECK(read(short_handle, 0, 16'384)->bulk.data.text() == pattern(100));
+    CHECK(read(short_handle, 90, 4'096)->bulk.data.text() == pattern(100).substr(90));
+}
+
 TEST_CASE("zeros written beyond the end or into a hole leave the file sparse") {
     Export exported;
     Session session(*exported.service);
