@@ -348,6 +348,7 @@ struct Lane::State {
                 case ReceiveOutcome::nothing:
                     return;
                 case ReceiveOutcome::received:
+                    reactor.moved(received.message.byte_count());
                     if (cipher) {
                         auto opened = cipher->open(std::move(received.message));
                         if (!opened)
@@ -384,6 +385,7 @@ bool Lane::connected() const {
 
 void Lane::send(wire::Message message) {
     REMOFILE_ASSERT(connected());
+    state_->reactor.moved(message.byte_count());
     // A message that no longer gets out is as lost as one lost on the way: on_disconnected follows.
     if (state_->cipher)
         message = state_->cipher->seal(message);

@@ -198,6 +198,7 @@ struct Listener::State {
                 case ReceiveOutcome::nothing:
                     return;
                 case ReceiveOutcome::received: {
+                    reactor.moved(received.message.byte_count());
                     const RouteId route{options.route_prefix + received.routing_id};
                     if (seals() && !open_sealed(route, received))
                         break;
@@ -281,6 +282,7 @@ struct Listener::State {
     }
 
     bool send(const RouteId& route, wire::Message message) {
+        reactor.moved(message.byte_count());
         if (seals()) {
             const auto known = sealed.find(route.bytes);
             if (known == sealed.end())

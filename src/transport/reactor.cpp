@@ -165,8 +165,9 @@ struct Reactor::State {
 
     int spin_or_sleep(std::optional<Duration> patience) {
         const TimePoint start = std::chrono::steady_clock::now();
-        if (spins && spins->spin_time() > Duration::zero()) {
-            const Duration longest = std::min(spins->spin_time(), patience.value_or(Duration::max()));
+        if (const Duration spin_time = spins ? spins->spin_time(start) : Duration::zero();
+            spin_time > Duration::zero()) {
+            const Duration longest = std::min(spin_time, patience.value_or(Duration::max()));
             do {
                 if (const int ready = poll_for(Duration::zero()); ready != 0) {
                     spins->found();
@@ -182,7 +183,7 @@ struct Reactor::State {
         sleeps.fetch_add(1, std::memory_order_relaxed);
         const int ready = poll_for(patience);
         if (spins)
-            spins->slept(std::chrono::steady_clock::now() - start);
+            spins->slept(start, std::chrono::steady_clock::now() - start);
         return ready;
     }
 
@@ -311,6 +312,11 @@ void Reactor::spin_before_sleeping(Duration longest_spin) {
     state_->spins.reset();
     if (longest_spin > Duration::zero())
         state_->spins.emplace(longest_spin);
+}
+
+void Reactor::moved(std::size_t bytes) {
+    if (state_->spins && bytes >= SpinBudget::bulk_bytes)
+        state_->spins->moved(bytes, std::chrono::steady_clock::now());
 }
 
 void Reactor::run() {

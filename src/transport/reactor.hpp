@@ -5,6 +5,7 @@
 // thread, or to the thread that builds the program before run().
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -50,6 +51,8 @@ public:
     // From now on looks for work for up to `longest_spin` before it sleeps, while that pays (SpinBudget). Other threads
     // that want the core get it. Zero, as from the start: sleeps at once.
     void spin_before_sleeping(Duration longest_spin);
+    // A message of that size was sent or received, which SpinBudget wants to know.
+    void moved(std::size_t bytes);
 
     // Serves until stop().
     void run();

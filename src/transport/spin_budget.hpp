@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 
 #include "base/clock.hpp"
 
@@ -16,13 +17,15 @@ class SpinBudget {
 public:
     explicit SpinBudget(Duration longest_spin) : longest_(longest_spin) {}
 
-    // How long to look this time; zero: not at all.
-    Duration spin_time() const { return tries_ > 0 ? longest_ : Duration::zero(); }
+    // How long to look from `now` on; zero: not at all.
+    Duration spin_time(TimePoint now) const { return tries_ > 0 && now >= bulk_until_ ? longest_ : Duration::zero(); }
 
     // Work came while looking for it.
     void found() { tries_ = std::min(tries_ + tries_a_success, max_tries); }
-    // Nothing came; work came `waited` after the start of looking, or after the start of the sleep without.
-    void slept(Duration waited) {
+    // Nothing came; work came `waited` after `start`, when looking began, or the sleep without.
+    void slept(TimePoint start, Duration waited) {
+        if (start < bulk_until_)
+            return;
         if (tries_ > 0)
             --tries_;
         if (waited > longest_ * near_sleeps)
@@ -33,7 +36,18 @@ public:
         }
     }
 
+    // A message was sent or received. Large ones take long compared to the waking of a core, and whoever moves the next
+    // needs this one.
+    void moved(std::size_t bytes, TimePoint now) {
+        if (bytes >= bulk_bytes)
+            bulk_until_ = now + bulk_pause;
+    }
+
+    static constexpr std::size_t bulk_bytes = 128U << 10;
+
 private:
+    // More than lies between the messages of a stream on a network for which looking pays at all.
+    static constexpr Duration bulk_pause = std::chrono::milliseconds(5);
     static constexpr int tries_a_success = 2;
     static constexpr int max_tries = 64;
     // A sleep up to so many spins long may have been so long because cores slept.
@@ -44,6 +58,7 @@ private:
     const Duration longest_;
     int tries_ = tries_of_a_retry;
     int near_misses_ = 0;
+    TimePoint bulk_until_{};
 };
 
 }  // namespace remofile::transport
