@@ -72,8 +72,10 @@ class EmulatedLink:
                  "delay", f"{self.rtt_ms / 2}ms", "rate", f"{self.rate_mbit}mbit"])
 
     def join_by_forwarder(self, build):
+        # A queue of a bandwidth × delay, as routers have, and no less than a megabyte.
+        queue_kib = max(1024, self.rate_mbit * self.rtt_ms // 8)
         command = [f"{build}/bench/emulated_link", "--delay-ms", str(self.rtt_ms / 2), "--rate-mbit", str(self.rate_mbit),
-                   self.namespaces["server"], self.namespaces["client"]]
+                   "--queue-kib", str(queue_kib), self.namespaces["server"], self.namespaces["client"]]
         self.forwarder = start(command, stdout=subprocess.PIPE)
         if self.forwarder.stdout.readline() != b"ready\n":
             raise Failed("the emulated link does not start (it needs /dev/net/tun)")

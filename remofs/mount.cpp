@@ -315,6 +315,7 @@ void Mount::on_new_epoch() {
 
 // What the server told while the connection was down is lost: nothing cached of an open file can be trusted.
 void Mount::on_reconnected() {
+    contents_.reader().reconnected();
     if (!notifier_)
         return;
     files_.for_each([&](const OpenFile& file) { contents_.outdated(file.inode); });

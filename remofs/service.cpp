@@ -23,6 +23,9 @@ namespace {
 // How long a signal's unmounting may take to write what is dirty before the server is given up: systemd's own patience
 // with a stopping unit is 90 s, a person's at a terminal far less.
 constexpr auto unmount_patience = std::chrono::seconds(10);
+// How long mounting waits for the connection that data goes by: longer than it takes to find out that the server's
+// second port cannot be reached.
+constexpr auto data_lane_patience = std::chrono::seconds(4);
 
 // cache_size unless told otherwise: some seconds of a fast link, and a small part of any machine that mounts things.
 constexpr std::size_t default_cache_bytes = 256U << 20;
@@ -83,6 +86,7 @@ private:
         session_ = std::move(*opened);
         if (const auto& others = session_->hello().others; !others.empty())
             report_.note(fmt::format("{} is also in use by {}", plan_.options.source, describe_clients(others)));
+        co_await data_lane_ready();
         auto mount = Mount::create(*session_, reactor_, counters_, settings());
         if (!mount)
             co_return fail(client::ExitStatus::failure, mount.error().to_string());
@@ -92,6 +96,15 @@ private:
         if (!started)
             co_return fail(client::ExitStatus::mountpoint,
                            fmt::format("cannot mount on {}: {}", plan_.mountpoint, started.error().to_string()));
+    }
+
+    // So that the first program need not wait for it. Metadata flows without, so that it is no reason not to mount.
+    Task<void> data_lane_ready() {
+        client::Cancellation patience;
+        const transport::TimerId timer =
+            reactor_.after(data_lane_patience, [patience]() mutable { patience.cancel(); });
+        co_await session_->data_lane_ready(&patience);
+        reactor_.cancel(timer);
     }
 
     std::string explain(const Error& error, const std::vector<wire::Client>& holders) const {

@@ -12,9 +12,6 @@ namespace {
 // A reader's window may take this part of the memory, so that four of them fit.
 constexpr std::size_t window_share = 4;
 
-// More than this is never fetched ahead for one reader: it fills a link of 1 Gbit/s with a delay of 128 ms.
-constexpr std::uint64_t max_window_bytes = 16U << 20;
-
 // Blocks on their way may take this part of the memory; the rest is for what is read and written meanwhile.
 constexpr std::size_t under_way_share = 2;
 
@@ -27,6 +24,8 @@ struct FileReader::Fetch {
     BlockKey key;
     HandleId handle;
     MemoryBudget::Charge charge;
+    std::uint64_t expected_bytes = 0;
+    TimePoint asked{};
     Status status = Status::ok;
     std::shared_ptr<const BlockCache::Contents> contents;
     Waiters waiting;
@@ -46,7 +45,7 @@ Task<Result<FileReader::Data>> FileReader::read(ReadSource source, Readahead* re
                                                 std::uint32_t size, Cancellation* cancellation) {
     readahead->note_wasted(cache_.wasted_blocks());
     const bool waits = !resident(source, offset, size);
-    const std::uint64_t window = std::min<std::uint64_t>(budget_.limit_bytes() / window_share, max_window_bytes);
+    const std::uint64_t window = std::min<std::uint64_t>(budget_.limit_bytes() / window_share, window_.bytes());
     const Readahead::Advice advice = readahead->on_read(offset, size, source.file_size, waits, window);
     // A reader that jumps about gets what it asked for and no more: a whole block would cost it time.
     if (waits && !advice.follows_pattern) {
@@ -150,6 +149,10 @@ bool FileReader::begin_fetch(const ReadSource& source, std::uint64_t index) {
     started->key = key;
     started->handle = source.handle;
     started->charge = std::move(charge);
+    started->expected_bytes =
+        std::clamp<std::uint64_t>(source.file_size - std::min(source.file_size, index * block_bytes), 1, block_bytes);
+    started->asked = session_.clock().now();
+    window_.note_asked(started->expected_bytes, started->asked);
     under_way_.emplace(key, started);
     spawn(carry_out(std::move(started)));
     return true;
@@ -159,10 +162,14 @@ Task<void> FileReader::carry_out(std::shared_ptr<Fetch> fetch) {
     const wire::Read message{fetch->handle, fetch->key.index * block_bytes, block_bytes};
     const CallOptions options{.lane = LaneKind::data};
     auto reply = co_await session_.call(message, options);
+    fetch->status = reply.status();
+    if (reply)
+        window_.note_arrived(fetch->expected_bytes, fetch->asked, session_.clock().now());
+    else
+        window_.note_failed(fetch->expected_bytes, session_.clock().now());
     under_way_bytes_ -= block_charge_bytes;
     if (const auto known = under_way_.find(fetch->key); known != under_way_.end() && known->second == fetch)
         under_way_.erase(known);
-    fetch->status = reply.status();
     if (reply && fetch->outdated) {
         fetch->contents =
             std::make_shared<const BlockCache::Contents>(std::move(reply->bulk), std::move(fetch->charge));

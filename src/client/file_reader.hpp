@@ -12,6 +12,7 @@
 #include "base/result.hpp"
 #include "base/task.hpp"
 #include "client/block_cache.hpp"
+#include "client/fetch_window.hpp"
 #include "client/memory_budget.hpp"
 #include "client/readahead.hpp"
 #include "client/session.hpp"
@@ -61,6 +62,9 @@ public:
     // be kept.
     void changed(std::uint64_t file, std::uint64_t generation, std::uint64_t offset, std::uint64_t size);
 
+    // The link may be another one from now on, of another delay.
+    void reconnected() { window_.forget_delay(); }
+
 private:
     struct Fetch;
 
@@ -78,6 +82,7 @@ private:
     Counters::Counter& fetched_ahead_;
     Counters::Counter& uncached_;
     std::size_t under_way_bytes_ = 0;
+    FetchWindow window_;
     // Shared with the coroutine that fetches and those that wait for it.
     std::unordered_map<BlockKey, std::shared_ptr<Fetch>, BlockKeyHash> under_way_;
 };

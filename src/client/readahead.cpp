@@ -17,8 +17,10 @@ constexpr std::size_t max_streams = 8;
 // way; a gap smaller than a block costs nothing, for the block is fetched anyway.
 constexpr std::uint64_t slack_bytes = block_bytes;
 
-// The first window: what a small file needs. It doubles at once if the reader turns out to be fast.
+// The first window: what a small file needs. It grows at once if the reader turns out to be fast, by more than TCP's
+// while it starts, which would pause for want of something to send.
 constexpr std::uint64_t first_window_bytes = 2 * block_bytes;
+constexpr std::uint64_t window_growth = 4;
 
 // Reads that must follow a stride before it is believed: two may be chance.
 constexpr unsigned stride_evidence = 2;
@@ -107,7 +109,7 @@ Readahead::Advice Readahead::on_read(std::uint64_t offset, std::uint64_t size, s
 
     // Only a reader that has used its window up and still had to wait needs a larger one.
     if (waited && stream.matches > 1)
-        stream.window_bytes *= 2;
+        stream.window_bytes *= window_growth;
     stream.window_bytes = std::min(stream.window_bytes, window_limit_bytes);
     switch (stream.pattern) {
         case Pattern::forward:

@@ -24,7 +24,7 @@ public:
     };
 
     // A read of `size` bytes at `offset` of a file of `file_size` bytes. `waited` says that not all of it was in
-    // memory: the window was too small for the link, so it doubles, up to `window_limit_bytes` (0 turns reading ahead
+    // memory: the window was too small for the link, so it grows, up to `window_limit_bytes` (0 turns reading ahead
     // off). Never advises to fetch a range twice for the same stream.
     Advice on_read(std::uint64_t offset, std::uint64_t size, std::uint64_t file_size, bool waited,
                    std::uint64_t window_limit_bytes);

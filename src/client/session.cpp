@@ -178,6 +178,18 @@ bool Session::connected() const {
     return state_->connections[metadata_lane].stage == State::Stage::ready;
 }
 
+Task<Status> Session::data_lane_ready(Cancellation* cancellation) {
+    if (state_->closed)
+        co_return Status::shutting_down;
+    if (state_->lanes_merged || state_->connections[data_lane].stage == State::Stage::ready)
+        co_return Status::ok;
+    co_return co_await state_->data_lane_waiters.wait(cancellation);
+}
+
+const Clock& Session::clock() const {
+    return state_->reactor.clock();
+}
+
 NodeId Session::new_node_id() {
     return new_node_ids(1);
 }
@@ -413,6 +425,7 @@ void Session::State::close(Status status) {
             end_call(*batch->call, status);
     }
     end_decoding();
+    data_lane_waiters.wake(status);
 }
 
 }  // namespace remofile::client

@@ -188,6 +188,10 @@ public:
     // Rises with each new session; ids of another epoch mean nothing.
     std::uint64_t epoch() const;
     bool connected() const;
+    // Ends when data can be sent at once, too: open() does not wait for the connection that it goes by, which takes
+    // some more round trips. `shutting_down` if the session ends before, `interrupted` if `cancellation` says so.
+    Task<Status> data_lane_ready(Cancellation* cancellation);
+    const Clock& clock() const;
 
     NodeId new_node_id();
     NodeId new_node_ids(std::uint32_t count);  // the first of `count` in a row

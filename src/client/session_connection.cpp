@@ -298,6 +298,8 @@ void Session::State::become_ready(std::size_t lane) {
     }
     resend(lane);
     schedule_flush();
+    if (lane == data_lane)
+        data_lane_waiters.wake(Status::ok);
 }
 
 // Everything that was asked of the old session is lost with it.
@@ -429,6 +431,7 @@ void Session::State::merge_lanes(std::string_view why) {
         drop_connection(metadata_lane, make_error(Status::unreachable, "requests change to the one connection"));
     else
         schedule_flush();
+    data_lane_waiters.wake(Status::ok);
 }
 
 // The server does not know our session although the connection stands: HELLO finds out what is left of it.

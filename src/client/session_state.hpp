@@ -14,6 +14,7 @@
 #include "client/credential_table.hpp"
 #include "client/outgoing_queue.hpp"
 #include "client/session.hpp"
+#include "client/waiters.hpp"
 #include "transport/link_speed.hpp"
 
 namespace remofile::client {
@@ -37,8 +38,9 @@ inline constexpr Duration forget_delay = std::chrono::milliseconds(20);
 inline constexpr int max_data_lane_failures = 5;
 // Requests kept free of calls, so that PING, CREDENTIAL and INVALIDATED always fit into max_requests.
 inline constexpr std::size_t reserved_requests = 16;
-// A PING is sent to acknowledge half a window, but not for less than this: a server that grants a tiny window shall
-// not make us answer each of its answers.
+// A PING is sent to acknowledge this part of a window, so that the rest of it keeps a link busy until the PING arrives;
+// but not for less than so many bytes: a server that grants a tiny window shall not make us answer each of its answers.
+inline constexpr std::uint64_t acknowledged_window_share = 4;
 inline constexpr std::uint64_t min_acknowledged_bytes = 64U << 10;
 // Invalidations that await their acknowledgement. Servers stop at far fewer.
 inline constexpr std::size_t max_open_invalidations = 1024;
@@ -147,6 +149,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     bool data_lane_sealed = false;
     bool sealing_failed = false;
     std::uint64_t ticket_attempts = 0;
+    Waiters data_lane_waiters;
 
     // ---- the session
     Session* owner = nullptr;  // whose handlers are called; none once it goes

@@ -89,9 +89,9 @@ bool Session::State::send_next(std::size_t lane) {
 }
 
 bool Session::State::must_acknowledge(const Connection& connection) const {
-    const std::uint64_t half_window =
-        std::max<std::uint64_t>(greeting_reply.reply_window_bytes / 2, min_acknowledged_bytes);
-    return connection.received_bytes - connection.acknowledged_bytes >= half_window;
+    const std::uint64_t worth_telling =
+        std::max<std::uint64_t>(greeting_reply.reply_window_bytes / acknowledged_window_share, min_acknowledged_bytes);
+    return connection.received_bytes - connection.acknowledged_bytes >= worth_telling;
 }
 
 void Session::State::send_message(std::size_t lane, wire::Message message) {

@@ -63,6 +63,7 @@ struct FakeServer {
     bool answers_hello = true;
     Status hello_status = Status::ok;
     Status attach_status = Status::ok;
+    bool ignores_attach = false;
     std::vector<wire::Client> holders;
     // No answer: none is given, and the test may call reply() later.
     std::function<std::optional<FakeReply>(const FakeRequest&)> on_request;
@@ -155,6 +156,8 @@ struct FakeServer {
                 return greet(request);
             case Opcode::attach:
                 greetings.push_back(request);
+                if (ignores_attach)
+                    return;
                 return reply(request, {.status = knows_session ? attach_status : Status::no_session});
             case Opcode::ping:
                 pings.push_back(request);

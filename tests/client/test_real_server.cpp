@@ -185,6 +185,11 @@ TEST_CASE("data goes by a sealed lane, and by the first port where the second ca
     Clients clients(server);
     const auto session = clients.open(address);
     REQUIRE(session != nullptr);
+    clients.run([](Session& waits) -> Task<void> {
+        const Status ready = co_await waits.data_lane_ready(nullptr);
+        CHECK(ready == Status::ok);
+    }(*session));
+    CHECK(clients.counters.at("client.sealed_lanes").value() == sealed_lanes);
     clients.run(ask_by_data_lane(*session));
     CHECK(clients.counters.at("client.sealed_lanes").value() == sealed_lanes);
 

@@ -25,7 +25,50 @@ Result<std::uint32_t> ask_credential(SessionFixture& f, std::uint32_t uid) {
     return *number;
 }
 
+// The outcome of waiting for the data lane, once there is one.
+std::shared_ptr<std::optional<Status>> await_data_lane(SessionFixture& f, Cancellation* cancellation) {
+    const auto outcome = std::make_shared<std::optional<Status>>();
+    spawn([](Session& session, Cancellation* gives_up, std::shared_ptr<std::optional<Status>> out) -> Task<void> {
+        *out = co_await session.data_lane_ready(gives_up);
+    }(*f.session, cancellation, outcome));
+    return outcome;
+}
+
 }  // namespace
+
+TEST_CASE("who waits for the connection of data learns that it is there, or that it will not come") {
+    SessionFixture f;
+    SECTION("it comes") {
+        REQUIRE(f.open());
+        const auto outcome = await_data_lane(f, nullptr);
+        REQUIRE(f.wait_for([&] { return outcome->has_value(); }));
+        CHECK(*outcome == Status::ok);
+        CHECK(**await_data_lane(f, nullptr) == Status::ok);
+    }
+    SECTION("the server refuses it: all goes by the other") {
+        f.server.attach_status = Status::limit_exceeded;
+        REQUIRE(f.open());
+        const auto outcome = await_data_lane(f, nullptr);
+        REQUIRE(f.wait_for([&] { return outcome->has_value(); }));
+        CHECK(*outcome == Status::ok);
+    }
+    SECTION("the session ends, or its user does not wait") {
+        f.server.ignores_attach = true;
+        REQUIRE(f.open());
+        Cancellation cancellation;
+        const auto impatient = await_data_lane(f, &cancellation);
+        const auto patient = await_data_lane(f, nullptr);
+        REQUIRE(f.wait_for([&] { return f.server.greetings.size() == 2; }));
+        CHECK_FALSE(impatient->has_value());
+        cancellation.cancel();
+        CHECK(*impatient == Status::interrupted);
+        CHECK_FALSE(patient->has_value());
+        f.session->close();
+        CHECK(*patient == Status::shutting_down);
+        CHECK(**await_data_lane(f, nullptr) == Status::shutting_down);
+    }
+    f.session->close();
+}
 
 TEST_CASE("a session opens, asks and closes") {
     SessionFixture f;
