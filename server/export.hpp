@@ -100,7 +100,8 @@ Result<> make_directory(int directory, const EntryName& name, mode_t mode);
 Result<> make_symlink(int directory, const EntryName& name, const std::string& target);
 Result<> remove_file(int directory, const EntryName& name);
 Result<> remove_directory(int directory, const EntryName& name);
-// `flags`: RENAME_NOREPLACE, RENAME_EXCHANGE.
+// `flags`: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT. The kernel refuses a whiteout (a character device 0:0) to
+// whoever may not make one by mknod(2), and with `invalid` where the file system has none.
 Result<> rename_entry(int directory, const EntryName& name, int new_directory, const EntryName& new_name,
                       unsigned flags);
 // Gives the file behind an O_PATH descriptor one more name.

@@ -267,7 +267,7 @@ Result<Empty> rmdir(Context& context, const wire::Rmdir& request) {
 }
 
 Result<Empty> rename(Context& context, const wire::Rename& request) {
-    if ((request.flags & ~(wire::rename_noreplace | wire::rename_exchange)) != 0)
+    if ((request.flags & ~(wire::rename_noreplace | wire::rename_exchange | wire::rename_whiteout)) != 0)
         return Status::invalid;
     REMOFILE_TRY(from, context.hold_directory(request.parent));
     REMOFILE_TRY(to, context.hold_directory(request.new_parent));
@@ -275,6 +275,7 @@ Result<Empty> rename(Context& context, const wire::Rename& request) {
     REMOFILE_TRY(new_name, EntryName::check(request.new_name));
     const bool exchange = (request.flags & wire::rename_exchange) != 0;
     const unsigned flags = ((request.flags & wire::rename_noreplace) != 0 ? unsigned{RENAME_NOREPLACE} : 0) |
+                           ((request.flags & wire::rename_whiteout) != 0 ? unsigned{RENAME_WHITEOUT} : 0) |
                            (exchange ? unsigned{RENAME_EXCHANGE} : 0);
     const InodePtr source = context.known_entry(from, name);
     const InodePtr target = context.known_entry(to, new_name);

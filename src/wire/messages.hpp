@@ -370,6 +370,7 @@ struct Symlink {
 
 inline constexpr std::uint32_t rename_noreplace = 1U << 0;
 inline constexpr std::uint32_t rename_exchange = 1U << 1;
+inline constexpr std::uint32_t rename_whiteout = 1U << 2;
 
 struct Rename {
     using Reply = Empty;

@@ -316,6 +316,13 @@ class Files(ServerTest):
         self.assert_status(
             "exists", client.call, "RENAME", u64(ROOT) + string(b"c") + u64(3) + string(b"b") + u32(1)
         )
+        for unknown_or_contradictory in (8, 2 | 4):
+            self.assert_status(
+                "invalid",
+                client.call,
+                "RENAME",
+                u64(ROOT) + string(b"c") + u64(3) + string(b"b") + u32(unknown_or_contradictory),
+            )
         self.assert_status("not_empty", client.call, "RMDIR", u64(ROOT) + string(b"dir"))
         self.assert_status("is_directory", client.call, "UNLINK", u64(ROOT) + string(b"dir"))
         client.call("UNLINK", u64(3) + string(b"b"))

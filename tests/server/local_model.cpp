@@ -228,6 +228,8 @@ struct Remote {
                 return rename(wire::rename_noreplace);
             case Kind::rename_exchange:
                 return rename(wire::rename_exchange);
+            case Kind::rename_whiteout:
+                return rename(wire::rename_whiteout);
             case Kind::link:
                 return with_node([&](NodeId node) {
                     const Place to = find_place(session, change.path2);
@@ -389,6 +391,8 @@ struct Local {
                 return rename(RENAME_NOREPLACE);
             case Kind::rename_exchange:
                 return rename(RENAME_EXCHANGE);
+            case Kind::rename_whiteout:
+                return rename(RENAME_WHITEOUT);
             case Kind::link:
                 return error_of(::link(path.c_str(), path2.c_str()));
             case Kind::symlink:

@@ -27,6 +27,7 @@ struct Change {
         rename,
         rename_noreplace,
         rename_exchange,
+        rename_whiteout,
         link,
         symlink,
         mkfifo,

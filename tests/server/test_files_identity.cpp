@@ -106,6 +106,8 @@ std::vector<Change> every_change() {
             add(Kind::link, 0, directory.name + "/link");
             add(Kind::rename, 0, "open/moved");
             changes.push_back({.kind = Kind::rename, .path = "open/moved", .path2 = path});
+            add(Kind::rename_whiteout, 0, "open/moved");
+            changes.push_back({.kind = Kind::rename, .path = "open/moved", .path2 = path});
             for (const Kind kind : {Kind::create_exclusively, Kind::mkdir, Kind::symlink, Kind::mkfifo}) {
                 const std::string made = directory.name + "/made";
                 changes.push_back({.kind = kind, .path = made, .mode = 0666});

@@ -287,6 +287,43 @@ TEST_CASE("files renamed while their descriptors were given up are found again")
     }
 }
 
+TEST_CASE("a rename leaves a whiteout behind where it is asked to") {
+    Export exported(few_descriptors(1));
+    write_file(exported.directory / "file", "content");
+    write_file(exported.directory / "taken", "other");
+    Session session(*exported.service);
+    const NodeId file = session.lookup(Session::root, "file");
+    const auto rename = [&](const std::string& name, const std::string& new_name, std::uint32_t flags) {
+        return session
+            .call(wire::Rename{.parent = Session::root,
+                               .name = name,
+                               .new_parent = Session::root,
+                               .new_name = new_name,
+                               .flags = flags})
+            .status;
+    };
+    // The file system has the last word, as it has locally.
+    write_file(exported.directory / "probe", "");
+    if (renameat2(AT_FDCWD, (exported.directory / "probe").c_str(), AT_FDCWD, (exported.directory / "gone").c_str(),
+                  RENAME_WHITEOUT) != 0)
+        return;
+    CHECK(rename("file", "taken", wire::rename_whiteout | wire::rename_exchange) == Status::invalid);
+    CHECK(rename("file", "taken", wire::rename_whiteout | wire::rename_noreplace) == Status::exists);
+    CHECK(rename("file", "taken", wire::rename_whiteout) == Status::ok);
+    struct stat left {};
+    REQUIRE(lstat((exported.directory / "file").c_str(), &left) == 0);
+    CHECK(S_ISCHR(left.st_mode));
+    CHECK(left.st_rdev == 0);
+    CHECK(read_file(exported.directory / "taken") == "content");
+    // The node is what was moved, the name another file.
+    CHECK(session.read(session.open(file, wire::open_read), 0, 10) == "content");
+    const auto whiteout = session.call(lookup_of("file", session.new_node(), true));
+    CHECK(whiteout.body.node != file);
+    CHECK(S_ISCHR(whiteout.body.attributes.mode));
+    CHECK(rename("taken", "file", 0) == Status::ok);
+    CHECK(session.lookup(Session::root, "file") == file);
+}
+
 TEST_CASE("root's server finds a file again that another process has moved where nobody looked") {
     if (geteuid() != 0)
         return;
