@@ -12,9 +12,11 @@
 #include "base/result.hpp"
 #include "remofs/fuse.hpp"
 #include "remofs/init_reply.hpp"
-#include "remofs/inode_table.hpp"
+#include "filesystem/inode_table.hpp"
 
 namespace remofile::remofs {
+
+using filesystem::KernelNode;
 
 class KernelChannel {
 public:

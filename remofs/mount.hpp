@@ -20,17 +20,19 @@
 #include "client/waiters.hpp"
 #include "remofs/attributes.hpp"
 #include "remofs/credentials.hpp"
-#include "remofs/file_contents.hpp"
-#include "remofs/handle_table.hpp"
+#include "filesystem/file_contents.hpp"
+#include "filesystem/handle_table.hpp"
 #include "remofs/id_map.hpp"
-#include "remofs/inode_table.hpp"
+#include "filesystem/inode_table.hpp"
 #include "remofs/kernel_channel.hpp"
 #include "remofs/notifier.hpp"
 #include "remofs/request.hpp"
-#include "remofs/xattr_memory.hpp"
+#include "filesystem/xattr_memory.hpp"
 #include "transport/reactor.hpp"
 
 namespace remofile::remofs {
+
+using namespace filesystem;
 
 // For how long the kernel may use names and attributes without asking. Zero: each look-up and each stat asks the
 // server, so that this mount, other mounts and programs on the server agree at any moment. Longer lives need a promise

@@ -13,12 +13,14 @@
 
 #include "base/counters.hpp"
 #include "base/guarded.hpp"
-#include "remofs/inode_table.hpp"
+#include "filesystem/inode_table.hpp"
 #include "transport/reactor.hpp"
 
 struct fuse_session;
 
 namespace remofile::remofs {
+
+using filesystem::KernelNode;
 
 class Notifier {
 public:

@@ -19,11 +19,12 @@ LAYERS = {
     "src/transport": {"base", "wire", "transport"},
     "src/client": {"base", "wire", "transport", "client"},
     "server": {"base", "wire", "transport", "server"},
-    "remofs": {"base", "wire", "transport", "client", "remofs"},
+    "src/filesystem": {"base", "wire", "transport", "client", "filesystem"},
+    "remofs": {"base", "wire", "transport", "client", "filesystem", "remofs"},
     "cli": {"base", "wire", "transport", "client", "cli"},
     "lib": {"base", "wire", "transport", "client", "lib"},
 }
-LAYER_NAMES = {"base", "wire", "transport", "client", "server", "remofs", "cli", "lib"}
+LAYER_NAMES = {"base", "wire", "transport", "client", "filesystem", "server", "remofs", "cli", "lib"}
 # Libraries with one home each: what their includes begin with, and where they may.
 LIBRARY_HOMES = {
     r"zmq\.|zmq_": ("src/transport",),
@@ -221,13 +222,14 @@ PLANTED = {
         ("src/base/planted.hpp", None, SPDX + '#pragma once\n#include "wire/frame.hpp"\n'),
         ("src/client/planted.cpp", None, SPDX + '#include "server/export.hpp"\n'),
         ("server/planted.cpp", None, SPDX + "#include <client/session.hpp>\n"),
+        ("src/filesystem/planted.cpp", None, SPDX + '#include "remofs/request.hpp"\n'),
         ("remofs/planted.cpp", None, SPDX + '#include "cli/x.hpp"\n'),
         ("src/wire/planted.cpp", None, SPDX + '#include "../transport/lane.hpp"\n'),
     ],
     libraries_have_one_home: [
         ("server/planted.cpp", None, SPDX + "#include <zmq.hpp>\n"),
         ("src/client/planted.cpp", None, SPDX + "#include <zmq_addon.hpp>\n"),
-        ("src/client/planted.cpp", None, SPDX + "#include <fuse_lowlevel.h>\n"),
+        ("src/filesystem/planted.cpp", None, SPDX + "#include <fuse_lowlevel.h>\n"),
         ("cli/planted.cpp", None, SPDX + "#include <fuse3/fuse.h>\n"),
         ("remofs/planted.cpp", None, SPDX + "# include <spdlog/spdlog.h>\n"),
     ],

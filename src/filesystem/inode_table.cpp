@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "remofs/inode_table.hpp"
+#include "filesystem/inode_table.hpp"
 
 #include <sys/stat.h>
 
@@ -7,7 +7,7 @@
 
 #include "base/assert.hpp"
 
-namespace remofile::remofs {
+namespace remofile::filesystem {
 
 std::size_t InodeTable::IdentityHash::operator()(const wire::FileIdentity& identity) const noexcept {
     // Inode numbers are dense; spread them (Fibonacci hashing) so that devices and birth times can be added in.
@@ -156,4 +156,4 @@ void InodeTable::new_epoch(std::uint64_t epoch, NodeId root_id, const wire::Attr
     bind_node(inode, root_id);
 }
 
-}  // namespace remofile::remofs
+}  // namespace remofile::filesystem

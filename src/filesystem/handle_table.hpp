@@ -10,10 +10,10 @@
 #include "base/status.hpp"
 #include "base/strong_id.hpp"
 #include "client/readahead.hpp"
-#include "remofs/inode_table.hpp"
+#include "filesystem/inode_table.hpp"
 #include "wire/messages.hpp"
 
-namespace remofile::remofs {
+namespace remofile::filesystem {
 
 using KernelHandle = std::uint64_t;
 
@@ -65,4 +65,4 @@ private:
     std::unordered_map<KernelHandle, Open> open_;
 };
 
-}  // namespace remofile::remofs
+}  // namespace remofile::filesystem

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "remofs/xattr_memory.hpp"
+#include "filesystem/xattr_memory.hpp"
 
 #include <algorithm>
 
-namespace remofile::remofs {
+namespace remofile::filesystem {
 namespace {
 
 // A file system can be mounted anew with support; a minute's delay is no loss there, and saves nearly all questions.
@@ -33,4 +33,4 @@ void XattrMemory::remember_unsupported(std::uint64_t device, std::uint32_t type,
     until_[key_of(device, type, name)] = clock_.now() + lifetime;
 }
 
-}  // namespace remofile::remofs
+}  // namespace remofile::filesystem

@@ -9,7 +9,7 @@
 
 #include "base/clock.hpp"
 
-namespace remofile::remofs {
+namespace remofile::filesystem {
 
 // Which extended attributes a file system of the server does not support, so that it is not asked for each file again.
 // What is true of one file holds for files of the same type on the same device.
@@ -27,4 +27,4 @@ private:
     std::map<Key, TimePoint> until_;
 };
 
-}  // namespace remofile::remofs
+}  // namespace remofile::filesystem

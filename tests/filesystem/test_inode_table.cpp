@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "remofs/inode_table.hpp"
+#include "filesystem/inode_table.hpp"
 
 using namespace remofile;
-using namespace remofile::remofs;
+using namespace remofile::filesystem;
 
 namespace {
 

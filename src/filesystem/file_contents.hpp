@@ -18,10 +18,10 @@
 #include "client/file_reader.hpp"
 #include "client/memory_budget.hpp"
 #include "client/write_behind.hpp"
-#include "remofs/handle_table.hpp"
-#include "remofs/inode_table.hpp"
+#include "filesystem/handle_table.hpp"
+#include "filesystem/inode_table.hpp"
 
-namespace remofile::remofs {
+namespace remofile::filesystem {
 
 // One thread: the event loop's.
 class FileContents {
@@ -94,4 +94,4 @@ private:
     client::WriteBehind writes_;
 };
 
-}  // namespace remofile::remofs
+}  // namespace remofile::filesystem

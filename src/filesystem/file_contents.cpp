@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "remofs/file_contents.hpp"
+#include "filesystem/file_contents.hpp"
 
 #include <sys/stat.h>
 
@@ -7,7 +7,7 @@
 
 #include "base/log.hpp"
 
-namespace remofile::remofs {
+namespace remofile::filesystem {
 namespace {
 
 bool same_version(std::uint64_t one, std::uint64_t other) {
@@ -202,4 +202,4 @@ bool FileContents::must_drain_before(KernelNode id, std::uint64_t offset, std::u
     return writes_.overlaps(id, offset, size) || (inode != nullptr && offset + size > inode->content.size_at_server);
 }
 
-}  // namespace remofile::remofs
+}  // namespace remofile::filesystem

@@ -13,7 +13,7 @@
 #include "base/strong_id.hpp"
 #include "wire/messages.hpp"
 
-namespace remofile::remofs {
+namespace remofile::filesystem {
 
 // The number of a file between the kernel and us: never used twice in the life of a mount.
 using KernelNode = std::uint64_t;
@@ -102,4 +102,4 @@ private:
     std::unordered_map<NodeId, KernelNode> by_node_;  // of the present epoch
 };
 
-}  // namespace remofile::remofs
+}  // namespace remofile::filesystem
