@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: MIT
+#include "filesystem/directory_cache.hpp"
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace remofile::filesystem {
+namespace {
+
+// Names that are not known in an otherwise complete listing; beyond it the listing counts as incomplete.
+constexpr std::size_t max_unknown_names = 1024;
+// Absent names that are remembered of a directory whose listing is not complete.
+constexpr std::size_t max_absent_names = 1024;
+// Directories of which only the time of an event is remembered. They take some 200 bytes each.
+constexpr std::size_t max_marks = 64U << 10;
+
+// What an entry costs beyond its name: its place in the listing, and in the index by name.
+constexpr std::size_t entry_overhead_bytes = 64;
+
+// Whether a lease of the directory covers the attributes: they are known, and nobody can change them by a name that
+// lies elsewhere.
+bool is_covered(const wire::Attributes& attributes) {
+    return attributes.mode != 0 && (attributes.links <= 1 || S_ISDIR(attributes.mode));
+}
+
+}  // namespace
+
+struct DirectoryCache::Slot {
+    Entry entry;
+    bool current = false;       // the attributes
+    InodeNumber directory = 0;  // the number under which its own entries were learned, if they were
+    std::size_t bytes() const { return sizeof *this + entry_overhead_bytes + entry.name.size(); }
+};
+
+struct DirectoryCache::Directory {
+    InodeNumber number = 0;
+    std::uint64_t changed_at = 0;  // by anybody: what was asked for before may be of the time before
+    std::uint64_t revoked_at = 0;  // by the server
+    // The rest means something only while `known`.
+    bool known = false;
+    bool complete = false;  // every name that is there is in `slots` or among `unknown`
+    Place place;
+    wire::Attributes own;
+    bool own_current = false;
+    std::optional<TimePoint> trusted_until;  // besides the term
+    std::list<Slot> slots;                   // in the order of the server; what was made since comes last
+    std::unordered_map<std::string_view, std::list<Slot>::iterator> by_name;  // the names are those in the slots
+    std::unordered_set<std::string> unknown;                                  // names of which nothing is known
+    std::unordered_set<std::string> absent;                                   // where the listing is not complete
+    // Made when asked for, and again when the names have changed.
+    Names names;
+    mutable std::vector<const Slot*> sorted;
+    std::size_t bytes = 0;
+    std::list<InodeNumber>::iterator use;
+};
+
+DirectoryCache::DirectoryCache(const LeaseTerm& term, const Clock& clock, Counters& counters, std::size_t limit_bytes)
+    : term_(term),
+      clock_(clock),
+      limit_bytes_(limit_bytes),
+      hits_(counters.at("names.hits")),
+      misses_(counters.at("names.misses")),
+      given_up_(counters.at("names.given_up")) {}
+
+DirectoryCache::~DirectoryCache() = default;
+
+// ---------------------------------------------------------------- what is known
+
+const DirectoryCache::Directory* DirectoryCache::trusted(InodeNumber number) const {
+    const auto found = directories_.find(number);
+    if (found == directories_.end() || !found->second.known || !term_.in_force())
+        return nullptr;
+    const Directory& directory = found->second;
+    return directory.trusted_until && *directory.trusted_until <= clock_.now() ? nullptr : &directory;
+}
+
+DirectoryCache::Directory* DirectoryCache::trusted(InodeNumber number) {
+    return const_cast<Directory*>(std::as_const(*this).trusted(number));
+}
+
+Duration DirectoryCache::life(InodeNumber number) const {
+    const Directory* directory = trusted(number);
+    if (directory == nullptr)
+        return Duration::zero();
+    const Duration left = term_.left();
+    return directory->trusted_until ? std::min(left, *directory->trusted_until - clock_.now()) : left;
+}
+
+DirectoryCache::Answer DirectoryCache::find(InodeNumber number, std::string_view name) {
+    Directory* directory = trusted(number);
+    if (directory == nullptr) {
+        misses_.add();
+        return {};
+    }
+    use(*directory);
+    if (const auto known = directory->by_name.find(name); known != directory->by_name.end()) {
+        const Slot& found = *known->second;
+        (found.current ? hits_ : misses_).add();
+        return {.knowledge = Knowledge::present,
+                .attributes = &found.entry.attributes,
+                .current = found.current,
+                .life = life(number)};
+    }
+    const std::string text(name);
+    const bool absent = directory->complete ? !directory->unknown.contains(text) : directory->absent.contains(text);
+    (absent ? hits_ : misses_).add();
+    if (!absent)
+        return {};
+    return {.knowledge = Knowledge::absent, .life = life(number)};
+}
+
+const wire::Attributes* DirectoryCache::own_attributes(InodeNumber number) {
+    Directory* directory = trusted(number);
+    if (directory == nullptr || !directory->own_current)
+        return nullptr;
+    use(*directory);
+    return &directory->own;
+}
+
+DirectoryCache::Names DirectoryCache::names(InodeNumber number) {
+    Directory* directory = trusted(number);
+    if (directory == nullptr || !directory->complete || !directory->unknown.empty())
+        return nullptr;
+    use(*directory);
+    if (directory->names == nullptr) {
+        auto made = std::make_shared<std::vector<Name>>();
+        made->reserve(directory->slots.size());
+        for (const Slot& each : directory->slots)
+            made->push_back({each.entry.name, each.entry.inode, each.entry.type});
+        directory->names = std::move(made);
+    }
+    return directory->names;
+}
+
+// ---------------------------------------------------------------- what answers bring
+
+bool DirectoryCache::learn(Listed listed) {
+    if (listed.asked_at <= all_revoked_at_)
+        return false;
+    Directory& directory = directories_[listed.directory];
+    if (listed.asked_at <= directory.changed_at)
+        return false;
+    directory.number = listed.directory;
+    if (directory.known)
+        forget_contents(directory);
+    directory.known = true;
+    directory.complete = listed.complete;
+    directory.place = std::move(listed.place);
+    directory.own = listed.attributes;
+    directory.own_current = is_covered(listed.attributes);
+    directory.trusted_until.reset();
+    if (listed.trust)
+        directory.trusted_until = listed.asked + *listed.trust;
+    directory.use = by_use_.insert(by_use_.begin(), listed.directory);
+    directory.bytes = sizeof(Directory);
+    used_bytes_ += directory.bytes;
+    for (const Entry& entry : listed.entries) {
+        // A hostile listing may name one thing twice; the first is as good as the second.
+        if (directory.by_name.contains(entry.name))
+            continue;
+        put(directory, entry.name, entry.attributes);
+        Slot& added = directory.slots.back();
+        added.entry.inode = entry.inode;
+        added.entry.type = entry.type;
+    }
+    if (Directory* parent = trusted(directory.place.parent); parent != nullptr) {
+        if (const auto found = parent->by_name.find(directory.place.name); found != parent->by_name.end())
+            found->second->directory = listed.directory;
+    }
+    keep_within_limit();
+    return true;
+}
+
+// The directory, if what was asked for at that time may be kept of it.
+DirectoryCache::Directory* DirectoryCache::accepting(InodeNumber number, std::uint64_t asked_at) {
+    Directory* directory = trusted(number);
+    // What holds for a short time only is renewed by whole listings.
+    if (directory == nullptr || asked_at <= directory->changed_at || directory->trusted_until)
+        return nullptr;
+    return directory;
+}
+
+void DirectoryCache::forget_order(Directory& directory) {
+    directory.names.reset();
+    directory.sorted.clear();
+}
+
+// What the name stands for.
+void DirectoryCache::put(Directory& directory, std::string_view name, const wire::Attributes& attributes) {
+    auto known = directory.by_name.find(name);
+    if (known == directory.by_name.end()) {
+        const auto added = directory.slots.emplace(directory.slots.end());
+        added->entry.name = name;
+        known = directory.by_name.emplace(added->entry.name, added).first;
+        directory.bytes += added->bytes();
+        used_bytes_ += added->bytes();
+        forget_order(directory);
+    }
+    Slot& slot = *known->second;
+    if (slot.entry.inode != attributes.identity.inode)
+        forget_order(directory);
+    slot.current = is_covered(attributes);
+    slot.entry.inode = attributes.identity.inode;
+    slot.entry.type = static_cast<std::uint8_t>(IFTODT(attributes.mode));
+    slot.entry.attributes = attributes;
+    directory.unknown.erase(slot.entry.name);
+    directory.absent.erase(slot.entry.name);
+}
+
+// The name stands for nothing.
+void DirectoryCache::take_out(Directory& directory, std::string_view name) {
+    forget_name(directory, name);
+    directory.unknown.erase(std::string(name));
+    if (!directory.complete && directory.absent.size() < max_absent_names)
+        directory.absent.emplace(name);
+}
+
+void DirectoryCache::learn(InodeNumber number, std::string_view name, const wire::Attributes& attributes,
+                           std::uint64_t asked_at) {
+    Directory* directory = accepting(number, asked_at);
+    if (directory == nullptr)
+        return;
+    put(*directory, name, attributes);
+    keep_within_limit();
+}
+
+void DirectoryCache::learn_absent(InodeNumber number, std::string_view name, std::uint64_t asked_at) {
+    if (Directory* directory = accepting(number, asked_at); directory != nullptr)
+        take_out(*directory, name);
+}
+
+void DirectoryCache::learn_own(InodeNumber number, const wire::Attributes& attributes, std::uint64_t asked_at) {
+    if (Directory* directory = accepting(number, asked_at); directory != nullptr) {
+        directory->own = attributes;
+        directory->own_current = true;
+    }
+}
+
+// ---------------------------------------------------------------- what happens
+
+// Notes an event of the directory. Of many unknown ones one time for all is enough.
+DirectoryCache::Directory& DirectoryCache::mark(InodeNumber number, std::uint64_t now) {
+    const auto known = directories_.find(number);
+    if (known == directories_.end() && directories_.size() - by_use_.size() >= max_marks) {
+        std::erase_if(directories_, [](const auto& each) { return !each.second.known; });
+        all_revoked_at_ = now;
+    }
+    Directory& directory = known != directories_.end() ? known->second : directories_[number];
+    directory.number = number;
+    directory.changed_at = now;
+    return directory;
+}
+
+void DirectoryCache::changed_here(InodeNumber number, std::string_view name, const wire::Attributes* attributes,
+                                  std::uint64_t asked_at, std::uint64_t now) {
+    Directory& directory = mark(number, now);
+    if (!directory.known)
+        return;
+    directory.own_current = false;
+    if (asked_at <= directory.revoked_at || directory.trusted_until)
+        forget_name(directory, name);
+    else if (attributes == nullptr)
+        take_out(directory, name);
+    else
+        put(directory, name, *attributes);
+    keep_within_limit();
+}
+
+void DirectoryCache::attributes_changed_here(InodeNumber number, std::string_view name, std::uint64_t now) {
+    Directory& directory = mark(number, now);
+    if (const auto known = directory.by_name.find(name); known != directory.by_name.end())
+        known->second->current = false;
+}
+
+void DirectoryCache::revoke_name(InodeNumber number, std::string_view name, std::uint64_t now) {
+    Directory& directory = mark(number, now);
+    directory.revoked_at = now;
+    if (!directory.known)
+        return;
+    directory.own_current = false;
+    forget_name(directory, name);
+}
+
+void DirectoryCache::revoke_attributes(InodeNumber number, std::string_view name, std::uint64_t now) {
+    attributes_changed_here(number, name, now);
+    directories_[number].revoked_at = now;
+}
+
+void DirectoryCache::revoke_own_attributes(InodeNumber number, std::uint64_t now) {
+    Directory& directory = mark(number, now);
+    directory.revoked_at = now;
+    directory.own_current = false;
+}
+
+void DirectoryCache::revoke(InodeNumber number, std::uint64_t now) {
+    Directory& directory = mark(number, now);
+    directory.revoked_at = now;
+    if (directory.known)
+        forget_contents(directory);
+}
+
+void DirectoryCache::revoke_all(std::uint64_t now) {
+    all_revoked_at_ = now;
+    directories_.clear();
+    by_use_.clear();
+    used_bytes_ = 0;
+}
+
+void DirectoryCache::remove(InodeNumber number) {
+    const auto found = directories_.find(number);
+    if (found == directories_.end())
+        return;
+    if (found->second.known)
+        forget_contents(found->second);
+    directories_.erase(found);
+}
+
+// The name may stand for anything.
+void DirectoryCache::forget_name(Directory& directory, std::string_view name) {
+    forget_order(directory);
+    std::string text(name);  // the caller's may be the slot's
+    if (const auto known = directory.by_name.find(text); known != directory.by_name.end()) {
+        const auto slot = known->second;
+        directory.bytes -= slot->bytes();
+        used_bytes_ -= slot->bytes();
+        directory.by_name.erase(known);
+        directory.slots.erase(slot);
+    }
+    directory.absent.erase(text);
+    if (!directory.complete)
+        return;
+    directory.unknown.insert(std::move(text));
+    if (directory.unknown.size() > max_unknown_names) {
+        directory.complete = false;
+        directory.unknown.clear();
+    }
+}
+
+void DirectoryCache::forget_contents(Directory& directory) {
+    used_bytes_ -= directory.bytes;
+    by_use_.erase(directory.use);
+    const std::uint64_t changed_at = directory.changed_at;
+    const std::uint64_t revoked_at = directory.revoked_at;
+    const InodeNumber number = directory.number;
+    directory = Directory{};
+    directory.number = number;
+    directory.changed_at = changed_at;
+    directory.revoked_at = revoked_at;
+}
+
+void DirectoryCache::use(Directory& directory) {
+    by_use_.splice(by_use_.begin(), by_use_, directory.use);
+}
+
+void DirectoryCache::keep_within_limit() {
+    // The one in use stays, however large it is: the limit of its reply bounds it.
+    while (used_bytes_ > limit_bytes_ && by_use_.size() > 1) {
+        const InodeNumber oldest = by_use_.back();
+        remove(oldest);
+        given_up_.add();
+        if (on_given_up)
+            on_given_up(oldest);
+    }
+}
+
+// ---------------------------------------------------------------- for those who fetch ahead
+
+const DirectoryCache::Place* DirectoryCache::place(InodeNumber number) const {
+    const Directory* directory = trusted(number);
+    return directory == nullptr ? nullptr : &directory->place;
+}
+
+const DirectoryCache::Entry* DirectoryCache::peek(InodeNumber number, std::string_view name) const {
+    const Directory* directory = trusted(number);
+    if (directory == nullptr)
+        return nullptr;
+    const auto known = directory->by_name.find(name);
+    return known == directory->by_name.end() ? nullptr : &known->second->entry;
+}
+
+InodeNumber DirectoryCache::known_directory(InodeNumber parent, std::string_view name) const {
+    const Directory* directory = trusted(parent);
+    if (directory == nullptr)
+        return 0;
+    const auto known = directory->by_name.find(name);
+    if (known == directory->by_name.end() || known->second->directory == 0)
+        return 0;
+    // It may have been given up, or moved, since.
+    const Place* found = place(known->second->directory);
+    return found != nullptr && found->parent == parent && found->name == name ? known->second->directory : 0;
+}
+
+const DirectoryCache::Entry* DirectoryCache::next(InodeNumber number, Order order, std::string_view name) const {
+    const Directory* directory = trusted(number);
+    if (directory == nullptr || directory->slots.empty())
+        return nullptr;
+    if (order == Order::listing) {
+        auto next = directory->slots.begin();
+        if (!name.empty()) {
+            const auto known = directory->by_name.find(name);
+            if (known == directory->by_name.end())
+                return nullptr;
+            next = std::next(known->second);
+        }
+        return next == directory->slots.end() ? nullptr : &next->entry;
+    }
+    const auto by_name = [](const Slot* slot) -> std::string_view { return slot->entry.name; };
+    auto& sorted = directory->sorted;
+    if (sorted.empty()) {
+        for (const Slot& slot : directory->slots)
+            sorted.push_back(&slot);
+        std::ranges::sort(sorted, {}, by_name);
+    }
+    const auto next = std::ranges::upper_bound(sorted, name, {}, by_name);
+    return next == sorted.end() ? nullptr : &(*next)->entry;
+}
+
+}  // namespace remofile::filesystem

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+// What is known of directories under leases: which names there are and which there are not, and the attributes of what
+// they name. It answers in place of the server, so it must never know more than what is true.
+//
+// Three rules keep it so. A directory is known only while its lease is in force. What the server revokes, and what was
+// changed from here, is not known any more until it has been asked for again. And an answer counts only if it was asked
+// for after the latest such event of its directory: one that was under way meanwhile may tell of the time before.
+// (Times are numbers that rise with each event of the file system.)
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/counters.hpp"
+#include "filesystem/lease_term.hpp"
+#include "wire/messages.hpp"
+
+namespace remofile::filesystem {
+
+using InodeNumber = std::uint64_t;
+
+// One thread: that of the session.
+class DirectoryCache {
+public:
+    // An entry as a listing shows it. Attributes of mode 0: the caller may not see them.
+    struct Entry {
+        std::string name;
+        std::uint64_t inode = 0;  // the server's number
+        std::uint8_t type = 0;    // DT_*
+        wire::Attributes attributes;
+    };
+
+    // Where a directory was found; the root has none.
+    struct Place {
+        InodeNumber parent = 0;
+        std::string name;
+    };
+
+    // Keeps at most `limit_bytes`, and gives up what was used longest ago.
+    DirectoryCache(const LeaseTerm& term, const Clock& clock, Counters& counters, std::size_t limit_bytes);
+    ~DirectoryCache();
+    DirectoryCache(const DirectoryCache&) = delete;
+    DirectoryCache& operator=(const DirectoryCache&) = delete;
+
+    // Called with a directory that was given up for want of room: nothing of it is kept, its lease can be returned.
+    std::function<void(InodeNumber)> on_given_up;
+
+    // ---- what is known
+
+    enum class Knowledge : std::uint8_t { unknown, absent, present };
+    struct Answer {
+        Knowledge knowledge = Knowledge::unknown;
+        // Of what is present; they may be out of date unless `current`. Valid until the next call that changes
+        // anything.
+        const wire::Attributes* attributes = nullptr;
+        bool current = false;
+        // For how long it may be told further without asking here again. Zero for what is unknown.
+        Duration life = Duration::zero();
+    };
+    Answer find(InodeNumber directory, std::string_view name);
+    // The directory's own attributes, if they are current.
+    const wire::Attributes* own_attributes(InodeNumber directory);
+    // For how long what is known of the directory may be told further. Zero: nothing is known.
+    Duration life(InodeNumber directory) const;
+
+    // The names in the server's order, if all of them are known. Shared with those who read it: it is not changed.
+    struct Name {
+        std::string name;
+        std::uint64_t inode = 0;
+        std::uint8_t type = 0;
+    };
+    using Names = std::shared_ptr<const std::vector<Name>>;
+    Names names(InodeNumber directory);
+
+    // ---- what answers bring, asked for at `asked_at`
+
+    // A listing under a lease, which holds for `trust` from `asked`, the time by the clock, if that is less than the
+    // term. Not `complete`: the directory has more names than these. False if it came too late to be kept.
+    struct Listed {
+        InodeNumber directory = 0;
+        Place place;
+        wire::Attributes attributes;
+        std::vector<Entry> entries;
+        bool complete = false;
+        std::uint64_t asked_at = 0;
+        TimePoint asked{};
+        std::optional<Duration> trust;  // none: as long as the lease
+    };
+    bool learn(Listed listed);
+    void learn(InodeNumber directory, std::string_view name, const wire::Attributes& attributes,
+               std::uint64_t asked_at);
+    void learn_absent(InodeNumber directory, std::string_view name, std::uint64_t asked_at);
+    void learn_own(InodeNumber directory, const wire::Attributes& attributes, std::uint64_t asked_at);
+
+    // ---- what happens, at `now`
+
+    // A request of ours that was asked at `asked_at` has been carried out: what the name stands for now; null for
+    // nothing. If the server has revoked something of the directory meanwhile it is not clear which came first, and the
+    // name is unknown.
+    void changed_here(InodeNumber directory, std::string_view name, const wire::Attributes* attributes,
+                      std::uint64_t asked_at, std::uint64_t now);
+    // The file of that name was changed from here: its attributes are out of date.
+    void attributes_changed_here(InodeNumber directory, std::string_view name, std::uint64_t now);
+
+    // What the server revokes: a name (with the directory's own attributes), the attributes of a name, the directory's
+    // own, or the lease itself. Of an unknown directory the time is remembered, as an answer may be under way.
+    void revoke_name(InodeNumber directory, std::string_view name, std::uint64_t now);
+    void revoke_attributes(InodeNumber directory, std::string_view name, std::uint64_t now);
+    void revoke_own_attributes(InodeNumber directory, std::uint64_t now);
+    void revoke(InodeNumber directory, std::uint64_t now);
+    void revoke_all(std::uint64_t now);
+
+    // The number means nothing any more.
+    void remove(InodeNumber directory);
+
+    // ---- for those who fetch ahead
+
+    // Where the directory was found, if anything is known of it.
+    const Place* place(InodeNumber directory) const;
+    // The entry, if it is known to be there. Valid until the next call that changes anything.
+    const Entry* peek(InodeNumber directory, std::string_view name) const;
+    // The number of the entry, if it is a directory of which something is known; else 0.
+    InodeNumber known_directory(InodeNumber parent, std::string_view name) const;
+    // The entry that comes after `name` in that order; the first, if `name` is empty. Null at the end, and where
+    // nothing is known of the directory or of the name. Valid until the next call that changes anything.
+    enum class Order : std::uint8_t { listing, names };
+    const Entry* next(InodeNumber directory, Order order, std::string_view name) const;
+
+    std::size_t size() const { return directories_.size(); }
+    std::size_t used_bytes() const { return used_bytes_; }
+
+private:
+    struct Slot;
+    struct Directory;
+
+    Directory* trusted(InodeNumber directory);
+    const Directory* trusted(InodeNumber directory) const;
+    Directory* accepting(InodeNumber directory, std::uint64_t asked_at);
+    Directory& mark(InodeNumber directory, std::uint64_t now);
+    void put(Directory& directory, std::string_view name, const wire::Attributes& attributes);
+    void take_out(Directory& directory, std::string_view name);
+    void forget_name(Directory& directory, std::string_view name);
+    static void forget_order(Directory& directory);
+    void forget_contents(Directory& directory);
+    void use(Directory& directory);
+    void keep_within_limit();
+
+    const LeaseTerm& term_;
+    const Clock& clock_;
+    const std::size_t limit_bytes_;
+    Counters::Counter& hits_;
+    Counters::Counter& misses_;
+    Counters::Counter& given_up_;
+    std::size_t used_bytes_ = 0;
+    std::uint64_t all_revoked_at_ = 0;
+    std::unordered_map<InodeNumber, Directory> directories_;
+    std::list<InodeNumber> by_use_;  // the latest first; those of which something is known
+};
+
+}  // namespace remofile::filesystem

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include "catch.hpp"
+#include "filesystem/directory_cache.hpp"
+
+using namespace remofile;
+using namespace remofile::filesystem;
+using namespace std::chrono_literals;
+
+namespace {
+
+using Knowledge = DirectoryCache::Knowledge;
+
+struct TestClock : Clock {
+    TimePoint time = TimePoint{} + 1h;
+    TimePoint now() const override { return time; }
+};
+
+wire::Attributes file(std::uint64_t inode, std::uint64_t size = 5, std::uint32_t links = 1) {
+    wire::Attributes attributes;
+    attributes.identity = {.device = 1, .inode = inode, .birth = {}};
+    attributes.mode = S_IFREG | 0644;
+    attributes.links = links;
+    attributes.size = size;
+    return attributes;
+}
+
+wire::Attributes directory(std::uint64_t inode) {
+    wire::Attributes attributes = file(inode);
+    attributes.mode = S_IFDIR | 0755;
+    attributes.links = 7;
+    return attributes;
+}
+
+DirectoryCache::Entry entry(std::string name, const wire::Attributes& attributes) {
+    return {.name = std::move(name),
+            .inode = attributes.identity.inode,
+            .type = static_cast<std::uint8_t>(IFTODT(attributes.mode)),
+            .attributes = attributes};
+}
+
+constexpr InodeNumber home = 10;
+constexpr std::size_t plenty = 1U << 20;
+
+struct Fixture {
+    explicit Fixture(std::size_t limit_bytes = plenty) : cache(term, clock, counters, limit_bytes) {
+        term.agree(10s);
+        term.heard(clock.time);
+    }
+
+    DirectoryCache::Listed listing(InodeNumber number, std::vector<DirectoryCache::Entry> entries) {
+        return {.directory = number,
+                .place = {},
+                .attributes = directory(number),
+                .entries = std::move(entries),
+                .complete = true,
+                .asked_at = ++events,
+                .asked = clock.time,
+                .trust = {}};
+    }
+    // What a program is told of the name: the size of the file there, or a word.
+    std::string told(std::string_view name, InodeNumber number = home) {
+        const auto answer = cache.find(number, name);
+        if (answer.knowledge == Knowledge::absent)
+            return "absent";
+        if (answer.knowledge == Knowledge::unknown)
+            return "unknown";
+        return answer.current ? std::to_string(answer.attributes->size) : "out of date";
+    }
+    std::string listed() {
+        const auto names = cache.names(home);
+        if (names == nullptr)
+            return "unknown";
+        std::string text;
+        for (const auto& each : *names)
+            text += each.name + " ";
+        return text;
+    }
+
+    TestClock clock;
+    Counters counters;
+    LeaseTerm term{clock};
+    std::uint64_t events = 0;
+    DirectoryCache cache;
+};
+
+}  // namespace
+
+TEST_CASE("a listing under a lease answers for names, absent names and attributes") {
+    Fixture f;
+    CHECK(f.told("a") == "unknown");
+    CHECK(f.cache.learn(f.listing(home, {entry("b", file(2, 20)), entry("a", file(1, 10))})));
+    CHECK(f.told("a") == "10");
+    CHECK(f.told("b") == "20");
+    CHECK(f.told("c") == "absent");
+    CHECK(f.listed() == "b a ");
+    REQUIRE(f.cache.own_attributes(home) != nullptr);
+    CHECK(f.cache.own_attributes(home)->identity.inode == home);
+    CHECK(f.told("a", 11) == "unknown");
+}
+
+TEST_CASE("nothing is known once the term has passed, and a life never outlasts it") {
+    Fixture f;
+    f.cache.learn(f.listing(home, {entry("a", file(1))}));
+    CHECK(f.cache.find(home, "a").life == 9s);
+    f.clock.time += 4s;
+    CHECK(f.cache.find(home, "none").life == 5s);
+    f.term.heard(f.clock.time);
+    f.clock.time += 8s;
+    CHECK(f.told("a") == "5");
+    CHECK(f.cache.life(home) == 1s);
+    f.clock.time += 1s;
+    CHECK(f.told("a") == "unknown");
+    CHECK(f.listed() == "unknown");
+    CHECK(f.cache.own_attributes(home) == nullptr);
+    CHECK(f.cache.life(home) == 0s);
+}
+
+TEST_CASE("what cannot be watched is trusted for a short time after it was asked for") {
+    Fixture f;
+    auto listing = f.listing(home, {entry("a", file(1))});
+    listing.trust = 1s;
+    f.cache.learn(std::move(listing));
+    f.clock.time += 900ms;
+    CHECK(f.cache.find(home, "a").life == 100ms);
+    // A single answer does not make the rest of the listing younger.
+    f.cache.learn(home, "b", file(2), ++f.events);
+    f.clock.time += 100ms;
+    CHECK(f.told("a") == "unknown");
+}
+
+TEST_CASE("attributes of a file with several names are not covered, those of directories are") {
+    Fixture f;
+    f.cache.learn(f.listing(home, {entry("linked", file(1, 5, 2)), entry("below", directory(3))}));
+    CHECK(f.told("linked") == "out of date");
+    CHECK(f.told("below") == "5");
+    f.cache.changed_here(home, "linked", nullptr, 2, 3);
+    CHECK(f.told("linked") == "absent");
+}
+
+TEST_CASE("what is revoked is unknown until it has been asked for again") {
+    Fixture f;
+    f.cache.learn(f.listing(home, {entry("a", file(1)), entry("b", file(2))}));
+    f.cache.revoke_attributes(home, "a", ++f.events);
+    CHECK(f.told("a") == "out of date");
+    CHECK(f.told("b") == "5");
+    f.cache.revoke_name(home, "b", ++f.events);
+    CHECK(f.told("b") == "unknown");
+    CHECK(f.listed() == "unknown");
+    CHECK(f.cache.own_attributes(home) == nullptr);
+    f.cache.learn(home, "a", file(1, 50), ++f.events);
+    f.cache.learn_absent(home, "b", ++f.events);
+    f.cache.learn_own(home, directory(home), ++f.events);
+    CHECK(f.told("a") == "50");
+    CHECK(f.told("b") == "absent");
+    CHECK(f.listed() == "a ");
+    CHECK(f.cache.own_attributes(home) != nullptr);
+    f.cache.revoke_own_attributes(home, ++f.events);
+    CHECK(f.cache.own_attributes(home) == nullptr);
+    f.cache.revoke(home, ++f.events);
+    CHECK(f.told("a") == "unknown");
+}
+
+TEST_CASE("an answer that was under way when something was revoked is not kept") {
+    Fixture f;
+    SECTION("of a name") {
+        f.cache.learn(f.listing(home, {entry("a", file(1))}));
+        const auto asked_at = ++f.events;
+        f.cache.revoke_name(home, "a", ++f.events);
+        f.cache.learn(home, "a", file(1), asked_at);
+        f.cache.learn_absent(home, "a", asked_at);
+        CHECK(f.told("a") == "unknown");
+    }
+    SECTION("of attributes") {
+        f.cache.learn(f.listing(home, {entry("a", file(1))}));
+        const auto asked_at = ++f.events;
+        f.cache.revoke_attributes(home, "a", ++f.events);
+        f.cache.learn(home, "a", file(1), asked_at);
+        CHECK(f.told("a") == "out of date");
+    }
+    SECTION("of a listing of a directory of which nothing is known yet") {
+        auto listing = f.listing(home, {entry("a", file(1))});
+        SECTION("name") {
+            f.cache.revoke_name(home, "a", ++f.events);
+        }
+        SECTION("attributes") {
+            f.cache.revoke_attributes(home, "a", ++f.events);
+        }
+        SECTION("own attributes") {
+            f.cache.revoke_own_attributes(home, ++f.events);
+        }
+        SECTION("lease") {
+            f.cache.revoke(home, ++f.events);
+        }
+        SECTION("all") {
+            f.cache.revoke_all(++f.events);
+        }
+        SECTION("an own change") {
+            f.cache.changed_here(home, "n", nullptr, 1, ++f.events);
+        }
+        CHECK_FALSE(f.cache.learn(std::move(listing)));
+        CHECK(f.told("a") == "unknown");
+    }
+}
+
+TEST_CASE("own changes are known at once, in the order of their answers") {
+    Fixture f;
+    f.cache.learn(f.listing(home, {entry("a", file(1))}));
+    const auto made = file(2, 20);
+    auto asked_at = ++f.events;
+    f.cache.changed_here(home, "b", &made, asked_at, ++f.events);
+    CHECK(f.told("b") == "20");
+    CHECK(f.listed() == "a b ");
+    CHECK(f.cache.own_attributes(home) == nullptr);
+    asked_at = ++f.events;
+    f.cache.changed_here(home, "a", nullptr, asked_at, ++f.events);
+    CHECK(f.told("a") == "absent");
+    CHECK(f.listed() == "b ");
+    f.cache.attributes_changed_here(home, "b", ++f.events);
+    CHECK(f.told("b") == "out of date");
+}
+
+TEST_CASE("an own change that crosses a revocation leaves the name unknown") {
+    Fixture f;
+    f.cache.learn(f.listing(home, {}));
+    const auto made = file(2);
+    const auto asked_at = ++f.events;
+    // Made here and removed by another, whose change was told before our own answer came.
+    f.cache.revoke_name(home, "b", ++f.events);
+    f.cache.changed_here(home, "b", &made, asked_at, ++f.events);
+    CHECK(f.told("b") == "unknown");
+}
+
+TEST_CASE("a listing that is not complete says nothing of other names, but those asked for are remembered") {
+    Fixture f;
+    auto listing = f.listing(home, {entry("a", file(1))});
+    listing.complete = false;
+    f.cache.learn(std::move(listing));
+    CHECK(f.told("a") == "5");
+    CHECK(f.told("b") == "unknown");
+    CHECK(f.listed() == "unknown");
+    f.cache.learn_absent(home, "b", ++f.events);
+    CHECK(f.told("b") == "absent");
+    const auto made = file(2);
+    f.cache.changed_here(home, "b", &made, f.events, f.events + 1);
+    CHECK(f.told("b") == "5");
+    f.events += 2;
+    f.cache.revoke_name(home, "c", ++f.events);
+    f.cache.learn_absent(home, "c", ++f.events);
+    f.cache.revoke_name(home, "c", ++f.events);
+    CHECK(f.told("c") == "unknown");
+}
+
+TEST_CASE("what was used longest ago is given up for want of room") {
+    Fixture f(20'000);
+    std::vector<InodeNumber> given_up;
+    f.cache.on_given_up = [&](InodeNumber number) { given_up.push_back(number); };
+    const auto fill = [&](InodeNumber number) {
+        std::vector<DirectoryCache::Entry> entries;
+        for (int i = 0; i < 30; ++i)
+            entries.push_back(entry("name" + std::to_string(i), file(100 + i)));
+        f.cache.learn(f.listing(number, std::move(entries)));
+    };
+    fill(1);
+    fill(2);
+    CHECK(f.told("name1", 1) == "5");
+    fill(3);
+    CHECK(given_up == std::vector<InodeNumber>{2});
+    CHECK(f.told("name1", 2) == "unknown");
+    CHECK(f.told("name1", 1) == "5");
+    CHECK(f.cache.used_bytes() <= 20'000);
+    f.cache.remove(1);
+    f.cache.remove(3);
+    CHECK(f.cache.used_bytes() == 0);
+    CHECK(f.cache.size() == 0);
+}
+
+TEST_CASE("a million revocations of unknown directories are remembered in bounded memory, and none is missed") {
+    Fixture f;
+    auto listing = f.listing(home, {entry("a", file(1))});
+    f.cache.revoke_name(home, "a", ++f.events);
+    for (InodeNumber number = 1000; number < 1'001'000; ++number)
+        f.cache.revoke(number, ++f.events);
+    CHECK(f.cache.size() <= 65'536);
+    CHECK_FALSE(f.cache.learn(std::move(listing)));
+    CHECK(f.cache.learn(f.listing(home, {entry("a", file(1))})));
+}
+
+TEST_CASE("a listing that names one thing twice names it once") {
+    Fixture f;
+    f.cache.learn(f.listing(home, {entry("a", file(1, 10)), entry("a", file(2, 20))}));
+    CHECK(f.told("a") == "10");
+    CHECK(f.listed() == "a ");
+}
