@@ -21,7 +21,8 @@ from links import EmulatedLink, Loopback, tcp_stream_seconds
 from processes import Failed, run
 from report import Results, plot, tables
 from targets import LINKS
-from workloads import WORKLOADS, Data
+from tree_workloads import tar_over_ssh
+from workloads import STREAMS, WORKLOADS, Data
 
 FASTEST_CIPHER = "aes128-gcm@openssh.com"  # where the processor has AES instructions
 CONNECTIONS = 4
@@ -87,7 +88,7 @@ def open_file_systems(stack, home, data, link, options):
         try:
             file_system.start_server()
             file_system.mount()
-            if name == "remofs compressed" and not compresses(file_system, data):
+            if name == "remofs compressed" and os.path.exists(f"{data.files}/text.txt") and not compresses(file_system, data):
                 raise Failed("it does not compress")
             file_system.unmount()
             file_systems.append(file_system)
@@ -126,6 +127,19 @@ def measure_stream(results, link, workload, data):
     results.add(link.title, workload.name, "TCP", {"MiB/s": data.mebibytes / seconds})
 
 
+def measure_tar_over_ssh(results, link, workload, file_systems, data):
+    sshfs = next((entry for entry in file_systems if entry.name == "sshfs"), None)
+    if sshfs is None:
+        return
+    name = "tar over ssh"
+    try:
+        results.add(link.title, workload.name, name, tar_over_ssh(workload.over_ssh, sshfs, data))
+    except Failed as reason:
+        say(f"  failed: {link.title}, {workload.title}, {name}: {reason}")
+        results.add_failure(link.title, workload.title, name, reason)
+    data.remove_results()
+
+
 def measure_link(results, options, link, home, mebibytes):
     files = tempfile.mkdtemp(prefix="files-", dir=home)
     data = Data(files, home, mebibytes)
@@ -138,7 +152,8 @@ def measure_link(results, options, link, home, mebibytes):
     if not workloads:
         return
     say(f"{link.title}: making the files")
-    data.make(with_tree=not link.emulated)
+    chosen = {workload.name for workload in workloads}
+    data.make(with_streams=bool(chosen & STREAMS), with_trees=bool(chosen - STREAMS))
     with contextlib.ExitStack() as stack:
         file_systems = open_file_systems(stack, home, data, link, options)
         for number in range(options.rounds):
@@ -150,8 +165,10 @@ def measure_link(results, options, link, home, mebibytes):
                          if not (link.emulated and entry.name == "sshfs" and workload.name.endswith("-text"))] + local
                 for file_system in turns if number % 2 == 0 else reversed(turns):
                     measure(results, link, workload, file_system, data)
-                if workload.on_links:
+                if workload.on_links and workload.name in STREAMS:
                     measure_stream(results, link, workload, data)
+                if workload.over_ssh:
+                    measure_tar_over_ssh(results, link, workload, file_systems, data)
     shutil.rmtree(files)
 
 

@@ -86,6 +86,10 @@ class FileSystem:
         """How many requests the client has sent so far; None if it does not say."""
         return None
 
+    def traffic(self):
+        """Messages and bytes so far, by unit; None if the client does not say."""
+        return None
+
 
 class Remofs(FileSystem):
     def __init__(self, name, home, files, link, build, options=(), insecure=False):
@@ -136,8 +140,18 @@ class Remofs(FileSystem):
             time.sleep(0.01)
         raise Failed("remofs does not log its counters")
 
+    def traffic(self):
+        counters = self.counters()
+        mebibytes = (counters.get("client.bytes_sent", 0) + counters.get("client.bytes_received", 0)) / (1 << 20)
+        return {"requests": self.requests_in(counters), "messages waited for": counters.get("client.round_trips", 0),
+                "MiB moved": mebibytes}
+
     def requests(self):
-        return sum(value for name, value in self.counters().items() if name.startswith("client.requests."))
+        return self.requests_in(self.counters())
+
+    @staticmethod
+    def requests_in(counters):
+        return sum(value for name, value in counters.items() if name.startswith("client.requests."))
 
 
 class Sshfs(FileSystem):
@@ -164,9 +178,17 @@ class Sshfs(FileSystem):
             self.server = start(self.link.at_server([SSHD, "-D", "-e", "-f", f"{self.home}/sshd_config"]), stdout=log, stderr=log)
         wait_for_port(self.link, self.port)
 
+    def ssh_options(self):
+        return [f"IdentityFile={self.home}/user", "IdentitiesOnly=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null",
+                "LogLevel=ERROR"]
+
+    def ssh_command(self):
+        """ssh to the server's side, as words of a shell."""
+        options = " ".join(f"-o {option}" for option in self.ssh_options())
+        return f"ssh -p {self.port} {options} {getpass.getuser()}@{self.link.server_address}"
+
     def mount_command(self):
-        options = [f"port={self.port}", f"IdentityFile={self.home}/user", "IdentitiesOnly=yes", "StrictHostKeyChecking=no",
-                   "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", *self.options]
+        options = [f"port={self.port}", *self.ssh_options(), *self.options]
         source = f"{getpass.getuser()}@{self.link.server_address}:{self.files}"
         return ["sshfs", "-f", source, self.mountpoint, "-o", ",".join(options)]
 

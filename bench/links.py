@@ -41,6 +41,7 @@ class EmulatedLink:
             for name in names.values():
                 run(["ip", "netns", "add", name])
                 run(["ip", "-n", name, "link", "set", "lo", "up"])
+                self.use_cubic(name)
             if self.has_netem():
                 self.join_by_netem()
             else:
@@ -48,6 +49,12 @@ class EmulatedLink:
         except BaseException:
             self.close()
             raise
+
+    @staticmethod
+    def use_cubic(namespace):
+        """What the kernels of most distributions use, whatever this machine does."""
+        setting = "/proc/sys/net/ipv4/tcp_congestion_control"
+        run(["nsenter", f"--net=/run/netns/{namespace}", "sh", "-c", f"echo cubic >{setting}"])
 
     def at_server(self, command):
         return ["nsenter", f"--net=/run/netns/{self.namespaces['server']}", *command]

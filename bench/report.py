@@ -61,13 +61,13 @@ def tables(results):
     for (link, workload, unit), by_name in sorted(results.rows.items(), key=order):
         if link != last_link:
             lines += [f"\n### {link[0].upper()}{link[1:]}\n",
-                      "| work | file system | median | least – most | × sshfs | × TCP | target |",
-                      "|---|---|---:|---|---:|---:|---|"]
+                      "| work | file system | median | least – most | × sshfs | × TCP | × tar over ssh | × local | target |",
+                      "|---|---|---:|---|---:|---:|---:|---:|---|"]
             last_link = link
         for name, values in by_name.items():
             value = statistics.median(values)
             references = [results.median(link, workload, unit, other) if unit in SPEED_UNITS else None
-                          for other in ("sshfs", "TCP")]
+                          for other in ("sshfs", "TCP", "tar over ssh", "local")]
             cells = [titles[workload], name, f"{number(value)} {unit}", f"{number(min(values))} – {number(max(values))}",
                      *(ratio(value, reference) for reference in references), verdict(results, link, workload, unit, name)]
             lines.append("| " + " | ".join(cells) + " |")

@@ -10,12 +10,11 @@ import time
 from typing import Callable, NamedTuple
 
 from processes import Failed, forget_peak_memory, kill, peak_memory_mib, run, start
+from tree_workloads import TREE_WORKLOADS, make_trees
 
 PARALLEL_READERS = 4
-DIRECTORIES, FILES_PER_DIRECTORY = 100, 20
-TREE_FILES = DIRECTORIES * FILES_PER_DIRECTORY
 RANDOM_IO_SECONDS = 4
-SPEED_UNITS = ("MiB/s", "IOPS", "files/s")
+SPEED_UNITS = ("MiB/s", "IOPS", "files/s", "runs/s")
 
 
 class Data:
@@ -24,16 +23,17 @@ class Data:
     def __init__(self, files, home, mebibytes):
         self.files, self.home, self.mebibytes = files, home, mebibytes
 
-    def make(self, with_tree):
-        self.make_file("random.bin", lambda size: os.urandom(size))
-        text = text_source()
-        self.make_file("text.txt", lambda size: next(text))
-        for number in range(PARALLEL_READERS):
-            size = self.mebibytes // PARALLEL_READERS
-            run(["dd", f"if={self.files}/random.bin", f"of={self.files}/part{number}", "bs=1M", f"skip={number * size}",
-                 f"count={size}"])
-        if with_tree:
-            self.make_tree()
+    def make(self, with_streams, with_trees):
+        if with_streams:
+            self.make_file("random.bin", lambda size: os.urandom(size))
+            text = text_source()
+            self.make_file("text.txt", lambda size: next(text))
+            for number in range(PARALLEL_READERS):
+                size = self.mebibytes // PARALLEL_READERS
+                run(["dd", f"if={self.files}/random.bin", f"of={self.files}/part{number}", "bs=1M", f"skip={number * size}",
+                     f"count={size}"])
+        if with_trees:
+            make_trees(self.files, self.home)
 
     def make_file(self, name, block_of):
         with open(f"{self.files}/{name}", "wb") as file:
@@ -43,20 +43,13 @@ class Data:
                 file.write(block)
                 left -= len(block)
 
-    def make_tree(self):
-        for directory in range(DIRECTORIES):
-            path = f"{self.files}/tree/d{directory}"
-            os.makedirs(path)
-            for number in range(FILES_PER_DIRECTORY):
-                with open(f"{path}/f{number}", "wb") as file:
-                    file.write(os.urandom(1024 + 37 * number))
-        run(["tar", "-C", f"{self.files}/tree", "-cf", f"{self.home}/tree.tar", "."])
-
     def remove_results(self):
         """What workloads wrote, on the server's side."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{self.files}/written")
-        shutil.rmtree(f"{self.files}/unpacked", ignore_errors=True)
+        shutil.rmtree(f"{self.files}/work", ignore_errors=True)
+        for name in ("from-mount", "over-ssh"):
+            shutil.rmtree(f"{self.home}/{name}", ignore_errors=True)
 
     def deadline_s(self, megabytes_per_second=0.5):
         return 60 + self.mebibytes / megabytes_per_second
@@ -169,28 +162,13 @@ def peak_memory(file_system, data):
     return {f"MiB {side}": peak_memory_mib(pids) for side, pids in processes.items()}
 
 
-def on_tree(*command):
-    """`command` with {mnt} and {home} filled in."""
-
-    def measure(file_system, data):
-        os.makedirs(f"{data.files}/unpacked", exist_ok=True)
-        requests = file_system.requests()
-        started = time.monotonic()
-        run([word.format(mnt=file_system.mountpoint, home=data.home) for word in command], 180)
-        figures = {"files/s": TREE_FILES / (time.monotonic() - started)}
-        if requests is not None:
-            figures["requests/file"] = (file_system.requests() - requests) / TREE_FILES
-        return figures
-
-    return measure
-
-
 class Workload(NamedTuple):
     name: str
     title: str
     measure: Callable
     on_links: bool = False  # measured on emulated links, too
     local: bool = False  # and on the served files themselves
+    over_ssh: str = ""
 
 
 WORKLOADS = (
@@ -204,8 +182,6 @@ WORKLOADS = (
     Workload("random-16", "random 4 KiB reads, 16 threads", random_reads(16)),
     Workload("mixed", "random 4 KiB, 70 % reads, 4 threads", mixed),
     Workload("memory", "peak memory while copying in and out", peak_memory),
-    Workload("find", f"find -ls of {TREE_FILES} files", on_tree("find", "{mnt}/tree", "-ls")),
-    # Not to /dev/null: tar would then not read the files.
-    Workload("tar", f"tar c of {TREE_FILES} files", on_tree("sh", "-c", "tar -C {mnt} -cf - tree | cat >/dev/null")),
-    Workload("untar", f"untar of {TREE_FILES} files", on_tree("tar", "-C", "{mnt}/unpacked", "-xf", "{home}/tree.tar")),
 )
+STREAMS = frozenset(workload.name for workload in WORKLOADS)
+WORKLOADS += TREE_WORKLOADS
