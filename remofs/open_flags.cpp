@@ -19,8 +19,11 @@ struct Row {
     std::uint32_t wire;
 };
 
+// Whoever may execute a program need not be allowed to read it, and the server reads it all the same for an open that
+// asks for nothing else.
 constexpr auto table = std::to_array<Row>({
-    {O_ACCMODE, O_RDONLY, wire::open_read},
+    {O_ACCMODE | open_for_execution, O_RDONLY, wire::open_read},
+    {O_ACCMODE | open_for_execution, O_RDONLY | open_for_execution, wire::open_execute},
     {O_ACCMODE, O_WRONLY, wire::open_write},
     {O_ACCMODE, O_RDWR, wire::open_read | wire::open_write},
     // Linux's fourth mode: it takes both permissions and then allows neither, for ioctl(2).
@@ -31,7 +34,6 @@ constexpr auto table = std::to_array<Row>({
     {O_SYNC, O_SYNC, wire::open_sync},
     {O_SYNC, O_DSYNC, wire::open_dsync},  // O_SYNC contains O_DSYNC's bit
     {O_NOATIME, O_NOATIME, wire::open_noatime},
-    {open_for_execution, open_for_execution, wire::open_execute},
 });
 
 }  // namespace

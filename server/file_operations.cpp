@@ -62,6 +62,9 @@ bool changes(std::uint32_t flags) {
 Result<int> to_kernel_flags(std::uint32_t flags) {
     if ((flags & ~all_open_bits) != 0 || !has(flags, wire::open_read | wire::open_write | wire::open_execute))
         return Status::invalid;
+    // Opened for execution alone, a file is opened as the server: what needs rights of its own is not for that.
+    if (!has(flags, wire::open_read | wire::open_write) && has(flags, wire::open_truncate | wire::open_noatime))
+        return Status::invalid;
     int kernel = !has(flags, wire::open_write)                                   ? O_RDONLY
                  : has(flags, wire::open_read) || has(flags, wire::open_execute) ? O_RDWR
                                                                                  : O_WRONLY;

@@ -36,8 +36,16 @@ SideBySide& mount_with_identities() {
     return shared;
 }
 
-void same_for(const Credentials& as, const SideBySide::Body& prepare, const SideBySide::Body& body) {
-    const std::string report = mount_with_identities().compare(body, as, prepare);
+// The server acts as itself, root, whoever calls.
+SideBySide& squashing_mount() {
+    static SideBySide& shared =
+        Scratch::instance().keep(std::make_unique<SideBySide>(SideBySide::Options{.mount_options = {"allow_other"}}));
+    return shared;
+}
+
+void same_for(const Credentials& as, const SideBySide::Body& prepare, const SideBySide::Body& body,
+              SideBySide& mount = mount_with_identities()) {
+    const std::string report = mount.compare(body, as, prepare);
     INFO("as user " << as.uid << "\n" << report);
     CHECK(report.empty());
 }
@@ -203,6 +211,33 @@ TEST_CASE("permissions: what a user makes belongs to the user and to the right g
                 close(fd);
             });
     }
+}
+
+TEST_CASE("permissions: programs that may be run but not read") {
+    if (!can_change_user())
+        return;
+    constexpr mode_t modes[] = {0111, 0711, 04711, 0100, 0010, 0001, 0444, 0555};
+    for (SideBySide* mount : {&mount_with_identities(), &squashing_mount()})
+        for (const Credentials& as : {owner, member, stranger})
+            same_for(
+                as,
+                [&](Transcript&) {
+                    for (const mode_t mode : modes) {
+                        const std::string name = "program" + std::to_string(mode);
+                        write_file(name, read_file("/bin/true"));
+                        (void)!chown(name.c_str(), owner.uid, team);
+                        chmod(name.c_str(), mode);
+                    }
+                },
+                [&](Transcript& here) {
+                    for (const mode_t mode : modes) {
+                        const std::string name = "./program" + std::to_string(mode);
+                        here.called(name + " run", run({.arguments = {name}}).exit_status);
+                        const int fd = here.opened(name + " read", open(name.c_str(), O_RDONLY));
+                        close(fd);
+                    }
+                },
+                *mount);
 }
 
 TEST_CASE("permissions: a sticky directory protects what others own") {

@@ -215,6 +215,22 @@ TEST_CASE("a program may be read to be executed by whoever may execute it") {
     CHECK(open("open/alices", wire::open_execute) == Status::access_denied);
 }
 
+TEST_CASE("the right to execute a program is none to change it") {
+    if (!is_root())
+        return;
+    Export exported;
+    build(exported.directory.path());
+    Session session(*exported.service, "/", false, as_user(bob, bob));
+    for (const std::uint32_t more : {wire::open_truncate, wire::open_noatime}) {
+        const wire::Open message{
+            .node = session.walk("open/program"), .handle = session.new_handle(), .flags = wire::open_execute | more};
+        CHECK(session.call(message).status == Status::invalid);
+    }
+    struct stat attributes {};
+    REQUIRE(stat((exported.directory.path() + "/open/program").c_str(), &attributes) == 0);
+    CHECK(attributes.st_size == 5000);
+}
+
 TEST_CASE("devices are made by whoever may") {
     if (!is_root())
         return;
