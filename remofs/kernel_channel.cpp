@@ -210,7 +210,7 @@ Buffer KernelChannel::take_payload(const char* data, std::size_t size) {
     return {payload, size, release, lease};
 }
 
-void KernelChannel::invalidate(KernelNode inode) {
+void KernelChannel::invalidate(InodeNumber inode) {
     const int result = fuse_lowlevel_notify_inval_inode(session_, inode, 0, 0);
     // ENOENT: the kernel has forgotten the file meanwhile, and everything of it.
     if (result != 0 && result != -ENOENT)

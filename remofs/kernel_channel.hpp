@@ -10,13 +10,13 @@
 
 #include "base/buffer.hpp"
 #include "base/result.hpp"
+#include "filesystem/inode_number.hpp"
 #include "remofs/fuse.hpp"
 #include "remofs/init_reply.hpp"
-#include "filesystem/inode_table.hpp"
 
 namespace remofile::remofs {
 
-using filesystem::KernelNode;
+using filesystem::InodeNumber;
 
 class KernelChannel {
 public:
@@ -42,7 +42,7 @@ public:
     Buffer take_payload(const char* data, std::size_t size);
 
     // Tells the kernel that a file's cached attributes and pages are void. Blocks; see Notifier. Any thread.
-    void invalidate(KernelNode inode);
+    void invalidate(InodeNumber inode);
 
     // For init_reply.cpp alone.
     InitExchange& init_exchange() { return init_exchange_; }

@@ -64,7 +64,7 @@ Result<> Mount::start(const std::string& mountpoint, std::function<void()> on_re
     session_.on_reconnected = [this] { on_reconnected(); };
     REMOFILE_CHECK(channel_->mount(mountpoint));
     notifier_.emplace(reactor_, counters_,
-                      [channel = channel_.get()](KernelNode inode) { channel->invalidate(inode); });
+                      [channel = channel_.get()](InodeNumber inode) { channel->invalidate(inode); });
     reactor_.watch(channel_->descriptor(), [this] { on_kernel_readable(); });
     watching_ = true;
     return {};
@@ -139,22 +139,22 @@ void Mount::finish(std::function<void()> on_done) {
         on_done();
 }
 
-Result<NodeId> Mount::node_of(KernelNode id) {
+Result<NodeId> Mount::node_of(InodeNumber id) {
     const Inode* inode = inodes_.find(id);
     if (inode == nullptr || inodes_.stale(*inode))
         return Status::stale;
     return inode->node;
 }
 
-Result<OpenFile*> Mount::file(const fuse_file_info* info) {
-    OpenFile* file = info == nullptr ? nullptr : files_.find(info->fh);
+Result<FileHandle*> Mount::file(const fuse_file_info* info) {
+    FileHandle* file = info == nullptr ? nullptr : files_.find(info->fh);
     if (file == nullptr || file->epoch != session_.epoch())
         return Status::stale;
     return file;
 }
 
-Result<OpenDirectory*> Mount::directory(const fuse_file_info* info) {
-    OpenDirectory* directory = info == nullptr ? nullptr : directories_.find(info->fh);
+Result<DirectoryHandle*> Mount::directory(const fuse_file_info* info) {
+    DirectoryHandle* directory = info == nullptr ? nullptr : directories_.find(info->fh);
     if (directory == nullptr || directory->epoch != session_.epoch())
         return Status::stale;
     return directory;
@@ -171,7 +171,7 @@ Task<Result<std::uint32_t>> Mount::credential_of(Request& request) {
     co_return co_await session_.credential(uid, gid, std::move(groups));
 }
 
-Task<void> Mount::release_locked(KernelNode inode, HandleId handle) {
+Task<void> Mount::release_locked(InodeNumber inode, HandleId handle) {
     ++locked_releases_[inode];
     const wire::Release release{handle};
     // Whatever the answer is, the server holds nothing for the handle any more.
@@ -182,7 +182,7 @@ Task<void> Mount::release_locked(KernelNode inode, HandleId handle) {
     locked_release_answered_.wake(Status::ok);
 }
 
-Task<Status> Mount::locks_released(Request& request, KernelNode inode) {
+Task<Status> Mount::locks_released(Request& request, InodeNumber inode) {
     while (locked_releases_.contains(inode)) {
         const Status status = co_await locked_release_answered_.wait(&request.cancellation());
         if (status != Status::ok)
@@ -217,7 +217,7 @@ fuse_entry_param Mount::to_entry(const Inode& inode, const wire::Attributes& att
     return entry;
 }
 
-Inode* Mount::adopt(KernelNode parent, wire::EntryReply& entry, std::uint64_t asked_at) {
+Inode* Mount::adopt(InodeNumber parent, wire::EntryReply& entry, std::uint64_t asked_at) {
     std::vector<wire::ForgetNode> unneeded;
     Inode* inode = inodes_.adopt(parent, entry, unneeded);
     give_back(std::move(unneeded));
@@ -234,7 +234,7 @@ void Mount::undelivered(Inode& inode) {
     give_back(std::move(unneeded));
 }
 
-void Mount::reply_entry(Request& request, KernelNode parent, wire::EntryReply entry) {
+void Mount::reply_entry(Request& request, InodeNumber parent, wire::EntryReply entry) {
     Inode* inode = adopt(parent, entry, request.arrived_at());
     if (inode == nullptr)
         return request.error(Status::io_error);
@@ -244,13 +244,13 @@ void Mount::reply_entry(Request& request, KernelNode parent, wire::EntryReply en
         undelivered(*inode);
 }
 
-void Mount::reply_attributes(Request& request, KernelNode inode, const wire::Attributes& attributes) {
-    if (inode == root_node)
+void Mount::reply_attributes(Request& request, InodeNumber inode, const wire::Attributes& attributes) {
+    if (inode == root_inode)
         inodes_.root().last_attributes = attributes;
     request.attributes(to_stat(attributes), attribute_timeout_s);
 }
 
-Task<void> Mount::pages_are_current(KernelNode inode) {
+Task<void> Mount::pages_are_current(InodeNumber inode) {
     if (!notifier_)
         co_return;
     Completion<bool> settled;
@@ -273,12 +273,12 @@ void Mount::give_back(std::vector<wire::ForgetNode> nodes) {
     }
 }
 
-void Mount::opened(KernelNode id) {
+void Mount::opened(InodeNumber id) {
     if (Inode* inode = inodes_.find(id); inode != nullptr)
         ++inode->open_count;
 }
 
-void Mount::released(KernelNode id) {
+void Mount::released(InodeNumber id) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr || inode->open_count == 0)
         return;
@@ -289,7 +289,7 @@ void Mount::released(KernelNode id) {
 }
 
 void Mount::on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge) {
-    std::vector<KernelNode> cached;
+    std::vector<InodeNumber> cached;
     for (const NodeId node : nodes) {
         const Inode* inode = inodes_.find(node);
         if (inode == nullptr)
@@ -318,7 +318,7 @@ void Mount::on_reconnected() {
     contents_.reader().reconnected();
     if (!notifier_)
         return;
-    files_.for_each([&](const OpenFile& file) { contents_.outdated(file.inode); });
+    files_.for_each([&](const FileHandle& file) { contents_.outdated(file.inode); });
 }
 
 }  // namespace remofile::remofs

@@ -18,16 +18,16 @@
 #include "base/task.hpp"
 #include "client/session.hpp"
 #include "client/waiters.hpp"
-#include "remofs/attributes.hpp"
-#include "remofs/credentials.hpp"
 #include "filesystem/file_contents.hpp"
 #include "filesystem/handle_table.hpp"
+#include "filesystem/inode_map.hpp"
+#include "filesystem/xattr_memory.hpp"
+#include "remofs/attributes.hpp"
+#include "remofs/credentials.hpp"
 #include "remofs/id_map.hpp"
-#include "filesystem/inode_table.hpp"
 #include "remofs/kernel_channel.hpp"
 #include "remofs/notifier.hpp"
 #include "remofs/request.hpp"
-#include "filesystem/xattr_memory.hpp"
 #include "transport/reactor.hpp"
 
 namespace remofile::remofs {
@@ -83,9 +83,9 @@ public:
     transport::Reactor& reactor() { return reactor_; }
     Counters& counters() { return counters_; }
     KernelChannel& channel() { return *channel_; }
-    InodeTable& inodes() { return inodes_; }
-    HandleTable<OpenFile>& files() { return files_; }
-    HandleTable<OpenDirectory>& directories() { return directories_; }
+    InodeMap& inodes() { return inodes_; }
+    HandleTable<FileHandle>& files() { return files_; }
+    HandleTable<DirectoryHandle>& directories() { return directories_; }
     FileContents& contents() { return contents_; }
     const IdMap& ids() const { return settings_.ids; }
     XattrMemory& xattr_memory() { return xattr_memory_; }
@@ -93,11 +93,11 @@ public:
     bool contains_symlinks() const { return settings_.contain_symlinks; }
 
     // The server's name for one of the kernel's files. Error: stale.
-    Result<NodeId> node_of(KernelNode inode);
+    Result<NodeId> node_of(InodeNumber inode);
     wire::NewNode new_node() { return {session_.new_node_id(), true}; }
     // A handle of the present session. Error: stale for one whose session has ended.
-    Result<OpenFile*> file(const fuse_file_info* info);
-    Result<OpenDirectory*> directory(const fuse_file_info* info);
+    Result<FileHandle*> file(const fuse_file_info* info);
+    Result<DirectoryHandle*> directory(const fuse_file_info* info);
 
     // The number by which requests act as the caller.
     Task<Result<std::uint32_t>> credential_of(Request& request);
@@ -120,36 +120,36 @@ public:
 
     // Ends when the server has answered all that was written to the file before, for a request that must not overtake
     // it. Errors of those writes are their handles' affair. Errors: interrupted.
-    Task<Status> written_out(Request& request, KernelNode inode) {
+    Task<Status> written_out(Request& request, InodeNumber inode) {
         return contents_.writes().drain(inode, &request.cancellation());
     }
     // The kernel waits for no RELEASE, but a process that has ended must not hold a lock against the next one. Gives
     // back a handle that locks were taken through.
-    Task<void> release_locked(KernelNode inode, HandleId handle);
+    Task<void> release_locked(InodeNumber inode, HandleId handle);
     // Ends when the server has answered those of the file. Errors: interrupted.
-    Task<Status> locks_released(Request& request, KernelNode inode);
+    Task<Status> locks_released(Request& request, InodeNumber inode);
 
     // Sends several requests as one message.
     Task<std::vector<client::EncodedReply>> call_batch(Request& request, std::vector<client::EncodedRequest> requests);
 
     // Takes in a reply that names a file and hands it to the kernel.
-    void reply_entry(Request& request, KernelNode parent, wire::EntryReply entry);
+    void reply_entry(Request& request, InodeNumber parent, wire::EntryReply entry);
     // The first half of it. What the entry says becomes what may be shown of the file.
-    Inode* adopt(KernelNode parent, wire::EntryReply& entry, std::uint64_t asked_at);
+    Inode* adopt(InodeNumber parent, wire::EntryReply& entry, std::uint64_t asked_at);
     void undelivered(Inode& inode);
     fuse_entry_param to_entry(const Inode& inode, const wire::Attributes& attributes) const;
-    void reply_attributes(Request& request, KernelNode inode, const wire::Attributes& attributes);
+    void reply_attributes(Request& request, InodeNumber inode, const wire::Attributes& attributes);
     struct stat to_stat(const wire::Attributes& attributes) const;
     std::uint64_t visible_inode(const wire::FileIdentity& identity) const {
         return remofs::visible_inode(identity, export_device_);
     }
 
     // Ends once the kernel holds no page of the file that is known to be out of date.
-    Task<void> pages_are_current(KernelNode inode);
+    Task<void> pages_are_current(InodeNumber inode);
 
     void give_back(std::vector<wire::ForgetNode> nodes);
-    void opened(KernelNode inode);
-    void released(KernelNode inode);
+    void opened(InodeNumber inode);
+    void released(InodeNumber inode);
 
     // Called by libfuse through the table of operations.
     void on_init(fuse_conn_info* connection);
@@ -169,13 +169,13 @@ private:
     MountSettings settings_;
     std::string mountpoint_;
     std::uint64_t export_device_;
-    InodeTable inodes_;
-    HandleTable<OpenFile> files_;
-    HandleTable<OpenDirectory> directories_;
+    InodeMap inodes_;
+    HandleTable<FileHandle> files_;
+    HandleTable<DirectoryHandle> directories_;
     FileContents contents_;
     CallerGroups groups_;
     XattrMemory xattr_memory_;
-    std::unordered_map<KernelNode, unsigned> locked_releases_;  // under way
+    std::unordered_map<InodeNumber, unsigned> locked_releases_;  // under way
     client::Waiters locked_release_answered_;
     std::optional<struct statvfs> last_statistics_;
     std::function<void()> on_ready_;

@@ -17,14 +17,14 @@ Notifier::~Notifier() {
     stop();
 }
 
-void Notifier::invalidate(std::vector<KernelNode> inodes, std::function<void()> done) {
+void Notifier::invalidate(std::vector<InodeNumber> inodes, std::function<void()> done) {
     auto queue = queue_.lock();
     if (queue->finishing) {
         if (done)
             reactor_.post(std::move(done));
         return;
     }
-    std::erase_if(inodes, [&](KernelNode inode) { return !queue->pending.insert(inode).second; });
+    std::erase_if(inodes, [&](InodeNumber inode) { return !queue->pending.insert(inode).second; });
     if (inodes.empty() && !queue->batches.empty()) {
         // All of them are in the queue already: they are dropped when its last batch is done.
         if (done)
@@ -38,7 +38,7 @@ void Notifier::invalidate(std::vector<KernelNode> inodes, std::function<void()> 
     ready_.release();
 }
 
-void Notifier::when_settled(KernelNode inode, std::function<void()> done) {
+void Notifier::when_settled(InodeNumber inode, std::function<void()> done) {
     {
         auto queue = queue_.lock();
         if (queue->pending.contains(inode) || queue->sending.contains(inode)) {
@@ -91,13 +91,13 @@ bool Notifier::next(Batch& batch) {
     queue->batches.pop_front();
     // From here on a file named again has changed again, and needs another notification.
     queue->sending = {batch.inodes.begin(), batch.inodes.end()};
-    for (const KernelNode inode : batch.inodes)
+    for (const InodeNumber inode : batch.inodes)
         queue->pending.erase(inode);
     return true;
 }
 
 void Notifier::carry_out(Batch& batch) {
-    for (const KernelNode inode : batch.inodes) {
+    for (const InodeNumber inode : batch.inodes) {
         send_(inode);
         notifications_.add();
     }

@@ -13,19 +13,19 @@
 
 #include "base/counters.hpp"
 #include "base/guarded.hpp"
-#include "filesystem/inode_table.hpp"
+#include "filesystem/inode_number.hpp"
 #include "transport/reactor.hpp"
 
 struct fuse_session;
 
 namespace remofile::remofs {
 
-using filesystem::KernelNode;
+using filesystem::InodeNumber;
 
 class Notifier {
 public:
     // Sends one notification; runs on the notifier's thread and may block.
-    using Send = std::function<void(KernelNode)>;
+    using Send = std::function<void(InodeNumber)>;
 
     Notifier(transport::Reactor& reactor, Counters& counters, Send send);
     // Precondition: nothing that the thread may wait for is waiting for the caller; see stop().
@@ -36,11 +36,11 @@ public:
     // Queues files whose pages and attributes are void. `done`, if given, runs on the reactor's thread once the kernel
     // has dropped them. The queue holds a file once however often it is named, and is bounded by the number of open
     // files; the caller names no others. Reactor's thread.
-    void invalidate(std::vector<KernelNode> inodes, std::function<void()> done);
+    void invalidate(std::vector<InodeNumber> inodes, std::function<void()> done);
 
     // Runs `done` on the reactor's thread once no invalidation of the file is queued or under way: now, if there is
     // none.
-    void when_settled(KernelNode inode, std::function<void()> done);
+    void when_settled(InodeNumber inode, std::function<void()> done);
 
     // Runs work on the thread after what is queued: for what blocks as notifications do (unmounting).
     void run(std::function<void()> work);
@@ -55,14 +55,14 @@ public:
 
 private:
     struct Batch {
-        std::vector<KernelNode> inodes;
+        std::vector<InodeNumber> inodes;
         std::vector<std::function<void()>> done;
         std::function<void()> work;
     };
     struct Queue {
         std::deque<Batch> batches;
-        std::unordered_set<KernelNode> pending;  // in `batches`
-        std::unordered_set<KernelNode> sending;  // in the batch that the thread is busy with
+        std::unordered_set<InodeNumber> pending;  // in `batches`
+        std::unordered_set<InodeNumber> sending;  // in the batch that the thread is busy with
         bool finishing = false;
         bool stopped = false;
     };

@@ -18,7 +18,7 @@ bool is_silence(Status status) {
     return status == Status::timed_out || status == Status::unreachable;
 }
 
-Task<void> get_attributes(Mount& mount, Request request, KernelNode inode, NodeId node, HandleId handle) {
+Task<void> get_attributes(Mount& mount, Request request, InodeNumber inode, NodeId node, HandleId handle) {
     const wire::Getattr message{node, handle};
     const auto reply = co_await mount.call(request, message);
     if (!reply)
@@ -35,7 +35,7 @@ Task<void> get_root_attributes(Mount& mount, Request request, NodeId node) {
     if (!reply && !is_silence(reply.status()))
         co_return request.error(reply.error());
     const wire::Attributes attributes = reply ? reply->body.attributes : mount.inodes().root().last_attributes;
-    mount.reply_attributes(request, root_node, attributes);
+    mount.reply_attributes(request, root_inode, attributes);
 }
 
 struct SetRow {
@@ -72,7 +72,7 @@ wire::Timestamp to_wire(const struct timespec& time) {
     return {time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec)};
 }
 
-Task<void> set_attributes(Mount& mount, Request request, KernelNode inode, wire::Setattr message) {
+Task<void> set_attributes(Mount& mount, Request request, InodeNumber inode, wire::Setattr message) {
     // A time that is set, or an end, must not be overtaken by what was written before.
     if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
         co_return request.error(status);
@@ -126,7 +126,7 @@ void op_getattr(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info) {
     const auto node = mount.node_of(inode);
     if (!node)
         return request.error(node.error());
-    if (inode == root_node)
+    if (inode == root_inode)
         return spawn(get_root_attributes(mount, std::move(request), *node));
     const auto file = mount.file(info);
     // With a handle come the kernel's own questions; those of stat(2) and fstat(2) come without.
@@ -169,7 +169,7 @@ void op_access(fuse_req_t handle, fuse_ino_t inode, int mask) {
 void op_statfs(fuse_req_t handle, fuse_ino_t inode) {
     Mount& mount = Mount::of(handle);
     Request request(mount, handle, "fuse.statfs");
-    const auto node = mount.node_of(inode == 0 ? root_node : inode);
+    const auto node = mount.node_of(inode == 0 ? root_inode : inode);
     if (!node)
         return request.error(node.error());
     spawn(get_statistics(mount, std::move(request), *node));

@@ -16,14 +16,14 @@ namespace {
 // short copy.
 constexpr std::uint64_t max_copy_bytes = 64U << 20;
 
-Task<void> read_file(Mount& mount, Request request, KernelHandle number, std::uint64_t offset, std::uint32_t size) {
+Task<void> read_file(Mount& mount, Request request, HandleNumber number, std::uint64_t offset, std::uint32_t size) {
     FileContents& contents = mount.contents();
-    const OpenFile* before = mount.files().find(number);
+    const FileHandle* before = mount.files().find(number);
     if (contents.must_drain_before(before->inode, offset, size)) {
         if (const Status status = co_await mount.written_out(request, before->inode); status != Status::ok)
             co_return request.error(status);
     }
-    OpenFile* file = mount.files().find(number);
+    FileHandle* file = mount.files().find(number);
     if (file == nullptr || file->epoch != mount.session().epoch() || mount.inodes().find(file->inode) == nullptr)
         co_return request.error(Status::stale);
     auto reading = file->past_cache
@@ -49,7 +49,7 @@ Task<Result<client::Reply<wire::Write>>> send_write(Mount& mount, Request& reque
     return mount.call_with_bulk(request, message, std::move(data), client::LaneKind::data);
 }
 
-Task<void> write_through(Mount& mount, Request request, KernelNode inode, wire::Write message, Buffer data,
+Task<void> write_through(Mount& mount, Request request, InodeNumber inode, wire::Write message, Buffer data,
                          bool of_mapping) {
     if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
         co_return request.error(status);
@@ -82,8 +82,8 @@ Task<void> write_behind(Mount& mount, Request request, client::WriteBehind::Targ
 }
 
 // The error of a write that was accepted earlier; reported once.
-Status take_write_error(Mount& mount, KernelHandle number) {
-    OpenFile* file = mount.files().find(number);
+Status take_write_error(Mount& mount, HandleNumber number) {
+    FileHandle* file = mount.files().find(number);
     return file == nullptr ? Status::ok : std::exchange(file->write_error, Status::ok);
 }
 
@@ -94,7 +94,7 @@ void report(Request& request, Status earlier, Status now) {
 
 // Sends what is pending of the file, so that a request that follows on the handle comes after it. The server does not
 // order what was written through other handles: that is waited for.
-Task<Status> send_before(Mount& mount, Request& request, KernelNode inode, HandleId handle) {
+Task<Status> send_before(Mount& mount, Request& request, InodeNumber inode, HandleId handle) {
     client::WriteBehind& writes = mount.contents().writes();
     if (writes.pending_of_others(inode, handle))
         co_return co_await mount.written_out(request, inode);
@@ -102,7 +102,7 @@ Task<Status> send_before(Mount& mount, Request& request, KernelNode inode, Handl
     co_return Status::ok;
 }
 
-Task<void> flush_file(Mount& mount, Request request, KernelNode inode, KernelHandle number, wire::Flush message) {
+Task<void> flush_file(Mount& mount, Request request, InodeNumber inode, HandleNumber number, wire::Flush message) {
     Status status = co_await send_before(mount, request, inode, message.handle);
     if (status == Status::ok)
         status = (co_await mount.call_on_handle(request, message)).status();
@@ -115,7 +115,7 @@ Task<void> flush_file(Mount& mount, Request request, KernelNode inode, KernelHan
 }
 
 // What is on the server's disk needs no round trip at close: the handle counts as written again only if this fails.
-Task<void> sync_file(Mount& mount, Request request, KernelNode inode, KernelHandle number, bool written,
+Task<void> sync_file(Mount& mount, Request request, InodeNumber inode, HandleNumber number, bool written,
                      wire::Fsync message) {
     Status status = co_await send_before(mount, request, inode, message.handle);
     if (status == Status::ok)
@@ -125,12 +125,12 @@ Task<void> sync_file(Mount& mount, Request request, KernelNode inode, KernelHand
     // What was written is not known to be safe when the session has ended meanwhile.
     if (status == Status::no_session)
         status = Status::io_error;
-    if (OpenFile* file = mount.files().find(number); file != nullptr && status != Status::ok)
+    if (FileHandle* file = mount.files().find(number); file != nullptr && status != Status::ok)
         file->written |= written;
     report(request, take_write_error(mount, number), status);
 }
 
-Task<void> allocate(Mount& mount, Request request, KernelNode inode, wire::Fallocate message) {
+Task<void> allocate(Mount& mount, Request request, InodeNumber inode, wire::Fallocate message) {
     if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
         co_return request.error(status);
     const auto reply = co_await mount.call_on_handle(request, message);
@@ -140,7 +140,7 @@ Task<void> allocate(Mount& mount, Request request, KernelNode inode, wire::Fallo
     request.ok();
 }
 
-Task<void> seek(Mount& mount, Request request, KernelNode inode, wire::Seek message) {
+Task<void> seek(Mount& mount, Request request, InodeNumber inode, wire::Seek message) {
     if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
         co_return request.error(status);
     const auto reply = co_await mount.call_on_handle(request, message);
@@ -149,8 +149,8 @@ Task<void> seek(Mount& mount, Request request, KernelNode inode, wire::Seek mess
     request.offset(static_cast<off_t>(reply->body.offset));
 }
 
-Task<void> copy_range(Mount& mount, Request request, KernelNode from, KernelNode to, wire::CopyRange message) {
-    for (const KernelNode inode : {from, to}) {
+Task<void> copy_range(Mount& mount, Request request, InodeNumber from, InodeNumber to, wire::CopyRange message) {
+    for (const InodeNumber inode : {from, to}) {
         if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
             co_return request.error(status);
     }
@@ -206,7 +206,7 @@ void op_write(fuse_req_t handle, fuse_ino_t inode, const char* data, std::size_t
 void op_flush(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info) {
     Mount& mount = Mount::of(handle);
     Request request(mount, handle, "fuse.flush");
-    OpenFile* file = mount.files().find(info->fh);
+    FileHandle* file = mount.files().find(info->fh);
     if (file == nullptr)
         return request.error(Status::bad_handle);
     const bool written = std::exchange(file->written, false);

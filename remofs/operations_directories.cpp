@@ -29,7 +29,7 @@ bool is_dot(const std::string& name) {
 }
 
 // Forgets what was fetched and not delivered.
-void discard_entries(Mount& mount, OpenDirectory& directory) {
+void discard_entries(Mount& mount, DirectoryHandle& directory) {
     std::vector<wire::ForgetNode> nodes;
     for (const wire::DirectoryEntry& entry : directory.entries)
         if (entry.entry.node)
@@ -38,7 +38,7 @@ void discard_entries(Mount& mount, OpenDirectory& directory) {
     mount.give_back(std::move(nodes));
 }
 
-void go_to(Mount& mount, OpenDirectory& directory, std::uint64_t position) {
+void go_to(Mount& mount, DirectoryHandle& directory, std::uint64_t position) {
     if (directory.position == position)
         return;
     discard_entries(mount, directory);
@@ -49,7 +49,7 @@ void go_to(Mount& mount, OpenDirectory& directory, std::uint64_t position) {
 // Fills an answer to READDIR or READDIRPLUS up to the kernel's size.
 class ListingWriter {
 public:
-    ListingWriter(Mount& mount, fuse_req_t request, const OpenDirectory& directory, std::size_t size)
+    ListingWriter(Mount& mount, fuse_req_t request, const DirectoryHandle& directory, std::size_t size)
         : mount_(mount), request_(request), directory_(directory.inode), asked_at_(directory.asked_at), buffer_(size) {}
 
     // False if the entry does not fit; nothing has happened then.
@@ -61,7 +61,7 @@ public:
 
     // Whether the kernel took the answer: settles who holds the entries' nodes.
     void settle(bool taken) {
-        for (const KernelNode id : named_) {
+        for (const InodeNumber id : named_) {
             Inode* inode = mount_.inodes().find(id);
             if (inode != nullptr && taken)
                 mount_.inodes().delivered(*inode);
@@ -119,15 +119,15 @@ private:
 
     Mount& mount_;
     fuse_req_t request_;
-    KernelNode directory_;
+    InodeNumber directory_;
     std::uint64_t asked_at_;
     std::vector<char> buffer_;
     std::size_t used_ = 0;
-    std::vector<KernelNode> named_;
+    std::vector<InodeNumber> named_;
     std::vector<wire::ForgetNode> unneeded_;
 };
 
-Task<void> open_directory(Mount& mount, Request request, KernelNode inode, NodeId node, fuse_file_info info) {
+Task<void> open_directory(Mount& mount, Request request, InodeNumber inode, NodeId node, fuse_file_info info) {
     const wire::Opendir message{node, mount.session().new_handle_id()};
     const auto reply = co_await mount.call(request, message);
     if (!reply)
@@ -140,8 +140,8 @@ Task<void> open_directory(Mount& mount, Request request, KernelNode inode, NodeI
 }
 
 // Fetches the next piece. The directory's handle is looked up anew afterwards: it may have been closed meanwhile.
-Task<Result<>> fetch(Mount& mount, Request& request, KernelHandle number, Listing listing) {
-    const OpenDirectory& before = *mount.directories().find(number);
+Task<Result<>> fetch(Mount& mount, Request& request, HandleNumber number, Listing listing) {
+    const DirectoryHandle& before = *mount.directories().find(number);
     const std::uint64_t position = before.position;
     wire::Readdir message{.handle = before.handle,
                           .cookie = position,
@@ -156,9 +156,9 @@ Task<Result<>> fetch(Mount& mount, Request& request, KernelHandle number, Listin
     auto entries = client::decode_directory(reply->bulk, reply->body.count, position);
     if (!entries)
         co_return Result<>(entries.error());
-    OpenDirectory fetched{
+    DirectoryHandle fetched{
         .entries = {std::make_move_iterator(entries->begin()), std::make_move_iterator(entries->end())}};
-    OpenDirectory* directory = mount.directories().find(number);
+    DirectoryHandle* directory = mount.directories().find(number);
     if (directory == nullptr || directory->position != position) {
         discard_entries(mount, fetched);
         co_return Result<>(Status::bad_handle);
@@ -170,7 +170,7 @@ Task<Result<>> fetch(Mount& mount, Request& request, KernelHandle number, Listin
     co_return Result<>();
 }
 
-void deliver(Mount& mount, Request& request, OpenDirectory& directory, std::size_t size, Listing listing) {
+void deliver(Mount& mount, Request& request, DirectoryHandle& directory, std::size_t size, Listing listing) {
     ListingWriter writer(mount, request.handle(), directory, size);
     while (!directory.entries.empty() && writer.add(directory.entries.front(), listing)) {
         directory.position = directory.entries.front().cookie;
@@ -179,9 +179,9 @@ void deliver(Mount& mount, Request& request, OpenDirectory& directory, std::size
     writer.settle(request.data(writer.bytes()));
 }
 
-Task<void> list(Mount& mount, Request request, KernelHandle number, std::size_t size, std::uint64_t position,
+Task<void> list(Mount& mount, Request request, HandleNumber number, std::size_t size, std::uint64_t position,
                 Listing listing) {
-    OpenDirectory* directory = mount.directories().find(number);
+    DirectoryHandle* directory = mount.directories().find(number);
     go_to(mount, *directory, position);
     if (directory->entries.empty() && !directory->end) {
         const auto fetched = co_await fetch(mount, request, number, listing);

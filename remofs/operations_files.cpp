@@ -23,19 +23,19 @@ std::uint32_t server_open_flags(int flags) {
     return to_wire_open_flags(flags) & ~wire::open_append;
 }
 
-KernelHandle add_file(Mount& mount, KernelNode inode, HandleId handle, const wire::Attributes& attributes,
+HandleNumber add_file(Mount& mount, InodeNumber inode, HandleId handle, const wire::Attributes& attributes,
                       fuse_file_info& info) {
     info.direct_io = needs_direct_io(info.flags) ? 1 : 0;
     info.keep_cache = mount.contents().keeps(inode, attributes) ? 1 : 0;
-    OpenFile file{.handle = handle, .epoch = mount.session().epoch(), .inode = inode, .readahead = {}};
+    FileHandle file{.handle = handle, .epoch = mount.session().epoch(), .inode = inode, .readahead = {}};
     file.past_cache = info.direct_io != 0;
     info.fh = mount.files().add(std::move(file));
     mount.opened(inode);
     return info.fh;
 }
 
-void drop_file(Mount& mount, KernelHandle number) {
-    const OpenFile* file = mount.files().find(number);
+void drop_file(Mount& mount, HandleNumber number) {
+    const FileHandle* file = mount.files().find(number);
     if (file == nullptr)
         return;
     mount.contents().writes().send(file->inode);
@@ -55,7 +55,7 @@ struct Opened {
 };
 
 // Whether the content should come with the answer to OPEN: a small file is read as a whole, if it is read at all.
-bool wants_content(Mount& mount, KernelNode inode, int flags) {
+bool wants_content(Mount& mount, InodeNumber inode, int flags) {
     const Inode* known = mount.inodes().find(inode);
     return (flags & O_ACCMODE) == O_RDONLY && (flags & O_TRUNC) == 0 && !needs_direct_io(flags) && known != nullptr &&
            known->type == S_IFREG && known->content.size > 0 && known->content.size <= max_content_with_open_bytes &&
@@ -93,7 +93,7 @@ Task<Result<Opened>> open_alone(Mount& mount, Request& request, wire::Open messa
     co_return Result<Opened>(Opened{.handle = message.handle, .attributes = reply->body.attributes, .beginning = {}});
 }
 
-Task<void> open_file(Mount& mount, Request request, KernelNode inode, NodeId node, fuse_file_info info) {
+Task<void> open_file(Mount& mount, Request request, InodeNumber inode, NodeId node, fuse_file_info info) {
     if ((info.flags & O_TRUNC) != 0) {
         if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
             co_return request.error(status);
@@ -106,7 +106,7 @@ Task<void> open_file(Mount& mount, Request request, KernelNode inode, NodeId nod
         co_return request.error(opened.error());
     if ((info.flags & O_TRUNC) != 0)
         mount.contents().replaced(inode, opened->attributes);
-    const KernelHandle number = add_file(mount, inode, opened->handle, opened->attributes, info);
+    const HandleNumber number = add_file(mount, inode, opened->handle, opened->attributes, info);
     if (const Inode* known = mount.inodes().find(inode); known != nullptr && opened->has_beginning)
         mount.contents().reader().put_beginning(inode, known->content.generation, std::move(opened->beginning));
     if (info.keep_cache != 0)
@@ -116,7 +116,7 @@ Task<void> open_file(Mount& mount, Request request, KernelNode inode, NodeId nod
 }
 
 // CREATE and TMPFILE: a new file and a handle for it.
-void reply_created(Mount& mount, Request& request, KernelNode parent, wire::EntryReply entry, HandleId handle,
+void reply_created(Mount& mount, Request& request, InodeNumber parent, wire::EntryReply entry, HandleId handle,
                    fuse_file_info& info) {
     const wire::Attributes attributes = entry.attributes;
     Inode* inode = mount.adopt(parent, entry, request.arrived_at());
@@ -126,14 +126,14 @@ void reply_created(Mount& mount, Request& request, KernelNode parent, wire::Entr
     }
     if ((info.flags & O_TRUNC) != 0)
         mount.contents().replaced(inode->id, attributes);
-    const KernelHandle number = add_file(mount, inode->id, handle, attributes, info);
+    const HandleNumber number = add_file(mount, inode->id, handle, attributes, info);
     if (request.created(mount.to_entry(*inode, entry.attributes), info))
         return mount.inodes().delivered(*inode);
     drop_file(mount, number);
     mount.undelivered(*inode);
 }
 
-Task<void> create_file(Mount& mount, Request request, KernelNode parent, wire::Create message, fuse_file_info info) {
+Task<void> create_file(Mount& mount, Request request, InodeNumber parent, wire::Create message, fuse_file_info info) {
     const HandleId handle = message.handle;
     const auto reply = co_await mount.call(request, std::move(message));
     if (!reply)
@@ -147,7 +147,7 @@ Task<void> create_nameless(Mount& mount, Request request, wire::Tmpfile message,
     const auto reply = co_await mount.call(request, std::move(message));
     if (!reply)
         co_return request.error(reply.error());
-    constexpr KernelNode no_parent = 0;
+    constexpr InodeNumber no_parent = 0;
     reply_created(mount, request, no_parent, reply->body, handle, info);
 }
 #endif

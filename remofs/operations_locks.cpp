@@ -42,7 +42,7 @@ Request::Interruption interruption_of(bool wait) {
     return wait ? Request::Interruption::at_once : Request::Interruption::when_stuck;
 }
 
-Task<void> get_lock(Mount& mount, Request request, KernelNode inode, wire::Getlk message) {
+Task<void> get_lock(Mount& mount, Request request, InodeNumber inode, wire::Getlk message) {
     if (const Status status = co_await mount.locks_released(request, inode); status != Status::ok)
         co_return request.error(status);
     const auto reply = co_await mount.call_on_lane(request, message, client::LaneKind::metadata);
@@ -78,7 +78,7 @@ Task<Result<wire::Attributes>> lock_and_look(Mount& mount, Request& request, Mes
 // Having a lock means seeing what its last holder wrote (as on NFS): what is out of date leaves the page cache first.
 // Attributes that could not be had count as changed.
 template <class Message>
-Task<void> take_lock(Mount& mount, Request request, KernelNode inode, Message message, wire::Getattr getattr) {
+Task<void> take_lock(Mount& mount, Request request, InodeNumber inode, Message message, wire::Getattr getattr) {
     if (const Status status = co_await mount.locks_released(request, inode); status != Status::ok)
         co_return request.error(status);
     if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
@@ -94,14 +94,14 @@ Task<void> take_lock(Mount& mount, Request request, KernelNode inode, Message me
 
 // Whoever gets the lock next sees what was written under it.
 template <class Message>
-Task<void> drop_lock(Mount& mount, Request request, KernelNode inode, Message message) {
+Task<void> drop_lock(Mount& mount, Request request, InodeNumber inode, Message message) {
     co_await mount.written_out(request, inode);
     const auto reply = co_await mount.call_on_lane(request, message, client::LaneKind::metadata);
     request.error(reply.status());
 }
 
 template <class Message>
-void set_lock(Mount& mount, Request request, KernelNode inode, const Message& message, bool unlock) {
+void set_lock(Mount& mount, Request request, InodeNumber inode, const Message& message, bool unlock) {
     if (unlock)
         return spawn(drop_lock(mount, std::move(request), inode, message));
     const auto node = mount.node_of(inode);

@@ -14,7 +14,7 @@ namespace {
 
 // Sends a request whose reply names a file below `parent`, and hands that to the kernel.
 template <class Message>
-Task<void> answer_with_entry(Mount& mount, Request request, KernelNode parent, Message message) {
+Task<void> answer_with_entry(Mount& mount, Request request, InodeNumber parent, Message message) {
     const auto reply = co_await mount.call(request, std::move(message));
     if (!reply)
         co_return request.error(reply.error());
@@ -36,7 +36,7 @@ Task<void> answer_with_status(Mount& mount, Request request, Message message) {
     request.error(reply.status());
 }
 
-Task<void> read_link(Mount& mount, Request request, KernelNode inode, NodeId node) {
+Task<void> read_link(Mount& mount, Request request, InodeNumber inode, NodeId node) {
     const wire::Readlink message{node};
     const auto reply = co_await mount.call(request, message);
     if (!reply)

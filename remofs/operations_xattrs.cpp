@@ -22,13 +22,13 @@ bool is_acl(std::string_view name) {
 }
 
 // What is remembered about attributes is remembered of the file's device and type.
-void remember(Mount& mount, KernelNode inode, std::string_view name, Status status) {
+void remember(Mount& mount, InodeNumber inode, std::string_view name, Status status) {
     const Inode* known = mount.inodes().find(inode);
     if (known != nullptr && status == Status::not_supported)
         mount.xattr_memory().remember_unsupported(known->identity.device, known->type, name);
 }
 
-bool known_unsupported(Mount& mount, KernelNode inode, std::string_view name) {
+bool known_unsupported(Mount& mount, InodeNumber inode, std::string_view name) {
     const Inode* known = mount.inodes().find(inode);
     return known != nullptr && mount.xattr_memory().unsupported(known->identity.device, known->type, name);
 }
@@ -43,7 +43,7 @@ void reply_value(Request& request, std::size_t asked_size, std::uint32_t stated_
         request.data(value);
 }
 
-Task<void> get(Mount& mount, Request request, KernelNode inode, wire::Getxattr message) {
+Task<void> get(Mount& mount, Request request, InodeNumber inode, wire::Getxattr message) {
     const std::string name = message.name;
     const std::size_t asked_size = message.size;
     auto reply = co_await mount.call(request, std::move(message));
@@ -55,7 +55,7 @@ Task<void> get(Mount& mount, Request request, KernelNode inode, wire::Getxattr m
     reply_value(request, asked_size, reply->body.size, reply->bulk.bytes());
 }
 
-Task<void> set(Mount& mount, Request request, KernelNode inode, wire::Setxattr message, Buffer value) {
+Task<void> set(Mount& mount, Request request, InodeNumber inode, wire::Setxattr message, Buffer value) {
     const std::string name = message.name;
     const auto reply = co_await mount.call_with_bulk(request, std::move(message), std::move(value));
     remember(mount, inode, name, reply.status());
@@ -84,7 +84,7 @@ Task<void> list(Mount& mount, Request request, wire::Listxattr message) {
     reply_value(request, message.size, reply->body.size, std::as_bytes(std::span(names)));
 }
 
-Task<void> remove(Mount& mount, Request request, KernelNode inode, wire::Removexattr message) {
+Task<void> remove(Mount& mount, Request request, InodeNumber inode, wire::Removexattr message) {
     const std::string name = message.name;
     const auto reply = co_await mount.call(request, std::move(message));
     remember(mount, inode, name, reply.status());

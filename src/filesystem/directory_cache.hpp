@@ -21,12 +21,11 @@
 
 #include "base/clock.hpp"
 #include "base/counters.hpp"
+#include "filesystem/inode_number.hpp"
 #include "filesystem/lease_term.hpp"
 #include "wire/messages.hpp"
 
 namespace remofile::filesystem {
-
-using InodeNumber = std::uint64_t;
 
 // One thread: that of the session.
 class DirectoryCache {

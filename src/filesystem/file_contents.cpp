@@ -29,8 +29,8 @@ Status write_error(Status status) {
 
 }  // namespace
 
-FileContents::FileContents(client::Session& session, const Clock& clock, InodeTable& inodes,
-                           HandleTable<OpenFile>& files, Counters& counters, std::size_t cache_bytes,
+FileContents::FileContents(client::Session& session, const Clock& clock, InodeMap& inodes,
+                           HandleTable<FileHandle>& files, Counters& counters, std::size_t cache_bytes,
                            std::function<void(const Inode&)> drop_pages)
     : clock_(clock),
       inodes_(inodes),
@@ -47,7 +47,7 @@ FileContents::FileContents(client::Session& session, const Clock& clock, InodeTa
     };
 }
 
-wire::Attributes FileContents::seen(KernelNode id, const wire::Attributes& attributes, std::uint64_t asked_at) {
+wire::Attributes FileContents::seen(InodeNumber id, const wire::Attributes& attributes, std::uint64_t asked_at) {
     wire::Attributes shown = attributes;
     Inode* inode = inodes_.find(id);
     if (inode == nullptr || inode->type != S_IFREG)
@@ -74,7 +74,7 @@ void FileContents::remember(const Inode& inode, const wire::Attributes& attribut
     recent_[inode.id] = {attributes, clock_.now()};
 }
 
-std::optional<wire::Attributes> FileContents::recent(KernelNode id) const {
+std::optional<wire::Attributes> FileContents::recent(InodeNumber id) const {
     constexpr auto life = std::chrono::seconds(1);
     const auto found = recent_.find(id);
     if (found == recent_.end() || clock_.now() - found->second.heard_at > life)
@@ -82,7 +82,7 @@ std::optional<wire::Attributes> FileContents::recent(KernelNode id) const {
     return found->second.attributes;
 }
 
-void FileContents::replaced(KernelNode id, const wire::Attributes& attributes) {
+void FileContents::replaced(InodeNumber id, const wire::Attributes& attributes) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
         return;
@@ -93,7 +93,7 @@ void FileContents::replaced(KernelNode id, const wire::Attributes& attributes) {
     forget(*inode);
 }
 
-void FileContents::touched(KernelNode id, const wire::Attributes& attributes) {
+void FileContents::touched(InodeNumber id, const wire::Attributes& attributes) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
         return;
@@ -102,7 +102,7 @@ void FileContents::touched(KernelNode id, const wire::Attributes& attributes) {
     recent_.erase(id);
 }
 
-void FileContents::outdated(KernelNode id) {
+void FileContents::outdated(InodeNumber id) {
     if (Inode* inode = inodes_.find(id); inode != nullptr)
         drop(*inode);
 }
@@ -112,7 +112,7 @@ void FileContents::drop(Inode& inode) {
     drop_pages_(inode);
 }
 
-void FileContents::forget(KernelNode id) {
+void FileContents::forget(InodeNumber id) {
     if (Inode* inode = inodes_.find(id); inode != nullptr)
         forget(*inode);
 }
@@ -127,7 +127,7 @@ void FileContents::forget(Inode& inode) {
     recent_.erase(inode.id);
 }
 
-bool FileContents::keeps(KernelNode id, const wire::Attributes& attributes) {
+bool FileContents::keeps(InodeNumber id, const wire::Attributes& attributes) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
         return false;
@@ -144,7 +144,7 @@ bool FileContents::keeps(KernelNode id, const wire::Attributes& attributes) {
     return kept;
 }
 
-void FileContents::accepted(KernelNode id, std::uint64_t offset, std::uint64_t size) {
+void FileContents::accepted(InodeNumber id, std::uint64_t offset, std::uint64_t size) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
         return;
@@ -154,7 +154,7 @@ void FileContents::accepted(KernelNode id, std::uint64_t offset, std::uint64_t s
     recent_.erase(id);
 }
 
-void FileContents::written(KernelNode id, std::uint64_t offset, std::uint64_t size,
+void FileContents::written(InodeNumber id, std::uint64_t offset, std::uint64_t size,
                            const wire::Attributes& attributes) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
@@ -166,9 +166,9 @@ void FileContents::written(KernelNode id, std::uint64_t offset, std::uint64_t si
 }
 
 // Whoever has the file open is told, as after a failed write-back on a local disk; each of them once.
-void FileContents::failed(KernelNode id, std::uint64_t offset, std::uint64_t size, Status status) {
+void FileContents::failed(InodeNumber id, std::uint64_t offset, std::uint64_t size, Status status) {
     bool told = false;
-    files_.for_each([&](OpenFile& file) {
+    files_.for_each([&](FileHandle& file) {
         if (file.inode != id)
             return;
         told = true;
@@ -185,7 +185,7 @@ void FileContents::failed(KernelNode id, std::uint64_t offset, std::uint64_t siz
     }
 }
 
-client::ReadSource FileContents::source_of(const OpenFile& file) const {
+client::ReadSource FileContents::source_of(const FileHandle& file) const {
     const Inode* inode = inodes_.find(file.inode);
     REMOFILE_ASSERT(inode != nullptr);
     return {.file = file.inode,
@@ -194,7 +194,7 @@ client::ReadSource FileContents::source_of(const OpenFile& file) const {
             .handle = file.handle};
 }
 
-bool FileContents::must_drain_before(KernelNode id, std::uint64_t offset, std::uint64_t size) const {
+bool FileContents::must_drain_before(InodeNumber id, std::uint64_t offset, std::uint64_t size) const {
     if (!writes_.pending(id))
         return false;
     // Before the end of what is pending, the server would show an end of the file that is none.

@@ -19,7 +19,7 @@
 #include "client/memory_budget.hpp"
 #include "client/write_behind.hpp"
 #include "filesystem/handle_table.hpp"
-#include "filesystem/inode_table.hpp"
+#include "filesystem/inode_map.hpp"
 
 namespace remofile::filesystem {
 
@@ -27,7 +27,7 @@ namespace remofile::filesystem {
 class FileContents {
 public:
     // Calls `drop_pages` for a file of which the kernel may hold pages that are out of date. All must outlive it.
-    FileContents(client::Session& session, const Clock& clock, InodeTable& inodes, HandleTable<OpenFile>& files,
+    FileContents(client::Session& session, const Clock& clock, InodeMap& inodes, HandleTable<FileHandle>& files,
                  Counters& counters, std::size_t cache_bytes, std::function<void(const Inode&)> drop_pages);
     FileContents(const FileContents&) = delete;
     FileContents& operator=(const FileContents&) = delete;
@@ -40,40 +40,40 @@ public:
     std::uint64_t now() { return ++events_; }
 
     // Takes in what a reply to a request of the time `asked_at` says of a file; returns what may be shown of it.
-    wire::Attributes seen(KernelNode inode, const wire::Attributes& attributes, std::uint64_t asked_at);
+    wire::Attributes seen(InodeNumber inode, const wire::Attributes& attributes, std::uint64_t asked_at);
     // The same of the reply to a request by which the content was changed as a whole (truncate, fallocate).
-    void replaced(KernelNode inode, const wire::Attributes& attributes);
+    void replaced(InodeNumber inode, const wire::Attributes& attributes);
     // The same of a request of ours that changed something else of the file.
-    void touched(KernelNode inode, const wire::Attributes& attributes);
+    void touched(InodeNumber inode, const wire::Attributes& attributes);
     // What is kept here is true no more; the kernel's pages are the caller's affair.
-    void forget(KernelNode inode);
+    void forget(InodeNumber inode);
     // The same of all files: their versions mean nothing any more.
     void forget_all();
     // The content was changed from elsewhere: what is kept here and in the kernel goes.
-    void outdated(KernelNode inode);
+    void outdated(InodeNumber inode);
 
     // What may be shown of an open file to the kernel's own questions: it asks for the size before each read that
     // reaches the end it knows, on its way to which a round trip would double the time that a small file takes. None
     // if what was heard last is older than a second, or not the whole truth.
-    std::optional<wire::Attributes> recent(KernelNode inode) const;
+    std::optional<wire::Attributes> recent(InodeNumber inode) const;
     // The last handle of a file is closed.
-    void closed(KernelNode inode) { recent_.erase(inode); }
+    void closed(InodeNumber inode) { recent_.erase(inode); }
 
     // A file is opened, and has these attributes: whether what is kept of it is true of it still. If not, it is gone.
-    bool keeps(KernelNode inode, const wire::Attributes& attributes);
+    bool keeps(InodeNumber inode, const wire::Attributes& attributes);
 
     // A write was accepted into memory.
-    void accepted(KernelNode inode, std::uint64_t offset, std::uint64_t size);
+    void accepted(InodeNumber inode, std::uint64_t offset, std::uint64_t size);
     // The server has carried out a write.
-    void written(KernelNode inode, std::uint64_t offset, std::uint64_t size, const wire::Attributes& attributes);
+    void written(InodeNumber inode, std::uint64_t offset, std::uint64_t size, const wire::Attributes& attributes);
 
     // What to read through an open handle; the file must be known.
-    client::ReadSource source_of(const OpenFile& file) const;
+    client::ReadSource source_of(const FileHandle& file) const;
     // Whether reading these bytes has to wait for what is pending.
-    bool must_drain_before(KernelNode inode, std::uint64_t offset, std::uint64_t size) const;
+    bool must_drain_before(InodeNumber inode, std::uint64_t offset, std::uint64_t size) const;
 
 private:
-    void failed(KernelNode inode, std::uint64_t offset, std::uint64_t size, Status status);
+    void failed(InodeNumber inode, std::uint64_t offset, std::uint64_t size, Status status);
     void forget(Inode& inode);
     void drop(Inode& inode);
     void remember(const Inode& inode, const wire::Attributes& attributes);
@@ -84,11 +84,11 @@ private:
     };
 
     const Clock& clock_;
-    InodeTable& inodes_;
-    HandleTable<OpenFile>& files_;
+    InodeMap& inodes_;
+    HandleTable<FileHandle>& files_;
     std::function<void(const Inode&)> drop_pages_;
     std::uint64_t events_ = 0;
-    std::unordered_map<KernelNode, Recent> recent_;  // of open files
+    std::unordered_map<InodeNumber, Recent> recent_;  // of open files
     client::MemoryBudget memory_;
     client::FileReader reader_;
     client::WriteBehind writes_;

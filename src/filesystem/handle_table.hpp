@@ -10,17 +10,17 @@
 #include "base/status.hpp"
 #include "base/strong_id.hpp"
 #include "client/readahead.hpp"
-#include "filesystem/inode_table.hpp"
+#include "filesystem/inode_map.hpp"
 #include "wire/messages.hpp"
 
 namespace remofile::filesystem {
 
-using KernelHandle = std::uint64_t;
+using HandleNumber = std::uint64_t;
 
-struct OpenFile {
+struct FileHandle {
     HandleId handle;
     std::uint64_t epoch = 0;
-    KernelNode inode = 0;
+    InodeNumber inode = 0;
     bool past_cache = false;          // direct I/O
     bool written = false;             // since the last flush or fsync
     bool locked = false;              // a lock was taken through it, which its release may end
@@ -29,10 +29,10 @@ struct OpenFile {
 };
 
 // A listing under way. Entries wait here until the kernel asks for them.
-struct OpenDirectory {
+struct DirectoryHandle {
     HandleId handle;
     std::uint64_t epoch = 0;
-    KernelNode inode = 0;
+    InodeNumber inode = 0;
     std::deque<wire::DirectoryEntry> entries;
     std::uint64_t position = 0;  // the cookie after which `entries` begin
     std::uint64_t asked_at = 0;  // when `entries` were; see FileContents
@@ -43,16 +43,16 @@ struct OpenDirectory {
 template <class Open>
 class HandleTable {
 public:
-    KernelHandle add(Open open) {
-        const KernelHandle handle = next_++;
+    HandleNumber add(Open open) {
+        const HandleNumber handle = next_++;
         open_.emplace(handle, std::move(open));
         return handle;
     }
-    Open* find(KernelHandle handle) {
+    Open* find(HandleNumber handle) {
         const auto found = open_.find(handle);
         return found == open_.end() ? nullptr : &found->second;
     }
-    void remove(KernelHandle handle) { open_.erase(handle); }
+    void remove(HandleNumber handle) { open_.erase(handle); }
     std::size_t size() const { return open_.size(); }
     template <class Visit>
     void for_each(Visit visit) {
@@ -61,8 +61,8 @@ public:
     }
 
 private:
-    KernelHandle next_ = 1;
-    std::unordered_map<KernelHandle, Open> open_;
+    HandleNumber next_ = 1;
+    std::unordered_map<HandleNumber, Open> open_;
 };
 
 }  // namespace remofile::filesystem

@@ -15,9 +15,9 @@ namespace {
 struct Fixture {
     Counters counters;
     transport::Reactor reactor;
-    Guarded<std::vector<KernelNode>> sent;
+    Guarded<std::vector<InodeNumber>> sent;
     std::counting_semaphore<> gate{0};  // one notification may pass for each release
-    Notifier notifier{reactor, counters, [this](KernelNode inode) {
+    Notifier notifier{reactor, counters, [this](InodeNumber inode) {
                           gate.acquire();
                           sent.lock()->push_back(inode);
                       }};
@@ -51,11 +51,11 @@ TEST_CASE("a file that waits in the queue is notified once, and all who asked ar
     f.gate.release(1000);
     f.run_until_stopped();
     CHECK(done == 3);
-    std::vector<KernelNode> sent = *f.sent.lock();
+    std::vector<InodeNumber> sent = *f.sent.lock();
     // The first batch may have left the queue before the second came; never is one left out.
     std::sort(sent.begin(), sent.end());
     const auto last = std::unique(sent.begin(), sent.end());
-    CHECK(std::vector<KernelNode>(sent.begin(), last) == std::vector<KernelNode>{1, 2, 3, 4});
+    CHECK(std::vector<InodeNumber>(sent.begin(), last) == std::vector<InodeNumber>{1, 2, 3, 4});
     CHECK(f.counters.at("fuse.notifications").value() <= 7);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "filesystem/inode_table.hpp"
+#include "filesystem/inode_map.hpp"
 
 #include <sys/stat.h>
 
@@ -9,7 +9,7 @@
 
 namespace remofile::filesystem {
 
-std::size_t InodeTable::IdentityHash::operator()(const wire::FileIdentity& identity) const noexcept {
+std::size_t InodeMap::IdentityHash::operator()(const wire::FileIdentity& identity) const noexcept {
     // Inode numbers are dense; spread them (Fibonacci hashing) so that devices and birth times can be added in.
     constexpr std::uint64_t spread = 0x9e3779b97f4a7c15;
     std::uint64_t hash = identity.inode * spread;
@@ -18,28 +18,28 @@ std::size_t InodeTable::IdentityHash::operator()(const wire::FileIdentity& ident
     return hash;
 }
 
-InodeTable::InodeTable(std::uint64_t epoch, NodeId root, const wire::Attributes& attributes) : epoch_(epoch) {
-    Inode& inode = inodes_[root_node];
-    inode.id = root_node;
+InodeMap::InodeMap(std::uint64_t epoch, NodeId root, const wire::Attributes& attributes) : epoch_(epoch) {
+    Inode& inode = inodes_[root_inode];
+    inode.id = root_inode;
     inode.type = S_IFDIR;
     new_epoch(epoch, root, attributes);
 }
 
-Inode& InodeTable::root() {
-    return inodes_.at(root_node);
+Inode& InodeMap::root() {
+    return inodes_.at(root_inode);
 }
 
-Inode* InodeTable::find(KernelNode id) {
+Inode* InodeMap::find(InodeNumber id) {
     const auto found = inodes_.find(id);
     return found == inodes_.end() ? nullptr : &found->second;
 }
 
-Inode* InodeTable::find(NodeId node) {
+Inode* InodeMap::find(NodeId node) {
     const auto found = by_node_.find(node);
     return found == by_node_.end() ? nullptr : find(found->second);
 }
 
-Inode* InodeTable::adopt(KernelNode parent, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back) {
+Inode* InodeMap::adopt(InodeNumber parent, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back) {
     if (!entry.node)
         return nullptr;
     const wire::FileIdentity& identity = entry.attributes.identity;
@@ -59,7 +59,7 @@ Inode* InodeTable::adopt(KernelNode parent, const wire::EntryReply& entry, std::
         // The server's file system has used the inode's number again, and keeps no birth time to tell: another file.
         by_identity_.erase(known);
     }
-    const KernelNode id = next_id_++;
+    const InodeNumber id = next_id_++;
     Inode& inode = inodes_[id];
     inode.id = id;
     inode.identity = identity;
@@ -74,7 +74,7 @@ Inode* InodeTable::adopt(KernelNode parent, const wire::EntryReply& entry, std::
 }
 
 // Accounts for a reply that named a known inode.
-void InodeTable::claim(Inode& inode, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back) {
+void InodeMap::claim(Inode& inode, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back) {
     if (stale(inode)) {
         inode.epoch = epoch_;
         inode.server_count = 1;
@@ -86,7 +86,7 @@ void InodeTable::claim(Inode& inode, const wire::EntryReply& entry, std::vector<
     }
 }
 
-void InodeTable::found_in(Inode& inode, KernelNode parent) {
+void InodeMap::found_in(Inode& inode, InodeNumber parent) {
     if (parent == 0 || inode.parent == parent)
         return;
     const bool one_place = inode.type == S_IFDIR || inode.parent == 0;
@@ -94,11 +94,11 @@ void InodeTable::found_in(Inode& inode, KernelNode parent) {
         inode.parent = parent;
 }
 
-std::size_t InodeTable::depth(KernelNode directory) const {
+std::size_t InodeMap::depth(InodeNumber directory) const {
     // Deeper than any path that a program can name (PATH_MAX / 2); ends a ring that a server might make up.
     constexpr std::size_t max_depth = 2048;
     std::size_t levels = 0;
-    while (directory != root_node) {
+    while (directory != root_inode) {
         const auto found = inodes_.find(directory);
         if (found == inodes_.end() || ++levels > max_depth)
             return 0;
@@ -107,33 +107,33 @@ std::size_t InodeTable::depth(KernelNode directory) const {
     return levels;
 }
 
-void InodeTable::bind_node(Inode& inode, NodeId node) {
+void InodeMap::bind_node(Inode& inode, NodeId node) {
     inode.node = node;
     by_node_[node] = inode.id;
 }
 
-void InodeTable::unbind_node(const Inode& inode) {
+void InodeMap::unbind_node(const Inode& inode) {
     const auto found = by_node_.find(inode.node);
     if (found != by_node_.end() && found->second == inode.id)
         by_node_.erase(found);
 }
 
-void InodeTable::undelivered(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
+void InodeMap::undelivered(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
     if (inode.kernel_count == 0 && inode.open_count == 0)
         remove(inode, give_back);
 }
 
-void InodeTable::forget(KernelNode id, std::uint64_t count, std::vector<wire::ForgetNode>& give_back) {
+void InodeMap::forget(InodeNumber id, std::uint64_t count, std::vector<wire::ForgetNode>& give_back) {
     Inode* inode = find(id);
-    if (inode == nullptr || id == root_node)
+    if (inode == nullptr || id == root_inode)
         return;
     inode->kernel_count -= std::min(count, inode->kernel_count);
     if (inode->kernel_count == 0)
         remove(*inode, give_back);
 }
 
-void InodeTable::remove(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
-    REMOFILE_ASSERT(inode.id != root_node);
+void InodeMap::remove(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
+    REMOFILE_ASSERT(inode.id != root_inode);
     if (!stale(inode)) {
         give_back.push_back({inode.node, inode.server_count});
         unbind_node(inode);
@@ -144,7 +144,7 @@ void InodeTable::remove(Inode& inode, std::vector<wire::ForgetNode>& give_back) 
     inodes_.erase(inode.id);
 }
 
-void InodeTable::new_epoch(std::uint64_t epoch, NodeId root_id, const wire::Attributes& attributes) {
+void InodeMap::new_epoch(std::uint64_t epoch, NodeId root_id, const wire::Attributes& attributes) {
     epoch_ = epoch;
     by_node_.clear();
     Inode& inode = root();

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "filesystem/inode_table.hpp"
+#include "filesystem/inode_map.hpp"
 
 using namespace remofile;
 using namespace remofile::filesystem;
@@ -23,15 +23,15 @@ wire::EntryReply entry(std::uint64_t node, std::uint64_t inode, std::uint32_t ty
 }
 
 struct Fixture {
-    InodeTable table{1, NodeId{1}, attributes_of(1, S_IFDIR)};
+    InodeMap table{1, NodeId{1}, attributes_of(1, S_IFDIR)};
     std::vector<wire::ForgetNode> given_back;
 
-    Inode& adopt(const wire::EntryReply& reply, KernelNode parent = root_node) {
+    Inode& adopt(const wire::EntryReply& reply, InodeNumber parent = root_inode) {
         Inode* inode = table.adopt(parent, reply, given_back);
         REQUIRE(inode != nullptr);
         return *inode;
     }
-    Inode& deliver(const wire::EntryReply& reply, KernelNode parent = root_node) {
+    Inode& deliver(const wire::EntryReply& reply, InodeNumber parent = root_inode) {
         Inode& inode = adopt(reply, parent);
         table.delivered(inode);
         return inode;
@@ -42,7 +42,7 @@ struct Fixture {
 
 TEST_CASE("the kernel's count and the server's are given back when the kernel forgets") {
     Fixture f;
-    const KernelNode id = f.deliver(entry(10, 100)).id;
+    const InodeNumber id = f.deliver(entry(10, 100)).id;
     CHECK(f.deliver(entry(10, 100)).id == id);
     CHECK(f.deliver(entry(10, 100)).id == id);
     f.table.forget(id, 2, f.given_back);
@@ -58,7 +58,7 @@ TEST_CASE("the kernel's count and the server's are given back when the kernel fo
 
 TEST_CASE("a file that the server names twice is one inode, and the second name goes back at once") {
     Fixture f;
-    const KernelNode id = f.deliver(entry(10, 100)).id;
+    const InodeNumber id = f.deliver(entry(10, 100)).id;
     CHECK(f.deliver(entry(20, 100)).id == id);
     REQUIRE(f.given_back.size() == 1);
     CHECK(f.given_back[0].node == NodeId{20});
@@ -85,16 +85,16 @@ TEST_CASE("an entry that the kernel did not take is given back") {
 
 TEST_CASE("what a server must not name is refused") {
     Fixture f;
-    CHECK(f.table.adopt(root_node, entry(0, 100), f.given_back) == nullptr);
+    CHECK(f.table.adopt(root_inode, entry(0, 100), f.given_back) == nullptr);
     CHECK(f.given_back.empty());
-    CHECK(f.table.adopt(root_node, entry(5, 1, S_IFDIR), f.given_back) == nullptr);
+    CHECK(f.table.adopt(root_inode, entry(5, 1, S_IFDIR), f.given_back) == nullptr);
     CHECK(f.given_back.size() == 1);
 }
 
 TEST_CASE("an inode number used again for another type is another file") {
     Fixture f;
-    const KernelNode file = f.deliver(entry(10, 100, S_IFREG)).id;
-    const KernelNode directory = f.deliver(entry(11, 100, S_IFDIR)).id;
+    const InodeNumber file = f.deliver(entry(10, 100, S_IFREG)).id;
+    const InodeNumber directory = f.deliver(entry(11, 100, S_IFDIR)).id;
     CHECK(file != directory);
     f.table.forget(file, 1, f.given_back);
     CHECK(f.deliver(entry(11, 100, S_IFDIR)).id == directory);
@@ -102,8 +102,8 @@ TEST_CASE("an inode number used again for another type is another file") {
 
 TEST_CASE("a new session makes inodes stale until they are found again under their numbers") {
     Fixture f;
-    const KernelNode id = f.deliver(entry(10, 100)).id;
-    const KernelNode lost = f.deliver(entry(12, 120)).id;
+    const InodeNumber id = f.deliver(entry(10, 100)).id;
+    const InodeNumber lost = f.deliver(entry(12, 120)).id;
     f.table.new_epoch(2, NodeId{1}, attributes_of(1, S_IFDIR));
     CHECK_FALSE(f.table.stale(f.table.root()));
     CHECK(f.table.stale(*f.table.find(id)));
@@ -121,19 +121,19 @@ TEST_CASE("a new session makes inodes stale until they are found again under the
 
 TEST_CASE("the depth of a directory is counted from the root") {
     Fixture f;
-    const KernelNode a = f.deliver(entry(10, 100, S_IFDIR)).id;
-    const KernelNode b = f.deliver(entry(11, 101, S_IFDIR), a).id;
-    CHECK(f.table.depth(root_node) == 0);
+    const InodeNumber a = f.deliver(entry(10, 100, S_IFDIR)).id;
+    const InodeNumber b = f.deliver(entry(11, 101, S_IFDIR), a).id;
+    CHECK(f.table.depth(root_inode) == 0);
     CHECK(f.table.depth(a) == 1);
     CHECK(f.table.depth(b) == 2);
     // Moved to the root.
-    f.deliver(entry(11, 101, S_IFDIR), root_node);
+    f.deliver(entry(11, 101, S_IFDIR), root_inode);
     CHECK(f.table.depth(b) == 1);
     // A link with two names counts as the one nearest to the root.
     f.deliver(entry(11, 101, S_IFDIR), a);
     Inode& link = f.deliver(entry(12, 102, S_IFLNK), b);
     CHECK(f.table.depth(link.parent) == 2);
-    f.deliver(entry(12, 102, S_IFLNK), root_node);
+    f.deliver(entry(12, 102, S_IFLNK), root_inode);
     f.deliver(entry(12, 102, S_IFLNK), b);
     CHECK(f.table.depth(link.parent) == 0);
     // A server that makes up a ring gets no depth.
@@ -149,7 +149,7 @@ TEST_CASE("random look-ups and forgets leave no count behind") {
 
     Fixture f;
     std::map<std::uint64_t, std::uint64_t> server;  // the server's counts, by node
-    std::map<KernelNode, std::uint64_t> kernel;     // the kernel's counts
+    std::map<InodeNumber, std::uint64_t> kernel;    // the kernel's counts
     std::uint64_t next_node = 2;
     std::uint64_t epoch = 1;
     const auto settle = [&] {

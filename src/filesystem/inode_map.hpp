@@ -11,16 +11,13 @@
 #include <vector>
 
 #include "base/strong_id.hpp"
+#include "filesystem/inode_number.hpp"
 #include "wire/messages.hpp"
 
 namespace remofile::filesystem {
 
-// The number of a file between the kernel and us: never used twice in the life of a mount.
-using KernelNode = std::uint64_t;
-inline constexpr KernelNode root_node = 1;  // FUSE_ROOT_ID
-
 struct Inode {
-    KernelNode id = 0;
+    InodeNumber id = 0;
     NodeId node;              // the server's name for it, in `epoch`
     std::uint64_t epoch = 0;  // of the session; an inode of an older one is stale until a look-up finds it again
     wire::FileIdentity identity;
@@ -28,7 +25,7 @@ struct Inode {
     std::uint64_t version = 0;  // of the attributes seen last; set by adopt() for new ones only
     // The directory in which it was found last or, for what may have several names, the one nearest to the root; 0
     // for the root and for files without a name.
-    KernelNode parent = 0;
+    InodeNumber parent = 0;
     bool has_byte_locks = false;       // some process of this mount has locked bytes of it since it was opened
     std::uint32_t open_count = 0;      // handles: while it is not 0 the kernel may rely on cached pages
     std::uint64_t kernel_count = 0;    // entries that the kernel holds
@@ -47,13 +44,13 @@ struct Inode {
 };
 
 // One thread. References to inodes stay valid until the inode is forgotten.
-class InodeTable {
+class InodeMap {
 public:
     // The table starts with its root.
-    InodeTable(std::uint64_t epoch, NodeId root, const wire::Attributes& attributes);
+    InodeMap(std::uint64_t epoch, NodeId root, const wire::Attributes& attributes);
 
     Inode& root();
-    Inode* find(KernelNode id);
+    Inode* find(InodeNumber id);
     Inode* find(NodeId node);
     template <class Visit>
     void for_each(Visit visit) {
@@ -65,7 +62,7 @@ public:
     // for: either it belongs to the inode now, or it joins `give_back`, to be told to the server with FORGET.
     // Null if the server names what it must not: no node, or the root as an entry of a directory.
     // Follow up with delivered() or undelivered().
-    Inode* adopt(KernelNode parent, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back);
+    Inode* adopt(InodeNumber parent, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back);
 
     // The kernel has taken one entry for the inode.
     void delivered(Inode& inode) { ++inode.kernel_count; }
@@ -73,14 +70,14 @@ public:
     void undelivered(Inode& inode, std::vector<wire::ForgetNode>& give_back);
 
     // The kernel gives back entries. A count larger than what it holds is cut.
-    void forget(KernelNode id, std::uint64_t count, std::vector<wire::ForgetNode>& give_back);
+    void forget(InodeNumber id, std::uint64_t count, std::vector<wire::ForgetNode>& give_back);
 
     // The session was replaced: every inode but the root is stale from now on.
     void new_epoch(std::uint64_t epoch, NodeId root, const wire::Attributes& attributes);
     bool stale(const Inode& inode) const { return inode.epoch != epoch_; }
 
     // How many levels below the root a directory was found last; 0 if that cannot be told.
-    std::size_t depth(KernelNode directory) const;
+    std::size_t depth(InodeNumber directory) const;
 
     std::size_t size() const { return inodes_.size(); }
 
@@ -90,16 +87,16 @@ private:
     };
 
     void claim(Inode& inode, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back);
-    void found_in(Inode& inode, KernelNode parent);
+    void found_in(Inode& inode, InodeNumber parent);
     void bind_node(Inode& inode, NodeId node);
     void unbind_node(const Inode& inode);
     void remove(Inode& inode, std::vector<wire::ForgetNode>& give_back);
 
     std::uint64_t epoch_;
-    KernelNode next_id_ = root_node + 1;
-    std::unordered_map<KernelNode, Inode> inodes_;
-    std::unordered_map<wire::FileIdentity, KernelNode, IdentityHash> by_identity_;
-    std::unordered_map<NodeId, KernelNode> by_node_;  // of the present epoch
+    InodeNumber next_id_ = root_inode + 1;
+    std::unordered_map<InodeNumber, Inode> inodes_;
+    std::unordered_map<wire::FileIdentity, InodeNumber, IdentityHash> by_identity_;
+    std::unordered_map<NodeId, InodeNumber> by_node_;  // of the present epoch
 };
 
 }  // namespace remofile::filesystem
