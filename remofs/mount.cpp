@@ -29,8 +29,9 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
       settings_(std::move(settings)),
       export_device_(session.hello().root_attributes.identity.device),
       inodes_(session.epoch(), session.hello().root, session.hello().root_attributes),
+      pages_(reactor, inodes_),
       contents_(session, reactor.clock(), inodes_, files_, counters, settings_.cache_bytes,
-                [this](const Inode& inode) { drop_pages(inode); }),
+                [this](InodeNumber inode) { pages_.drop(inode); }),
       groups_(reactor.clock()),
       xattr_memory_(reactor.clock()) {}
 
@@ -65,6 +66,7 @@ Result<> Mount::start(const std::string& mountpoint, std::function<void()> on_re
     REMOFILE_CHECK(channel_->mount(mountpoint));
     notifier_.emplace(reactor_, counters_,
                       [channel = channel_.get()](InodeNumber inode) { channel->invalidate(inode); });
+    pages_.notify_by(*notifier_);
     reactor_.watch(channel_->descriptor(), [this] { on_kernel_readable(); });
     watching_ = true;
     return {};
@@ -208,7 +210,8 @@ struct stat Mount::to_stat(const wire::Attributes& attributes) const {
     return remofs::to_stat(attributes, settings_.ids, export_device_);
 }
 
-fuse_entry_param Mount::to_entry(const Inode& inode, const wire::Attributes& attributes) const {
+fuse_entry_param Mount::tell_entry(const Inode& inode, const wire::Attributes& attributes) {
+    pages_.telling(inode.id, attributes.size);
     fuse_entry_param entry{};
     entry.ino = inode.id;
     entry.attr = to_stat(attributes);
@@ -238,7 +241,7 @@ void Mount::reply_entry(Request& request, InodeNumber parent, wire::EntryReply e
     Inode* inode = adopt(parent, entry, request.arrived_at());
     if (inode == nullptr)
         return request.error(Status::io_error);
-    if (request.entry(to_entry(*inode, entry.attributes)))
+    if (request.entry(tell_entry(*inode, entry.attributes)))
         inodes_.delivered(*inode);
     else
         undelivered(*inode);
@@ -247,21 +250,8 @@ void Mount::reply_entry(Request& request, InodeNumber parent, wire::EntryReply e
 void Mount::reply_attributes(Request& request, InodeNumber inode, const wire::Attributes& attributes) {
     if (inode == root_inode)
         inodes_.root().last_attributes = attributes;
+    pages_.telling(inode, attributes.size);
     request.attributes(to_stat(attributes), attribute_timeout_s);
-}
-
-Task<void> Mount::pages_are_current(InodeNumber inode) {
-    if (!notifier_)
-        co_return;
-    Completion<bool> settled;
-    notifier_->when_settled(inode, [&settled] { settled.deliver(true); });
-    co_await settled;
-}
-
-void Mount::drop_pages(const Inode& inode) {
-    // Pages of files that nobody has open need not go now: opening such a file drops them.
-    if (inode.open_count > 0 && inode.type == S_IFREG && notifier_)
-        notifier_->invalidate({inode.id}, nullptr);
 }
 
 void Mount::give_back(std::vector<wire::ForgetNode> nodes) {
@@ -289,18 +279,22 @@ void Mount::released(InodeNumber id) {
 }
 
 void Mount::on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge) {
-    std::vector<InodeNumber> cached;
+    if (nodes.empty())
+        return acknowledge();
+    const auto left = std::make_shared<std::size_t>(nodes.size());  // shared with the files that it waits for
+    const auto done = [left, acknowledge = std::move(acknowledge)] {
+        if (--*left == 0)
+            acknowledge();
+    };
     for (const NodeId node : nodes) {
         const Inode* inode = inodes_.find(node);
-        if (inode == nullptr)
+        if (inode == nullptr) {
+            done();
             continue;
+        }
         contents_.forget(inode->id);
-        if (inode->open_count > 0)
-            cached.push_back(inode->id);
+        pages_.drop(inode->id, done);
     }
-    if (cached.empty() || !notifier_)
-        return acknowledge();
-    notifier_->invalidate(std::move(cached), std::move(acknowledge));
 }
 
 void Mount::on_new_epoch() {

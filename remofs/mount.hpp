@@ -26,6 +26,7 @@
 #include "remofs/credentials.hpp"
 #include "remofs/id_map.hpp"
 #include "remofs/kernel_channel.hpp"
+#include "remofs/kernel_pages.hpp"
 #include "remofs/notifier.hpp"
 #include "remofs/request.hpp"
 #include "transport/reactor.hpp"
@@ -86,6 +87,7 @@ public:
     InodeMap& inodes() { return inodes_; }
     HandleTable<FileHandle>& files() { return files_; }
     HandleTable<DirectoryHandle>& directories() { return directories_; }
+    KernelPages& pages() { return pages_; }
     FileContents& contents() { return contents_; }
     const IdMap& ids() const { return settings_.ids; }
     XattrMemory& xattr_memory() { return xattr_memory_; }
@@ -137,15 +139,13 @@ public:
     // The first half of it. What the entry says becomes what may be shown of the file.
     Inode* adopt(InodeNumber parent, wire::EntryReply& entry, std::uint64_t asked_at);
     void undelivered(Inode& inode);
-    fuse_entry_param to_entry(const Inode& inode, const wire::Attributes& attributes) const;
+    // What the answer that is about to be written tells of a file.
+    fuse_entry_param tell_entry(const Inode& inode, const wire::Attributes& attributes);
     void reply_attributes(Request& request, InodeNumber inode, const wire::Attributes& attributes);
     struct stat to_stat(const wire::Attributes& attributes) const;
     std::uint64_t visible_inode(const wire::FileIdentity& identity) const {
         return remofs::visible_inode(identity, export_device_);
     }
-
-    // Ends once the kernel holds no page of the file that is known to be out of date.
-    Task<void> pages_are_current(InodeNumber inode);
 
     void give_back(std::vector<wire::ForgetNode> nodes);
     void opened(InodeNumber inode);
@@ -157,7 +157,6 @@ public:
 private:
     Mount(client::Session& session, transport::Reactor& reactor, Counters& counters, MountSettings settings);
 
-    void drop_pages(const Inode& inode);
     void on_kernel_readable();
     void on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge);
     void on_new_epoch();
@@ -172,6 +171,7 @@ private:
     InodeMap inodes_;
     HandleTable<FileHandle> files_;
     HandleTable<DirectoryHandle> directories_;
+    KernelPages pages_;
     FileContents contents_;
     CallerGroups groups_;
     XattrMemory xattr_memory_;

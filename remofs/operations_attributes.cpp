@@ -19,6 +19,7 @@ bool is_silence(Status status) {
 }
 
 Task<void> get_attributes(Mount& mount, Request request, InodeNumber inode, NodeId node, HandleId handle) {
+    const KernelPages::Question question(mount.pages(), inode);
     const wire::Getattr message{node, handle};
     const auto reply = co_await mount.call(request, message);
     if (!reply)

@@ -60,6 +60,7 @@ Task<void> write_through(Mount& mount, Request request, InodeNumber inode, wire:
     if (reply->body.size > size)
         co_return request.error(Status::io_error);
     mount.contents().written(inode, reply->body.offset, reply->body.size, reply->body.attributes);
+    mount.pages().extended(inode, message.offset + reply->body.size);
     // The kernel believes that the bytes went where it said.
     if (reply->body.offset != message.offset)
         mount.contents().outdated(inode);
@@ -78,6 +79,7 @@ Task<void> write_behind(Mount& mount, Request request, client::WriteBehind::Targ
     if (!accepted)
         co_return request.error(accepted.error());
     mount.contents().accepted(target.file, offset, size);
+    mount.pages().extended(target.file, offset + size);
     request.written(size);
 }
 
@@ -164,12 +166,13 @@ Task<void> copy_range(Mount& mount, Request request, InodeNumber from, InodeNumb
 
 }  // namespace
 
-void op_read(fuse_req_t handle, fuse_ino_t, std::size_t size, off_t offset, fuse_file_info* info) {
+void op_read(fuse_req_t handle, fuse_ino_t inode, std::size_t size, off_t offset, fuse_file_info* info) {
     Mount& mount = Mount::of(handle);
     Request request(mount, handle, "fuse.read");
     const auto file = mount.file(info);
     if (!file)
         return request.error(file.error());
+    mount.pages().filled(inode);
     spawn(read_file(mount, std::move(request), info->fh, static_cast<std::uint64_t>(offset),
                     static_cast<std::uint32_t>(std::min(size, wire::max_bulk_bytes))));
 }
@@ -185,6 +188,8 @@ void op_write(fuse_req_t handle, fuse_ino_t inode, const char* data, std::size_t
     if (const Status earlier = of_mapping ? Status::ok : take_write_error(mount, info->fh); earlier != Status::ok)
         return request.error(earlier);
     (*file)->written = true;
+    if (of_mapping || !(*file)->past_cache)
+        mount.pages().filled(inode);
     const auto start = static_cast<std::uint64_t>(offset);
     // The flags as they are now: fcntl(2) may have changed them since the file was opened.
     if (goes_through(info->flags, of_mapping)) {
@@ -197,6 +202,7 @@ void op_write(fuse_req_t handle, fuse_ino_t inode, const char* data, std::size_t
     const std::span<const std::byte> bytes(reinterpret_cast<const std::byte*>(data), size);
     if (!mount.session().hello().client_identity && mount.contents().writes().join(target, start, bytes)) {
         mount.contents().accepted(inode, start, size);
+        mount.pages().extended(inode, start + size);
         return request.written(size);
     }
     Buffer payload = mount.channel().take_payload(data, size);

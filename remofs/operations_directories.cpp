@@ -91,9 +91,11 @@ private:
         // Without a node (".", "..", and what was removed while it was being listed) the kernel just shows the name.
         fuse_entry_param param{};
         param.attr = brief_attributes(entry);
-        if (entry.entry.node && !is_dot(entry.name)) {
+        if (entry.entry.node && is_outdated(entry.entry.node)) {
+            unneeded_.push_back({entry.entry.node, 1});
+        } else if (entry.entry.node && !is_dot(entry.name)) {
             if (Inode* inode = mount_.adopt(directory_, entry.entry, asked_at_); inode != nullptr) {
-                param = mount_.to_entry(*inode, entry.entry.attributes);
+                param = mount_.tell_entry(*inode, entry.entry.attributes);
                 named_.push_back(inode->id);
             }
         }
@@ -101,6 +103,12 @@ private:
                                static_cast<off_t>(entry.cookie));
         used_ += size;
         return true;
+    }
+
+    // Whether the kernel may have been told of later attributes than those of the listing, which waited here.
+    bool is_outdated(NodeId node) const {
+        const Inode* known = mount_.inodes().find(node);
+        return known != nullptr && mount_.contents().heard_since(known->id, asked_at_);
     }
 
     // What a plain listing says of a file.

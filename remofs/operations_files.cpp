@@ -24,9 +24,9 @@ std::uint32_t server_open_flags(int flags) {
 }
 
 HandleNumber add_file(Mount& mount, InodeNumber inode, HandleId handle, const wire::Attributes& attributes,
-                      fuse_file_info& info) {
+                      std::uint64_t asked_at, fuse_file_info& info) {
     info.direct_io = needs_direct_io(info.flags) ? 1 : 0;
-    info.keep_cache = mount.contents().keeps(inode, attributes) ? 1 : 0;
+    info.keep_cache = mount.contents().keeps(inode, attributes, asked_at) ? 1 : 0;
     FileHandle file{.handle = handle, .epoch = mount.session().epoch(), .inode = inode, .readahead = {}};
     file.past_cache = info.direct_io != 0;
     info.fh = mount.files().add(std::move(file));
@@ -99,6 +99,7 @@ Task<void> open_file(Mount& mount, Request request, InodeNumber inode, NodeId no
             co_return request.error(status);
     }
     const wire::Open message{node, mount.session().new_handle_id(), server_open_flags(info.flags)};
+    const std::uint64_t asked_at = mount.contents().now();
     auto opening = wants_content(mount, inode, info.flags) ? open_with_content(mount, request, message)
                                                            : open_alone(mount, request, message, info.flags);
     auto opened = co_await std::move(opening);
@@ -106,13 +107,22 @@ Task<void> open_file(Mount& mount, Request request, InodeNumber inode, NodeId no
         co_return request.error(opened.error());
     if ((info.flags & O_TRUNC) != 0)
         mount.contents().replaced(inode, opened->attributes);
-    const HandleNumber number = add_file(mount, inode, opened->handle, opened->attributes, info);
-    if (const Inode* known = mount.inodes().find(inode); known != nullptr && opened->has_beginning)
+    // It may have been written from here since the server read it, and other answers come by another way.
+    const bool beginning_is_true = opened->has_beginning && !mount.contents().changed_since(inode, asked_at);
+    const HandleNumber number = add_file(mount, inode, opened->handle, opened->attributes, asked_at, info);
+    if (const Inode* known = mount.inodes().find(inode); known != nullptr && beginning_is_true)
         mount.contents().reader().put_beginning(inode, known->content.generation, std::move(opened->beginning));
-    if (info.keep_cache != 0)
-        co_await mount.pages_are_current(inode);
+    if (info.keep_cache != 0) {
+        if (const Status status = co_await mount.pages().current(inode, &request.cancellation());
+            status != Status::ok) {
+            drop_file(mount, number);
+            co_return request.error(status);
+        }
+    }
     if (!request.opened(info))
         drop_file(mount, number);
+    else if (info.keep_cache == 0)
+        mount.pages().dropped(inode);
 }
 
 // CREATE and TMPFILE: a new file and a handle for it.
@@ -126,9 +136,12 @@ void reply_created(Mount& mount, Request& request, InodeNumber parent, wire::Ent
     }
     if ((info.flags & O_TRUNC) != 0)
         mount.contents().replaced(inode->id, attributes);
-    const HandleNumber number = add_file(mount, inode->id, handle, attributes, info);
-    if (request.created(mount.to_entry(*inode, entry.attributes), info))
+    const HandleNumber number = add_file(mount, inode->id, handle, attributes, request.arrived_at(), info);
+    if (request.created(mount.tell_entry(*inode, entry.attributes), info)) {
+        if (info.keep_cache == 0)
+            mount.pages().dropped(inode->id);
         return mount.inodes().delivered(*inode);
+    }
     drop_file(mount, number);
     mount.undelivered(*inode);
 }

@@ -88,7 +88,8 @@ Task<void> take_lock(Mount& mount, Request request, InodeNumber inode, Message m
     if (!attributes)
         co_return request.error(attributes.error());
     mount.contents().seen(inode, *attributes, asked_at);
-    co_await mount.pages_are_current(inode);
+    if (const Status status = co_await mount.pages().current(inode, &request.cancellation()); status != Status::ok)
+        co_return request.error(status);
     request.ok();
 }
 

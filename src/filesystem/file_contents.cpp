@@ -31,7 +31,7 @@ Status write_error(Status status) {
 
 FileContents::FileContents(client::Session& session, const Clock& clock, InodeMap& inodes,
                            HandleTable<FileHandle>& files, Counters& counters, std::size_t cache_bytes,
-                           std::function<void(const Inode&)> drop_pages)
+                           std::function<void(InodeNumber)> drop_pages)
     : clock_(clock),
       inodes_(inodes),
       files_(files),
@@ -53,6 +53,7 @@ wire::Attributes FileContents::seen(InodeNumber id, const wire::Attributes& attr
     if (inode == nullptr || inode->type != S_IFREG)
         return shown;
     Inode::Content& content = inode->content;
+    content.heard_at = now();
     // The reply may be older than a write that is pending, or was when it was asked for.
     if (writes_.pending(id) || content.written_at > asked_at) {
         shown.size = std::max(shown.size, content.size);
@@ -109,7 +110,7 @@ void FileContents::outdated(InodeNumber id) {
 
 void FileContents::drop(Inode& inode) {
     forget(inode);
-    drop_pages_(inode);
+    drop_pages_(inode.id);
 }
 
 void FileContents::forget(InodeNumber id) {
@@ -124,10 +125,22 @@ void FileContents::forget_all() {
 void FileContents::forget(Inode& inode) {
     ++inode.content.generation;
     inode.content.kept_version = 0;
+    inode.content.forgotten_at = now();
     recent_.erase(inode.id);
 }
 
-bool FileContents::keeps(InodeNumber id, const wire::Attributes& attributes) {
+bool FileContents::changed_since(InodeNumber id, std::uint64_t asked_at) const {
+    const Inode* inode = inodes_.find(id);
+    return inode == nullptr || writes_.pending(id) ||
+           std::max(inode->content.written_at, inode->content.forgotten_at) > asked_at;
+}
+
+bool FileContents::heard_since(InodeNumber id, std::uint64_t asked_at) const {
+    const Inode* inode = inodes_.find(id);
+    return changed_since(id, asked_at) || inode->content.heard_at > asked_at;
+}
+
+bool FileContents::keeps(InodeNumber id, const wire::Attributes& attributes, std::uint64_t asked_at) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
         return false;
@@ -137,9 +150,9 @@ bool FileContents::keeps(InodeNumber id, const wire::Attributes& attributes) {
         ++content.generation;
     // A change within the same tick of the server's clock would leave the version as it is.
     const bool is_fresh = (attributes.version & wire::version_is_fresh) != 0;
-    const bool pending = writes_.pending(id);
-    content.kept_version = is_fresh || pending ? 0 : attributes.version;
-    if (!pending)
+    const bool changed = changed_since(id, asked_at);
+    content.kept_version = is_fresh || changed ? 0 : attributes.version;
+    if (!changed)
         remember(*inode, attributes);
     return kept;
 }

@@ -28,7 +28,7 @@ class FileContents {
 public:
     // Calls `drop_pages` for a file of which the kernel may hold pages that are out of date. All must outlive it.
     FileContents(client::Session& session, const Clock& clock, InodeMap& inodes, HandleTable<FileHandle>& files,
-                 Counters& counters, std::size_t cache_bytes, std::function<void(const Inode&)> drop_pages);
+                 Counters& counters, std::size_t cache_bytes, std::function<void(InodeNumber)> drop_pages);
     FileContents(const FileContents&) = delete;
     FileContents& operator=(const FileContents&) = delete;
 
@@ -59,8 +59,15 @@ public:
     // The last handle of a file is closed.
     void closed(InodeNumber inode) { recent_.erase(inode); }
 
-    // A file is opened, and has these attributes: whether what is kept of it is true of it still. If not, it is gone.
-    bool keeps(InodeNumber inode, const wire::Attributes& attributes);
+    // Whether a file was changed from here, or what is kept of it was dropped, since `asked_at`: what was asked for
+    // then may be older.
+    bool changed_since(InodeNumber inode, std::uint64_t asked_at) const;
+    // The same, or something was heard of it.
+    bool heard_since(InodeNumber inode, std::uint64_t asked_at) const;
+
+    // A file is opened, and had these attributes when that was asked for: whether what is kept of it is true of it
+    // still. If not, it is gone.
+    bool keeps(InodeNumber inode, const wire::Attributes& attributes, std::uint64_t asked_at);
 
     // A write was accepted into memory.
     void accepted(InodeNumber inode, std::uint64_t offset, std::uint64_t size);
@@ -86,7 +93,7 @@ private:
     const Clock& clock_;
     InodeMap& inodes_;
     HandleTable<FileHandle>& files_;
-    std::function<void(const Inode&)> drop_pages_;
+    std::function<void(InodeNumber)> drop_pages_;
     std::uint64_t events_ = 0;
     std::unordered_map<InodeNumber, Recent> recent_;  // of open files
     client::MemoryBudget memory_;

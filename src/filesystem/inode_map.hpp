@@ -39,8 +39,20 @@ struct Inode {
         std::uint64_t size = 0;            // with writes that are pending
         std::uint64_t size_at_server = 0;  // as last heard
         std::uint64_t written_at = 0;      // FileContents::now() when a write was last accepted or answered
+        std::uint64_t forgotten_at = 0;    // the same when what is kept of it was last dropped
+        std::uint64_t heard_at = 0;        // the same when attributes were last taken in
     };
     Content content;
+
+    // Of the kernel's page cache; see KernelPages.
+    struct Pages {
+        bool kept = false;            // it may hold some
+        bool outdated = false;        // which are void, and it has to be told
+        bool doubtful = false;        // an answer of another size may have told it
+        std::uint64_t size = 0;       // as it should know it
+        std::uint32_t questions = 0;  // for attributes, which it awaits
+    };
+    Pages pages;
 };
 
 // One thread. References to inodes stay valid until the inode is forgotten.

@@ -63,6 +63,7 @@ struct TcpProxy::Link {
         std::string pending;  // to be sent to this side
         bool ended = false;   // this side has nothing more to say
     };
+    int port = 0;
     Side client;
     Side server;
 };
@@ -106,6 +107,7 @@ std::string TcpProxy::captured() const {
 
 void TcpProxy::accept_connection(const UniqueFd& listener, int port, State state) {
     auto link = std::make_unique<Link>();
+    link->port = port;
     link->client.socket.reset(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!link->client.socket)
         return;
@@ -142,7 +144,10 @@ bool TcpProxy::forward(Link& link, bool from_client) {
             captured->append(to.pending, 0, capture_limit - std::min(capture_limit, captured->size()));
         }
     }
-    if (!to.pending.empty()) {
+    const bool held = !from_client && link.port == held_port_;
+    if (held)
+        held_bytes_ = to.pending.size();
+    if (!to.pending.empty() && !held) {
         const ssize_t size = send(to.socket.get(), to.pending.data(), to.pending.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
         if (size < 0 && errno != EAGAIN)
             return false;
@@ -171,7 +176,9 @@ void TcpProxy::run() {
                 return static_cast<short>((readable ? POLLIN : 0) | (side.pending.empty() ? 0 : POLLOUT));
             };
             for (const auto& link : links_) {
-                waiting.push_back({link->client.socket.get(), interest(link->client, link->server), 0});
+                const short unheld = link->port == held_port_ ? ~POLLOUT : ~0;
+                waiting.push_back(
+                    {link->client.socket.get(), static_cast<short>(interest(link->client, link->server) & unheld), 0});
                 waiting.push_back({link->server.socket.get(), interest(link->server, link->client), 0});
             }
         }

@@ -33,7 +33,16 @@ public:
     // A peer that is gone: every connection is reset, and so is each new one.
     void cut() { order(State::cut); }
     // As at the start.
-    void pass() { order(State::passing); }
+    void pass() {
+        held_port_ = 0;
+        order(State::passing);
+    }
+    // What the server says by one of its ports waits, 64 KiB of it, and arrives after pass().
+    void hold_answers_of(int port) {
+        held_port_ = port;
+        order(State::passing);
+    }
+    std::size_t held_bytes() const { return held_bytes_.load(); }
 
     // Everything that passed so far in both directions, up to a limit of 64 MiB.
     std::string captured() const;
@@ -58,6 +67,8 @@ private:
     std::vector<Listener> listeners_;
     UniqueFd wake_;  // eventfd: the state has changed, or the end has come
     std::atomic<State> state_ = State::passing;
+    std::atomic<int> held_port_ = 0;
+    std::atomic<std::size_t> held_bytes_ = 0;
     std::atomic<bool> stopping_ = false;
     std::atomic<std::uint64_t> bytes_ = 0;
     std::atomic<int> connections_ = 0;

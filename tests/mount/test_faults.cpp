@@ -237,6 +237,42 @@ TEST_CASE("faults: the network is away for a moment under a copy, which ends rig
     }
 }
 
+// Answers of the two lanes pass each other.
+TEST_CASE("faults: the content that comes with an open is older than what another handle has written since") {
+    ServerProcess server;
+    TcpProxy proxy(server.ports());
+    MountProcess mount(through(server, proxy.address()));
+    const std::string path = mount.path() + "/file";
+    write_file(path, std::string(5'000, 'o'));
+    const int writer = open(path.c_str(), O_RDWR);
+    REQUIRE(writer >= 0);
+    const std::string again = "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(writer);
+    // No look-up, whose answer would be held too. What was kept of the file is not in use any more.
+    write_file(server.directory() + "/file", std::string(5'001, 'o'));
+    struct stat attributes = {};
+    REQUIRE(fstat(writer, &attributes) == 0);
+
+    proxy.hold_answers_of(server.port());
+    Bell opened;
+    std::string seen_by_reader;
+    Child reader = Child::fork([&] {
+        const int fd = open(again.c_str(), O_RDONLY);
+        opened.ring();
+        std::string content(6'000, '\0');
+        content.resize(static_cast<std::size_t>(std::max<ssize_t>(0, pread(fd, content.data(), content.size(), 0))));
+        return content == std::string(5'000, 'n') + 'o' ? 0 : 1;
+    });
+    REQUIRE(eventually(Milliseconds{10'000}, [&] { return proxy.held_bytes() > 5'000; }));
+    REQUIRE(pwrite(writer, std::string(5'000, 'n').data(), 5'000, 0) == 5'000);
+    const bool written = fsync(writer) == 0;
+    proxy.pass();
+    CHECK(written);
+    CHECK(opened.await());
+    CHECK(reader.wait(Milliseconds{10'000}).exit_status == 0);
+    close(writer);
+    CHECK(mount.unmount());
+}
+
 TEST_CASE("faults: requests that the network cut are carried out once") {
     ServerProcess server;
     TcpProxy proxy(server.ports());

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -72,6 +73,17 @@ std::string names_in(const std::string& path) {
     for (const std::string& name : names)
         all += name + " ";
     return all;
+}
+
+// Whether a process that maps the file can read all its bytes, which `expected` says.
+bool maps_as(int fd, const std::string& expected) {
+    Child child = Child::fork([&] {
+        void* mapped = mmap(nullptr, expected.size(), PROT_READ, MAP_SHARED, fd, 0);
+        if (mapped == MAP_FAILED)
+            return 1;
+        return std::string_view(static_cast<const char*>(mapped), expected.size()) == expected ? 0 : 2;
+    });
+    return child.wait(Milliseconds{10'000}).exit_status == 0;
 }
 
 }  // namespace
@@ -219,6 +231,36 @@ TEST_CASE("two mounts: a file that is open on one is truncated and rewritten on 
     CHECK(eventually(Milliseconds{3'000}, [&] { return pread(reader, &byte, 1, 50'000) == 1 && byte == 'n'; }));
     CHECK(eventually(Milliseconds{3'000}, [&] { return pread(reader, &byte, 1, 70'000) == 0; }));
     close(reader);
+}
+
+// The kernel's own idea of the size is what a mapping, and copying, go by.
+TEST_CASE(
+    "two mounts: a file that is open here grows elsewhere, and whoever has asked for its size may map all of it") {
+    const Views views = fresh_views();
+    const bool is_read_before = GENERATE(false, true);
+    const std::string writer = GENERATE_COPY(views.a, views.server);
+    INFO((writer == views.server ? "written at the server" : "written by the other mount")
+         << (is_read_before ? ", read here before" : ""));
+    for (int round = 0; round < 50; ++round) {
+        INFO("round " << round);
+        const std::string name = "/grows" + std::to_string(round);
+        write_file(writer + name, std::string(100, 'o'));
+        const int fd = open((views.b + name).c_str(), O_RDWR);
+        REQUIRE(fd >= 0);
+        char text[200];
+        if (is_read_before)
+            REQUIRE(pread(fd, text, sizeof text, 0) == 100);
+        const std::string content(32'768, static_cast<char>('a' + round % 26));
+        write_file(writer + name, content);
+        struct stat attributes = {};
+        REQUIRE(fstat(fd, &attributes) == 0);
+        REQUIRE(attributes.st_size == static_cast<off_t>(content.size()));
+        CHECK(maps_as(fd, content));
+        const int copy = open((views.b + "/copy").c_str(), O_RDWR | O_CREAT | O_TRUNC, 0644);
+        CHECK(copy_file_range(fd, nullptr, copy, nullptr, content.size(), 0) == static_cast<ssize_t>(content.size()));
+        close(copy);
+        close(fd);
+    }
 }
 
 TEST_CASE("two mounts: locks hold between them") {

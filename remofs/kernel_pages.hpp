@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+// When the kernel is told to drop the pages that it keeps of files.
+//
+// A notification does more than that: the kernel takes neither size nor times from any answer whose request began
+// before it. stat(2) then tells its caller of the new size, while mmap(2) goes on by the old one. Hence three rules.
+// Where no page can be, nothing is told. While the kernel asks for a file's attributes, the answer comes first. And an
+// answer that tells of another size than before makes the kernel drop the pages by itself: no notification follows,
+// unless that size is told once more, for it may have missed the first (two answers may pass each other on their way
+// into the kernel).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/task.hpp"
+#include "client/session.hpp"
+#include "filesystem/inode_map.hpp"
+#include "remofs/notifier.hpp"
+#include "transport/reactor.hpp"
+
+namespace remofile::remofs {
+
+using filesystem::Inode;
+using filesystem::InodeMap;
+using filesystem::InodeNumber;
+
+// One thread: the event loop's.
+class KernelPages {
+public:
+    // Both must outlive it.
+    KernelPages(transport::Reactor& reactor, InodeMap& inodes) : reactor_(reactor), inodes_(inodes) {}
+    KernelPages(const KernelPages&) = delete;
+    KernelPages& operator=(const KernelPages&) = delete;
+
+    // Until then no page is kept anywhere.
+    void notify_by(Notifier& notifier) { notifier_ = &notifier; }
+
+    // Pages may be kept of what is being read or written.
+    void filled(InodeNumber inode);
+    // An answer that tells the kernel of a file's size is about to be written.
+    void telling(InodeNumber inode, std::uint64_t size);
+    // The kernel knows that the file reaches to there, from a write of its own.
+    void extended(InodeNumber inode, std::uint64_t end);
+    // The kernel drops all pages because of an answer that it has been given.
+    void dropped(InodeNumber inode);
+
+    // What is kept of the file is void. `done`, if given, is called, now or later, once the kernel has dropped it.
+    // Pages of a file that nobody has open need not go: opening it drops them.
+    void drop(InodeNumber inode, std::function<void()> done = nullptr);
+
+    // Ends once no page is kept that drop() was called for. Errors: interrupted.
+    Task<Status> current(InodeNumber inode, client::Cancellation* cancellation);
+
+    // The kernel asks for the attributes of a file, as long as this object lives.
+    class Question {
+    public:
+        Question(KernelPages& pages, InodeNumber inode);
+        ~Question();
+        Question(const Question&) = delete;
+        Question& operator=(const Question&) = delete;
+
+    private:
+        KernelPages& pages_;
+        InodeNumber inode_;
+    };
+
+private:
+    void schedule(InodeNumber inode);
+    void notify(InodeNumber inode);
+    std::vector<std::function<void()>> take_waiting(InodeNumber inode);
+
+    transport::Reactor& reactor_;
+    InodeMap& inodes_;
+    Notifier* notifier_ = nullptr;
+    std::vector<InodeNumber> scheduled_;  // for the end of the turn
+    std::unordered_map<InodeNumber, std::vector<std::function<void()>>> waiting_;
+};
+
+}  // namespace remofile::remofs
