@@ -235,7 +235,7 @@ void Session::enter_record(SessionLane& by, const BatchPtr& batch, std::size_t i
     BatchRecord& record = batch->records[index];
     ++totals_.requests;
     totals_.bytes_received += record.bulk.size();
-    if (enter_known(by, record))
+    if (enter_known(by, batch, record))
         return;
 
     record.traits = find_operation(record.header.opcode);
@@ -257,7 +257,7 @@ void Session::enter_record(SessionLane& by, const BatchPtr& batch, std::size_t i
 }
 
 // A request whose number is taken: one sent again after a lost connection, or a broken client's.
-bool Session::enter_known(SessionLane& by, BatchRecord& record) {
+bool Session::enter_known(SessionLane& by, const BatchPtr& batch, BatchRecord& record) {
     const RequestId id = record.header.id;
     const bool resent = (record.header.flags & wire::flag_resent) != 0;
     const auto pending = pending_.find(id);
@@ -270,6 +270,8 @@ bool Session::enter_known(SessionLane& by, BatchRecord& record) {
     record.settled = Status::ok;
     if (resent && pending != pending_.end()) {
         // Still under way: its answer comes by this connection.
+        if (pending->second.batch->lane != by.number())
+            follow(pending->second.batch, batch, record);
         if (pending->second.lane == by.number() && pending->second.generation == by.generation())
             return true;
         pending->second.lane = by.number();
@@ -293,6 +295,18 @@ bool Session::enter_known(SessionLane& by, BatchRecord& record) {
                     {});
     }
     return true;
+}
+
+// A lane was given up, and what was not answered on it comes again by another one. There, what comes after it must not
+// overtake what the server is still carrying out or has queued.
+void Session::follow(const BatchPtr& original, const BatchPtr& batch, BatchRecord& record) {
+    if (original->carried_out)
+        return;  // it waits for a lock, and so holds up nobody
+    record.on_other_lane = true;
+    if (std::ranges::find(original->followers, batch) != original->followers.end())
+        return;
+    original->followers.push_back(batch);
+    ++batch->awaited;
 }
 
 // Why a request is not to be carried out, if so.
@@ -324,7 +338,7 @@ void Session::sequence(SessionLane& by, const BatchPtr& batch) {
     std::vector<Dependency> uses;
     bool has_operation = false;
     for (BatchRecord& record : batch->records) {
-        if (record.settled || record.traits == nullptr)
+        if (!record.on_other_lane && (record.settled || record.traits == nullptr))
             continue;
         auto found = dependencies_of(record.header.opcode, record.body);
         if (!found) {
@@ -340,10 +354,11 @@ void Session::sequence(SessionLane& by, const BatchPtr& batch) {
     }
     const auto [ticket, ready] = by.sequencer.add(uses);
     batch->ticket = ticket;
-    if (ready)
-        proceed(batch);
-    else
+    batch->has_turn = ready;
+    if (!ready)
         blocked_[by.number()].emplace(ticket, batch);
+    else if (batch->awaited == 0)
+        proceed(batch);
 }
 
 // ---------------------------------------------------------------- carrying out
@@ -383,13 +398,26 @@ bool Session::proceed_here(const BatchPtr& batch) {
 
 void Session::finish(const BatchPtr& batch, std::deque<BatchPtr>& ready) {
     queued_head_bytes_ -= batch->frames.head.size();
+    batch->carried_out = true;
+    for (BatchPtr& follower : std::exchange(batch->followers, {})) {
+        --follower->awaited;
+        if (follower->has_turn)
+            take_turn(std::move(follower), ready);
+    }
     if (batch->ticket == 0)
         return;
     for (const Sequencer::Ticket ticket : lane(batch->lane).sequencer.finish(batch->ticket)) {
         auto released = blocked_[batch->lane].extract(ticket);
         REMOFILE_ASSERT(!released.empty());
-        ready.push_back(std::move(released.mapped()));
+        take_turn(std::move(released.mapped()), ready);
     }
+}
+
+// Nothing of its own lane is in its way any more.
+void Session::take_turn(BatchPtr batch, std::deque<BatchPtr>& ready) {
+    batch->has_turn = true;
+    if (batch->awaited == 0)
+        ready.push_back(std::move(batch));
 }
 
 void Session::dispatch(SessionLane& of) {

@@ -156,7 +156,8 @@ private:
     void take_acknowledgements(SessionLane& lane, const wire::MessageHeader& header);
     void enter_records(SessionLane& lane, const BatchPtr& batch);
     void enter_record(SessionLane& lane, const BatchPtr& batch, std::size_t index, bool too_many_bytes);
-    bool enter_known(SessionLane& lane, BatchRecord& record);
+    bool enter_known(SessionLane& lane, const BatchPtr& batch, BatchRecord& record);
+    void follow(const BatchPtr& original, const BatchPtr& batch, BatchRecord& record);
     std::optional<Status> refusal(const SessionLane& lane, const BatchRecord& record, bool last) const;
     void sequence(SessionLane& lane, const BatchPtr& batch);
     void note_violation(std::string_view what);
@@ -166,6 +167,7 @@ private:
     void proceed(BatchPtr batch);
     bool proceed_here(const BatchPtr& batch);
     void finish(const BatchPtr& batch, std::deque<BatchPtr>& ready);
+    void take_turn(BatchPtr batch, std::deque<BatchPtr>& ready);
     void dispatch(SessionLane& lane);
     bool carry_out_at_once(const BatchPtr& batch);
     void start(SessionLane& lane, const BatchPtr& batch);

@@ -25,6 +25,7 @@ struct BatchRecord {
     std::optional<Status> settled;
     // Another reply answers it: a resent record that is still under way, or whose kept reply is given again.
     bool answered_elsewhere = false;
+    bool on_other_lane = false;            // it is under way there, and has its place in the order here as well
     std::shared_ptr<const Caller> caller;  // set before the record's turn
     // Set by CANCEL while a worker may look at it.
     std::atomic<bool> interrupted = false;
@@ -42,6 +43,14 @@ struct SessionBatch {
     Sequencer::Ticket ticket = 0;
     bool at_worker = false;
     std::size_t expected_bytes = 0;  // what the lane was told to expect of the slice under way
+
+    // Records that another lane's message has, from which they were sent again: what follows them on this lane waits
+    // for them there. Messages that have some of this one's records, and wait for it; how many this one waits for; and
+    // whether its turn has come otherwise.
+    std::vector<std::shared_ptr<SessionBatch>> followers;
+    std::size_t awaited = 0;
+    bool has_turn = false;
+    bool carried_out = false;
 
     bool finished() const { return next == records.size(); }
 };

@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <iterator>
 
-#include "client/shared_buffer.hpp"
-
 namespace remofile::client {
 namespace {
 
@@ -14,7 +12,7 @@ bool is_quick(const Batch& batch) {
 }
 
 bool is_ready(Batch& batch) {
-    return std::ranges::all_of(batch.records, [](PendingRecord& record) { return record.ready(); });
+    return std::ranges::all_of(batch.records, [](PendingRecord& record) { return record.bulk.ready(); });
 }
 
 bool is_allowed(const Batch& batch, const SendingAllowance& allowance) {
@@ -51,20 +49,10 @@ struct Joined {
 
 }  // namespace
 
-bool PendingRecord::ready() {
-    if (!encoding)
-        return true;
-    if (!encoding->done.load(std::memory_order_acquire))
-        return false;
-    take(std::move(encoding->result));
-    encoding.reset();
-    return true;
-}
-
 std::size_t Batch::bulk_bytes() const {
     std::size_t bytes = 0;
     for (const PendingRecord& record : records)
-        bytes += record.bulk ? record.bulk->size() : 0;
+        bytes += record.bulk.encoded_bytes();
     return bytes;
 }
 
@@ -81,31 +69,40 @@ bool Batch::unlimited() const {
 
 void OutgoingQueue::push(BatchPtr batch) {
     seal_forgets();
+    batch->lane = lane_;
     waiting_.push_back(std::move(batch));
 }
 
 void OutgoingQueue::push_urgent(BatchPtr batch) {
+    batch->lane = lane_;
     urgent_.push_back(std::move(batch));
 }
 
-void OutgoingQueue::push_forget(wire::ForgetNode node, std::size_t lane) {
-    if (forgets_.size() == wire::max_forgets)
+void OutgoingQueue::push_forget(wire::ForgetNode node, LaneKind kind) {
+    if (forgets_.size() == wire::max_forgets || kind != forgets_kind_)
         seal_forgets();
     forgets_.push_back(node);
-    forgets_lane_ = lane;
+    forgets_kind_ = kind;
 }
 
 void OutgoingQueue::seal_forgets() {
     if (forgets_.empty())
         return;
     const wire::Forget forget{std::exchange(forgets_, {})};
-    waiting_.push_back(make_told({.opcode = wire::Opcode::forget, .body = wire::encode_body(forget)}, forgets_lane_));
+    BatchPtr batch = make_told({.opcode = wire::Opcode::forget, .body = wire::encode_body(forget)}, forgets_kind_);
+    batch->lane = lane_;
+    waiting_.push_back(std::move(batch));
 }
 
-Batch* OutgoingQueue::next_unprepared() {
-    if (prepared_ >= waiting_.size() || prepared_ >= max_prepared_batches)
-        return nullptr;
-    return waiting_[prepared_++].get();
+PendingRecord* OutgoingQueue::next_plain() {
+    const std::size_t looked_at = std::min(waiting_.size(), max_prepared_batches);
+    for (std::size_t i = 0; i < looked_at; ++i) {
+        for (PendingRecord& record : waiting_[i]->records) {
+            if (record.bulk.state() == OutgoingBulk::State::plain)
+                return &record;
+        }
+    }
+    return nullptr;
 }
 
 std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::next_message(const SendingAllowance& allowance) {
@@ -128,7 +125,6 @@ std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::next_message(const SendingAl
         left.no_requests_unanswered = false;
         left.no_bulk_unanswered = left.no_bulk_unanswered && batch.bulk_bytes() == 0;
         add_front(waiting_);
-        prepared_ -= std::min<std::size_t>(prepared_, 1);
     }
     return batches;
 }
@@ -139,8 +135,6 @@ OutgoingQueue::BatchPtr OutgoingQueue::take(const Batch* batch) {
         if (found == queue->end())
             continue;
         BatchPtr taken = std::move(*found);
-        if (queue == &waiting_ && static_cast<std::size_t>(found - queue->begin()) < prepared_)
-            --prepared_;
         queue->erase(found);
         return taken;
     }
@@ -149,20 +143,25 @@ OutgoingQueue::BatchPtr OutgoingQueue::take(const Batch* batch) {
 
 std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::take_all() {
     seal_forgets();
-    prepared_ = 0;
     std::vector<BatchPtr> all;
     std::ranges::move(std::exchange(urgent_, {}), std::back_inserter(all));
     std::ranges::move(std::exchange(waiting_, {}), std::back_inserter(all));
     return all;
 }
 
-OutgoingQueue::BatchPtr make_told(EncodedRequest request, std::size_t lane) {
+bool OutgoingQueue::has(LaneKind kind) const {
+    const auto is_of_it = [&](const BatchPtr& batch) { return batch->kind == kind; };
+    return std::ranges::any_of(urgent_, is_of_it) || std::ranges::any_of(waiting_, is_of_it) ||
+           (!forgets_.empty() && forgets_kind_ == kind);
+}
+
+OutgoingQueue::BatchPtr make_told(EncodedRequest request, LaneKind kind) {
     auto batch = std::make_unique<Batch>();
     const RequestTraits* traits = find_request_traits(request.opcode);
     REMOFILE_ASSERT(traits != nullptr);
-    batch->records.push_back({.traits = traits, .body = std::move(request.body)});
+    batch->records.push_back({.traits = traits, .body = std::move(request.body), .bulk = {}});
     batch->unanswered = 1;
-    batch->lane = lane;
+    batch->kind = kind;
     return batch;
 }
 
@@ -179,12 +178,13 @@ wire::Message build_message(const std::vector<const Batch*>& batches, bool resen
             header.detail = batch->credential;
             header.flags =
                 static_cast<std::uint8_t>((record.link ? wire::flag_link : 0) | (resent ? wire::flag_resent : 0));
-            header.bulk_encoding = record.bulk_encoding;
-            header.bulk_size = record.bulk_size;
-            if (record.bulk)
-                writer.add_encoded(header, record.body, view_of(record.bulk));
-            else
+            if (!record.bulk) {
                 writer.add_encoded(header, record.body);
+                continue;
+            }
+            header.bulk_encoding = record.bulk.encoding();
+            header.bulk_size = record.bulk.size();
+            writer.add_encoded(header, record.body, record.bulk.share());
         }
     }
     return std::move(writer).finish(answered_below, received_bytes);

@@ -2,7 +2,6 @@
 // What waits to be sent on one lane, in order, and how it is joined into messages. Pure bookkeeping.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -10,9 +9,9 @@
 
 #include "base/buffer.hpp"
 #include "base/strong_id.hpp"
+#include "client/outgoing_bulk.hpp"
 #include "client/request_traits.hpp"
 #include "client/session.hpp"
-#include "wire/compression.hpp"
 #include "wire/frame.hpp"
 
 namespace remofile::client {
@@ -25,38 +24,22 @@ inline constexpr std::size_t max_joined_requests = 8;
 // the one before is sent, and few enough to be decided by what the link has shown by then.
 inline constexpr std::size_t max_prepared_batches = 16;
 
-// Shared by a record and the codec thread. The result is the reactor's once it is done.
-struct PendingEncoding {
-    wire::EncodedBulk result;
-    std::atomic<bool> done = false;
-};
-
 // One request until it is answered.
 struct PendingRecord {
     const RequestTraits* traits = nullptr;
     std::vector<std::byte> body;
-    // As it travels. Shared by this record, which may have to be sent again, and the messages on their way.
-    std::shared_ptr<Buffer> bulk;
-    std::uint32_t bulk_size = 0;  // once decoded
-    wire::BulkEncoding bulk_encoding = wire::BulkEncoding::raw;
-    std::shared_ptr<PendingEncoding> encoding;  // while the codec thread has the data
+    OutgoingBulk bulk;
     bool link = false;
     bool answered = false;
     Status status = Status::ok;  // once answered
-
-    void take(wire::EncodedBulk encoded) {
-        *bulk = std::move(encoded.data);
-        bulk_encoding = encoded.encoding;
-    }
-    // Whether it can be sent; takes over what the codec thread has finished.
-    bool ready();
 };
 
 // The requests of one call, which travel in one message; their ids follow each other.
 struct Batch {
     std::vector<PendingRecord> records;
     std::uint32_t credential = 0;
-    std::size_t lane = 0;
+    LaneKind kind = LaneKind::metadata;
+    std::size_t lane = 0;  // by which it goes: not that of its kind while lanes are merged
 
     // Known once it is sent; 0 before.
     RequestId first_id;
@@ -67,6 +50,7 @@ struct Batch {
     bool abandoned = false;  // somebody waited, and gave up: what late replies bring is given back
     bool cancel_sent = false;
 
+    // As they travel. Precondition: all of it is encoded.
     std::size_t bulk_bytes() const;
     std::size_t head_bytes() const;
     // Not counted against max_requests.
@@ -87,14 +71,17 @@ class OutgoingQueue {
 public:
     using BatchPtr = std::unique_ptr<Batch>;
 
+    // Of this lane: whatever is pushed goes by it.
+    explicit OutgoingQueue(std::size_t lane) : lane_(lane) {}
+
     void push(BatchPtr batch);
     // Goes before everything else, and is not held back by the allowance: CANCEL and PING, whose delay would cost more.
     void push_urgent(BatchPtr batch);
     // Adds to the FORGETs at the end, which are joined into as few records as possible.
-    void push_forget(wire::ForgetNode node, std::size_t lane);
+    void push_forget(wire::ForgetNode node, LaneKind kind);
 
-    // The first batch whose data nobody has looked at; none if enough of them wait to be sent. It counts as prepared.
-    Batch* next_unprepared();
+    // The first record whose data is plain; none if enough of those that wait to be sent are not.
+    PendingRecord* next_plain();
 
     // The batches of the next message, in order; none if the first in line is not allowed out yet or not yet encoded.
     // Batches are joined as long as nobody waits for those before, or all are quick.
@@ -102,8 +89,11 @@ public:
 
     // Takes out one that has not been sent.
     BatchPtr take(const Batch* batch);
-    // Everything, in order, urgent ones first.
+    // Everything, in order, urgent ones first. What was encoded, or is being encoded, stays so.
     std::vector<BatchPtr> take_all();
+
+    // Whether a batch of that kind is here.
+    bool has(LaneKind kind) const;
 
     bool empty() const { return urgent_.empty() && waiting_.empty() && forgets_.empty(); }
     bool only_forgets() const { return urgent_.empty() && waiting_.empty() && !forgets_.empty(); }
@@ -113,13 +103,13 @@ private:
 
     std::deque<BatchPtr> urgent_;
     std::deque<BatchPtr> waiting_;
-    std::size_t prepared_ = 0;               // of waiting_, at its head
-    std::vector<wire::ForgetNode> forgets_;  // behind everything in waiting_
-    std::size_t forgets_lane_ = 0;
+    std::vector<wire::ForgetNode> forgets_;  // behind everything in waiting_; of one kind
+    LaneKind forgets_kind_ = LaneKind::metadata;
+    const std::size_t lane_;
 };
 
 // A batch of one told request.
-OutgoingQueue::BatchPtr make_told(EncodedRequest request, std::size_t lane);
+OutgoingQueue::BatchPtr make_told(EncodedRequest request, LaneKind kind);
 
 // One message of the unanswered records of these batches, which have their ids.
 wire::Message build_message(const std::vector<const Batch*>& batches, bool resent, RequestId answered_below,

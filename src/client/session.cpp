@@ -108,7 +108,7 @@ Task<std::vector<EncodedReply>> Session::call_batch(std::vector<EncodedRequest> 
 }
 
 void Session::tell_encoded(wire::Opcode opcode, std::vector<std::byte> body, LaneKind lane) {
-    state_->tell({.opcode = opcode, .body = std::move(body)}, state_->lane_for(lane));
+    state_->tell({.opcode = opcode, .body = std::move(body)}, lane);
 }
 
 Status Session::reject_reply(wire::Opcode opcode) {
@@ -181,7 +181,7 @@ bool Session::connected() const {
 Task<Status> Session::data_lane_ready(Cancellation* cancellation) {
     if (state_->closed)
         co_return Status::shutting_down;
-    if (state_->lanes_merged || state_->connections[data_lane].stage == State::Stage::ready)
+    if (state_->data_route == State::DataRoute::merged || state_->connections[data_lane].stage == State::Stage::ready)
         co_return Status::ok;
     co_return co_await state_->data_lane_waiters.wait(cancellation);
 }
@@ -231,9 +231,8 @@ std::unique_ptr<Batch> make_batch(std::vector<EncodedRequest> requests) {
         record.body = std::move(request.body);
         record.link = request.link;
         REMOFILE_ASSERT(request.bulk.size() <= wire::max_bulk_bytes);
-        record.bulk_size = static_cast<std::uint32_t>(request.bulk.size());
         if (request.has_bulk)
-            record.bulk = std::make_shared<Buffer>(std::move(request.bulk));
+            record.bulk = OutgoingBulk(std::move(request.bulk));
     }
     // The next record of the message may be another call's.
     batch->records.back().link = false;
@@ -268,7 +267,7 @@ Session::State::State(transport::Context& given_context, transport::Reactor& giv
 Session::State::~State() = default;
 
 std::size_t Session::State::lane_for(LaneKind kind) const {
-    return kind == LaneKind::data && !lanes_merged ? data_lane : metadata_lane;
+    return kind == LaneKind::data && data_route != DataRoute::merged ? data_lane : metadata_lane;
 }
 
 void Session::State::start(Call& call, std::vector<EncodedRequest> requests, const CallOptions& call_options,
@@ -286,7 +285,7 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
         return end_call(call, Status::limit_exceeded);
 
     auto batch = make_batch(std::move(requests));
-    batch->lane = lane_for(call_options.lane);
+    batch->kind = call_options.lane;
     batch->credential = credential;
     batch->call = &call;
     call.batch = batch.get();
@@ -298,21 +297,21 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     const std::optional<Duration> timeout = call_options.timeout ? call_options.timeout : options.request_timeout;
     if (timeout)
         call.timeout_timer = reactor.after(*timeout, [this, &call, timeout] { on_time_out(call, *timeout); });
-    connections[batch->lane].queue.push(std::move(batch));
+    connections[lane_for(batch->kind)].queue.push(std::move(batch));
     schedule_flush();
 }
 
-void Session::State::tell(EncodedRequest request, std::size_t lane) {
+void Session::State::tell(EncodedRequest request, LaneKind kind) {
     if (closed)
         return;
-    OutgoingQueue& queue = connections[lane].queue;
+    OutgoingQueue& queue = connections[lane_for(kind)].queue;
     if (request.opcode == wire::Opcode::forget) {
         const auto forget = wire::decode_body<wire::Forget>(request.body);
         REMOFILE_ASSERT(forget.has_value());
         for (const wire::ForgetNode& node : forget->nodes)
-            queue.push_forget(node, lane);
+            queue.push_forget(node, kind);
     } else {
-        queue.push(make_told(std::move(request), lane));
+        queue.push(make_told(std::move(request), kind));
     }
     schedule_flush();
 }
@@ -337,7 +336,7 @@ void Session::State::ask_to_cancel(Batch& batch) {
         if (batch.records[i].answered)
             continue;
         EncodedRequest request{.opcode = wire::Opcode::cancel, .body = wire::encode_body(wire::Cancel{batch.id_of(i)})};
-        connections[batch.lane].queue.push_urgent(make_told(std::move(request), batch.lane));
+        connections[batch.lane].queue.push_urgent(make_told(std::move(request), batch.kind));
     }
     schedule_flush();
 }
@@ -403,7 +402,7 @@ void Session::State::close(Status status) {
     const auto self = shared_from_this();
     Connection& first = connections[metadata_lane];
     if (first.stage == Stage::ready) {
-        auto bye = make_told({.opcode = wire::Opcode::bye}, metadata_lane);
+        auto bye = make_told({.opcode = wire::Opcode::bye}, LaneKind::metadata);
         const RequestId below = answered_below();  // BYE itself is not answered
         bye->first_id = RequestId{++last_id.value};
         send_message(metadata_lane, build_message({bye.get()}, false, below, first.received_bytes));

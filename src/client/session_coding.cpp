@@ -41,18 +41,17 @@ void Session::State::encode(PendingRecord& record, std::size_t lane) {
         wire::make_plan(greeting_reply.features, options.compression,
                         wire::automatic_level(connection.speed.bytes_per_s(),
                                               transport::is_local_address(options.lane.endpoint), *meter));
+    const auto stream = plan.level == 0 || record.bulk.size() == 0 ? nullptr : stream_of(record);
+    const auto encode_with = [plan, stream, uses = meter](Buffer plain) {
+        return wire::encode_bulk(std::move(plain), plan, stream.get(), *uses);
+    };
+    const std::size_t size = record.bulk.size();
     const bool elsewhere =
-        plan.level != 0 && (record.bulk_size >= min_compressed_elsewhere || plan.level >= first_slow_level);
-    if (!elsewhere) {
-        const auto stream = plan.level == 0 ? nullptr : stream_of(record);
-        record.take(wire::encode_bulk(std::move(*record.bulk), plan, stream.get(), *meter));
-        return;
-    }
-    record.encoding = std::make_shared<PendingEncoding>();
-    codec.submit([encoding = record.encoding, bulk = record.bulk, plan, stream = stream_of(record), uses = meter,
-                  &to = reactor, weak = weak_from_this()] {
-        encoding->result = wire::encode_bulk(std::move(*bulk), plan, stream.get(), *uses);
-        encoding->done.store(true, std::memory_order_release);
+        plan.level != 0 && size != 0 && (size >= min_compressed_elsewhere || plan.level >= first_slow_level);
+    if (!elsewhere)
+        return record.bulk.encode(encode_with);
+    codec.submit([encoding = record.bulk.begin_encoding(), encode_with, &to = reactor, weak = weak_from_this()] {
+        encoding->carry_out(encode_with);
         to.post([weak] {
             if (const auto self = weak.lock())
                 self->schedule_flush();
@@ -63,12 +62,8 @@ void Session::State::encode(PendingRecord& record, std::size_t lane) {
 // Has the next requests in line encoded, as late as that keeps the codec thread ahead of the network: until then we
 // may have learned more about the link.
 void Session::State::prepare(std::size_t lane) {
-    while (Batch* batch = connections[lane].queue.next_unprepared()) {
-        for (PendingRecord& record : batch->records) {
-            if (record.bulk && record.bulk_size > 0)
-                encode(record, lane);
-        }
-    }
+    while (PendingRecord* record = connections[lane].queue.next_plain())
+        encode(*record, lane);
 }
 
 // ---------------------------------------------------------------- decoding

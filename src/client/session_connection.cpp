@@ -264,7 +264,7 @@ void Session::State::on_hello_accepted(std::span<const std::byte> body) {
     Connection& data = connections[data_lane];
     if (data.stage == Stage::connected)
         send_attach();
-    else if (data.stage == Stage::down && !lanes_merged) {
+    else if (data.stage == Stage::down && data_route != DataRoute::merged) {
         reactor.cancel(data.retry_timer);
         data.retry_delay = first_retry_delay;
         connect(data_lane);
@@ -282,6 +282,8 @@ void Session::State::on_attach_reply(Status status) {
         return become_ready(data_lane);
     if (status == Status::no_session)
         return restart_session();
+    connections[data_lane].lane->disconnect();
+    connections[data_lane].stage = Stage::down;
     merge_lanes(describe(status));
 }
 
@@ -295,6 +297,10 @@ void Session::State::become_ready(std::size_t lane) {
         waiting_announced = false;
         announce_return();
         schedule_tick();
+    }
+    if (lane == data_lane && data_route == DataRoute::merged) {
+        data_route = DataRoute::parting;
+        log::info("{}: data has a connection of its own again", options.lane.endpoint);
     }
     resend(lane);
     schedule_flush();
@@ -319,6 +325,7 @@ void Session::State::start_epoch() {
     credentials.clear();
     own_credential = 0;
     ++epoch;
+    data_route = DataRoute::own;
     if (epoch == 1)
         return;
 
@@ -396,6 +403,8 @@ void Session::State::drop_connection(std::size_t lane, const Error& error) {
 void Session::State::retry_later(std::size_t lane, const Error& error) {
     Connection& connection = connections[lane];
     const bool metadata_is_ready = connections[metadata_lane].stage == Stage::ready;
+    if (lane == data_lane && data_route == DataRoute::merged)
+        return retry_merged(error.to_string());
     if (lane == data_lane && metadata_is_ready && connection.failures >= max_data_lane_failures)
         return merge_lanes(error.to_string());
     Duration delay = connection.retry_delay;
@@ -410,28 +419,54 @@ void Session::State::retry_later(std::size_t lane, const Error& error) {
 
 // What was sent on the data lane and not answered is sent again on the other, where the server knows it by its number.
 void Session::State::merge_lanes(std::string_view why) {
-    log::warn("the server does not take a second connection ({}); all requests go by one", why);
+    if (data_route == DataRoute::merged)
+        return retry_merged(why);
+    log::warn("the server does not take a second connection ({}); all requests go by one for now", why);
     Connection& data = connections[data_lane];
     Connection& metadata = connections[metadata_lane];
-    lanes_merged = true;
-    data.lane->disconnect();
-    data.stage = Stage::down;
-    data.greeting = {};
-    for (auto& batch : data.queue.take_all()) {
-        batch->lane = metadata_lane;
+    data_route = DataRoute::merged;
+    for (auto& batch : data.queue.take_all())
         metadata.queue.push(std::move(batch));
-    }
     bool must_resend = false;
     for (const auto& [id, batch] : sent) {
         must_resend = must_resend || batch->lane == data_lane;
         batch->lane = metadata_lane;
     }
     metadata.bulk_bytes += std::exchange(data.bulk_bytes, 0);
+    retry_merged(why);
     if (must_resend && metadata.stage == Stage::ready)
         drop_connection(metadata_lane, make_error(Status::unreachable, "requests change to the one connection"));
     else
         schedule_flush();
     data_lane_waiters.wake(Status::ok);
+}
+
+// Precondition: the data lane is down.
+void Session::State::retry_merged(std::string_view why) {
+    log::debug("still no second connection ({})", why);
+    Connection& data = connections[data_lane];
+    data.failures = 0;
+    data.retry_delay = first_retry_delay;
+    reactor.cancel(data.retry_timer);
+    data.retry_timer = reactor.after(merged_retry_delay, [this] {
+        count("client.reconnects");
+        connect(data_lane);
+    });
+}
+
+// Requests of one kind reach the server in their order. So those of the data lane wait, when they may leave the
+// metadata lane, for all that still goes by it.
+bool Session::State::may_use_own_lane() {
+    if (data_route == DataRoute::own)
+        return true;
+    const auto is_data = [](const auto& entry) {
+        return entry.second->lane == metadata_lane && entry.second->kind == LaneKind::data;
+    };
+    if (data_route == DataRoute::merged || connections[metadata_lane].queue.has(LaneKind::data) ||
+        std::ranges::any_of(sent, is_data))
+        return false;
+    data_route = DataRoute::own;
+    return true;
 }
 
 // The server does not know our session although the connection stands: HELLO finds out what is left of it.
@@ -474,7 +509,7 @@ void Session::State::tick() {
     if (reactor.clock().now() - connection.last_sent < interval / 2)
         return;
     ++idle_pings;
-    connections[metadata_lane].queue.push_urgent(make_told({.opcode = wire::Opcode::ping}, metadata_lane));
+    connections[metadata_lane].queue.push_urgent(make_told({.opcode = wire::Opcode::ping}, LaneKind::metadata));
     schedule_flush();
 }
 

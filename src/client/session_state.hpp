@@ -22,6 +22,9 @@ namespace remofile::client {
 inline constexpr std::size_t metadata_lane = 0;
 inline constexpr std::size_t data_lane = 1;
 inline constexpr std::size_t lane_count = 2;
+constexpr LaneKind kind_of(std::size_t lane) {
+    return lane == data_lane ? LaneKind::data : LaneKind::metadata;
+}
 
 // Pauses between attempts to connect: doubled from the first to the second, which a person who plugs a cable back in
 // still finds quick; the first again once a request has been answered. Where the server is there and refuses us,
@@ -34,8 +37,11 @@ inline constexpr Duration refused_retry_delay = std::chrono::seconds(30);
 inline constexpr Duration cancel_grace = std::chrono::seconds(1);
 // How long a FORGET waits for a message to go along with.
 inline constexpr Duration forget_delay = std::chrono::milliseconds(20);
-// Attempts to connect the data lane alone before its requests go by the metadata lane for good.
+// Attempts to connect the data lane alone before its requests go by the metadata lane.
 inline constexpr int max_data_lane_failures = 5;
+// How often a data lane is asked for while its requests go by the metadata lane: a server or firewall that took no
+// second connection may take one later, and an attempt costs both ends a few messages.
+inline constexpr Duration merged_retry_delay = std::chrono::seconds(30);
 // Requests kept free of calls, so that PING, CREDENTIAL and INVALIDATED always fit into max_requests.
 inline constexpr std::size_t reserved_requests = 16;
 // A PING is sent to acknowledge this part of a window, so that the rest of it keeps a link busy until the PING arrives;
@@ -126,6 +132,8 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
         ready,
     };
     struct Connection {
+        explicit Connection(std::size_t number) : queue(number) {}
+
         std::unique_ptr<transport::Lane> lane;
         Stage stage = Stage::down;
         RequestId greeting;  // the id of HELLO or ATTACH while it is unanswered
@@ -141,9 +149,15 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
         transport::TimerId retry_timer;
         int failures = 0;  // attempts in a row that did not get to `ready`
     };
-    std::array<Connection, lane_count> connections;
-    // The server would not have a second connection: what belongs to the data lane goes by the metadata lane.
-    bool lanes_merged = false;
+    std::array<Connection, lane_count> connections{Connection(metadata_lane), Connection(data_lane)};
+    // Which way the requests of the data lane go. Lanes have no order between them, so a change waits: see
+    // may_use_own_lane().
+    enum class DataRoute : std::uint8_t {
+        own,
+        merged,   // no second connection is to be had for now: by the metadata lane
+        parting,  // it is to be had again: what is new waits until all that went by the metadata lane is answered
+    };
+    DataRoute data_route = DataRoute::own;
     // Of the data lane: whether the connection being made or made is sealed; whether that has failed since the latest
     // greeting; and the number of the latest attempt to get a ticket.
     bool data_lane_sealed = false;
@@ -202,7 +216,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void cancel(Call& call);
     void ask_to_cancel(Batch& batch);
     void on_time_out(Call& call, Duration timeout);
-    void tell(EncodedRequest request, std::size_t lane);
+    void tell(EncodedRequest request, LaneKind kind);
     // Ends a call: what is not answered gets `status`. Resumes its coroutine.
     void end_call(Call& call, Status status);
     // Nobody waits for the call any more. Takes back what was not sent.
@@ -222,6 +236,8 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void drop_connection(std::size_t lane, const Error& error);
     void retry_later(std::size_t lane, const Error& error);
     void merge_lanes(std::string_view why);
+    void retry_merged(std::string_view why);
+    bool may_use_own_lane();
     std::uint64_t asked_features() const;
     void send_hello();
     void send_attach();
@@ -272,7 +288,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     // Forgets a batch whose records are all answered, and resumes who waits for it.
     void retire(Batch& batch);
     EncodedReply judge_reply(const Batch& batch, std::size_t index, wire::Record& record);
-    void give_back(const PendingRecord& record, const EncodedReply& reply, std::size_t lane);
+    void give_back(const PendingRecord& record, const EncodedReply& reply, LaneKind kind);
     void forget_unanswered(Batch& batch);
     void drop_accounts(const Batch& batch);
     RequestId answered_below() const;

@@ -31,7 +31,7 @@ void Session::State::flush() {
 
 void Session::State::flush_lane(std::size_t lane) {
     Connection& connection = connections[lane];
-    if (connection.stage != Stage::ready)
+    if (connection.stage != Stage::ready || (lane == data_lane && !may_use_own_lane()))
         return;
     if (connection.queue.only_forgets() && !forgets_due && !must_acknowledge(connection))
         return send_forgets_later();
@@ -40,7 +40,7 @@ void Session::State::flush_lane(std::size_t lane) {
     while (send_next(lane));
     // Also when requests wait for room: it may be this that the server waits for before it answers others.
     if (must_acknowledge(connection)) {
-        connection.queue.push_urgent(make_told({.opcode = wire::Opcode::ping}, lane));
+        connection.queue.push_urgent(make_told({.opcode = wire::Opcode::ping}, kind_of(lane)));
         send_next(lane);
     }
 }
@@ -184,14 +184,13 @@ void Session::State::resend(std::size_t lane) {
 
 // Instead of sending it again: ends what is left of it at the server, and gives back what it may have made.
 void Session::State::forget_unanswered(Batch& batch) {
-    const std::size_t lane = batch.lane;
     batch.cancel_sent = false;
     ask_to_cancel(batch);
     for (const PendingRecord& record : batch.records) {
         if (record.answered || record.traits->give_back_unseen == nullptr)
             continue;
         for (EncodedRequest& request : record.traits->give_back_unseen(record.body))
-            tell(std::move(request), lane);
+            tell(std::move(request), batch.kind);
     }
     drop_accounts(batch);
     sent.erase(batch.first_id);
@@ -201,8 +200,8 @@ void Session::State::drop_accounts(const Batch& batch) {
     unanswered -= batch.unanswered;
     std::size_t& bulk_bytes = connections[batch.lane].bulk_bytes;
     for (const PendingRecord& record : batch.records) {
-        if (!record.answered && record.bulk)
-            bulk_bytes -= std::min(bulk_bytes, record.bulk->size());
+        if (!record.answered)
+            bulk_bytes -= std::min(bulk_bytes, record.bulk.encoded_bytes());
     }
 }
 
@@ -323,7 +322,7 @@ EncodedReply Session::State::judge_reply(const Batch& batch, std::size_t index, 
         if (const auto decoded = decode_reply(batch, index, record, limit, reply); !decoded)
             return rejected(decoded.error().to_string());
     }
-    const SentRequest as_sent{.body = request.body, .bulk_bytes = request.bulk_size};
+    const SentRequest as_sent{.body = request.body, .bulk_bytes = request.bulk.size()};
     const bool accepted =
         traits.accepts != nullptr ? traits.accepts(as_sent, record.body, reply.bulk) : record.body.empty();
     if (!accepted)
@@ -342,29 +341,31 @@ void Session::State::settle(Batch& batch, std::size_t index, EncodedReply reply)
         --idle_pings;
     if (record.bulk) {
         Connection& connection = connections[batch.lane];
-        connection.bulk_bytes -= std::min(connection.bulk_bytes, record.bulk->size());
-        connection.answered_bulk_bytes += record.bulk->size();
+        connection.bulk_bytes -= std::min(connection.bulk_bytes, record.bulk.encoded_bytes());
+        connection.answered_bulk_bytes += record.bulk.encoded_bytes();
         connection.speed.note_arrived(connection.answered_bulk_bytes, reactor.clock().now());
     }
     if (batch.call != nullptr) {
         connections[batch.lane].last_answer = reactor.clock().now();
         batch.call->replies[index] = std::move(reply);
     } else if (batch.abandoned && reply.status == Status::ok) {
-        give_back(record, reply, batch.lane);
+        give_back(record, reply, batch.kind);
     }
 }
 
-void Session::State::give_back(const PendingRecord& record, const EncodedReply& reply, std::size_t lane) {
+void Session::State::give_back(const PendingRecord& record, const EncodedReply& reply, LaneKind kind) {
     if (record.traits->give_back == nullptr)
         return;
     for (EncodedRequest& request : record.traits->give_back(record.body, reply.body, reply.bulk))
-        tell(std::move(request), lane);
+        tell(std::move(request), kind);
 }
 
 void Session::State::retire(Batch& batch) {
     const auto found = sent.find(batch.first_id);
     const std::unique_ptr<Batch> answered = std::move(found->second);
     sent.erase(found);
+    if (data_route == DataRoute::parting)
+        schedule_flush();
     if (answered->call != nullptr)
         end_call(*answered->call, Status::ok);
 }
@@ -424,7 +425,7 @@ void Session::State::acknowledge_invalidation(std::uint64_t of_epoch, std::uint6
                         return one.sequence < other.sequence;
                     })->sequence};
     invalidations.erase(invalidations.begin(), first_open);
-    tell({.opcode = wire::Opcode::invalidated, .body = wire::encode_body(body)}, metadata_lane);
+    tell({.opcode = wire::Opcode::invalidated, .body = wire::encode_body(body)}, LaneKind::metadata);
 }
 
 }  // namespace remofile::client

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <string>
 
 #include "base/assert.hpp"
@@ -61,7 +62,8 @@ bool sample_shrinks(std::span<const std::byte> data) {
     return compress(sample, std::span(target).first(longest_worthwhile(sample_bytes)), 1) > 0;
 }
 
-std::optional<Buffer> compress_measured(const Buffer& data, const EncodingPlan& plan, CompressionMeter& meter) {
+// Also none if there is no memory for it.
+std::optional<Buffer> compress_measured(const Buffer& data, const EncodingPlan& plan, CompressionMeter& meter) try {
     if (plan.adaptive && data.size() >= 2 * sample_bytes && !sample_shrinks(data.bytes()))
         return std::nullopt;
     Buffer target = Buffer::allocate(longest_worthwhile(data.size()));
@@ -76,6 +78,8 @@ std::optional<Buffer> compress_measured(const Buffer& data, const EncodingPlan& 
         return Buffer::copy_of(target.bytes().first(written));
     target.shrink(written);
     return target;
+} catch (const std::bad_alloc&) {
+    return std::nullopt;
 }
 
 Result<Buffer> decompress_lz4(const Buffer& bulk, std::size_t size) {
@@ -176,7 +180,8 @@ bool is_all_zeros(std::span<const std::byte> bytes) {
     return bytes.size() <= stride || std::memcmp(bytes.data(), bytes.data() + stride, bytes.size() - stride) == 0;
 }
 
-EncodedBulk encode_bulk(Buffer data, const EncodingPlan& plan, Compressibility* stream, CompressionMeter& meter) {
+EncodedBulk encode_bulk(Buffer data, const EncodingPlan& plan, Compressibility* stream,
+                        CompressionMeter& meter) noexcept {
     REMOFILE_ASSERT(data.size() <= max_bulk_bytes);
     if (plan.zeros && !data.empty() && is_all_zeros(data.bytes())) {
         meter.zero_bytes.add(data.size());

@@ -94,6 +94,7 @@ bool is_all_zeros(std::span<const std::byte> bytes);
 
 // Encodes as the plan allows; what does not become at least an eighth shorter stays raw, as the buffer that it is.
 // Takes up to milliseconds a megabyte, with LZ4 HC a hundred. `stream` may be null.
-EncodedBulk encode_bulk(Buffer data, const EncodingPlan& plan, Compressibility* stream, CompressionMeter& meter);
+EncodedBulk encode_bulk(Buffer data, const EncodingPlan& plan, Compressibility* stream,
+                        CompressionMeter& meter) noexcept;
 
 }  // namespace remofile::wire

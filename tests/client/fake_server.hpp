@@ -64,6 +64,7 @@ struct FakeServer {
     Status hello_status = Status::ok;
     Status attach_status = Status::ok;
     bool ignores_attach = false;
+    std::size_t broken_attaches = 0;  // as many ATTACHes are answered so that the client gives the connection up
     std::vector<wire::Client> holders;
     // No answer: none is given, and the test may call reply() later.
     std::function<std::optional<FakeReply>(const FakeRequest&)> on_request;
@@ -158,6 +159,10 @@ struct FakeServer {
                 greetings.push_back(request);
                 if (ignores_attach)
                     return;
+                if (broken_attaches > 0) {
+                    --broken_attaches;
+                    return send_garbage(request.route);
+                }
                 return reply(request, {.status = knows_session ? attach_status : Status::no_session});
             case Opcode::ping:
                 pings.push_back(request);
@@ -203,6 +208,16 @@ struct FakeServer {
         if (listener)
             listener->send(route, std::move(writer).finish());
     }
+    // After which the client takes its connection for lost.
+    void send_garbage(const transport::RouteId& route) {
+        wire::Message message;
+        message.head = Buffer::copy_of(std::string_view("no message"));
+        listener->send(route, std::move(message));
+    }
+    std::size_t attaches() const {
+        return static_cast<std::size_t>(std::ranges::count_if(
+            greetings, [](const FakeRequest& each) { return each.header.opcode == Opcode::attach; }));
+    }
     template <class Push>
     void push(const Push& push) {
         wire::RecordHeader header{.opcode = Push::opcode};
@@ -218,10 +233,21 @@ struct FakeServer {
     }
 };
 
+// The system's time, from which a test may jump ahead.
+class JumpingClock final : public Clock {
+public:
+    TimePoint now() const override { return Clock::system().now() + ahead_; }
+    void jump(Duration by) { ahead_ += by; }
+
+private:
+    Duration ahead_{};
+};
+
 // One reactor with a server and, once connect() has been called, a session with it.
 struct SessionFixture {
     transport::Context context;
-    transport::Reactor reactor;
+    JumpingClock clock;
+    transport::Reactor reactor{clock};
     FakeServer server{context, reactor};
     Counters counters;
     SessionOptions options;

@@ -310,6 +310,57 @@ TEST_CASE("requests that depend on another wait for it, others do not") {
     CHECK(client.take().size() == 4);
 }
 
+TEST_CASE("what was sent by one lane and comes again by another keeps its place before what follows it there") {
+    World world;
+    Connection client(world, "a");
+    const auto hello = client.hello();
+    Connection data(world, "b");
+    data.ask(2, wire::Attach{.session = hello.session, .session_secret = hello.session_secret, .lane = 1});
+    world.hold_workers = true;
+    const wire::Release change{.handle = HandleId{1}};  // stands for any change of the handle
+    data.send(10, change);
+    data.send(11, change);
+    CHECK(world.executor.waiting.size() == 1);
+
+    // The lane is given up. The server has got two of the four requests that were sent by it.
+    auto writer = client.begin();
+    writer.add({.opcode = Opcode::release, .flags = wire::flag_resent, .id = RequestId{10}}, change);
+    client.send(std::move(writer));
+    for (const std::uint64_t id : {11, 12, 13})
+        client.send(id, change, wire::flag_resent);
+    client.send(14, change);
+    client.send(15, wire::Getattr{.node = NodeId{1}, .handle = {}});  // depends on nothing of them
+    CHECK(world.executor.waiting.size() == 2);
+    world.hold_workers = false;
+    world.settle();
+    CHECK(world.files.carried_out() == std::vector<std::uint64_t>{10, 15, 11, 12, 13, 14});
+    CHECK(client.take().size() == 6);
+    CHECK(data.take().empty());
+    CHECK(client.ask(16, wire::Release{.handle = HandleId{1}}) == Status::ok);
+}
+
+TEST_CASE("what waits for a lock on a lane that was given up holds up nobody on the other") {
+    World world;
+    Connection client(world, "a");
+    const auto hello = client.hello();
+    Connection data(world, "b");
+    data.ask(2, wire::Attach{.session = hello.session, .session_secret = hello.session_secret, .lane = 1});
+    std::function<void(Outcome)> decide;
+    world.files.handler = [&](RequestId, Opcode opcode, const auto& later) -> std::optional<Outcome> {
+        if (opcode != Opcode::flock)
+            return Outcome{};
+        decide = later;
+        return std::nullopt;
+    };
+    const wire::Flock wait{.handle = HandleId{1}, .type = wire::LockType::write, .wait = true};
+    data.send(10, wait);
+    client.send(10, wait, wire::flag_resent);
+    CHECK(client.ask(11, wire::Release{.handle = HandleId{1}}) == Status::ok);
+    decide(Outcome{});
+    world.settle();
+    CHECK(client.take_one().id == 10);
+}
+
 TEST_CASE("replies wait for the window, and go on when they are acknowledged") {
     ServiceOptions options;
     options.grants.reply_window_bytes = 5000;
