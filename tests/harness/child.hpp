@@ -27,8 +27,8 @@ struct Credentials {
 struct Command {
     std::vector<std::string> arguments;                                 // the first is the program, looked up in PATH
     std::vector<std::pair<std::string, std::string>> environment = {};  // added to the test's own
-    std::string directory = {};                                         // to start in; empty: the test's own
-    std::optional<Credentials> as = {};                                 // empty: the test's own
+    std::string directory = {};          // to start in; empty: the test's own, or as another user the scratch one
+    std::optional<Credentials> as = {};  // empty: the test's own
 };
 
 // How a process ended.

