@@ -33,8 +33,7 @@ void say_who_else_is_there(const std::vector<wire::Client>& others) {
     std::fprintf(stderr, "remofile: the server is also in use by %s\n", who.c_str());
 }
 
-Task<void> run(Connection& connection, client::SessionOptions options,
-               std::function<Task<Result<>>(client::Session&, const Clock&)> work) {
+Task<void> run(Connection& connection, client::SessionOptions options, SessionWork work) {
     auto opened = co_await client::Session::open(connection.context, connection.reactor, std::move(options),
                                                  connection.counters, nullptr);
     if (opened) {
@@ -42,7 +41,7 @@ Task<void> run(Connection& connection, client::SessionOptions options,
         say_who_else_is_there(connection.session->hello().others);
         connection.outcome = co_await connection.session->act_as_process();
         if (connection.outcome)
-            connection.outcome = co_await work(*connection.session, connection.reactor.clock());
+            connection.outcome = co_await work(*connection.session, connection.reactor);
         connection.session->close();
     } else {
         connection.outcome = opened.error();
@@ -50,8 +49,7 @@ Task<void> run(Connection& connection, client::SessionOptions options,
     connection.reactor.stop();
 }
 
-ExitStatus run_with(client::SessionOptions options,
-                    const std::function<Task<Result<>>(client::Session&, const Clock&)>& work) {
+ExitStatus run_with(client::SessionOptions options, const SessionWork& work) {
     options.request_timeout = request_timeout;
     Connection connection;
     spawn(run(connection, std::move(options), work));
@@ -105,9 +103,10 @@ Result<RemoteFiles> understand(std::span<const std::string> sources) {
     return files;
 }
 
-Task<Result<>> work_on_files(client::Session& session, std::vector<std::string> paths, const FileWork& work) {
+Task<Result<>> work_on_files(client::Session& session, transport::Reactor& reactor, std::vector<std::string> paths,
+                             const ThreadedFileWork& work) {
     client::RemoteTree tree(session);
-    co_return co_await work(tree, std::move(paths));
+    co_return co_await work(tree, reactor, std::move(paths));
 }
 
 }  // namespace
@@ -126,8 +125,7 @@ void add_key_options(CLI::App& app, client::ConnectOptions& options) {
     app.add_flag("--insecure", options.insecure, "Connect without encryption, to a server that was told the same");
 }
 
-ExitStatus with_session(const client::ConnectOptions& options,
-                        const std::function<Task<Result<>>(client::Session&, const Clock&)>& work) {
+ExitStatus with_session(const client::ConnectOptions& options, const SessionWork& work) {
     auto session_options = client::make_session_options(options);
     if (!session_options)
         return complain(session_options.error());
@@ -135,6 +133,14 @@ ExitStatus with_session(const client::ConnectOptions& options,
 }
 
 ExitStatus with_files(client::ConnectOptions options, std::span<const std::string> sources, const FileWork& work) {
+    return with_files(std::move(options), sources,
+                      [&](client::RemoteTree& tree, transport::Reactor&, std::vector<std::string> paths) {
+                          return work(tree, std::move(paths));
+                      });
+}
+
+ExitStatus with_files(client::ConnectOptions options, std::span<const std::string> sources,
+                      const ThreadedFileWork& work) {
     auto remote = understand(sources);
     if (!remote)
         return complain(remote.error());
@@ -144,8 +150,8 @@ ExitStatus with_files(client::ConnectOptions options, std::span<const std::strin
     if (!session_options)
         return complain(session_options.error());
     session_options->path = "/";
-    return run_with(std::move(*session_options), [&](client::Session& session, const Clock&) -> Task<Result<>> {
-        return work_on_files(session, std::move(remote->paths), work);
+    return run_with(std::move(*session_options), [&](client::Session& session, transport::Reactor& reactor) {
+        return work_on_files(session, reactor, std::move(remote->paths), work);
     });
 }
 

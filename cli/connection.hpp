@@ -10,6 +10,7 @@
 #include "client/connect_options.hpp"
 #include "client/remote_tree.hpp"
 #include "client/session.hpp"
+#include "transport/reactor.hpp"
 
 namespace remofile::cli {
 
@@ -19,15 +20,21 @@ void add_connect_options(CLI::App& app, client::ConnectOptions& options);
 // The options alone, for commands that take several files, or a file to send.
 void add_key_options(CLI::App& app, client::ConnectOptions& options);
 
+using SessionWork = std::function<Task<Result<>>(client::Session& session, transport::Reactor& reactor)>;
+
 // Connects, says on standard error who else is there, runs `work` to its end and says good-bye. Blocks the calling
 // thread, on which everything happens. An error of the connection or of `work` is reported on standard error.
-ExitStatus with_session(const client::ConnectOptions& options,
-                        const std::function<Task<Result<>>(client::Session&, const Clock&)>& work);
+ExitStatus with_session(const client::ConnectOptions& options, const SessionWork& work);
 
 // The same for work with files of the export. `sources` are as the person wrote them, a SOURCE or, if
 // REMOFILE_HOSTNAME names the server, a path below its export, and must all be of one server; `work` gets their paths,
 // which begin at the root of the export.
 using FileWork = std::function<Task<Result<>>(client::RemoteTree& tree, std::vector<std::string> paths)>;
 ExitStatus with_files(client::ConnectOptions options, std::span<const std::string> sources, const FileWork& work);
+// And for such work that waits for threads of its own.
+using ThreadedFileWork = std::function<Task<Result<>>(client::RemoteTree& tree, transport::Reactor& reactor,
+                                                      std::vector<std::string> paths)>;
+ExitStatus with_files(client::ConnectOptions options, std::span<const std::string> sources,
+                      const ThreadedFileWork& work);
 
 }  // namespace remofile::cli

@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "base/log.hpp"
+#include "cli/local_files.hpp"
 #include "cli/parallel.hpp"
 #include "cli/receiver.hpp"
+#include "cli/same_directory.hpp"
 #include "cli/transfer.hpp"
 
 namespace remofile::cli {
@@ -26,6 +28,7 @@ struct ReceivedDirectory {
     std::function<void(const ReceivedDirectory&)> finish = {};
     std::string shown = {};
     wire::Attributes attributes = {};
+    Xattrs xattrs = {};
 
     int get() const { return fd.get(); }
     ~ReceivedDirectory() {
@@ -50,15 +53,25 @@ public:
     Task<Result<>> run(std::vector<std::string> remotes, std::string destination);
 
 private:
+    struct FoundDirectory {
+        LocalDirectory into;
+        RemoteItem item;
+        bool named;
+    };
+
     // `named` by the person, and so fetched in any case.
     Task<void> get(LocalDirectory into, RemoteItem item, bool named);
     Task<void> get_directories();
-    Task<void> get_directory(LocalDirectory into, RemoteItem item);
+    Task<void> get_directory(FoundDirectory found);
+    Task<Result<LocalDirectory>> enter(FoundDirectory found);
+    Task<void> get_root(LocalDirectory into, client::RemoteFile root);
+    Task<bool> is_destination(client::RemoteFile directory);
+    Result<> add_destination(const LocalDirectory& directory);
     Task<void> get_entries(LocalDirectory into, std::vector<client::RemoteEntry> entries, std::string shown);
     Task<void> get_small(LocalDirectory into, RemoteItem item);
     Task<void> get_large(LocalDirectory into, RemoteItem item);
     void ended(const RemoteItem& item, const Result<>& received);
-    Result<LocalDirectory> make_directory(const LocalDirectory& into, const RemoteItem& item);
+    Result<LocalDirectory> make_directory(const LocalDirectory& into, const RemoteItem& item, Xattrs xattrs);
     void finish_directory(const ReceivedDirectory& directory);
     bool is_unchanged(const LocalDirectory& into, const RemoteItem& item) const;
     void failed(const std::string& shown, const Error& error);
@@ -69,9 +82,10 @@ private:
     FileReceiver files_;
     Parallel listings_;
     Parallel small_;
-    Parallel large_;  // one, so that an interruption costs no more than its window
-    std::vector<std::pair<LocalDirectory, RemoteItem>> next_;  // directories not yet begun with
-    Result<> outcome_;                                         // the first error
+    Parallel large_;                             // one, so that an interruption costs no more than its window
+    std::vector<FoundDirectory> next_;           // directories not yet begun with
+    Destinations<LocalDirectory> destinations_;  // what the directories that the person named become
+    Result<> outcome_;                           // the first error
 };
 
 void Receiver::failed(const std::string& shown, const Error& error) {
@@ -102,7 +116,7 @@ bool Receiver::is_unchanged(const LocalDirectory& into, const RemoteItem& item) 
 Task<void> Receiver::get(LocalDirectory into, RemoteItem item, bool named) {
     const wire::Attributes& attributes = item.file.attributes;
     if (S_ISDIR(attributes.mode)) {
-        next_.emplace_back(std::move(into), std::move(item));
+        next_.push_back({std::move(into), std::move(item), named});
         co_return;
     }
     if (S_ISLNK(attributes.mode))
@@ -131,19 +145,33 @@ Task<void> Receiver::get_small(LocalDirectory into, RemoteItem item) {
     ended(item, co_await files_.receive_small(into->get(), item));
 }
 
-Result<LocalDirectory> Receiver::make_directory(const LocalDirectory& into, const RemoteItem& item) {
-    if (::mkdirat(into->get(), item.name.c_str(), 0700) != 0 && errno != EEXIST)
-        return errno_error();
+// One that is there already, its owner's, who may not write to it as it is. It gets its mode at the end.
+void open_up(int directory, const std::string& name) {
+    const UniqueFd fd(::openat(directory, name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    struct stat status {};
+    if (!fd || ::fstat(fd.get(), &status) != 0 || status.st_uid != ::geteuid() || ::geteuid() == 0)
+        return;
+    if ((status.st_mode & private_directory) != private_directory)
+        ::chmod(path_of(fd.get()).c_str(), (status.st_mode & 07777U) | private_directory);
+}
+
+Result<LocalDirectory> Receiver::make_directory(const LocalDirectory& into, const RemoteItem& item, Xattrs xattrs) {
+    if (::mkdirat(into->get(), item.name.c_str(), private_directory) != 0) {
+        if (errno != EEXIST)
+            return errno_error();
+        open_up(into->get(), item.name);
+    }
     UniqueFd fd(::openat(into->get(), item.name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
     if (!fd)
         return errno_error(fmt::format("{} (a link is not followed here)", describe(from_errno(errno))));
     return std::make_shared<const ReceivedDirectory>(
         std::move(fd), [this](const ReceivedDirectory& directory) { finish_directory(directory); }, item.shown,
-        item.file.attributes);
+        item.file.attributes, std::move(xattrs));
 }
 
 void Receiver::finish_directory(const ReceivedDirectory& directory) {
-    const Result<> set = files_.set_attributes(directory.get(), directory.attributes, directory.shown);
+    const Result<> set =
+        files_.set_attributes(directory.get(), directory.attributes, directory.xattrs, directory.shown);
     if (!set)
         failed(directory.shown, set.error());
 }
@@ -152,25 +180,84 @@ void Receiver::finish_directory(const ReceivedDirectory& directory) {
 Task<void> Receiver::get_directories() {
     while (!next_.empty()) {
         while (!next_.empty()) {
-            auto [into, item] = std::move(next_.back());
+            FoundDirectory found = std::move(next_.back());
             next_.pop_back();
-            co_await listings_.add(1, get_directory(std::move(into), std::move(item)));
+            co_await listings_.add(1, get_directory(std::move(found)));
         }
         co_await listings_.idle();
     }
 }
 
-Task<void> Receiver::get_directory(LocalDirectory into, RemoteItem item) {
-    auto listed = co_await tree_.list(item.file.node);
-    tree_.forget(item.file.node);
-    if (!listed)
-        co_return failed(item.shown, listed.error());
-    const auto directory = make_directory(into, item);
-    if (!directory) {
-        tree_.forget(*listed);
-        co_return failed(item.shown, directory.error());
+Result<> Receiver::add_destination(const LocalDirectory& directory) {
+    struct stat status {};
+    if (::fstat(directory->get(), &status) != 0)
+        return errno_error();
+    destinations_.add(numbers_of(status), directory);
+    return {};
+}
+
+Task<bool> Receiver::is_destination(client::RemoteFile directory) {
+    for (const LocalDirectory& destination : destinations_.like(numbers_of(directory.attributes, tree_.session()))) {
+        const bool same = co_await is_same_made_here(tree_, directory.node, destination->get());
+        if (same)
+            co_return true;
     }
-    co_await get_entries(*directory, std::move(*listed), item.shown);
+    co_return false;
+}
+
+// Makes the directory that a directory of the server becomes.
+Task<Result<LocalDirectory>> Receiver::enter(FoundDirectory found) {
+    Result<Xattrs> xattrs;
+    if (options_.archive)
+        xattrs = co_await remote_xattrs(tree_.session(), found.item.file.node);
+    if (!xattrs)
+        co_return Result<LocalDirectory>(xattrs.error());
+    auto made = make_directory(found.into, found.item, std::move(*xattrs));
+    if (!made || !found.named)
+        co_return made;
+    const Result<> added = add_destination(*made);
+    if (!added)
+        co_return Result<LocalDirectory>(added.error());
+    const bool onto_this = co_await is_destination(found.item.file);
+    if (onto_this)
+        co_return Result<LocalDirectory>(into_itself());
+    co_return made;
+}
+
+Task<void> Receiver::get_directory(FoundDirectory found) {
+    const RemoteItem& item = found.item;
+    Result<LocalDirectory> entered = into_itself();
+    bool into_this = false;
+    if (!found.named)
+        into_this = co_await is_destination(item.file);
+    if (!into_this) {
+        auto listed = co_await tree_.list(item.file.node);
+        if (listed)
+            entered = co_await enter(found);
+        else
+            entered = listed.error();
+        if (entered)
+            co_await get_entries(*entered, std::move(*listed), item.shown);
+        else if (listed)
+            tree_.forget(*listed);
+    }
+    if (!entered)
+        failed(item.shown, entered.error());
+    tree_.forget(item.file.node);
+}
+
+// The whole export, into a directory that is there: what it holds.
+Task<void> Receiver::get_root(LocalDirectory into, client::RemoteFile root) {
+    const Result<> added = add_destination(into);
+    if (!added)
+        co_return failed("/", added.error());
+    const bool onto_this = co_await is_destination(root);
+    if (onto_this)
+        co_return failed("/", into_itself());
+    auto listed = co_await tree_.list(root.node);
+    if (!listed)
+        co_return failed("/", listed.error());
+    co_await get_entries(into, std::move(*listed), "");
 }
 
 Task<void> Receiver::get_entries(LocalDirectory into, std::vector<client::RemoteEntry> entries, std::string shown) {
@@ -217,13 +304,7 @@ Task<Result<>> Receiver::run(std::vector<std::string> remotes, std::string desti
         }
         RemoteItem item{.file = *found, .name = name.empty() ? last_component(remote) : name, .shown = remote};
         if (item.name.empty()) {
-            // The whole export, into a directory that is there: what it holds.
-            auto listed = co_await tree_.list(found->node);
-            if (!listed) {
-                failed(remote, listed.error());
-                continue;
-            }
-            co_await get_entries(into, std::move(*listed), "");
+            co_await get_root(into, *found);
         } else {
             co_await get(into, std::move(item), true);
         }
@@ -231,6 +312,8 @@ Task<Result<>> Receiver::run(std::vector<std::string> remotes, std::string desti
     co_await get_directories();
     co_await small_.idle();
     co_await large_.idle();
+    // They are finished by that.
+    destinations_ = {};
     co_return outcome_;
 }
 

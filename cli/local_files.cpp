@@ -20,6 +20,10 @@ std::uint32_t current_umask() {
     return mask;
 }
 
+std::string path_of(int fd) {
+    return "/proc/self/fd/" + std::to_string(fd);
+}
+
 Result<std::vector<std::string>> names_in(const std::string& path) {
     const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
     if (directory == nullptr)

@@ -16,6 +16,10 @@ namespace remofile::cli {
 // The process's umask. Not while another thread makes files.
 std::uint32_t current_umask();
 
+// What an open file can be reached by, for calls that take no descriptor, or none that was opened with O_PATH. A link
+// that was opened so is the link itself.
+std::string path_of(int fd);
+
 // All but "." and "..", sorted.
 Result<std::vector<std::string>> names_in(const std::string& directory);
 

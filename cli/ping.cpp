@@ -51,8 +51,8 @@ std::function<ExitStatus()> prepare_ping(CLI::App& app) {
     app.add_option("-c,--count", options->count, "Number of round trips (default 10)")
         ->check(CLI::Range(1U, max_count));
     return [options] {
-        return with_session(options->connect, [options](client::Session& session, const Clock& clock) {
-            return measure(session, clock, options->count);
+        return with_session(options->connect, [options](client::Session& session, transport::Reactor& reactor) {
+            return measure(session, reactor.clock(), options->count);
         });
     };
 }

@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "cli/local_files.hpp"
 #include "cli/parallel.hpp"
+#include "cli/same_directory.hpp"
 #include "cli/sender.hpp"
 #include "cli/transfer.hpp"
 
@@ -37,23 +38,31 @@ public:
 
 private:
     using Directory = std::shared_ptr<RemoteDirectory>;  // shared by what is put into it
+    struct FoundDirectory {
+        Directory into;
+        LocalFile file;
+        bool named;
+    };
     struct SentDirectory {
         NodeId node;
         std::string path;
         struct stat status;
+        Xattrs xattrs;
     };
 
     // `named` by the person, and so sent in any case.
     Task<void> put(Directory into, LocalFile file, bool named);
     Task<void> put_directories();
-    Task<void> put_directory(Directory into, LocalFile file);
-    Task<Result<Directory>> enter(const Directory& into, const LocalFile& file);
+    Task<void> put_directory(FoundDirectory found);
+    Task<bool> is_destination(int fd, struct stat status);
+    Task<Result<client::RemoteFile>> make_or_open(Directory into, std::string name);
+    Task<Result<Directory>> enter(Directory into, LocalFile file, bool named);
     Result<Directory> make_known(NodeId node, Result<std::vector<client::RemoteEntry>> listed);
     Task<void> put_small(NodeId into, LocalFile file);
     Task<void> put_large(Directory into, LocalFile file);
     void ended(const std::string& path, const Result<>& sent);
     Task<void> finish_directories();
-    Task<void> finish_directory(const SentDirectory& directory);
+    Task<void> finish_directory(SentDirectory directory);
     bool is_unchanged(const RemoteDirectory& into, const LocalFile& file) const;
     void failed(const std::string& path, const Error& error);
 
@@ -64,10 +73,11 @@ private:
     FileSender files_;
     Parallel listings_;
     Parallel small_;
-    Parallel large_;                                     // one, so that an interruption costs no more than its window
-    std::vector<std::pair<Directory, LocalFile>> next_;  // directories not yet begun with
+    Parallel large_;                    // one, so that an interruption costs no more than its window
+    std::vector<FoundDirectory> next_;  // directories not yet begun with
     std::vector<SentDirectory> directories_;
-    Result<> outcome_;  // the first error
+    Destinations<NodeId> destinations_;  // what the directories that the person named become
+    Result<> outcome_;                   // the first error
 };
 
 void Sender::failed(const std::string& path, const Error& error) {
@@ -97,7 +107,7 @@ bool Sender::is_unchanged(const RemoteDirectory& into, const LocalFile& file) co
 Task<void> Sender::put(Directory into, LocalFile file, bool named) {
     const mode_t type = file.status.st_mode & S_IFMT;
     if (type == S_IFDIR) {
-        next_.emplace_back(std::move(into), std::move(file));
+        next_.push_back({std::move(into), std::move(file), named});
         co_return;
     }
     if (type == S_IFLNK)
@@ -139,38 +149,61 @@ Result<Sender::Directory> Sender::make_known(NodeId node, Result<std::vector<cli
     return directory;
 }
 
-Task<Result<Sender::Directory>> Sender::enter(const Directory& into, const LocalFile& file) {
-    using Entered = Result<Directory>;
-    const auto found = into->entries.find(file.name);
+Task<Result<client::RemoteFile>> Sender::make_or_open(Directory into, std::string name) {
+    using Opened = Result<client::RemoteFile>;
+    const auto found = into->entries.find(name);
     if (found == into->entries.end()) {
         const wire::Mkdir mkdir{
-            .parent = into->node, .name = file.name, .node = {session_.new_node_id(), false}, .mode = 0700};
+            .parent = into->node, .name = name, .node = {session_.new_node_id(), false}, .mode = private_directory};
         const auto made = co_await session_.call(mkdir, data_lane);
-        if (!made)
-            co_return Entered(made.error());
-        co_return make_known(made->body.node, std::vector<client::RemoteEntry>());
+        co_return made ? Opened({made->body.node, made->body.attributes}) : Opened(made.error());
     }
-    if (!S_ISDIR(found->second.attributes.mode))
-        co_return Entered(make_error(Status::not_directory, "what is there is no directory"));
-    const NodeId node = found->second.node;
+    const client::RemoteFile file = found->second;
+    if (!S_ISDIR(file.attributes.mode))
+        co_return Opened(make_error(Status::not_directory, "what is there is no directory"));
     // It is this directory's own from now on.
     into->entries.erase(found);
-    co_return make_known(node, co_await tree_.list(node));
+    if ((file.attributes.mode & private_directory) != private_directory) {
+        // Its owner may not write to it as it is. It gets its mode at the end; whether others may change it shows then.
+        const wire::Setattr opening{
+            .node = file.node, .which = wire::set_mode, .mode = (file.attributes.mode & 07777U) | private_directory};
+        co_await session_.call(opening, data_lane);
+    }
+    co_return Opened(file);
+}
+
+Task<Result<Sender::Directory>> Sender::enter(Directory into, LocalFile file, bool named) {
+    const auto opened = co_await make_or_open(into, file.name);
+    if (!opened)
+        co_return Result<Directory>(opened.error());
+    if (named)
+        destinations_.add(numbers_of(opened->attributes, session_), opened->node);
+    co_return make_known(opened->node, co_await tree_.list(opened->node));
+}
+
+Task<bool> Sender::is_destination(int fd, struct stat status) {
+    for (const NodeId destination : destinations_.like(numbers_of(status))) {
+        const bool same = co_await is_same_made_there(tree_, destination, fd);
+        if (same)
+            co_return true;
+    }
+    co_return false;
 }
 
 // Those found last come first: they hold the fewest others in memory.
 Task<void> Sender::put_directories() {
     while (!next_.empty()) {
         while (!next_.empty()) {
-            auto [into, file] = std::move(next_.back());
+            FoundDirectory found = std::move(next_.back());
             next_.pop_back();
-            co_await listings_.add(1, put_directory(std::move(into), std::move(file)));
+            co_await listings_.add(1, put_directory(std::move(found)));
         }
         co_await listings_.idle();
     }
 }
 
-Task<void> Sender::put_directory(Directory into, LocalFile file) {
+Task<void> Sender::put_directory(FoundDirectory found) {
+    LocalFile& file = found.file;
     auto fd = std::make_shared<const UniqueFd>(::openat(file.at(), file.name_there(), file.open_flags() | O_DIRECTORY));
     struct stat status {};
     if (!*fd || ::fstat(fd->get(), &status) != 0)
@@ -181,10 +214,21 @@ Task<void> Sender::put_directory(Directory into, LocalFile file) {
     if (!names)
         co_return failed(file.path, names.error());
     file.directory.reset();
-    auto entered = co_await enter(into, file);
+    if (!found.named) {
+        const bool into_this = co_await is_destination(fd->get(), status);
+        if (into_this)
+            co_return failed(file.path, into_itself());
+    }
+    auto entered = co_await enter(found.into, file, found.named);
     if (!entered)
         co_return failed(file.path, entered.error());
-    directories_.push_back({(*entered)->node, file.path, file.status});
+    directories_.push_back(
+        {(*entered)->node, file.path, file.status, options_.archive ? local_xattrs(fd->get()) : Xattrs()});
+    if (found.named) {
+        const bool onto_this = co_await is_destination(fd->get(), status);
+        if (onto_this)
+            co_return failed(file.path, into_itself());
+    }
     for (const std::string& name : *names) {
         if (is_partial(name))
             continue;
@@ -209,19 +253,9 @@ Task<void> Sender::finish_directories() {
     co_await listings_.idle();
 }
 
-Task<void> Sender::finish_directory(const SentDirectory& directory) {
-    if (options_.archive) {
-        const wire::Setattr owner{.node = directory.node,
-                                  .which = wire::set_uid | wire::set_gid,
-                                  .uid = directory.status.st_uid,
-                                  .gid = directory.status.st_gid};
-        // An ordinary user may not; the tree is sent all the same.
-        const auto owned = co_await session_.call(owner, data_lane);
-        if (!owned)
-            log::debug("{}: its owner stays as it is", directory.path);
-    }
-    const wire::Setattr setattr = files_.mode_and_times(directory.status, directory.node, {});
-    const auto set = co_await session_.call(setattr, data_lane);
+Task<void> Sender::finish_directory(SentDirectory directory) {
+    const Result<> set =
+        co_await files_.finish_directory(directory.node, std::move(directory.xattrs), directory.status);
     if (!set)
         failed(directory.path, set.error());
     tree_.forget(directory.node);

@@ -2,7 +2,6 @@
 #include "cli/receiver.hpp"
 
 #include <fcntl.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -84,6 +83,9 @@ public:
     static Result<PartialFile> open(int directory, std::string name) {
         constexpr int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
         UniqueFd fd(::openat(directory, name.c_str(), flags, 0600));
+        // It was complete and had its mode already when something else went wrong.
+        if (!fd && errno == EACCES && ::unlinkat(directory, name.c_str(), 0) == 0)
+            fd = UniqueFd(::openat(directory, name.c_str(), flags | O_EXCL, 0600));
         struct stat status {};
         if (!fd || ::fstat(fd.get(), &status) != 0)
             return errno_error();
@@ -117,47 +119,49 @@ private:
 
 // ---------------------------------------------------------------- all files
 
-Result<> FileReceiver::set_attributes(int fd, const wire::Attributes& attributes, const std::string& shown) const {
-    if (options_.archive && ::fchown(fd, attributes.uid, attributes.gid) != 0)
-        log::debug("{}: its owner stays as it is", shown);
+Result<> FileReceiver::set_attributes(int fd, const wire::Attributes& attributes, const Xattrs& xattrs,
+                                      const std::string& shown) const {
+    if (options_.archive) {
+        // First: a change of owner takes capabilities away.
+        if (::fchown(fd, attributes.uid, attributes.gid) != 0)
+            log::debug("{}: its owner stays as it is", shown);
+        set_local_xattrs(fd, xattrs, shown);
+    }
     const timespec times[] = {to_timespec(attributes.access), to_timespec(attributes.modification)};
     if (::fchmod(fd, attributes.mode & (options_.archive ? 07777U : 0777U)) != 0 || ::futimens(fd, times) != 0)
         return errno_error();
     return {};
 }
 
-Task<Result<>> FileReceiver::copy_xattrs(NodeId node, int fd) {
-    const wire::Listxattr list{node, static_cast<std::uint32_t>(wire::max_xattr_bytes)};
-    const auto names = co_await session_.call(list, data_lane);
-    if (!names)
-        co_return Result<>();  // where there are none, none are lost
-    std::string_view rest = names->bulk.text();
-    while (!rest.empty()) {
-        const std::string name(rest.substr(0, rest.find('\0')));
-        rest.remove_prefix(std::min(name.size() + 1, rest.size()));
-        if (name.starts_with("security."))
-            continue;
-        const wire::Getxattr get{node, name, static_cast<std::uint32_t>(wire::max_xattr_bytes)};
-        const auto value = co_await session_.call(get, data_lane);
-        if (!value)
-            co_return Result<>(value.error());
-        if (::fsetxattr(fd, name.c_str(), value->bulk.data(), value->bulk.size(), 0) != 0)
-            log::debug("the attribute {} is not kept: {}", name, std::strerror(errno));
+Task<Result<>> FileReceiver::set_link_attributes(int into, std::string name, client::RemoteFile link,
+                                                 std::string shown) {
+    if (options_.archive) {
+        const auto xattrs = co_await remote_xattrs(session_, link.node);
+        if (!xattrs)
+            co_return Result<>(xattrs.error());
+        const UniqueFd fd(::openat(into, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+        if (!fd || ::fchownat(fd.get(), "", link.attributes.uid, link.attributes.gid, AT_EMPTY_PATH) != 0)
+            log::debug("{}: its owner stays as it is", shown);
+        if (fd)
+            set_local_xattrs(fd.get(), *xattrs, shown);
     }
+    const timespec times[] = {to_timespec(link.attributes.access), to_timespec(link.attributes.modification)};
+    if (::utimensat(into, name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0)
+        log::debug("{}: its times stay as they are", shown);
     co_return Result<>();
 }
 
 // The content is there: the rest of what belongs to it, then its name.
 Task<Result<>> FileReceiver::complete(const RemoteItem& item, const PartialFile& partial, Occupant occupant) {
     const wire::Attributes& attributes = item.file.attributes;
-    if (options_.archive) {
-        const Result<> copied = co_await copy_xattrs(item.file.node, partial.fd());
-        if (!copied)
-            co_return copied;
-    }
+    Result<Xattrs> xattrs;
+    if (options_.archive)
+        xattrs = co_await remote_xattrs(session_, item.file.node);
+    if (!xattrs)
+        co_return Result<>(xattrs.error());
     if (::ftruncate(partial.fd(), static_cast<off_t>(attributes.size)) != 0)
         co_return Result<>(errno_error());
-    const Result<> set = set_attributes(partial.fd(), attributes, item.shown);
+    const Result<> set = set_attributes(partial.fd(), attributes, *xattrs, item.shown);
     if (!set)
         co_return set;
     if (options_.sync && ::fsync(partial.fd()) != 0)
@@ -207,7 +211,9 @@ Task<Result<>> FileReceiver::receive_symlink(int into, const RemoteItem& item, O
     ::unlinkat(into, partial.c_str(), 0);
     if (::symlinkat(link->body.target.c_str(), into, partial.c_str()) != 0)
         co_return Result<>(errno_error());
-    Result<> named = give_name(into, partial, item.name, occupant);
+    Result<> named = co_await set_link_attributes(into, partial, item.file, item.shown);
+    if (named)
+        named = give_name(into, partial, item.name, occupant);
     if (!named)
         ::unlinkat(into, partial.c_str(), 0);
     co_return named;

@@ -9,6 +9,7 @@
 
 #include "base/unique_fd.hpp"
 #include "cli/transfer.hpp"
+#include "cli/xattrs.hpp"
 #include "client/remote_tree.hpp"
 
 namespace remofile::cli {
@@ -38,8 +39,10 @@ public:
     // A symbolic link itself.
     Task<Result<>> receive_symlink(int into, const RemoteItem& item, Occupant occupant = {});
 
-    // Owner (with `options.archive`, and if one may), mode and times of an open file or directory.
-    Result<> set_attributes(int fd, const wire::Attributes& attributes, const std::string& shown) const;
+    // Mode and times of an open file or directory and, with `options.archive` and if one may, owner and extended
+    // attributes.
+    Result<> set_attributes(int fd, const wire::Attributes& attributes, const Xattrs& xattrs,
+                            const std::string& shown) const;
 
 private:
     class PartialFile;
@@ -48,7 +51,7 @@ private:
                                   const Origins& origins);
     Task<void> receive_chunk(wire::Read read, int fd, bool sparse, Result<>& outcome);
     Task<Result<>> complete(const RemoteItem& item, const PartialFile& partial, Occupant occupant);
-    Task<Result<>> copy_xattrs(NodeId node, int fd);
+    Task<Result<>> set_link_attributes(int into, std::string name, client::RemoteFile link, std::string shown);
     void remove_other_partials(int into, const RemoteItem& item);
 
     client::Session& session_;

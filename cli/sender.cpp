@@ -2,7 +2,6 @@
 #include "cli/sender.hpp"
 
 #include <fcntl.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include "base/unique_fd.hpp"
 #include "cli/local_files.hpp"
 #include "cli/parallel.hpp"
+#include "cli/xattrs.hpp"
 
 namespace remofile::cli {
 
@@ -78,26 +78,33 @@ wire::Setattr FileSender::mode_and_times(const struct stat& status, NodeId node,
             .modification = to_wire(status.st_mtim)};
 }
 
-// What an ordinary user may not do does not keep the file from being sent.
-std::vector<EncodedRequest> FileSender::ownership(const LocalFile& file, int fd, NodeId node) const {
+std::vector<EncodedRequest> FileSender::ownership(const struct stat& status, const Xattrs& xattrs, NodeId node,
+                                                  std::span<const std::string> there) const {
     std::vector<EncodedRequest> requests;
     if (!options_.archive)
         return requests;
-    requests.push_back(encoded(wire::Setattr{
-        .node = node, .which = wire::set_uid | wire::set_gid, .uid = file.status.st_uid, .gid = file.status.st_gid}));
-    std::vector<char> names(wire::max_xattr_bytes);
-    const ssize_t length = ::flistxattr(fd, names.data(), names.size());
-    for (ssize_t at = 0; at < length && requests.size() < wire::max_records / 2;) {
-        const std::string name = names.data() + at;
-        at += static_cast<ssize_t>(name.size()) + 1;
-        Buffer value = Buffer::allocate(wire::max_xattr_bytes);
-        const ssize_t size = ::fgetxattr(fd, name.c_str(), value.data(), value.size());
-        if (size < 0 || name.starts_with("security."))
-            continue;
-        value.shrink(static_cast<std::size_t>(size));
-        requests.push_back(encoded(wire::Setxattr{node, name, 0}, std::move(value)));
-    }
+    requests = xattr_requests(node, xattrs, there);
+    // First: a change of owner takes capabilities away.
+    requests.insert(
+        requests.begin(),
+        encoded(wire::Setattr{
+            .node = node, .which = wire::set_uid | wire::set_gid, .uid = status.st_uid, .gid = status.st_gid}));
     return requests;
+}
+
+// Of a file that the transfer has made.
+std::vector<EncodedRequest> FileSender::ownership(const LocalFile& file, int fd, NodeId node) const {
+    const std::string inherited(access_acl);
+    return ownership(file.status, options_.archive ? local_xattrs(fd) : Xattrs(), node, {&inherited, 1});
+}
+
+Task<Result<>> FileSender::finish_directory(NodeId node, Xattrs xattrs, struct stat status) {
+    std::vector<EncodedRequest> requests;
+    if (options_.archive)
+        requests = ownership(status, xattrs, node, co_await remote_xattr_names(session_, node));
+    requests.push_back(encoded(mode_and_times(status, node, {})));
+    const auto replies = co_await session_.call_batch(std::move(requests), data_lane);
+    co_return outcome_of(std::span(replies).last(1), {});
 }
 
 // An incomplete file that is of no use. If that fails, it is in nobody's way.
@@ -190,7 +197,8 @@ Task<Result<>> FileSender::send_small(NodeId into, LocalFile& file, Occupant occ
 
 Task<Result<>> FileSender::send_symlink(NodeId into, const LocalFile& file, Occupant occupant) {
     std::string link_target(max_link_target_bytes, '\0');
-    const ssize_t size = ::readlinkat(file.at(), file.name_there(), link_target.data(), link_target.size());
+    const UniqueFd link(::openat(file.at(), file.name_there(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    const ssize_t size = link ? ::readlinkat(link.get(), "", link_target.data(), link_target.size()) : -1;
     if (size < 0)
         co_return Result<>(errno_error());
     link_target.resize(static_cast<std::size_t>(size));
@@ -203,11 +211,19 @@ Task<Result<>> FileSender::send_symlink(NodeId into, const LocalFile& file, Occu
     // What an interrupted transfer left; mostly nothing.
     requests.push_back(encoded(wire::Unlink{into, partial}));
     requests.push_back(encoded(wire::Symlink{into, partial, {node, false}, link_target}, true));
+    // Whatever becomes of these, there is a link then.
+    for (EncodedRequest& request : ownership(file, link.get(), node))
+        requests.push_back(std::move(request));
+    wire::Setattr times = mode_and_times(file.status, node, {});
+    times.which &= ~wire::set_mode;
+    requests.push_back(encoded(times));
     requests.push_back(naming(into, partial, file.name, occupant));
     const auto replies = co_await session_.call_batch(std::move(requests), data_lane);
     if (replies[1].status == Status::ok)
         tree_.forget(node);
-    const Result<> sent = outcome_of(std::span(replies).subspan(1), occupant);
+    Result<> sent = outcome_of(std::span(replies).subspan(1, 1), occupant);
+    if (sent)
+        sent = outcome_of(std::span(replies).last(1), occupant);
     if (!sent && replies[1].status == Status::ok)
         co_await remove(into, partial);
     co_return sent;
@@ -231,7 +247,12 @@ Task<Result<>> FileSender::take_up(const RemoteDirectory* into, const LocalFile&
                               .handle = target.handle,
                               .flags = wire::open_read | wire::open_write,
                               .mode = 0600};
-    const auto created = co_await session_.call(create, data_lane);
+    auto created = co_await session_.call(create, data_lane);
+    if (created.status() == Status::access_denied) {
+        // It was complete and had its mode already when something else went wrong.
+        co_await remove(into->node, target.partial);
+        created = co_await session_.call(create, data_lane);
+    }
     if (!created)
         co_return Result<>(created.error());
     target.old_bytes = created->body.entry.attributes.size;

@@ -7,11 +7,13 @@
 
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/unique_fd.hpp"
 #include "cli/transfer.hpp"
+#include "cli/xattrs.hpp"
 #include "client/remote_tree.hpp"
 
 namespace remofile::cli {
@@ -53,8 +55,16 @@ public:
     // A symbolic link itself.
     Task<Result<>> send_symlink(NodeId into, const LocalFile& file, Occupant occupant = {});
 
+    // What belongs to a directory in which nothing is made any more: mode and times and, with `options.archive`, owner
+    // and extended attributes.
+    Task<Result<>> finish_directory(NodeId node, Xattrs xattrs, struct stat status);
+
     // Times and mode as they are to be on the server.
     wire::Setattr mode_and_times(const struct stat& status, NodeId node, HandleId handle) const;
+    // With `options.archive`: requests for the owner and extended attributes of what has those names of them already.
+    // What an ordinary user may not do does not keep anything from being sent: their outcome is of no concern.
+    std::vector<client::EncodedRequest> ownership(const struct stat& status, const Xattrs& xattrs, NodeId node,
+                                                  std::span<const std::string> there) const;
 
 private:
     struct Target;

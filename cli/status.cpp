@@ -87,7 +87,7 @@ std::function<ExitStatus()> prepare_status(CLI::App& app) {
     add_connect_options(app, options->connect);
     app.add_flag("--json", options->json, "Write JSON, with the counters that are zero too");
     return [options] {
-        return with_session(options->connect, [options](client::Session& session, const Clock&) {
+        return with_session(options->connect, [options](client::Session& session, transport::Reactor&) {
             return show_status(session, options->json);
         });
     };

@@ -18,6 +18,7 @@
 #include "cli/local_files.hpp"
 #include "cli/parallel.hpp"
 #include "cli/receiver.hpp"
+#include "cli/same_directory.hpp"
 #include "cli/sender.hpp"
 #include "cli/sync_memory.hpp"
 #include "cli/sync_plan.hpp"
@@ -70,6 +71,7 @@ std::string describe(const Step& step, bool is_directory) {
             return fmt::format("set times {}: {}", where(step.side), path);
         case Kind::set_mode:
         case Kind::finish:
+        case Kind::restore:
             return fmt::format("set mode {}: {}", where(step.side), path);
     }
     return {};
@@ -130,9 +132,11 @@ struct Totals {
 // One run over the two trees, within one session.
 class Syncer {
 public:
-    Syncer(RemoteTree& tree, const Options& options, const SyncMemory* memory, Progress& progress, Totals& totals)
+    Syncer(RemoteTree& tree, transport::Reactor& reactor, const Options& options, const SyncMemory* memory,
+           Progress& progress, Totals& totals)
         : tree_(tree),
           session_(tree.session()),
+          reactor_(reactor),
           options_(options),
           memory_file_(memory),
           progress_(progress),
@@ -145,14 +149,21 @@ public:
 private:
     using Carry = Task<Result<>> (Syncer::*)(const Step&);
 
-    Task<Result<NodeId>> open_server_root(std::string path, bool may_be_made);
+    Task<Result<client::RemoteFile>> open_server_root(std::string path, bool may_be_made);
     Result<> open_local_root(bool may_be_made);
     Task<Result<>> scan(std::string server_path);
+    Task<Result<>> scan_both();
+    Result<> leave_out_each_other();
+    void leave_out(Tree& tree, const std::string& path);
     Task<Result<Comparisons>> compare();
     Task<void> compare_one(std::string path, Comparisons& comparisons, Result<>& outcome);
     Result<> check_removals(const Plan& plan) const;
     void show(const Plan& plan, bool planned) const;
     Task<void> carry_out(const Plan& plan);
+    Task<void> open_directories(const Plan& plan);
+    Task<void> open_on_server(std::string path);
+    void open_here(const std::string& path);
+    std::vector<Step> last_steps(const Plan& plan) const;
     // All of them, those of one depth side by side.
     Task<void> carry_out_by_depth(std::vector<Step> steps, bool deepest_first, Carry how);
     Task<void> carry_out_one(const Step& step, Carry how);
@@ -166,7 +177,11 @@ private:
     Task<Result<>> send(const Step& step);
     Task<Result<>> fetch(const Step& step);
     Task<Result<>> set_attributes(const Step& step);
-    Result<> set_attributes_here(const std::string& path, const Item& item, bool times, bool mode) const;
+    Task<Result<>> set_attributes_on_server(Step step, Item wanted, bool times, bool mode);
+    Task<Result<>> set_attributes_here(Step step, Item wanted, bool times, bool mode);
+    Task<Result<>> restore(Step step);
+    Task<void> finish_root();
+    bool with_owner(const Step& step) const { return step.kind == Kind::finish && options_.transfer.archive; }
 
     Result<UniqueFd> open_directory(const std::string& path) const;
     RemoteDirectory* server_directory(const std::string& path);
@@ -177,6 +192,7 @@ private:
 
     RemoteTree& tree_;
     client::Session& session_;
+    transport::Reactor& reactor_;
     const Options& options_;
     const SyncMemory* memory_file_;  // none one way
     Progress& progress_;
@@ -184,6 +200,9 @@ private:
     FileSender sender_;
     FileReceiver receiver_;
     UniqueFd local_root_;
+    client::RemoteFile server_root_;
+    // Directories that had to be opened to work in them, and their own modes.
+    std::map<std::pair<Side, std::string>, std::uint32_t> opened_;
     // As they were found, and as they become.
     Tree local_;
     ServerTree server_;
@@ -203,14 +222,15 @@ void Syncer::failed(const std::string& path, const Error& error) {
 
 // ---------------------------------------------------------------- what is there
 
-Task<Result<NodeId>> Syncer::open_server_root(std::string path, bool may_be_made) {
+Task<Result<client::RemoteFile>> Syncer::open_server_root(std::string path, bool may_be_made) {
+    using Opened = Result<client::RemoteFile>;
     auto found = co_await tree_.find(path, client::Symlinks::follow);
     if (!found && found.status() == Status::no_entry && may_be_made) {
         auto place = co_await tree_.find_place(path);
         if (!place)
-            co_return Result<NodeId>(place.error());
+            co_return Opened(place.error());
         if (options_.dry_run)
-            co_return Result<NodeId>(NodeId());
+            co_return Opened(client::RemoteFile());
         const wire::Mkdir mkdir{.parent = place->directory,
                                 .name = place->name,
                                 .node = {session_.new_node_id(), false},
@@ -219,15 +239,15 @@ Task<Result<NodeId>> Syncer::open_server_root(std::string path, bool may_be_made
         const auto made = co_await session_.call(mkdir, data_lane);
         tree_.forget(place->directory);
         if (!made)
-            co_return Result<NodeId>(
+            co_return Opened(
                 make_error(made.status(), fmt::format("{}: {}", log::printable(path), describe(made.status()))));
-        co_return Result<NodeId>(made->body.node);
+        co_return Opened({made->body.node, made->body.attributes});
     }
     if (!found)
-        co_return Result<NodeId>(found.error());
+        co_return Opened(found.error());
     if (!S_ISDIR(found->attributes.mode))
-        co_return Result<NodeId>(make_error(Status::not_directory, log::printable(path) + ": is no directory"));
-    co_return Result<NodeId>(found->node);
+        co_return Opened(make_error(Status::not_directory, log::printable(path) + ": is no directory"));
+    co_return Opened(*found);
 }
 
 Result<> Syncer::open_local_root(bool may_be_made) {
@@ -248,21 +268,79 @@ Task<Result<>> Syncer::scan(std::string server_path) {
     const auto root = co_await open_server_root(server_path, both ? first_time : options_.settings.from == Side::local);
     if (!root)
         co_return Result<>(root.error());
+    server_root_ = *root;
+    const Result<> scanned = co_await scan_both();
+    if (!scanned)
+        co_return scanned;
+    let_the_clock_go_on(local_, server_.items);
+    co_return leave_out_each_other();
+}
+
+// Side by side.
+Task<Result<>> Syncer::scan_both() {
     const Complain complain = [this](const std::string& path, const Error& error) { failed(path, error); };
-    if (local_root_) {
-        auto local = scan_local(options_.local, options_.transfer.archive, complain);
-        if (!local)
-            co_return Result<>(local.error());
-        local_ = std::move(*local);
-    }
-    if (*root) {
-        auto server = co_await scan_server(tree_, *root, options_.transfer.archive, complain);
+    std::optional<LocalScan> scan;
+    if (local_root_)
+        scan.emplace(reactor_, options_.local, options_.transfer.archive);
+    if (server_root_.node) {
+        auto server = co_await scan_server(tree_, server_root_.node, options_.transfer.archive, complain);
         if (!server)
             co_return Result<>(server.error());
         server_ = std::move(*server);
     }
-    let_the_clock_go_on(local_, server_.items);
+    if (scan) {
+        auto local = co_await scan->result(complain);
+        if (!local)
+            co_return Result<>(local.error());
+        local_ = std::move(*local);
+    }
     co_return Result<>();
+}
+
+// A directory and all that it holds: nothing is concluded from what is not seen.
+void Syncer::leave_out(Tree& tree, const std::string& path) {
+    failed(path, into_itself());
+    tree.at(path).type = ItemType::unusable;
+    const auto begin = tree.lower_bound(path + "/");
+    auto end = begin;
+    while (end != tree.end() && end->first.starts_with(path + "/"))
+        ++end;
+    tree.erase(begin, end);
+}
+
+// Of two trees of which one lies in the other, each time would make the inner one deeper.
+Result<> Syncer::leave_out_each_other() {
+    struct stat here {};
+    if (!local_root_ || !server_root_.node)
+        return {};
+    if (::fstat(local_root_.get(), &here) != 0)
+        return errno_error();
+    if (looks_the_same(server_root_.attributes, here, session_))
+        return make_error(Status::invalid, log::printable(options_.local) + ": is the directory on the server itself");
+    std::vector<std::string> inside;
+    const DirectoryNumbers there = numbers_of(server_root_.attributes, session_);
+    for (const auto& [path, item] : local_) {
+        struct stat status {};
+        status.st_ino = item.inode;
+        const DirectoryNumbers numbers = numbers_of(status);
+        if (item.type == ItemType::directory &&
+            (numbers.inode == there.inode || (numbers.may_be_mixed && there.may_be_mixed)) &&
+            ::lstat((options_.local + "/" + path).c_str(), &status) == 0 &&
+            looks_the_same(server_root_.attributes, status, session_))
+            inside.push_back(path);
+    }
+    for (const std::string& path : inside)
+        leave_out(local_, path);
+    inside.clear();
+    for (const auto& [path, directory] : server_.directories) {
+        for (const auto& [name, entry] : directory.entries) {
+            if (S_ISDIR(entry.attributes.mode) && looks_the_same(entry.attributes, here, session_))
+                inside.push_back(path.empty() ? name : path + "/" + name);
+        }
+    }
+    for (const std::string& path : inside)
+        leave_out(server_.items, path);
+    return {};
 }
 
 Task<void> Syncer::compare_one(std::string path, Comparisons& comparisons, Result<>& outcome) {
@@ -378,7 +456,66 @@ Task<Result<>> Syncer::run(std::string server_path) {
 
 // ---------------------------------------------------------------- steps
 
+// As rsync does: what its owner may not write to is opened while something is done in it.
+Task<void> Syncer::open_directories(const Plan& plan) {
+    std::set<std::pair<Side, std::string>> needed;
+    for (const std::vector<Step>* steps : {&plan.renames, &plan.removals, &plan.directories, &plan.copies}) {
+        for (const Step& step : *steps)
+            needed.emplace(step.side, split(step.path).first);
+    }
+    Parallel under_way(max_steps);
+    for (const auto& [side, path] : needed) {
+        const auto item = tree_of(side).find(path);
+        if (!path.empty() && (item == tree_of(side).end() || item->second.type != ItemType::directory))
+            continue;  // not there yet
+        if (side == Side::server)
+            co_await under_way.add(1, open_on_server(path));
+        else
+            open_here(path);
+    }
+    co_await under_way.idle();
+}
+
+Task<void> Syncer::open_on_server(std::string path) {
+    const RemoteDirectory* directory = server_directory(path);
+    if (directory == nullptr)
+        co_return;
+    const auto [parent, name] = split(path);
+    const std::uint32_t mode =
+        (path.empty() ? server_root_ : server_.directories.at(parent).entries.at(name)).attributes.mode & 07777U;
+    if ((mode & private_directory) == private_directory)
+        co_return;
+    const wire::Setattr opening{.node = directory->node, .which = wire::set_mode, .mode = mode | private_directory};
+    const auto opened = co_await session_.call(opening, data_lane);
+    if (opened)
+        opened_.emplace(std::pair(Side::server, path), mode);
+}
+
+void Syncer::open_here(const std::string& path) {
+    const auto directory = open_directory(path);
+    struct stat status {};
+    if (!directory || ::fstat(directory->get(), &status) != 0 || status.st_uid != ::geteuid() || ::geteuid() == 0)
+        return;
+    const std::uint32_t mode = status.st_mode & 07777U;
+    if ((mode & private_directory) != private_directory && ::fchmod(directory->get(), mode | private_directory) == 0)
+        opened_.emplace(std::pair(Side::local, path), mode);
+}
+
+// Attributes, also of directories that were opened and that no other step gives their mode.
+std::vector<Step> Syncer::last_steps(const Plan& plan) const {
+    std::vector<Step> steps = plan.attributes;
+    auto left = opened_;
+    for (const Step& step : steps) {
+        if (step.kind != Kind::set_times)
+            left.erase({step.side, step.path});
+    }
+    for (const auto& [place, mode] : left)
+        steps.push_back({Kind::restore, place.first, place.second});
+    return steps;
+}
+
 Task<void> Syncer::carry_out(const Plan& plan) {
+    co_await open_directories(plan);
     co_await carry_out_by_depth(plan.renames, true, &Syncer::rename);
     co_await carry_out_by_depth(plan.removals, true, &Syncer::remove);
     co_await carry_out_by_depth(plan.directories, false, &Syncer::make_directory);
@@ -395,11 +532,13 @@ Task<void> Syncer::carry_out(const Plan& plan) {
             co_await small.add(size + small_file_weight, carry_out_one(step, &Syncer::copy));
     }
     co_await small.idle();
-    co_await carry_out_by_depth(plan.attributes, true, &Syncer::set_attributes);
+    co_await carry_out_by_depth(last_steps(plan), true, &Syncer::set_attributes);
+    co_await finish_root();
 }
 
 Task<void> Syncer::carry_out_by_depth(std::vector<Step> steps, bool deepest_first, Carry how) {
-    const auto depth = [](const Step& step) { return std::ranges::count(step.path, '/'); };
+    // That of the root is the least.
+    const auto depth = [](const Step& step) { return step.path.empty() ? -1 : std::ranges::count(step.path, '/'); };
     std::ranges::stable_sort(
         steps, [&](const Step& a, const Step& b) { return deepest_first ? depth(a) > depth(b) : depth(a) < depth(b); });
     Parallel under_way(max_steps);
@@ -413,7 +552,7 @@ Task<void> Syncer::carry_out_by_depth(std::vector<Step> steps, bool deepest_firs
 
 // Nothing more happens to a path once something has failed: a file whose rename failed must not be replaced.
 Task<void> Syncer::carry_out_one(const Step& step, Carry how) {
-    if (failed_.contains(step.path))
+    if (failed_.contains(step.path) && step.kind != Kind::restore)
         co_return;
     const Result<> done = co_await (this->*how)(step);
     if (!done)
@@ -554,8 +693,10 @@ Task<Result<>> Syncer::make_directory(const Step& step) {
         RemoteDirectory* directory = server_directory(parent);
         if (directory == nullptr)
             co_return Result<>(Status::no_entry);
-        const wire::Mkdir mkdir{
-            .parent = directory->node, .name = name, .node = {session_.new_node_id(), false}, .mode = 0700};
+        const wire::Mkdir mkdir{.parent = directory->node,
+                                .name = name,
+                                .node = {session_.new_node_id(), false},
+                                .mode = private_directory};
         const auto made = co_await session_.call(mkdir, data_lane);
         if (!made)
             co_return Result<>(made.error());
@@ -566,9 +707,9 @@ Task<Result<>> Syncer::make_directory(const Step& step) {
         const auto directory = open_directory(parent);
         if (!directory)
             co_return Result<>(directory.error());
-        if (::mkdirat(directory->get(), name.c_str(), 0700) != 0)
+        if (::mkdirat(directory->get(), name.c_str(), private_directory) != 0)
             co_return Result<>(errno_error());
-        local_[step.path] = {.type = ItemType::directory, .mode = 0700};
+        local_[step.path] = {.type = ItemType::directory, .mode = private_directory};
     }
     co_return Result<>();
 }
@@ -640,58 +781,126 @@ Task<Result<>> Syncer::copy(const Step& step) {
     co_return copied;
 }
 
-Result<> Syncer::set_attributes_here(const std::string& path, const Item& item, bool times, bool mode) const {
-    const auto [parent, name] = split(path);
-    REMOFILE_TRY(directory, open_directory(parent));
-    const UniqueFd fd(::openat(directory.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+Task<Result<>> Syncer::set_attributes_here(Step step, Item wanted, bool times, bool mode) {
+    const auto [parent, name] = split(step.path);
+    const auto directory = open_directory(parent);
+    if (!directory)
+        co_return Result<>(directory.error());
+    const UniqueFd fd(::openat(directory->get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
     struct stat status {};
     if (!fd || ::fstat(fd.get(), &status) != 0)
-        return errno_error();
+        co_return Result<>(errno_error());
     // The times of an edit must stay, or it would not be seen the next time.
     const bool edited =
-        times && !S_ISDIR(status.st_mode) && identity_of(status) != occupant(Side::local, path).identity;
+        times && !S_ISDIR(status.st_mode) && identity_of(status) != occupant(Side::local, step.path).identity;
     if (S_ISLNK(status.st_mode) || edited)
-        return make_error(Status::try_again, "changed meanwhile; it is left for the next time");
-    const std::string itself = fmt::format("/proc/self/fd/{}", fd.get());
+        co_return Result<>(make_error(Status::try_again, "changed meanwhile; it is left for the next time"));
+    if (with_owner(step)) {
+        const client::RemoteFile& source = server_.directories.at(parent).entries.at(name);
+        const auto xattrs = co_await remote_xattrs(session_, source.node);
+        if (!xattrs)
+            co_return Result<>(xattrs.error());
+        if (::fchownat(fd.get(), "", source.attributes.uid, source.attributes.gid, AT_EMPTY_PATH) != 0)
+            log::debug("{}: its owner stays as it is", step.path);
+        set_local_xattrs(fd.get(), *xattrs, step.path);
+    }
+    const std::string itself = path_of(fd.get());
     const timespec stamps[] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT},
-                               {.tv_sec = item.seconds, .tv_nsec = static_cast<long>(item.nanoseconds)}};
-    if ((mode && ::chmod(itself.c_str(), item.mode) != 0) ||
+                               {.tv_sec = wanted.seconds, .tv_nsec = static_cast<long>(wanted.nanoseconds)}};
+    if ((mode && ::chmod(itself.c_str(), wanted.mode) != 0) ||
         (times && ::utimensat(AT_FDCWD, itself.c_str(), stamps, 0) != 0))
-        return errno_error();
-    return {};
+        co_return Result<>(errno_error());
+    co_return Result<>();
+}
+
+Task<Result<>> Syncer::set_attributes_on_server(Step step, Item wanted, bool times, bool mode) {
+    const auto [parent, name] = split(step.path);
+    const RemoteDirectory& directory = server_.directories.at(parent);
+    const client::RemoteFile& file = directory.entries.at(name);
+    if (times && !S_ISDIR(file.attributes.mode)) {
+        // As for those here.
+        const auto there = co_await tree_.find_entry(directory.node, name);
+        if (!there)
+            co_return Result<>(there.error());
+        tree_.forget(there->node);
+        if (identity_of(there->attributes) != occupant(Side::server, step.path).identity)
+            co_return Result<>(make_error(Status::try_again, "changed meanwhile; it is left for the next time"));
+    }
+    std::vector<client::EncodedRequest> requests;
+    if (with_owner(step)) {
+        const auto source = open_directory(step.path);
+        struct stat status {};
+        if (!source)
+            co_return Result<>(source.error());
+        if (::fstat(source->get(), &status) != 0)
+            co_return Result<>(errno_error());
+        const std::vector<std::string> names = co_await remote_xattr_names(session_, file.node);
+        requests = sender_.ownership(status, local_xattrs(source->get()), file.node, names);
+    }
+    requests.push_back(
+        client::encoded(wire::Setattr{.node = file.node,
+                                      .which = (times ? wire::set_modification : 0U) | (mode ? wire::set_mode : 0U),
+                                      .mode = wanted.mode,
+                                      .modification = {wanted.seconds, wanted.nanoseconds}}));
+    const auto replies = co_await session_.call_batch(std::move(requests), data_lane);
+    if (replies.back().status != Status::ok)
+        co_return Result<>(replies.back().status);
+    co_return Result<>();
+}
+
+Task<Result<>> Syncer::restore(Step step) {
+    const std::uint32_t mode = opened_.at({step.side, step.path});
+    if (!step.path.empty() && !tree_of(step.side).contains(step.path))
+        co_return Result<>();  // removed
+    if (step.side == Side::server) {
+        const RemoteDirectory* directory = server_directory(step.path);
+        const wire::Setattr setattr{.node = directory->node, .which = wire::set_mode, .mode = mode};
+        const auto set = co_await session_.call(setattr, data_lane);
+        co_return set ? Result<>() : Result<>(set.error());
+    }
+    const auto directory = open_directory(step.path);
+    if (!directory)
+        co_return Result<>(directory.error());
+    co_return ::fchmod(directory->get(), mode) == 0 ? Result<>() : Result<>(errno_error());
+}
+
+// Like rsync of "FROM/", but only where all is to be kept: FROM's own mode may be no concern of whoever keeps TO.
+Task<void> Syncer::finish_root() {
+    if (!options_.settings.from || !options_.transfer.archive)
+        co_return;
+    Result<> finished;
+    if (options_.settings.from == Side::local) {
+        struct stat status {};
+        if (::fstat(local_root_.get(), &status) != 0)
+            co_return failed(options_.local, errno_error());
+        finished = co_await sender_.finish_directory(server_root_.node, local_xattrs(local_root_.get()), status);
+    } else {
+        const auto xattrs = co_await remote_xattrs(session_, server_root_.node);
+        if (xattrs)
+            finished = receiver_.set_attributes(local_root_.get(), server_root_.attributes, *xattrs, options_.local);
+        else
+            finished = xattrs.error();
+    }
+    if (!finished)
+        failed(options_.settings.from == Side::local ? options_.source : options_.local, finished.error());
 }
 
 Task<Result<>> Syncer::set_attributes(const Step& step) {
+    if (step.kind == Kind::restore)
+        co_return co_await restore(step);
     const Item wanted = tree_of(opposite(step.side)).at(step.path);
     const bool times = step.kind == Kind::set_times || (step.kind == Kind::finish && options_.settings.from);
     const bool mode = step.kind != Kind::set_times;
     auto found = tree_of(step.side).find(step.path);
     if (found == tree_of(step.side).end())
         co_return Result<>();  // it could not be made, as was complained of
-    if (step.side == Side::server) {
-        const auto [parent, name] = split(step.path);
-        const RemoteDirectory& directory = server_.directories.at(parent);
-        if (times && found->second.type != ItemType::directory) {
-            // As for those here.
-            const auto there = co_await tree_.find_entry(directory.node, name);
-            if (!there)
-                co_return Result<>(there.error());
-            tree_.forget(there->node);
-            if (identity_of(there->attributes) != occupant(Side::server, step.path).identity)
-                co_return Result<>(make_error(Status::try_again, "changed meanwhile; it is left for the next time"));
-        }
-        const wire::Setattr setattr{.node = directory.entries.at(name).node,
-                                    .which = (times ? wire::set_modification : 0U) | (mode ? wire::set_mode : 0U),
-                                    .mode = wanted.mode,
-                                    .modification = {wanted.seconds, wanted.nanoseconds}};
-        const auto set = co_await session_.call(setattr, data_lane);
-        if (!set)
-            co_return Result<>(set.error());
-    } else {
-        const Result<> set = set_attributes_here(step.path, wanted, times, mode);
-        if (!set)
-            co_return set;
-    }
+    Result<> set;
+    if (step.side == Side::server)
+        set = co_await set_attributes_on_server(step, wanted, times, mode);
+    else
+        set = co_await set_attributes_here(step, wanted, times, mode);
+    if (!set)
+        co_return set;
     if (times) {
         found->second.seconds = wanted.seconds;
         found->second.nanoseconds = wanted.nanoseconds;
@@ -725,12 +934,13 @@ void print_summary(const Totals& totals, const Progress& progress, bool json) {
                             .c_str());
 }
 
-Task<Result<>> synchronise(RemoteTree& tree, const Options& options, const SyncMemory* memory, std::string path) {
+Task<Result<>> synchronise(RemoteTree& tree, transport::Reactor& reactor, const Options& options,
+                           const SyncMemory* memory, std::string path) {
     const ProgressForm form = progress_form(options.transfer);
     Progress progress(Clock::system(), form == ProgressForm::bar ? form : ProgressForm::none, "transferred");
     Totals totals;
     const Result<> done = co_await in_one_session(tree.session(), progress, [&]() -> Task<Result<>> {
-        Syncer syncer(tree, options, memory, progress, totals);
+        Syncer syncer(tree, reactor, options, memory, progress, totals);
         co_return co_await syncer.run(path);
     });
     progress.finish();
@@ -781,8 +991,8 @@ ExitStatus sync(const Options& options) {
         memory.emplace(std::move(*opened));
     }
     return with_files(options.transfer.connect, {&options.source, 1},
-                      [&](RemoteTree& tree, std::vector<std::string> paths) {
-                          return synchronise(tree, options, memory ? &*memory : nullptr, paths.front());
+                      [&](RemoteTree& tree, transport::Reactor& reactor, std::vector<std::string> paths) {
+                          return synchronise(tree, reactor, options, memory ? &*memory : nullptr, paths.front());
                       });
 }
 

@@ -55,6 +55,7 @@ struct Step {
         set_times,       // as on the other side
         set_mode,        // as on the other side
         finish,          // the same of a directory, once nothing is made in it any more
+        restore,         // the mode of a directory that had to be opened for the other steps
     };
     Kind kind = Kind::copy;
     Side side = Side::server;  // where something is done

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "cli/sync_scan.hpp"
 
+#include <pthread.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <vector>
 
 #include "cli/local_files.hpp"
@@ -42,13 +44,17 @@ std::string below(const std::string& directory, const std::string& name) {
     return directory.empty() ? name : directory + "/" + name;
 }
 
-struct LocalScan {
-    const std::string& root;
+// Everything of a walk through a local tree, of which nothing belongs to another thread.
+struct LocalWalk {
+    std::string root;
     bool archive;
-    const Complain& complain;
-    Tree tree;
+    const std::atomic<bool>& given_up;
+    Tree tree = {};
+    std::vector<std::pair<std::string, Error>> problems = {};
 
-    Item look_at(const std::string& path) const {
+    void complain(const std::string& path, Error error) { problems.emplace_back(path, std::move(error)); }
+
+    Item look_at(const std::string& path) {
         const std::string absolute = root + "/" + path;
         struct stat status {};
         if (::lstat(absolute.c_str(), &status) != 0) {
@@ -72,6 +78,8 @@ struct LocalScan {
     Result<> list(const std::string& directory) {
         REMOFILE_TRY(names, names_in(directory.empty() ? root : root + "/" + directory));
         for (const std::string& name : names) {
+            if (given_up)
+                return Status::interrupted;
             if (is_partial(name))
                 continue;
             const std::string path = below(directory, name);
@@ -160,10 +168,35 @@ Item item_of(const wire::Attributes& attributes, bool archive) {
     return item_of(attributes.mode, identity_of(attributes), archive);
 }
 
-Result<Tree> scan_local(const std::string& root, bool archive, const Complain& complain) {
-    LocalScan scan{root, archive, complain, {}};
-    REMOFILE_CHECK(scan.list(""));
-    return std::move(scan.tree);
+struct LocalScan::State {
+    std::atomic<bool> given_up = false;
+    LocalWalk walk;
+    Result<> outcome;  // as the walk, the thread's until `done`
+    Completion<bool> done;
+
+    State(std::string root, bool archive) : walk{std::move(root), archive, given_up} {}
+};
+
+LocalScan::LocalScan(transport::Reactor& reactor, std::string root, bool archive)
+    : state_(std::make_shared<State>(std::move(root), archive)), thread_([state = state_, &reactor] {
+          ::pthread_setname_np(::pthread_self(), "scan");
+          state->outcome = state->walk.list("");
+          reactor.post([state] { state->done.deliver(true); });
+      }) {}
+
+LocalScan::~LocalScan() {
+    state_->given_up = true;
+    thread_.join();
+}
+
+Task<Result<Tree>> LocalScan::result(Complain complain) {
+    State& state = *state_;
+    co_await state.done;
+    if (!state.outcome)
+        co_return Result<Tree>(state.outcome.error());
+    for (const auto& [path, error] : state.walk.problems)
+        complain(path, error);
+    co_return Result<Tree>(std::move(state.walk.tree));
 }
 
 Task<Result<ServerTree>> scan_server(client::RemoteTree& tree, NodeId root, bool archive, const Complain& complain) {

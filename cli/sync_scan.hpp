@@ -4,11 +4,14 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
+#include <thread>
 
 #include "cli/sender.hpp"
 #include "cli/sync_plan.hpp"
 #include "client/remote_tree.hpp"
+#include "transport/reactor.hpp"
 
 namespace remofile::cli {
 
@@ -18,8 +21,26 @@ using Complain = std::function<void(const std::string& path, const Error& error)
 Item item_of(const struct stat& status, bool archive);
 Item item_of(const wire::Attributes& attributes, bool archive);
 
-// Incomplete copies of interrupted transfers are left out. Errors: those of the root.
-Result<Tree> scan_local(const std::string& root, bool archive, const Complain& complain);
+// A scan of a local tree, on a thread of its own: it may take minutes, in which the session has to be kept alive.
+// Incomplete copies of interrupted transfers are left out.
+class LocalScan {
+public:
+    // Begins with it. The reactor must outlive the object.
+    LocalScan(transport::Reactor& reactor, std::string root, bool archive);
+    // Ends it soon, though not before the call of the file system that it is in.
+    ~LocalScan();
+    LocalScan(const LocalScan&) = delete;
+    LocalScan& operator=(const LocalScan&) = delete;
+
+    // Awaits its end, once; the object must outlive that. Complains on the thread that awaits. Errors: those of the
+    // root.
+    Task<Result<Tree>> result(Complain complain);
+
+private:
+    struct State;
+    std::shared_ptr<State> state_;  // shared by the thread and what it has posted
+    std::thread thread_;
+};
 
 struct ServerTree {
     Tree items;

@@ -52,6 +52,10 @@ void add_copy_options(CLI::App& app, TransferOptions& options) {
         ->check(CLI::Range(0, int{wire::max_compression_level}));
 }
 
+Error into_itself() {
+    return make_error(Status::invalid, "a directory is not copied into itself: left out");
+}
+
 Result<> complete(TransferOptions& options) {
     if (options.compress_level >= 0)
         options.connect.compression =

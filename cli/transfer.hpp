@@ -32,6 +32,9 @@ inline constexpr std::uint64_t max_directories = 16;
 // What is compared by digest: a byte that differs costs as much, and its digests a file 1/4096 of its size.
 inline constexpr std::uint64_t block_bytes = 64U << 10;
 
+// What whoever fills a directory needs to do in it.
+inline constexpr std::uint32_t private_directory = 0700;
+
 struct TransferOptions {
     client::ConnectOptions connect;
     std::vector<std::string> files;  // what is to be copied, and last where to
@@ -51,6 +54,9 @@ void add_copy_options(CLI::App& app, TransferOptions& options);
 // Checks what the parser cannot, and sets what follows from it. Call it once all is parsed.
 Result<> complete(TransferOptions& options);
 ProgressForm progress_form(const TransferOptions& options);
+
+// Why a directory is left out.
+Error into_itself();
 
 // What tells one state of a source from another.
 struct SourceIdentity {

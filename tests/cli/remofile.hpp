@@ -18,6 +18,14 @@ inline Command remofile_command(const ServerProcess& server, const std::vector<s
     return command;
 }
 
+// As another user, to whom the server's configuration directory belongs.
+inline Ended remofile_as(const Credentials& user, const ServerProcess& server,
+                         const std::vector<std::string>& arguments) {
+    Command command = remofile_command(server, arguments);
+    command.as = user;
+    return run(command);
+}
+
 inline Ended remofile(const ServerProcess& server, const std::vector<std::string>& arguments) {
     return run(remofile_command(server, arguments));
 }

@@ -455,6 +455,31 @@ TEST_CASE("both ways: what is remembered is checked, and used by one at a time")
     CHECK(read_file(pair.here + "/f") == "content");
 }
 
+TEST_CASE("the session is served while a local tree is being looked at") {
+    const Pair pair;
+    fs::create_directory(pair.there);
+    fs::create_symlink("nowhere", pair.there + "/link");
+    write_file(pair.here + "/f", "content");
+    const std::string allowed = pair.home + "/allowed";
+    Command command = remofile_command(pair.server, {"sync", "-q", pair.here, pair.source});
+    command.environment = {{"REMOFILE_CONFIG_DIR", pair.server.config_dir()},
+                           {"LD_PRELOAD", program_from_environment("WAIT_BEFORE_LISTING_MODULE")},
+                           {"ASAN_OPTIONS", "verify_asan_link_order=0"},
+                           {"LISTING_ALLOWED", allowed}};
+    Child child = Child::start(command);
+    // The server's tree is looked at meanwhile, of which a link is the last.
+    CHECK(eventually(Milliseconds{30'000}, [&] {
+        const Ended status = remofile(pair.server, {"status", "--json", source_of(pair.server, "/")});
+        return status.output.find("\"files.READLINK\": 1") != std::string::npos;
+    }));
+    CHECK(child.running());
+    write_file(allowed, "");
+    const Ended ended = child.wait(Milliseconds{30'000});
+    INFO(ended.to_string());
+    CHECK(ended.exit_status == 0);
+    CHECK(read_file(pair.there + "/f") == "content");
+}
+
 TEST_CASE("of a file that has changed only the changed parts are sent") {
     constexpr std::size_t size = 64 * mebibyte;
     const bool sending = GENERATE(true, false);

@@ -9,8 +9,11 @@
 #include <catch.hpp>
 #include <csignal>
 #include <cstdlib>
+#include <optional>
+#include <set>
 
 #include "base/log.hpp"
+#include "harness/mount_process.hpp"
 #include "harness/patience.hpp"
 #include "harness/scratch.hpp"
 #include "harness/tcp_proxy.hpp"
@@ -202,6 +205,199 @@ TEST_CASE("owners, set-id bits and extended attributes go along with -a only") {
     CHECK(::getxattr((server.directory() + "/archived").c_str(), "user.colour", value.data(), value.size()) == 4);
     CHECK(::getxattr((home + "/back").c_str(), "user.colour", value.data(), value.size()) == 4);
     CHECK(value.starts_with("blue"));
+}
+
+// Directories, links and files with everything that --archive keeps. False if the file system cannot hold it.
+bool make_archive(const std::string& directory) {
+    fs::create_directories(directory + "/d/sub");
+    write_file(directory + "/d/f", "content");
+    write_file(directory + "/d/plain", "content");
+    fs::create_symlink("f", directory + "/d/link");
+    const auto own = [](const std::string& path, uid_t user, gid_t group) {
+        REQUIRE(::lchown(path.c_str(), user, group) == 0);
+    };
+    own(directory, 1002, 1003);
+    own(directory + "/d", 1234, 5678);
+    own(directory + "/d/f", 1234, 5678);
+    own(directory + "/d/link", 4321, 8765);
+    REQUIRE(::chmod((directory + "/d").c_str(), 02751) == 0);
+    // The default ACL user::rwx,user:77:rwx,group::r-x,mask::rwx,other::---, as the kernel has it.
+    const std::uint8_t acl[] = {2, 0,  0,    0,    1,    0,    7,    0, 0xff, 0xff, 0xff, 0xff, 2,    0,    7,
+                                0, 77, 0,    0,    0,    4,    0,    5, 0,    0xff, 0xff, 0xff, 0xff, 0x10, 0,
+                                7, 0,  0xff, 0xff, 0xff, 0xff, 0x20, 0, 0,    0,    0xff, 0xff, 0xff, 0xff};
+    for (const std::string name : {"system.posix_acl_default", "system.posix_acl_access"}) {
+        if (::setxattr((directory + "/d").c_str(), name.c_str(), acl, sizeof(acl), 0) != 0)
+            return false;
+    }
+    if (::setxattr((directory + "/d").c_str(), "user.colour", "blue", 4, 0) != 0 ||
+        ::setxattr((directory + "/d/f").c_str(), "user.colour", "red", 3, 0) != 0 ||
+        ::setxattr((directory + "/d/f").c_str(), "system.posix_acl_access", acl, sizeof(acl), 0) != 0 ||
+        ::lsetxattr((directory + "/d/link").c_str(), "trusted.colour", "green", 5, 0) != 0)
+        return false;
+    set_mtime(directory + "/d/link", 981'158'400, 7);
+    set_mtime(directory + "/d", 981'158'401, 8);
+    REQUIRE(::chmod(directory.c_str(), 0710) == 0);
+    set_mtime(directory, 981'158'402, 9);
+    return true;
+}
+
+TEST_CASE("all of directories and links goes along with -a too") {
+    if (::geteuid() != 0)
+        return;
+    const ServerProcess server(ServerProcess::Options{.arguments = {"--identity=client", "--allow-root"}});
+    const std::string home = Scratch::instance().make_directory("archive");
+    fs::create_directory(home + "/tree");
+    if (!make_archive(home + "/tree"))
+        return;
+    const std::string expected = attributes_below(home + "/tree");
+    succeeds(server, {"put", "-a", home + "/tree", source_of(server, "/")});
+    CHECK(attributes_below(server.directory() + "/tree") == expected);
+    fs::create_directory(home + "/back");
+    succeeds(server, {"get", "-a", source_of(server, "/tree"), home + "/back"});
+    CHECK(attributes_below(home + "/back/tree") == expected);
+    succeeds(server, {"sync", "-a", home + "/tree", source_of(server, "/synchronised")});
+    CHECK(attributes_below(server.directory() + "/synchronised") == expected);
+    succeeds(server, {"sync", "-a", source_of(server, "/synchronised"), home + "/other"});
+    CHECK(attributes_below(home + "/other") == expected);
+    // What a directory does not have any more goes; what a file has inherited is not kept.
+    ::removexattr((home + "/tree/d").c_str(), "user.colour");
+    ::removexattr((home + "/tree/d").c_str(), "system.posix_acl_default");
+    write_file(home + "/tree/d/plain", "other");
+    succeeds(server, {"put", "-a", home + "/tree", source_of(server, "/")});
+    CHECK(attributes_below(server.directory() + "/tree") == attributes_below(home + "/tree"));
+    succeeds(server, {"get", "-a", source_of(server, "/tree"), home + "/back"});
+    CHECK(attributes_below(home + "/back/tree") == attributes_below(home + "/tree"));
+}
+
+TEST_CASE("links keep their times") {
+    const ServerProcess server;
+    const std::string home = Scratch::instance().make_directory("links");
+    fs::create_directory(home + "/tree");
+    fs::create_symlink("nowhere", home + "/tree/link");
+    set_mtime(home + "/tree/link", 981'158'400, 7);
+    succeeds(server, {"put", home + "/tree", source_of(server, "/")});
+    succeeds(server, {"get", source_of(server, "/tree"), home + "/back"});
+    for (const std::string& copy : {server.directory() + "/tree/link", home + "/back/link"}) {
+        struct stat status {};
+        REQUIRE(::lstat(copy.c_str(), &status) == 0);
+        CHECK(status.st_mtim.tv_sec == 981'158'400);
+        CHECK(status.st_mtim.tv_nsec == 7);
+    }
+}
+
+TEST_CASE("read-only directories can be brought up to date") {
+    // Root may write to them anyway.
+    const Credentials user = ::geteuid() == 0 ? Credentials{.uid = 20'001, .gid = 20'001}
+                                              : Credentials{.uid = ::geteuid(), .gid = ::getegid()};
+    const ServerProcess server(::geteuid() == 0 ? ServerProcess::Options{.as = user} : ServerProcess::Options{});
+    const std::string home = Scratch::instance().make_directory("readonly");
+    const auto give_away = [&] {
+        for (const auto& entry : fs::recursive_directory_iterator(home))
+            (void)::lchown(entry.path().c_str(), user.uid, user.gid);
+        (void)::chown(home.c_str(), user.uid, user.gid);
+    };
+    const auto close = [&](bool closed) {
+        for (const std::string directory : {"/tree/d", "/tree/d/deep"})
+            REQUIRE(::chmod((home + directory).c_str(), closed ? 0555 : 0755) == 0);
+    };
+    const auto runs = [&](std::vector<std::string> arguments) {
+        const Ended ended = ::geteuid() == 0 ? remofile_as(user, server, arguments) : remofile(server, arguments);
+        INFO(ended.to_string());
+        CHECK(ended.exit_status == 0);
+    };
+    const auto all = [&] {
+        close(true);
+        give_away();
+        runs({"put", "-q", home + "/tree", source_of(server, "/")});
+        CHECK(described(server.directory() + "/tree") == described(home + "/tree"));
+        runs({"get", "-q", source_of(server, "/tree"), home + "/back"});
+        CHECK(described(home + "/back/tree") == described(home + "/tree"));
+        runs({"sync", "-q", "--delete", home + "/tree", source_of(server, "/one-way")});
+        CHECK(described(server.directory() + "/one-way") == described(home + "/tree"));
+        runs({"sync", "-q", "--delete", source_of(server, "/one-way"), home + "/fetched"});
+        CHECK(described(home + "/fetched") == described(home + "/tree"));
+        runs({"sync", "-q", "--both", "--delete", home + "/tree", source_of(server, "/both")});
+        runs({"sync", "-q", "--both", "--delete", home + "/third", source_of(server, "/both")});
+        for (const std::string& copy : {server.directory() + "/both", home + "/third"}) {
+            CHECK(read_file(copy + "/d/changed") == read_file(home + "/tree/d/changed"));
+            CHECK(fs::exists(copy + "/d/deep/new") == fs::exists(home + "/tree/d/deep/new"));
+            CHECK(fs::exists(copy + "/d/gone") == fs::exists(home + "/tree/d/gone"));
+            CHECK(fs::status(copy + "/d").permissions() == fs::perms{0555});
+            CHECK(fs::status(copy + "/d/deep").permissions() == fs::perms{0555});
+        }
+        close(false);
+    };
+    fs::create_directories(home + "/tree/d/deep");
+    fs::create_directory(home + "/back");
+    write_file(home + "/tree/d/changed", "once");
+    write_file(home + "/tree/d/gone", "x");
+    all();
+    fs::remove(server.directory() + "/tree/d/gone");
+    fs::remove(home + "/back/tree/d/gone");
+    fs::remove(home + "/tree/d/gone");
+    write_file(home + "/tree/d/changed", "twice");
+    write_file(home + "/tree/d/deep/new", "x");
+    all();
+}
+
+// Names below a directory.
+std::set<std::string> names_below(const std::string& directory) {
+    std::set<std::string> names;
+    for (const auto& entry : fs::recursive_directory_iterator(directory))
+        names.insert(fs::relative(entry.path(), directory));
+    return names;
+}
+
+TEST_CASE("a directory is not copied into itself") {
+    const bool mounted = GENERATE(false, true);
+    INFO("by way of a mount: " << mounted);
+    const ServerProcess server;
+    const std::string& files = server.directory();
+    std::optional<MountProcess> mount;
+    if (mounted)
+        mount.emplace(
+            MountProcess::Options{.source = source_of(server, "/"), .config_dir = server.config_dir(), .options = {}});
+    const std::string local = mounted ? mount->path() : files;
+    const auto refused = [&](const std::vector<std::string>& arguments) {
+        const Ended ended = remofile(server, arguments);
+        INFO(ended.to_string());
+        CHECK(ended.exit_status == 1);
+        CHECK_THAT(ended.errors, ContainsSubstring("into itself"));
+    };
+    fs::create_directories(files + "/d/sub");
+    write_file(files + "/d/f", "content");
+    write_file(files + "/d/sub/g", "content");
+    const std::set<std::string> whole = {"d",       "d/f",       "d/sub",       "d/sub/g",
+                                         "d/sub/d", "d/sub/d/f", "d/sub/d/sub", "d/sub/d/sub/g"};
+    // Twice: the destination may be there already.
+    for (int i = 0; i < 2; ++i) {
+        refused({"put", local + "/d", source_of(server, "/d/sub")});
+        CHECK(names_below(files) == whole);
+    }
+    fs::remove_all(files + "/d/sub/d");
+    for (int i = 0; i < 2; ++i) {
+        refused({"get", source_of(server, "/d"), local + "/d/sub"});
+        CHECK(names_below(files) == whole);
+    }
+    fs::remove_all(files + "/d/sub/d");
+    refused({"get", source_of(server, "/"), local + "/d/sub"});
+    CHECK(names_below(files + "/d/sub") == std::set<std::string>{"g", "d", "d/f"});
+    fs::remove_all(files + "/d/sub/d");
+    // Onto itself.
+    refused({"put", local + "/d", source_of(server, "/")});
+    refused({"get", source_of(server, "/d"), local});
+    refused({"get", source_of(server, "/"), local});
+    // And made alike with what lies in it, in any direction.
+    for (const std::string options : {"-q", "--both"}) {
+        refused({"sync", options, local + "/d", source_of(server, "/d/sub")});
+        refused({"sync", options, source_of(server, "/d"), local + "/d/sub"});
+    }
+    CHECK(names_below(files + "/d/sub") == std::set<std::string>{"f", "g"});
+    const Ended same = remofile(server, {"sync", local + "/d", source_of(server, "/d")});
+    INFO(same.to_string());
+    CHECK(same.exit_status == 1);
+    CHECK_THAT(same.errors, ContainsSubstring("itself"));
+    CHECK(partials_in(files + "/d").empty());
 }
 
 TEST_CASE("what is fetched stays below the destination") {
