@@ -29,9 +29,15 @@ struct KernelEntryHead {
 constexpr std::size_t kernel_name_offset = 19;
 
 // Appends the entries that the kernel lists next; false at the end of the directory.
-Result<bool> read_more(OpenDirectory& directory) {
+Result<bool> read_more(OpenDirectory& directory, const Descriptor& descriptor) {
+    // Another descriptor than the last time begins at the first entry.
+    if (directory.positioned.lock() != descriptor) {
+        if (lseek(descriptor->get(), directory.position, SEEK_SET) < 0)
+            return errno_error();
+        directory.positioned = descriptor;
+    }
     std::array<std::byte, kernel_chunk_bytes> chunk;
-    const long size = syscall(SYS_getdents64, directory.descriptor->get(), chunk.data(), chunk.size());
+    const long size = syscall(SYS_getdents64, descriptor->get(), chunk.data(), chunk.size());
     // A directory that has been removed has no entries.
     if (size < 0 && errno == ENOENT)
         return false;
@@ -43,6 +49,7 @@ Result<bool> read_more(OpenDirectory& directory) {
         const auto* name = reinterpret_cast<const char*>(chunk.data() + at + kernel_name_offset);
         directory.unsent.push_back({static_cast<std::uint64_t>(head.next_offset), head.inode, head.type,
                                     std::string(name, strnlen(name, head.record_bytes - kernel_name_offset))});
+        directory.position = head.next_offset;
         at += head.record_bytes;
     }
     return size > 0;
@@ -57,8 +64,8 @@ Result<> go_to(OpenDirectory& directory, std::uint64_t cookie) {
     directory.unsent_cookie = cookie;
     if (cookie > INT64_MAX)
         return Status::invalid;
-    if (lseek(directory.descriptor->get(), static_cast<off_t>(cookie), SEEK_SET) < 0)
-        return errno_error();
+    directory.position = static_cast<off_t>(cookie);
+    directory.positioned.reset();
     return {};
 }
 
@@ -68,8 +75,8 @@ std::size_t encoded_bytes(const OpenDirectory::Entry& entry) {
 }
 
 // Takes the entries that fit off those to send; `end` says that there are no more.
-Result<std::vector<OpenDirectory::Entry>> take_entries(OpenDirectory& directory, const wire::Readdir& request,
-                                                       bool& end) {
+Result<std::vector<OpenDirectory::Entry>> take_entries(OpenDirectory& directory, const Descriptor& descriptor,
+                                                       const wire::Readdir& request, bool& end) {
     std::vector<OpenDirectory::Entry> taken;
     std::size_t bytes = 0;
     std::size_t used = 0;
@@ -78,7 +85,7 @@ Result<std::vector<OpenDirectory::Entry>> take_entries(OpenDirectory& directory,
         if (used == directory.unsent.size()) {
             directory.unsent.clear();
             used = 0;
-            const auto more = read_more(directory);
+            const auto more = read_more(directory, descriptor);
             if (!more && taken.empty())
                 return more.error();
             end = more && !*more;
@@ -102,7 +109,7 @@ Result<std::vector<OpenDirectory::Entry>> take_entries(OpenDirectory& directory,
 
 // The attributes of the entries as the caller sees them, and their inodes; null for one that has gone or that the
 // caller may not look at, and for "." and "..", which are no names to look up.
-Result<std::vector<InodePtr>> look_at(Context& context, const OpenDirectory& directory,
+Result<std::vector<InodePtr>> look_at(Context& context, const Context::Held& directory,
                                       const std::vector<OpenDirectory::Entry>& entries,
                                       std::vector<wire::DirectoryEntry>& listed) {
     std::vector<std::optional<EntryName>> names;
@@ -110,7 +117,7 @@ Result<std::vector<InodePtr>> look_at(Context& context, const OpenDirectory& dir
         REMOFILE_TRY(acting, context.act());
         for (std::size_t i = 0; i < entries.size(); ++i) {
             auto name = EntryName::check(entries[i].name);
-            auto attributes = name ? stat_entry(directory.descriptor->get(), *name) : Status::no_entry;
+            auto attributes = name ? stat_entry(directory.fd(), *name) : Status::no_entry;
             if (attributes) {
                 listed[i].entry.attributes = *attributes;
                 names.emplace_back(std::move(*name));
@@ -136,19 +143,21 @@ Result<std::vector<InodePtr>> look_at(Context& context, const OpenDirectory& dir
 Result<wire::AttributesReply> opendir(Context& context, const wire::Opendir& request) {
     REMOFILE_TRY(node, context.hold_directory(request.node));
     REMOFILE_TRY(reservation, context.files->reserve(request.handle));
+    REMOFILE_CHECK(context.inodes.budget().make_room_for_directory());
+    constexpr int flags = O_RDONLY | O_DIRECTORY;
     Result<UniqueFd> opened = Status::io_error;
     {
         REMOFILE_TRY(acting, context.act());
-        opened = context.inodes.with_room([&] { return open_for_io(node.fd(), S_IFDIR, O_RDONLY | O_DIRECTORY); });
+        opened = context.inodes.with_room([&] { return open_for_io(node.fd(), S_IFDIR, flags); });
     }
     if (!opened)
         return opened.error();
+    REMOFILE_TRY(attributes, stat_descriptor(opened->get()));
+    node.inode->stamp(attributes);
     auto directory = std::make_shared<OpenDirectory>();
     directory->inode = node.inode;
-    directory->descriptor = std::make_shared<const UniqueFd>(std::move(*opened));
-    REMOFILE_TRY(attributes, stat_descriptor(directory->descriptor->get()));
-    node.inode->stamp(attributes);
-    node.inode->add_open(directory->descriptor);
+    directory->open =
+        OpenDescription::make(context.inodes, node.inode, std::move(*opened), flags, context.files->share());
     REMOFILE_CHECK(reservation.commit(std::move(directory)));
     return wire::AttributesReply{attributes};
 }
@@ -157,13 +166,15 @@ Result<wire::ReaddirReply> readdir(Context& context, const wire::Readdir& reques
     REMOFILE_TRY(directory, context.files->directory(request.handle));
     if (request.size > wire::max_bulk_bytes || request.max_entries == 0)
         return Status::invalid;
+    REMOFILE_TRY(descriptor, directory->open->hold());
     std::vector<OpenDirectory::Entry> entries;
     wire::ReaddirReply reply;
     {
         const std::lock_guard guard(directory->reading);
         REMOFILE_CHECK(go_to(*directory, request.cookie));
-        REMOFILE_TRY(taken, take_entries(*directory, request, reply.end));
+        REMOFILE_TRY(taken, take_entries(*directory, descriptor, request, reply.end));
         entries = std::move(taken);
+        directory->open->set_midway(!reply.end);
     }
     std::vector<wire::DirectoryEntry> listed(entries.size());
     for (std::size_t i = 0; i < entries.size(); ++i) {
@@ -175,7 +186,7 @@ Result<wire::ReaddirReply> readdir(Context& context, const wire::Readdir& reques
         listed[i].name = entries[i].name;
     }
     if (request.attributes) {
-        REMOFILE_TRY(inodes, look_at(context, *directory, entries, listed));
+        REMOFILE_TRY(inodes, look_at(context, {directory->inode, descriptor}, entries, listed));
         REMOFILE_TRY(ids, context.files->bind_all(request.first_node, request.max_entries, inodes));
         for (std::size_t i = 0; i < ids.size(); ++i)
             listed[i].entry.node = ids[i];
@@ -197,7 +208,8 @@ Result<Empty> releasedir(Context& context, const wire::Releasedir& request) {
 
 Result<Empty> fsyncdir(Context& context, const wire::Fsyncdir& request) {
     REMOFILE_TRY(directory, context.files->directory(request.handle));
-    const int fd = directory->descriptor->get();
+    REMOFILE_TRY(descriptor, directory->open->hold());
+    const int fd = descriptor->get();
     if ((request.data_only ? ::fdatasync(fd) : ::fsync(fd)) != 0)
         return errno_error();
     return Empty{};

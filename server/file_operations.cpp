@@ -76,14 +76,15 @@ Result<int> to_kernel_flags(std::uint32_t flags) {
     return kernel;
 }
 
-OpenFilePtr make_handle(const InodePtr& inode, UniqueFd opened, std::uint32_t flags) {
+// `flags` have been through to_kernel_flags() already.
+OpenFilePtr make_handle(Context& context, const InodePtr& inode, UniqueFd opened, std::uint32_t flags) {
     auto file = std::make_shared<OpenFile>();
     file->inode = inode;
-    file->descriptor = std::make_shared<const UniqueFd>(std::move(opened));
+    file->open = OpenDescription::make(context.inodes, inode, std::move(opened), to_kernel_flags(flags).value(),
+                                       context.files->share());
     file->readable = has(flags, wire::open_read) || has(flags, wire::open_execute);
     file->writable = has(flags, wire::open_write);
     file->append = has(flags, wire::open_append);
-    inode->add_open(file->descriptor);
     return file;
 }
 
@@ -108,8 +109,8 @@ Result<UniqueFd> open_existing(Context& context, const Context::Held& file, std:
     return context.inodes.with_room(open_it);
 }
 
-Result<Attributes> attributes_of(const OpenFilePtr& file) {
-    REMOFILE_TRY(attributes, stat_descriptor(file->descriptor->get()));
+Result<Attributes> attributes_of(const HeldFile& file) {
+    REMOFILE_TRY(attributes, stat_descriptor(file.fd()));
     file->inode->stamp(attributes);
     return attributes;
 }
@@ -134,7 +135,7 @@ Result<wire::CreateReply> create_new(Context& context, const wire::Create& reque
     REMOFILE_TRY(attributes, stat_descriptor(made->get()));
     const InodePtr inode = context.inodes.intern(attributes, directory.inode, name);
     REMOFILE_TRY(id, context.files->bind(request.node, inode));
-    REMOFILE_CHECK(reservation.commit(make_handle(inode, std::move(*made), request.flags)));
+    REMOFILE_CHECK(reservation.commit(make_handle(context, inode, std::move(*made), request.flags)));
     return wire::CreateReply{{id, attributes}, true};
 }
 
@@ -155,10 +156,10 @@ Result<wire::CreateReply> create_existing(Context& context, const wire::Create& 
     REMOFILE_TRY(opened, open_existing(context, {inode, *descriptor}, request.flags));
     if (has(request.flags, wire::open_truncate))
         context.note_change(inode);
-    const OpenFilePtr file = make_handle(inode, std::move(opened), request.flags);
-    REMOFILE_TRY(attributes, attributes_of(file));
+    REMOFILE_TRY(attributes, stat_descriptor(opened.get()));
+    inode->stamp(attributes);
     REMOFILE_TRY(id, context.files->bind(request.node, inode));
-    REMOFILE_CHECK(reservation.commit(file));
+    REMOFILE_CHECK(reservation.commit(make_handle(context, inode, std::move(opened), request.flags)));
     return wire::CreateReply{{id, attributes}, false};
 }
 
@@ -187,9 +188,9 @@ bool has_holes(const struct stat& stat) {
 }
 
 // Where data begins at or after `offset`; INT64_MAX if there is only a hole up to the end of the file.
-Result<std::uint64_t> next_data(OpenFile& file, std::uint64_t offset) {
-    const std::lock_guard guard(file.position);
-    const off_t data = lseek(file.descriptor->get(), static_cast<off_t>(offset), SEEK_DATA);
+Result<std::uint64_t> next_data(const HeldFile& file, std::uint64_t offset) {
+    const std::lock_guard guard(file->position);
+    const off_t data = lseek(file.fd(), static_cast<off_t>(offset), SEEK_DATA);
     if (data < 0 && errno == ENXIO)
         return static_cast<std::uint64_t>(INT64_MAX);
     if (data < 0)
@@ -198,9 +199,9 @@ Result<std::uint64_t> next_data(OpenFile& file, std::uint64_t offset) {
 }
 
 // Where a hole begins at or after `offset`, the end of the file being one.
-Result<std::uint64_t> next_hole(OpenFile& file, std::uint64_t offset) {
-    const std::lock_guard guard(file.position);
-    const off_t hole = lseek(file.descriptor->get(), static_cast<off_t>(offset), SEEK_HOLE);
+Result<std::uint64_t> next_hole(const HeldFile& file, std::uint64_t offset) {
+    const std::lock_guard guard(file->position);
+    const off_t hole = lseek(file.fd(), static_cast<off_t>(offset), SEEK_HOLE);
     if (hole < 0)
         return errno_error();
     return static_cast<std::uint64_t>(hole);
@@ -223,12 +224,12 @@ Result<std::size_t> read_fully(int fd, std::span<std::byte> into, std::uint64_t 
 }
 
 // Reads as much as there is, if the file system can tell that it need not wait for it.
-std::optional<std::size_t> read_without_waiting(OpenFile& file, std::span<std::byte> into, std::uint64_t offset) {
-    const int fd = file.descriptor->get();
+std::optional<std::size_t> read_without_waiting(const HeldFile& file, std::span<std::byte> into, std::uint64_t offset) {
+    const int fd = file.fd();
     const iovec whole{into.data(), into.size()};
     const ssize_t size = preadv2(fd, &whole, 1, static_cast<off_t>(offset), RWF_NOWAIT);
     if (size < 0 && errno != EAGAIN)
-        file.no_wait = OpenFile::NoWait::page_cache;
+        file->no_wait = OpenFile::NoWait::page_cache;
     if (size < 0)
         return std::nullopt;
     const auto done = static_cast<std::size_t>(size);
@@ -243,8 +244,8 @@ std::optional<std::size_t> read_without_waiting(OpenFile& file, std::span<std::b
 
 // The same where the file system cannot tell, tmpfs above all, whose pages may have been swapped out. For files that
 // are on this machine; the page cache knows nothing of what reading from others takes.
-std::optional<std::size_t> read_from_page_cache(OpenFile& file, std::span<std::byte> into, std::uint64_t offset) {
-    const int fd = file.descriptor->get();
+std::optional<std::size_t> read_from_page_cache(const HeldFile& file, std::span<std::byte> into, std::uint64_t offset) {
+    const int fd = file.fd();
     struct stat stat {};
     if (fstat(fd, &stat) != 0)
         return std::nullopt;
@@ -255,7 +256,7 @@ std::optional<std::size_t> read_from_page_cache(OpenFile& file, std::span<std::b
     const CacheRange range{offset, end - offset};
     CachedPages pages{};
     if (syscall(cachestat_number, fd, &range, &pages, 0) != 0) {
-        file.no_wait = OpenFile::NoWait::nothing;
+        file->no_wait = OpenFile::NoWait::nothing;
         return std::nullopt;
     }
     if (pages.cached != (end - 1) / page - offset / page + 1)
@@ -266,12 +267,12 @@ std::optional<std::size_t> read_from_page_cache(OpenFile& file, std::span<std::b
 
 // Whether the file has nothing but a hole in all of a range. What lies beyond the end, also of a file that has just
 // been cut, is none.
-bool is_hole(OpenFile& file, std::uint64_t offset, std::uint64_t size) {
+bool is_hole(const HeldFile& file, std::uint64_t offset, std::uint64_t size) {
     const auto data = next_data(file, offset);
     if (!data || *data < offset + size)
         return false;
     struct stat stat {};
-    return fstat(file.descriptor->get(), &stat) == 0 && static_cast<std::uint64_t>(stat.st_size) >= offset + size;
+    return fstat(file.fd(), &stat) == 0 && static_cast<std::uint64_t>(stat.st_size) >= offset + size;
 }
 
 // Whether a write of zeros may leave alone what is a hole. Not where it is also asked to take away the rights that a
@@ -284,8 +285,8 @@ bool may_stay_sparse(const struct stat& stat) {
 // aside, which stays set aside because nothing is given back: no range is punched. Beyond the end only the last byte is
 // written, for ftruncate(2) would cut what others append at the same time. Empty if it is no such case, or failed in
 // part: all of it has to be written then.
-std::optional<Written> write_zeros(OpenFile& file, std::span<const std::byte> zeros, std::uint64_t offset) {
-    const int fd = file.descriptor->get();
+std::optional<Written> write_zeros(const HeldFile& file, std::span<const std::byte> zeros, std::uint64_t offset) {
+    const int fd = file.fd();
     struct stat stat {};
     if (fstat(fd, &stat) != 0 || !may_stay_sparse(stat) || offset > INT64_MAX - zeros.size())
         return std::nullopt;
@@ -324,9 +325,9 @@ std::optional<Written> write_zeros(OpenFile& file, std::span<const std::byte> ze
 
 // The kernel finds the end of the file and writes there in one step. It leaves the file position behind what it wrote,
 // which is how the place becomes known.
-Result<Written> append_to(OpenFile& file, std::span<const std::byte> bytes) {
-    const std::lock_guard guard(file.position);
-    const int fd = file.descriptor->get();
+Result<Written> append_to(const HeldFile& file, std::span<const std::byte> bytes) {
+    const std::lock_guard guard(file->position);
+    const int fd = file.fd();
     std::size_t done = 0;
     while (done < bytes.size()) {
         iovec rest{const_cast<std::byte*>(bytes.data()) + done, bytes.size() - done};
@@ -346,12 +347,12 @@ Result<Written> append_to(OpenFile& file, std::span<const std::byte> bytes) {
     return Written{static_cast<std::uint64_t>(end) - done, done};
 }
 
-Result<Written> write_bytes(OpenFile& file, std::span<const std::byte> bytes, std::uint64_t offset) {
+Result<Written> write_bytes(const HeldFile& file, std::span<const std::byte> bytes, std::uint64_t offset) {
     if (bytes.size() >= min_sparse_bytes && wire::is_all_zeros(bytes)) {
         if (const auto written = write_zeros(file, bytes, offset))
             return *written;
     }
-    return write_at(file.descriptor->get(), bytes, offset);
+    return write_at(file.fd(), bytes, offset);
 }
 
 // Where copy_file_range(2) cannot: between file systems, or within one that does not have it.
@@ -401,12 +402,13 @@ Result<std::uint64_t> copy_in_kernel(int from, off_t from_offset, int to, off_t 
 Result<wire::AttributesReply> open(Context& context, const wire::Open& request) {
     REMOFILE_TRY(file, context.hold(request.node));
     REMOFILE_TRY(reservation, context.files->reserve(request.handle));
+    REMOFILE_CHECK(context.make_room());
     REMOFILE_TRY(opened, open_existing(context, file, request.flags & ~wire::open_exclusive));
     if (has(request.flags, wire::open_truncate))
         context.note_change(file.inode);
-    const OpenFilePtr handle = make_handle(file.inode, std::move(opened), request.flags);
-    REMOFILE_TRY(attributes, attributes_of(handle));
-    REMOFILE_CHECK(reservation.commit(handle));
+    REMOFILE_TRY(attributes, stat_descriptor(opened.get()));
+    file.inode->stamp(attributes);
+    REMOFILE_CHECK(reservation.commit(make_handle(context, file.inode, std::move(opened), request.flags)));
     return wire::AttributesReply{attributes};
 }
 
@@ -414,6 +416,7 @@ Result<wire::CreateReply> create(Context& context, const wire::Create& request) 
     REMOFILE_TRY(directory, context.hold_directory(request.parent));
     REMOFILE_TRY(name, EntryName::check(request.name));
     REMOFILE_TRY(reservation, context.files->reserve(request.handle));
+    REMOFILE_CHECK(context.make_room());
     // Of a file that is there, the id may be in use already; a new one needs a free one.
     const Result<> free = context.files->check_free(request.node.id);
     const bool may_make = !context.files->read_only() && free;
@@ -438,6 +441,7 @@ Result<wire::EntryReply> tmpfile(Context& context, const wire::Tmpfile& request)
     REMOFILE_TRY(directory, context.hold_directory(request.parent));
     REMOFILE_CHECK(context.files->check_free(request.node.id));
     REMOFILE_TRY(reservation, context.files->reserve(request.handle));
+    REMOFILE_CHECK(context.make_room());
     REMOFILE_TRY(kernel_flags, to_kernel_flags(request.flags));
     // O_EXCL keeps LINK from giving it a name.
     kernel_flags |= has(request.flags, wire::open_exclusive) ? O_EXCL : 0;
@@ -454,19 +458,18 @@ Result<wire::EntryReply> tmpfile(Context& context, const wire::Tmpfile& request)
         return made.error();
     REMOFILE_TRY(attributes, stat_descriptor(made->get()));
     const InodePtr inode = context.inodes.intern_unnamed(attributes);
-    const OpenFilePtr handle = make_handle(inode, std::move(*made), request.flags);
     REMOFILE_TRY(id, context.files->bind(request.node, inode));
-    REMOFILE_CHECK(reservation.commit(handle));
+    REMOFILE_CHECK(reservation.commit(make_handle(context, inode, std::move(*made), request.flags)));
     return wire::EntryReply{id, attributes};
 }
 
 Result<Empty> read(Context& context, const wire::Read& request) {
-    REMOFILE_TRY(file, context.files->file(request.handle));
+    REMOFILE_TRY(file, context.hold_file(request.handle));
     if (!file->readable)
         return Status::bad_handle;
     if (request.size > wire::max_bulk_bytes || request.offset > INT64_MAX)
         return Status::invalid;
-    const int fd = file->descriptor->get();
+    const int fd = file.fd();
     std::size_t wanted = request.size;
     if (wanted > small_read_bytes) {
         // A small file read in large steps needs no large buffer. Some files (of /proc, say) have bytes but no size.
@@ -474,7 +477,7 @@ Result<Empty> read(Context& context, const wire::Read& request) {
         if (fstat(fd, &stat) == 0 && stat.st_size > 0) {
             const auto size = static_cast<std::uint64_t>(stat.st_size);
             wanted = std::min<std::uint64_t>(wanted, size > request.offset ? size - request.offset : 0);
-            if (wanted > small_read_bytes && has_holes(stat) && is_hole(*file, request.offset, wanted)) {
+            if (wanted > small_read_bytes && has_holes(stat) && is_hole(file, request.offset, wanted)) {
                 context.reply_with(wire::EncodedBulk::of_zeros(static_cast<std::uint32_t>(wanted)));
                 return Empty{};
             }
@@ -484,32 +487,33 @@ Result<Empty> read(Context& context, const wire::Read& request) {
     REMOFILE_TRY(size, read_fully(fd, buffer.bytes(), request.offset));
     buffer.shrink(size);
     context.reply_with(std::move(buffer));
-    context.reply_stream = {file, &file->compressibility};
+    context.reply_stream = {file.file, &file->compressibility};
     return Empty{};
 }
 
 Result<Empty> read_at_once(Context& context, const wire::Read& request) {
     if (request.size > max_read_at_once_bytes || request.offset > INT64_MAX)
         return Status::try_again;
-    REMOFILE_TRY(file, context.files->file(request.handle));
-    if (!file->readable)
+    REMOFILE_TRY(open_file, context.files->file(request.handle));
+    const HeldFile file{open_file, open_file->open->held()};
+    if (!file->readable || !file.descriptor)
         return Status::try_again;
     Buffer buffer = Buffer::allocate(request.size);
     std::optional<std::size_t> size;
     if (file->no_wait == OpenFile::NoWait::file_system)
-        size = read_without_waiting(*file, buffer.bytes(), request.offset);
+        size = read_without_waiting(file, buffer.bytes(), request.offset);
     if (file->no_wait == OpenFile::NoWait::page_cache && context.inodes.knows_attributes(file->inode))
-        size = read_from_page_cache(*file, buffer.bytes(), request.offset);
+        size = read_from_page_cache(file, buffer.bytes(), request.offset);
     if (!size)
         return Status::try_again;
     buffer.shrink(*size);
     context.reply_with(std::move(buffer));
-    context.reply_stream = {file, &file->compressibility};
+    context.reply_stream = {file.file, &file->compressibility};
     return Empty{};
 }
 
 Result<wire::WriteReply> write(Context& context, const wire::Write& request) {
-    REMOFILE_TRY(file, context.files->file(request.handle));
+    REMOFILE_TRY(file, context.hold_file(request.handle));
     if (!file->writable)
         return Status::bad_handle;
     if (request.offset > INT64_MAX)
@@ -518,9 +522,10 @@ Result<wire::WriteReply> write(Context& context, const wire::Write& request) {
     {
         // Who writes matters for set-id bits, which a write by an ordinary user clears, and for quotas.
         REMOFILE_TRY(acting, context.act());
-        written = request.append || file->append ? append_to(*file, context.bulk.bytes())
-                                                 : write_bytes(*file, context.bulk.bytes(), request.offset);
+        written = request.append || file->append ? append_to(file, context.bulk.bytes())
+                                                 : write_bytes(file, context.bulk.bytes(), request.offset);
     }
+    file->open->set_unsynced(true);
     if (!written)
         return written.error();
     context.note_change(file->inode);
@@ -540,48 +545,56 @@ Result<Empty> release(Context& context, const wire::Release& request) {
 Result<Empty> flush(Context& context, const wire::Flush& request) {
     REMOFILE_TRY(file, context.files->file(request.handle));
     context.locks.close_owner(context.files.get(), request.owner, file->inode);
-    // Where the file system reports errors at close (NFS, quotas), the close of any descriptor does.
-    const int copy = fcntl(file->descriptor->get(), F_DUPFD_CLOEXEC, 0);
+    // Where the file system reports errors at close (NFS, quotas), the close of any descriptor does. One that was given
+    // up has been closed after all was written.
+    const Descriptor descriptor = file->open->held();
+    if (!descriptor)
+        return Empty{};
+    const int copy = fcntl(descriptor->get(), F_DUPFD_CLOEXEC, 0);
     if (copy >= 0 && ::close(copy) != 0 && errno != EINTR)
         return errno_error();
     return Empty{};
 }
 
 Result<Empty> fsync(Context& context, const wire::Fsync& request) {
-    REMOFILE_TRY(file, context.files->file(request.handle));
-    const int fd = file->descriptor->get();
+    REMOFILE_TRY(file, context.hold_file(request.handle));
+    const int fd = file.fd();
+    file->open->set_unsynced(false);
     if ((request.data_only ? ::fdatasync(fd) : ::fsync(fd)) != 0)
         return errno_error();
+    if (const Status earlier = file->open->take_deferred_error(); earlier != Status::ok)
+        return earlier;
     return Empty{};
 }
 
 Result<wire::AttributesReply> fallocate(Context& context, const wire::Fallocate& request) {
-    REMOFILE_TRY(file, context.files->file(request.handle));
+    REMOFILE_TRY(file, context.hold_file(request.handle));
     if (!file->writable)
         return Status::bad_handle;
     if (request.offset > INT64_MAX || request.length > INT64_MAX || request.mode > INT32_MAX)
         return Status::invalid;
     {
         REMOFILE_TRY(acting, context.act());
-        while (::fallocate(file->descriptor->get(), static_cast<int>(request.mode), static_cast<off_t>(request.offset),
+        while (::fallocate(file.fd(), static_cast<int>(request.mode), static_cast<off_t>(request.offset),
                            static_cast<off_t>(request.length)) != 0)
             if (errno != EINTR)
                 return errno_error();
     }
+    file->open->set_unsynced(true);
     context.note_change(file->inode);
     REMOFILE_TRY(attributes, attributes_of(file));
     return wire::AttributesReply{attributes};
 }
 
 Result<wire::SeekReply> seek(Context& context, const wire::Seek& request) {
-    REMOFILE_TRY(file, context.files->file(request.handle));
+    REMOFILE_TRY(file, context.hold_file(request.handle));
     if (request.what > wire::SeekWhat::hole)
         return Status::invalid;
     // Beyond what an offset can be is beyond the end of any file.
     if (request.offset > INT64_MAX)
         return Status::no_device;
     const std::lock_guard guard(file->position);
-    const off_t offset = lseek(file->descriptor->get(), static_cast<off_t>(request.offset),
+    const off_t offset = lseek(file.fd(), static_cast<off_t>(request.offset),
                                request.what == wire::SeekWhat::data ? SEEK_DATA : SEEK_HOLE);
     if (offset < 0)
         return errno_error();
@@ -589,7 +602,7 @@ Result<wire::SeekReply> seek(Context& context, const wire::Seek& request) {
 }
 
 Result<Empty> hash(Context& context, const wire::Hash& request) {
-    REMOFILE_TRY(file, context.files->file(request.handle));
+    REMOFILE_TRY(file, context.hold_file(request.handle));
     if (!file->readable)
         return Status::bad_handle;
     if (request.block_size == 0 || request.block_size > wire::max_bulk_bytes ||
@@ -601,7 +614,7 @@ Result<Empty> hash(Context& context, const wire::Hash& request) {
     Buffer digests = Buffer::allocate(request.count * wire::digest_bytes);
     std::size_t done = 0;
     for (std::uint64_t offset = request.offset; done < digests.size(); offset += request.block_size) {
-        REMOFILE_TRY(size, read_fully(file->descriptor->get(), block.bytes(), offset));
+        REMOFILE_TRY(size, read_fully(file.fd(), block.bytes(), offset));
         if (size == 0)
             break;
         XXH128_canonical_t digest;
@@ -618,15 +631,15 @@ Result<Empty> hash(Context& context, const wire::Hash& request) {
 }
 
 Result<wire::CopyRangeReply> copy_range(Context& context, const wire::CopyRange& request) {
-    REMOFILE_TRY(from, context.files->file(request.from));
-    REMOFILE_TRY(to, context.files->file(request.to));
+    REMOFILE_TRY(from, context.hold_file(request.from));
+    REMOFILE_TRY(to, context.hold_file(request.to));
     if (!from->readable || !to->writable || to->append)
         return Status::bad_handle;
     std::uint64_t size = std::min(request.size, max_copy_bytes);
     if (request.from_offset > INT64_MAX - size || request.to_offset > INT64_MAX - size)
         return Status::overflow;
-    const int source = from->descriptor->get();
-    const int target = to->descriptor->get();
+    const int source = from.fd();
+    const int target = to.fd();
     // A copy within one file may move its end; what counts is where it was.
     struct stat stat {};
     if (fstat(source, &stat) != 0)
@@ -645,6 +658,7 @@ Result<wire::CopyRangeReply> copy_range(Context& context, const wire::CopyRange&
             (status == Status::invalid && from->inode != to->inode))
             copied = copy_through_memory(source, source_offset, target, target_offset, size);
     }
+    to->open->set_unsynced(true);
     if (!copied)
         return copied.error();
     if (*copied > 0)

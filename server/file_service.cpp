@@ -12,9 +12,6 @@
 namespace remofile::server {
 namespace {
 
-// Descriptors that the process needs for other things: sockets, logs, libraries.
-constexpr std::size_t reserved_descriptors = 256;
-
 // Raises the limit of open files as far as it goes, and returns it.
 std::size_t raise_descriptor_limit() {
     rlimit limit{};
@@ -27,14 +24,6 @@ std::size_t raise_descriptor_limit() {
     return limit.rlim_cur;
 }
 
-// Idle inodes may hold at most half of what there is, so that handles always find some; and when the process has none
-// left, InodeTable::with_room takes theirs.
-std::size_t idle_descriptor_limit(std::size_t wanted) {
-    const std::size_t limit = raise_descriptor_limit();
-    const std::size_t available = limit > 2 * reserved_descriptors ? limit - reserved_descriptors : limit / 2;
-    return std::max<std::size_t>(1, std::min(wanted, available / 2));
-}
-
 struct RowCounters {
     Counters::Counter* requests = nullptr;
     Counters::Counter* errors = nullptr;
@@ -42,10 +31,12 @@ struct RowCounters {
 
 class ExportService final : public FileService {
 public:
-    ExportService(ExportOptions options, std::unique_ptr<InodeTable> inodes, Counters& counters)
+    ExportService(ExportOptions options, std::unique_ptr<InodeTable> inodes, std::shared_ptr<DescriptorBudget> budget,
+                  Counters& counters)
         : options_(std::move(options)),
           own_(OwnIdentity::of_this_process()),
           inodes_(std::move(inodes)),
+          budget_(std::move(budget)),
           // Shared with the sessions, which give up their locks even if they outlive the export.
           locks_(std::make_shared<LockTable>(counters)) {
         for (const OperationRow& row : operation_rows()) {
@@ -61,7 +52,7 @@ public:
         if (!inode->is_directory())
             return Status::not_directory;
         REMOFILE_TRY(attributes, inodes_->attributes(inode));
-        auto files = std::make_shared<SessionFiles>(options_, read_only, locks_);
+        auto files = std::make_shared<SessionFiles>(options_, read_only, locks_, budget_);
         REMOFILE_CHECK(files->bind({.id = root, .reuse = false}, inode));
         return OpenedSession{std::move(files), attributes};
     }
@@ -177,6 +168,7 @@ private:
     const OwnIdentity own_;
     std::vector<RowCounters> row_counters_;  // in the order of operation_rows()
     const std::unique_ptr<InodeTable> inodes_;
+    const std::shared_ptr<DescriptorBudget> budget_;  // shared with sessions and what they have open
     const std::shared_ptr<LockTable> locks_;
 };
 
@@ -186,9 +178,10 @@ Result<std::unique_ptr<FileService>> FileService::open(ExportOptions options, Co
     REMOFILE_TRY(root, open_export_root(options.directory));
     // A write beyond the limit of file sizes shall be an error of that write, not the end of the server.
     std::signal(SIGXFSZ, SIG_IGN);
-    const std::size_t idle = idle_descriptor_limit(options.max_idle_descriptors);
-    REMOFILE_TRY(inodes, InodeTable::open(std::move(root), idle, counters));
-    return std::make_unique<ExportService>(std::move(options), std::move(inodes), counters);
+    const DescriptorPlan plan = divide_descriptors(raise_descriptor_limit(), options.max_idle_descriptors);
+    auto budget = std::make_shared<DescriptorBudget>(std::min(plan.open, options.max_open_descriptors));
+    REMOFILE_TRY(inodes, InodeTable::open(std::move(root), plan.idle, budget, counters));
+    return std::make_unique<ExportService>(std::move(options), std::move(inodes), std::move(budget), counters);
 }
 
 }  // namespace remofile::server

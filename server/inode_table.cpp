@@ -10,6 +10,7 @@
 #include <unordered_map>
 
 #include "base/assert.hpp"
+#include "server/open_description.hpp"
 
 namespace remofile::server {
 namespace {
@@ -97,6 +98,14 @@ struct InodeIndex {
         }
     }
 
+    // Puts the inode last; returns how many are there.
+    std::size_t enter_ring(Inode& inode) {
+        auto access = ring.lock();
+        if (!inode.ring_position_)
+            inode.ring_position_ = access->insert(access->end(), &inode);
+        return access->size();
+    }
+
     // Takes the inode out of the ring; false if it was not there.
     bool leave_ring(Inode& inode) {
         auto access = ring.lock();
@@ -162,21 +171,36 @@ void Inode::stamp(wire::Attributes& attributes) {
         attributes.version |= wire::version_is_fresh;
 }
 
-void Inode::add_open(const Descriptor& descriptor) {
-    auto state = state_.lock();
-    std::erase_if(state->open_descriptors, [](const auto& weak) { return weak.expired(); });
-    state->open_descriptors.push_back(descriptor);
+void Inode::add_open(OpenDescription& open) {
+    state_.lock()->open.push_back(&open);
+}
+
+void Inode::remove_open(OpenDescription& open) {
+    Descriptor let_go;  // after the lock, as what it was counted as
+    std::unique_ptr<DescriptorBudget::Slot> kept;
+    {
+        auto state = state_.lock();
+        std::erase(state->open, &open);
+        if (!state->open.empty() || !state->kept)
+            return;
+        kept = std::move(state->kept);
+        // A directory that is still somebody's working directory goes on answering, as it does locally.
+        if (!is_directory())
+            let_go = std::move(state->descriptor);
+    }
+    if (is_directory())
+        index_->enter_ring(*this);
 }
 
 bool Inode::is_open() const {
-    return open_descriptor() != nullptr;
+    return !state_.lock()->open.empty();
 }
 
 Descriptor Inode::open_descriptor() const {
     auto state = state_.lock();
-    for (const auto& weak : state->open_descriptors)
-        if (auto descriptor = weak.lock())
-            return descriptor;
+    for (const OpenDescription* open : state->open)
+        if (open->descriptor_)
+            return open->descriptor_;
     return nullptr;
 }
 
@@ -189,22 +213,29 @@ Descriptor Inode::held() {
 
 // ---------------------------------------------------------------- the table
 
-InodeTable::InodeTable(std::size_t max_descriptors, Counters& counters)
+InodeTable::InodeTable(std::size_t max_descriptors, std::shared_ptr<DescriptorBudget> budget, Counters& counters)
     : index_(std::make_shared<InodeIndex>()),
       max_descriptors_(max_descriptors),
-      // open_by_handle_at needs CAP_DAC_READ_SEARCH, which only root's server has.
-      has_kernel_handles_(geteuid() == 0),
+      budget_(std::move(budget)),
       reopens_(counters.at("files.descriptor_reopens")),
       evictions_(counters.at("files.descriptor_evictions")) {}
 
 InodeTable::~InodeTable() = default;
 
-Result<std::unique_ptr<InodeTable>> InodeTable::open(UniqueFd root, std::size_t max_descriptors, Counters& counters) {
+void InodeTable::find_out_about(int root) {
+    root_is_local_ = is_on_local_file_system(root);
+    // open_by_handle_at needs CAP_DAC_READ_SEARCH, which root has as a rule, but not in every container.
+    if (const auto handle = kernel_handle_of(root)) {
+        root_mount_ = handle->mount;
+        has_kernel_handles_ = open_kernel_handle(root, *handle).has_value();
+    }
+}
+
+Result<std::unique_ptr<InodeTable>> InodeTable::open(UniqueFd root, std::size_t max_descriptors,
+                                                     std::shared_ptr<DescriptorBudget> budget, Counters& counters) {
     REMOFILE_TRY(attributes, stat_descriptor(root.get()));
-    std::unique_ptr<InodeTable> table(new InodeTable(max_descriptors, counters));
-    if (auto handle = kernel_handle_of(root.get()))
-        table->root_mount_ = handle->mount;
-    table->root_is_local_ = is_on_local_file_system(root.get());
+    std::unique_ptr<InodeTable> table(new InodeTable(max_descriptors, std::move(budget), counters));
+    table->find_out_about(root.get());
     table->root_ = table->at(attributes);
     // Not in the ring, so never given up.
     table->root_->state_.lock()->descriptor = std::make_shared<const UniqueFd>(std::move(root));
@@ -331,14 +362,7 @@ Descriptor InodeTable::adopt(const InodePtr& inode, UniqueFd opened) {
         state->descriptor = descriptor;
     }
     inode->used_.store(true, std::memory_order_relaxed);
-    std::size_t held = 0;
-    {
-        auto ring = index_->ring.lock();
-        if (!inode->ring_position_)
-            inode->ring_position_ = ring->insert(ring->end(), inode.get());
-        held = ring->size();
-    }
-    if (held > max_descriptors_)
+    if (index_->enter_ring(*inode) > max_descriptors_)
         give_up_idle(max_descriptors_);
     return descriptor;
 }
@@ -367,6 +391,34 @@ std::size_t InodeTable::give_up_idle(std::size_t keep) {
     return victims.size();
 }
 
+std::unique_ptr<KernelHandle> InodeTable::usable_kernel_handle(int descriptor) const {
+    if (!has_kernel_handles_)
+        return nullptr;
+    auto handle = kernel_handle_of(descriptor);
+    if (!handle || handle->mount != root_mount_)
+        return nullptr;
+    return std::make_unique<KernelHandle>(std::move(*handle));
+}
+
+// Somebody on the server removed a file whose handles have no descriptors of their own: then this one stays for them.
+bool InodeTable::is_last_way_to_open_file(Inode& inode, int descriptor) {
+    DescriptorBudget::Share share;
+    {
+        auto state = inode.state_.lock();
+        if (state->open.empty() || state->kept)
+            return state->kept != nullptr;
+        share = state->open.front()->share_;
+    }
+    const auto attributes = stat_descriptor(descriptor);
+    if (attributes && attributes->links > 0)
+        return false;
+    auto slot = std::make_unique<DescriptorBudget::Slot>(budget_->take(share));
+    auto state = inode.state_.lock();
+    if (!state->open.empty() && !state->kept)
+        state->kept = std::move(slot);
+    return state->kept != nullptr;
+}
+
 void InodeTable::give_up(const InodePtr& inode) {
     if (inode == root_)
         return;
@@ -374,11 +426,12 @@ void InodeTable::give_up(const InodePtr& inode) {
     Descriptor descriptor = inode->held();
     if (!descriptor)
         return;
-    std::unique_ptr<KernelHandle> kernel_handle;
-    if (has_kernel_handles_)
-        if (auto handle = kernel_handle_of(descriptor->get()); handle && handle->mount == root_mount_)
-            kernel_handle = std::make_unique<KernelHandle>(std::move(*handle));
+    if (is_last_way_to_open_file(*inode, descriptor->get()))
+        return;
+    auto kernel_handle = usable_kernel_handle(descriptor->get());
     auto state = inode->state_.lock();
+    if (state->kept)
+        return;
     state->descriptor.reset();
     state->kernel_handle = std::move(kernel_handle);
 }
@@ -453,10 +506,96 @@ Result<Descriptor> InodeTable::open_by_kernel_handle(const InodePtr& inode) {
     if (!opened)
         return opened.error().status == Status::too_many_files ? Status::too_many_files : Status::stale;
     REMOFILE_TRY(attributes, stat_descriptor(opened->get()));
-    if (attributes.identity != inode->identity() || (attributes.links == 0 && !inode->is_directory()))
+    if (attributes.identity != inode->identity() ||
+        (attributes.links == 0 && !inode->is_directory() && !inode->is_open()))
         return Status::stale;
     reopens_.add();
     return adopt(inode, std::move(*opened));
+}
+
+// ---------------------------------------------------------------- handles without a descriptor
+
+InodeTable::Removal::Removal(InodePtr inode) : inode_(std::move(inode)) {
+    auto state = inode_->state_.lock();
+    ++state->removing;
+    ++state->removals;
+}
+
+InodeTable::Removal::~Removal() {
+    if (!inode_)
+        return;
+    auto state = inode_->state_.lock();
+    --state->removing;
+    ++state->removals;
+}
+
+Result<InodeTable::Removal> InodeTable::begin_removal(const InodePtr& inode, const DescriptorBudget::Share& share) {
+    if (!inode)
+        return Removal();
+    Removal removal(inode);
+    const bool needs_one = inode->state_.with([](const Inode::State& state) {
+        return !state.kept &&
+               std::ranges::any_of(state.open, [](const OpenDescription* open) { return !open->descriptor_; });
+    });
+    if (!needs_one)
+        return removal;
+    REMOFILE_CHECK(budget_->make_room(share));
+    REMOFILE_TRY(held, descriptor(inode));
+    auto slot = std::make_unique<DescriptorBudget::Slot>(budget_->take(share));
+    {
+        auto state = inode->state_.lock();
+        // Meanwhile they may have been closed.
+        if (state->open.empty() || state->kept)
+            return removal;
+        state->descriptor = held;
+        state->kept = std::move(slot);
+    }
+    index_->leave_ring(*inode);
+    return removal;
+}
+
+std::vector<Descriptor> InodeTable::hold_for_change(const InodePtr& inode) {
+    std::vector<OpenDescriptionPtr> all;
+    // CAP_DAC_READ_SEARCH comes with CAP_DAC_OVERRIDE where anybody has it.
+    if (!has_kernel_handles_) {
+        auto state = inode->state_.lock();
+        for (OpenDescription* open : state->open)
+            if (auto shared = open->weak_from_this().lock())
+                all.push_back(std::static_pointer_cast<OpenDescription>(std::move(shared)));
+    }
+    std::vector<Descriptor> held;
+    for (const auto& open : all)
+        if (auto descriptor = open->hold())
+            held.push_back(std::move(*descriptor));
+    return held;
+}
+
+bool InodeTable::can_find_again(const InodePtr& inode, int descriptor) {
+    const auto attributes = stat_descriptor(descriptor);
+    if (!attributes)
+        return false;
+    if (auto handle = usable_kernel_handle(descriptor)) {
+        auto state = inode->state_.lock();
+        state->kernel_handle = std::move(handle);
+        return attributes->links > 0 || state->kept;
+    }
+    if (inode->state_.with([](const Inode::State& state) { return state.kept != nullptr; }))
+        return true;
+    return attributes->links > 0 && is_at_place(inode);
+}
+
+bool InodeTable::is_at_place(const InodePtr& inode) {
+    if (inode == root_)
+        return true;
+    for (const Place& place : places_of(*inode)) {
+        const auto parent = directory_descriptor(place.parent);
+        if (!parent)
+            continue;
+        const auto attributes = stat_entry((*parent)->get(), place.name);
+        if (attributes && attributes->identity == inode->identity())
+            return true;
+    }
+    return false;
 }
 
 // ---------------------------------------------------------------- attributes
@@ -467,7 +606,7 @@ Result<wire::Attributes> InodeTable::attributes(const InodePtr& inode) {
     auto attributes = descriptor ? stat_descriptor(descriptor->get()) : attributes_at_place(inode);
     if (!attributes)
         return attributes;
-    if (attributes->links == 0 && !open && !inode->is_directory()) {
+    if (attributes->links == 0 && !inode->is_open() && !inode->is_directory()) {
         // Somebody on the server removed it; the descriptor would only keep its blocks from being freed.
         descriptor.reset();
         give_up(inode);

@@ -5,7 +5,8 @@
 // works with it. Descriptors are kept for later use up to a limit; beyond it those not used lately are closed, and
 // opened again by place when needed. What is found there counts only if its identity (device, inode number, birth
 // time) is the same: otherwise the file is stale, unless a handle is open on it or, where the server may, its kernel
-// handle leads to it.
+// handle leads to it. Handles do the same with their descriptors (open_description.hpp); before we remove a name of a
+// file whose handles did, its inode takes a descriptor that stays until they are closed.
 //
 // Everything here is done as the server itself, never with a caller's identity: that a session knows a file is proof
 // that its caller reached it once, as an open descriptor is for a local process.
@@ -25,6 +26,7 @@
 #include "base/counters.hpp"
 #include "base/guarded.hpp"
 #include "base/result.hpp"
+#include "server/descriptor_budget.hpp"
 #include "server/export.hpp"
 #include "server/operations.hpp"
 #include "wire/messages.hpp"
@@ -32,6 +34,7 @@
 namespace remofile::server {
 
 struct InodeIndex;
+class OpenDescription;
 
 // Where a file was found.
 struct Place {
@@ -59,19 +62,25 @@ public:
     // of its clock (up to 10 ms; finer since Linux 6.13), and then, if a change was ours, the salt does.
     void stamp(wire::Attributes& attributes);
 
-    // A handle has been opened; its descriptor leads to the file even when no name does any more.
-    void add_open(const Descriptor& descriptor);
+    // A handle leads to the file even when no name does any more; it says when it goes.
+    void add_open(OpenDescription& open);
+    void remove_open(OpenDescription& open);
     bool is_open() const;
 
 private:
     friend class InodeTable;
+    friend class OpenDescription;
     friend struct InodeIndex;
 
     struct State {
-        Descriptor descriptor;                                        // O_PATH, or none at the moment
-        std::vector<std::weak_ptr<const UniqueFd>> open_descriptors;  // of handles; some may have gone
-        std::unique_ptr<KernelHandle> kernel_handle;                  // taken when the descriptor was given up
-        std::uint64_t stamped = 0;                                    // hash that the last version was made from
+        Descriptor descriptor;                        // O_PATH, or none at the moment
+        std::vector<OpenDescription*> open;           // of all handles
+        std::unique_ptr<KernelHandle> kernel_handle;  // taken when a descriptor was given up
+        // While a name of the file may be going, no handle gives up its descriptor.
+        std::uint32_t removing = 0;
+        std::uint32_t removals = 0;                    // that were begun or ended
+        std::unique_ptr<DescriptorBudget::Slot> kept;  // the descriptor stays until all handles are closed
+        std::uint64_t stamped = 0;                     // hash that the last version was made from
         std::uint32_t salt = 0;
         bool changed_since_stamp = false;
     };
@@ -95,8 +104,9 @@ private:
 
 class InodeTable {
 public:
-    // `root` is never closed. `max_descriptors`: see ExportOptions::max_idle_descriptors.
-    static Result<std::unique_ptr<InodeTable>> open(UniqueFd root, std::size_t max_descriptors, Counters& counters);
+    // `root` is never closed. `max_descriptors`: see ExportOptions::max_idle_descriptors. `budget`: of handles.
+    static Result<std::unique_ptr<InodeTable>> open(UniqueFd root, std::size_t max_descriptors,
+                                                    std::shared_ptr<DescriptorBudget> budget, Counters& counters);
     ~InodeTable();
 
     const InodePtr& root() const { return root_; }
@@ -126,34 +136,64 @@ public:
     // The handle whose descriptor this was has been closed.
     void closed(const InodePtr& inode);
 
-    // Runs `open`, which opens a descriptor; if the process has none left, once more after giving up idle ones.
+    // While it lives, one of the file's names may be going: its handles find it without.
+    class Removal {
+    public:
+        Removal() = default;
+        explicit Removal(InodePtr inode);
+        Removal(Removal&& other) noexcept = default;
+        Removal& operator=(Removal&& other) = delete;
+        ~Removal();
+
+    private:
+        InodePtr inode_;
+    };
+    // `share`: who pays for the descriptor that this may take. Error: too_many_files, where there is none left for it.
+    // Nothing for a null inode.
+    Result<Removal> begin_removal(const InodePtr& inode, const DescriptorBudget::Share& share);
+    // Before who may open the file changes: descriptors of all its handles, which are opened again if they must be.
+    // None where the server may open whatever it knows. Those that cannot be had are left out.
+    std::vector<Descriptor> hold_for_change(const InodePtr& inode);
+
+    // Whether the inode behind one of its descriptors can be found once that is closed.
+    bool can_find_again(const InodePtr& inode, int descriptor);
+
+    // Runs `open`, which opens a descriptor; as long as the process has none left, once more after closing idle ones.
     template <class Open>
     auto with_room(Open&& open) {
         auto result = open();
-        if (result || result.error().status != Status::too_many_files || give_up_idle(0) == 0)
-            return result;
-        return open();
+        while (!result && result.error().status == Status::too_many_files &&
+               (give_up_idle(0) > 0 || budget_->reclaim_one()))
+            result = open();
+        return result;
     }
 
+    DescriptorBudget& budget() { return *budget_; }
+    void count_reopening() { reopens_.add(); }
     // Descriptors held for inodes.
     std::size_t descriptor_count() const;
 
 private:
-    InodeTable(std::size_t max_descriptors, Counters& counters);
+    InodeTable(std::size_t max_descriptors, std::shared_ptr<DescriptorBudget> budget, Counters& counters);
+    void find_out_about(int root);
     void remember_place(const InodePtr& inode, const InodePtr& parent, const EntryName& name);
     InodePtr at(const wire::Attributes& attributes);
     std::vector<Place> places_of(const Inode& inode) const;
     Descriptor adopt(const InodePtr& inode, UniqueFd opened);
     std::size_t give_up_idle(std::size_t keep);
+    std::unique_ptr<KernelHandle> usable_kernel_handle(int descriptor) const;
+    bool is_last_way_to_open_file(Inode& inode, int descriptor);
     void give_up(const InodePtr& inode);
     Result<Descriptor> directory_descriptor(const InodePtr& directory);
     Result<Descriptor> open_at_place(const InodePtr& inode, const Place& place, const Descriptor& parent);
     Result<Descriptor> open_by_kernel_handle(const InodePtr& inode);
     Result<wire::Attributes> attributes_at_place(const InodePtr& inode);
+    bool is_at_place(const InodePtr& inode);
 
     const std::shared_ptr<InodeIndex> index_;
     const std::size_t max_descriptors_;
-    const bool has_kernel_handles_;
+    const std::shared_ptr<DescriptorBudget> budget_;  // shared with handles
+    bool has_kernel_handles_ = false;                 // constant once opened
     Counters::Counter& reopens_;
     Counters::Counter& evictions_;
     InodePtr root_;

@@ -188,7 +188,7 @@ void LockTable::with_every_file(Work&& work) {
 // ---------------------------------------------------------------- one attempt
 
 Result<LockTable::Holder*> LockTable::holder_of(FileLocks& locks, Session session, LockOwner owner,
-                                                const OpenFile& file) {
+                                                const HeldFile& file) {
     const auto found = std::ranges::find_if(
         locks.holders, [&](const Holder& holder) { return holder.session == session && holder.owner == owner; });
     if (found != locks.holders.end())
@@ -196,8 +196,8 @@ Result<LockTable::Holder*> LockTable::holder_of(FileLocks& locks, Session sessio
     // Its own open file description: locks through one description never exclude each other. For reading and writing if
     // the server may, since later locks of the owner may need either.
     UniqueFd descriptor;
-    for (const int access : {O_RDWR, file.writable ? O_WRONLY : O_RDONLY, O_RDONLY}) {
-        auto opened = open_for_io(file.descriptor->get(), S_IFREG, access);
+    for (const int access : {O_RDWR, file->writable ? O_WRONLY : O_RDONLY, O_RDONLY}) {
+        auto opened = open_for_io(file.fd(), S_IFREG, access);
         if (opened) {
             descriptor = std::move(*opened);
             break;
@@ -207,10 +207,11 @@ Result<LockTable::Holder*> LockTable::holder_of(FileLocks& locks, Session sessio
     }
     if (!descriptor)
         return Status::no_locks;
-    return &locks.holders.emplace_back(Holder{session, owner, std::move(descriptor), &file, {}});
+    return &locks.holders.emplace_back(
+        Holder{session, owner, std::move(descriptor), session->count_descriptor(), file.file.get(), {}});
 }
 
-Status LockTable::try_range(FileLocks& locks, Session session, LockOwner owner, const OpenFile& file,
+Status LockTable::try_range(FileLocks& locks, Session session, LockOwner owner, const HeldFile& file,
                             const LockRange& range) {
     auto holder = holder_of(locks, session, owner, file);
     if (!holder)
@@ -223,9 +224,17 @@ Status LockTable::try_range(FileLocks& locks, Session session, LockOwner owner, 
     return status;
 }
 
+Status LockTable::try_whole(const HeldFile& file, LockType type) {
+    const Status status = flock_in_kernel(file.fd(), type);
+    // A descriptor with a lock is not to be closed. A conversion that fails has given up what was held before.
+    if (status == Status::ok || status == Status::try_again)
+        file->open->set_locked(status == Status::ok && type != LockType::unlock);
+    return status;
+}
+
 Status LockTable::try_waiter(FileLocks& locks, const Waiter& waiter) {
-    return waiter.whole ? flock_in_kernel(waiter.file->descriptor->get(), waiter.range.type)
-                        : try_range(locks, waiter.session, waiter.owner, *waiter.file, waiter.range);
+    return waiter.whole ? try_whole(waiter.file, waiter.range.type)
+                        : try_range(locks, waiter.session, waiter.owner, waiter.file, waiter.range);
 }
 
 void LockTable::drop_idle_holders(FileLocks& locks) {
@@ -351,11 +360,11 @@ bool LockTable::would_deadlock(Session session, LockOwner owner, const InodePtr&
 
 // ---------------------------------------------------------------- what sessions ask for
 
-Result<LockRange> LockTable::test(Session session, LockOwner owner, const OpenFilePtr& file, LockRange range) {
+Result<LockRange> LockTable::test(Session session, LockOwner owner, const HeldFile& file, LockRange range) {
     if (!valid(range) || range.type == LockType::unlock)
         return Status::invalid;
     return with_file(file->inode, [&](FileLocks& locks) -> Result<LockRange> {
-        int descriptor = file->descriptor->get();
+        int descriptor = file.fd();
         for (const Holder& holder : locks.holders) {
             if (holder.session == session && holder.owner == owner) {
                 // Its own locks are not in its way, so the kernel is asked through the descriptor that has them.
@@ -373,7 +382,7 @@ Result<LockRange> LockTable::test(Session session, LockOwner owner, const OpenFi
     });
 }
 
-std::optional<Status> LockTable::set_range(Session session, RequestId request, LockOwner owner, const OpenFilePtr& file,
+std::optional<Status> LockTable::set_range(Session session, RequestId request, LockOwner owner, const HeldFile& file,
                                            LockRange range, bool wait, Decided decided) {
     if (!valid(range))
         return Status::invalid;
@@ -383,7 +392,7 @@ std::optional<Status> LockTable::set_range(Session session, RequestId request, L
     Decisions decisions;
     const auto attempt = [&](bool queue) {
         return with_file(file->inode, [&](FileLocks& locks) -> std::optional<Status> {
-            const Status status = try_range(locks, session, owner, *file, range);
+            const Status status = try_range(locks, session, owner, file, range);
             drop_idle_holders(locks);
             // Unlocking, or a write lock that became a read lock, lets others go on.
             if (status == Status::ok && !locks.waiters.empty())
@@ -403,14 +412,14 @@ std::optional<Status> LockTable::set_range(Session session, RequestId request, L
     return status;
 }
 
-std::optional<Status> LockTable::set_whole(Session session, RequestId request, const OpenFilePtr& file, LockType type,
+std::optional<Status> LockTable::set_whole(Session session, RequestId request, const HeldFile& file, LockType type,
                                            bool wait, Decided decided) {
     if (type > LockType::unlock)
         return Status::invalid;
     file->locked.store(true, std::memory_order_relaxed);
     Decisions decisions;
     std::optional<Status> status = with_file(file->inode, [&](FileLocks& locks) -> std::optional<Status> {
-        const Status tried = flock_in_kernel(file->descriptor->get(), type);
+        const Status tried = try_whole(file, type);
         // Even a failed conversion gives up what was held before, as flock(2) says.
         retry(locks, decisions);
         if (tried != Status::try_again || !wait)
@@ -436,14 +445,16 @@ void LockTable::close_handle(Session session, const OpenFilePtr& file) {
     if (!file->locked.load(std::memory_order_relaxed))
         return;
     Decisions decisions;
-    // A request at work may still hold the descriptor open, so it is not left to close().
-    flock_in_kernel(file->descriptor->get(), LockType::unlock);
+    // A request at work may still hold the descriptor open, so it is not left to close(). One that was given up has
+    // none.
+    if (const Descriptor descriptor = file->open->held())
+        try_whole({file, descriptor}, LockType::unlock);
     with_known_file(file->inode.get(), [&](FileLocks& locks) {
         std::erase_if(locks.holders, [&](const Holder& holder) {
             return holder.session == session && holder.first_used == file.get();
         });
         end_waits(locks, Status::bad_handle, decisions, [&](const Waiter& waiter) {
-            return waiter.session == session && waiter.whole && waiter.file == file;
+            return waiter.session == session && waiter.whole && waiter.file.file == file;
         });
         retry(locks, decisions);
     });

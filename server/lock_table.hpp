@@ -43,14 +43,14 @@ public:
 
     // A lock that stands in the way of `range`, or type unlock. The pid is that of the holder on its own machine, 0
     // for a process on the server.
-    Result<wire::LockRange> test(Session session, LockOwner owner, const OpenFilePtr& file, wire::LockRange range);
+    Result<wire::LockRange> test(Session session, LockOwner owner, const HeldFile& file, wire::LockRange range);
 
     // Takes or gives up a range. Errors: try_again (without `wait`), bad_handle (not opened for it), invalid, deadlock,
     // no_locks. Empty: it waits, and `decided` will be called.
-    std::optional<Status> set_range(Session session, RequestId request, LockOwner owner, const OpenFilePtr& file,
+    std::optional<Status> set_range(Session session, RequestId request, LockOwner owner, const HeldFile& file,
                                     wire::LockRange range, bool wait, Decided decided);
     // flock(2), likewise.
-    std::optional<Status> set_whole(Session session, RequestId request, const OpenFilePtr& file, wire::LockType type,
+    std::optional<Status> set_whole(Session session, RequestId request, const HeldFile& file, wire::LockType type,
                                     bool wait, Decided decided);
 
     // FLUSH: the owner closed a descriptor of the file.
@@ -70,14 +70,15 @@ private:
         Session session = nullptr;
         LockOwner owner;
         UniqueFd descriptor;
+        DescriptorBudget::Slot slot;           // which the descriptor is counted as
         const OpenFile* first_used = nullptr;  // the handle that the owner first locked through; only compared
         std::vector<wire::LockRange> ranges;   // by start, none overlapping
     };
     struct Waiter {
         Session session = nullptr;
         RequestId request;
-        LockOwner owner;  // of a byte range
-        OpenFilePtr file;
+        LockOwner owner;        // of a byte range
+        HeldFile file;          // so that its descriptor, which the lock is to be on, stays open
         wire::LockRange range;  // of flock: only the type counts
         bool whole = false;
         Decided decided;
@@ -102,9 +103,10 @@ private:
     template <class Work>
     void with_every_file(Work&& work);
 
-    static Result<Holder*> holder_of(FileLocks& locks, Session session, LockOwner owner, const OpenFile& file);
-    static Status try_range(FileLocks& locks, Session session, LockOwner owner, const OpenFile& file,
+    static Result<Holder*> holder_of(FileLocks& locks, Session session, LockOwner owner, const HeldFile& file);
+    static Status try_range(FileLocks& locks, Session session, LockOwner owner, const HeldFile& file,
                             const wire::LockRange& range);
+    static Status try_whole(const HeldFile& file, wire::LockType type);
     static Status try_waiter(FileLocks& locks, const Waiter& waiter);
     static void drop_idle_holders(FileLocks& locks);
     void retry(FileLocks& locks, Decisions& decisions);

@@ -25,6 +25,12 @@ Result<Context::Held> Context::hold_directory(NodeId node) const {
     return Held{std::move(inode), std::move(descriptor)};
 }
 
+Result<HeldFile> Context::hold_file(HandleId handle) const {
+    REMOFILE_TRY(file, files->file(handle));
+    REMOFILE_TRY(descriptor, file->open->hold());
+    return HeldFile{std::move(file), std::move(descriptor)};
+}
+
 InodePtr Context::known_entry(const Held& directory, const EntryName& name) const {
     const auto attributes = stat_entry(directory.fd(), name);
     return attributes ? inodes.find(attributes->identity) : nullptr;
@@ -71,6 +77,7 @@ Result<Empty> remove_entry(Context& context, NodeId parent, const std::string& u
     REMOFILE_TRY(directory, context.hold_directory(parent));
     REMOFILE_TRY(name, EntryName::check(unchecked_name));
     const InodePtr target = context.known_entry(directory, name);
+    REMOFILE_TRY(removal, context.inodes.begin_removal(target, context.files->share()));
     {
         REMOFILE_TRY(acting, context.act());
         REMOFILE_CHECK(remove(directory.fd(), name));
@@ -112,18 +119,18 @@ Result<> set_times(int fd, const wire::Setattr& request) {
     return change_times(fd, times);
 }
 
-Result<> set_size(int fd, const OpenFilePtr& handle, const wire::Setattr& request) {
+Result<> set_size(int fd, const std::optional<HeldFile>& handle, const wire::Setattr& request) {
     if (request.size > INT64_MAX)
         return Status::invalid;
     const auto size = static_cast<off_t>(request.size);
     if (handle)
-        return ftruncate(handle->descriptor->get(), size) == 0 ? Result<>{} : errno_error();
+        return ftruncate(handle->fd(), size) == 0 ? Result<>{} : errno_error();
     return change_size(fd, size);
 }
 
 // In the order in which each step leaves the ones before it as they are: chown clears set-id bits that the
 // chmod may then set, and only the times survive a truncate if they are set last.
-Result<> set_all(int fd, const OpenFilePtr& handle, const wire::Setattr& request) {
+Result<> set_all(int fd, const std::optional<HeldFile>& handle, const wire::Setattr& request) {
     const std::uint32_t which = request.which;
     if ((which & (wire::set_uid | wire::set_gid)) != 0)
         REMOFILE_CHECK(set_owner(fd, request));
@@ -180,16 +187,20 @@ Result<wire::AttributesReply> getattr(Context& context, const wire::Getattr& req
         Descriptor descriptor;
         if (auto file = context.files->file(request.handle)) {
             inode = (*file)->inode;
-            descriptor = (*file)->descriptor;
+            descriptor = (*file)->open->held();
         } else {
             REMOFILE_TRY(directory, context.files->directory(request.handle));
             inode = directory->inode;
-            descriptor = directory->descriptor;
+            descriptor = directory->open->held();
         }
         if (const auto node = context.files->node(request.node); node && *node != inode)
             return Status::invalid;
-        REMOFILE_TRY(attributes, stat_descriptor(descriptor->get()));
-        inode->stamp(attributes);
+        if (descriptor) {
+            REMOFILE_TRY(attributes, stat_descriptor(descriptor->get()));
+            inode->stamp(attributes);
+            return wire::AttributesReply{attributes};
+        }
+        REMOFILE_TRY(attributes, context.inodes.attributes(inode));
         return wire::AttributesReply{attributes};
     }
     REMOFILE_TRY(inode, context.files->node(request.node));
@@ -201,13 +212,17 @@ Result<wire::AttributesReply> setattr(Context& context, const wire::Setattr& req
     if ((request.which & ~all_set_bits) != 0)
         return Status::invalid;
     REMOFILE_TRY(target, context.hold(request.node));
-    OpenFilePtr handle;
+    std::optional<HeldFile> handle;
     if (request.handle && (request.which & wire::set_size) != 0) {
-        REMOFILE_TRY(file, context.files->file(request.handle));
+        REMOFILE_TRY(file, context.hold_file(request.handle));
         if (file->inode != target.inode)
             return Status::invalid;
         handle = std::move(file);
     }
+    // A server that is not root could not open it again for what its handles may do.
+    const bool changes_permission = (request.which & (wire::set_mode | wire::set_uid | wire::set_gid)) != 0;
+    const auto kept_open =
+        changes_permission ? context.inodes.hold_for_change(target.inode) : std::vector<Descriptor>{};
     Result<> outcome;
     {
         REMOFILE_TRY(acting, context.act());
@@ -279,6 +294,7 @@ Result<Empty> rename(Context& context, const wire::Rename& request) {
                            (exchange ? unsigned{RENAME_EXCHANGE} : 0);
     const InodePtr source = context.known_entry(from, name);
     const InodePtr target = context.known_entry(to, new_name);
+    REMOFILE_TRY(removal, context.inodes.begin_removal(exchange ? nullptr : target, context.files->share()));
     {
         REMOFILE_TRY(acting, context.act());
         REMOFILE_CHECK(rename_entry(from.fd(), name, to.fd(), new_name, flags));

@@ -57,6 +57,10 @@ struct Context {
     Result<Held> hold(NodeId node) const;
     // The same for one that must be a directory: not_directory.
     Result<Held> hold_directory(NodeId node) const;
+    // An open file with its descriptor, opened again if need be. Errors: bad_handle, stale.
+    Result<HeldFile> hold_file(HandleId handle) const;
+    // Before a descriptor is opened that lasts. Errors: too_many_files.
+    Result<> make_room() const { return inodes.budget().make_room(files->share()); }
     // The inode of an entry, if some session knows it.
     InodePtr known_entry(const Held& directory, const EntryName& name) const;
 };

@@ -38,6 +38,8 @@ struct ExportOptions {
     // Descriptors kept for inodes that nobody is using right now; beyond it the least recently used are closed, and
     // found again by their place in the tree, verified by identity.
     std::size_t max_idle_descriptors = 4096;
+    // Descriptors of handles and locks; fewer where the process's limit leaves fewer (descriptor_budget.hpp).
+    std::size_t max_open_descriptors = SIZE_MAX;
     // Limits of one session.
     std::size_t max_handles = 65536;
     std::size_t max_nodes = 4U << 20;

@@ -7,11 +7,14 @@
 
 namespace remofile::server {
 
-SessionFiles::SessionFiles(const ExportOptions& options, bool read_only, std::shared_ptr<LockTable> locks)
+SessionFiles::SessionFiles(const ExportOptions& options, bool read_only, std::shared_ptr<LockTable> locks,
+                           std::shared_ptr<DescriptorBudget> budget)
     : max_nodes_(options.max_nodes),
       max_handles_(options.max_handles),
       read_only_(read_only || options.read_only),
-      locks_(std::move(locks)) {}
+      locks_(std::move(locks)),
+      budget_(std::move(budget)),
+      share_(budget_->new_share()) {}
 
 SessionFiles::~SessionFiles() {
     close();

@@ -12,6 +12,7 @@
 #include "base/guarded.hpp"
 #include "base/result.hpp"
 #include "server/inode_table.hpp"
+#include "server/open_description.hpp"
 #include "server/operations.hpp"
 #include "wire/messages.hpp"
 
@@ -23,12 +24,12 @@ class LockTable;
 struct OpenFile {
     // Constant.
     InodePtr inode;
-    Descriptor descriptor;
+    OpenDescriptionPtr open;
     bool readable = false;
     bool writable = false;
     bool append = false;
 
-    // Held by whoever moves the descriptor's file position: appending and seeking.
+    // Held by whoever moves a descriptor's file position: appending and seeking.
     std::mutex position;
     wire::Compressibility compressibility;
     // What can say whether a read would have to wait for the disk.
@@ -39,10 +40,19 @@ struct OpenFile {
 };
 using OpenFilePtr = std::shared_ptr<OpenFile>;
 
+// An open file at work: its descriptor is not closed before this goes.
+struct HeldFile {
+    OpenFilePtr file;
+    Descriptor descriptor;
+    int fd() const { return descriptor->get(); }
+    OpenFile& operator*() const { return *file; }
+    OpenFile* operator->() const { return file.get(); }
+};
+
 // An open directory. Shared by the session that opened it and requests at work on it.
 struct OpenDirectory {
-    InodePtr inode;         // constant
-    Descriptor descriptor;  // constant
+    InodePtr inode;           // constant
+    OpenDescriptionPtr open;  // constant
 
     struct Entry {
         std::uint64_t cookie = 0;
@@ -52,22 +62,29 @@ struct OpenDirectory {
     };
     // Held across the system calls that read the directory: they move the one file position there is.
     std::mutex reading;
-    // Both guarded by `reading`: entries read from the kernel and not yet sent, and the cookie before the first.
+    // All guarded by `reading`: entries read from the kernel and not yet sent, and the cookie before the first; where
+    // the kernel goes on, and the descriptor that stands there.
     std::vector<Entry> unsent;
     std::uint64_t unsent_cookie = 0;
+    off_t position = 0;
+    std::weak_ptr<const UniqueFd> positioned;
 };
 using OpenDirectoryPtr = std::shared_ptr<OpenDirectory>;
 
 class SessionFiles {
 public:
-    // `locks` is shared by the export and its sessions, as a session may be destroyed after the export.
-    SessionFiles(const ExportOptions& options, bool read_only, std::shared_ptr<LockTable> locks);
+    // `locks` and `budget` are shared by the export and its sessions, as a session may be destroyed after the export.
+    SessionFiles(const ExportOptions& options, bool read_only, std::shared_ptr<LockTable> locks,
+                 std::shared_ptr<DescriptorBudget> budget);
     ~SessionFiles();
     SessionFiles(const SessionFiles&) = delete;
     SessionFiles& operator=(const SessionFiles&) = delete;
 
     bool read_only() const { return read_only_; }
     bool closed() const { return closed_.load(std::memory_order_relaxed); }
+    // What it has open is counted here.
+    const DescriptorBudget::Share& share() const { return share_; }
+    DescriptorBudget::Slot count_descriptor() const { return budget_->take(share_); }
 
     // Errors: stale.
     Result<InodePtr> node(NodeId id);
@@ -134,6 +151,8 @@ private:
     const std::size_t max_handles_;
     const bool read_only_;
     const std::shared_ptr<LockTable> locks_;
+    const std::shared_ptr<DescriptorBudget> budget_;
+    const DescriptorBudget::Share share_;
     std::atomic<bool> closed_ = false;
     mutable Guarded<Nodes> nodes_;
     Guarded<std::unordered_map<HandleId, Handle>> handles_;

@@ -59,6 +59,11 @@ std::size_t hide_labels(std::span<char> list) {
     return kept;
 }
 
+// What InodeTable::hold_for_change() keeps open while an ACL changes.
+std::vector<Descriptor> hold_for_acl(Context& context, std::string_view name, const InodePtr& inode) {
+    return name == "system.posix_acl_access" ? context.inodes.hold_for_change(inode) : std::vector<Descriptor>{};
+}
+
 }  // namespace
 
 Result<wire::XattrReply> getxattr(Context& context, const wire::Getxattr& request) {
@@ -89,6 +94,7 @@ Result<Empty> setxattr(Context& context, const wire::Setxattr& request) {
         return Status::too_big;
     const int flags = ((request.flags & wire::xattr_create) != 0 ? XATTR_CREATE : 0) |
                       ((request.flags & wire::xattr_replace) != 0 ? XATTR_REPLACE : 0);
+    const auto kept_open = hold_for_acl(context, request.name, file.inode);
     {
         REMOFILE_TRY(acting, context.act());
         if (::setxattr(DescriptorPath(file.fd()).c_str(), request.name.c_str(), context.bulk.data(),
@@ -115,6 +121,7 @@ Result<wire::XattrReply> listxattr(Context& context, const wire::Listxattr& requ
 Result<Empty> removexattr(Context& context, const wire::Removexattr& request) {
     REMOFILE_TRY(file, context.hold(request.node));
     REMOFILE_CHECK(check_name(request.name));
+    const auto kept_open = hold_for_acl(context, request.name, file.inode);
     {
         REMOFILE_TRY(acting, context.act());
         if (::removexattr(DescriptorPath(file.fd()).c_str(), request.name.c_str()) != 0)

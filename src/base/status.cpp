@@ -33,8 +33,9 @@ constexpr auto table = std::to_array<Row>({
     {Status::not_directory, ENOTDIR, "not a directory"},
     {Status::is_directory, EISDIR, "is a directory"},
     {Status::invalid, EINVAL, "invalid argument"},
-    {Status::too_many_files, EMFILE, "too many open files"},
+    // The server's want, not that of the program that asks: its own limit would be EMFILE.
     {Status::too_many_files, ENFILE, "too many open files"},
+    {Status::too_many_files, EMFILE, "too many open files"},
     {Status::file_too_big, EFBIG, "file too large"},
     {Status::no_space, ENOSPC, "no space left on device"},
     {Status::read_only, EROFS, "read-only file system"},

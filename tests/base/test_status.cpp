@@ -31,8 +31,8 @@ TEST_CASE("every errno of this system has a status, and the listed ones come bac
         if (!listed.contains(number)) {
             CHECK(status == Status::io_error);
             CHECK(to_errno(status) == EIO);
-        } else if (number == ENFILE) {
-            CHECK(to_errno(status) == EMFILE);
+        } else if (number == EMFILE) {
+            CHECK(to_errno(status) == ENFILE);
         } else {
             CHECK(to_errno(status) == number);
         }

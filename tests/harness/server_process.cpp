@@ -53,6 +53,9 @@ void ServerProcess::start(int port) {
                          "tcp://127.0.0.1:" + std::to_string(port)};
     command.arguments.insert(command.arguments.end(), options_.arguments.begin(), options_.arguments.end());
     command.arguments.push_back(options_.directory);
+    if (options_.open_files > 0)
+        command.arguments.insert(command.arguments.begin(),
+                                 {"prlimit", "--nofile=" + std::to_string(options_.open_files)});
     command.environment = options_.environment;
     command.environment.emplace_back("REMOFILE_CONFIG_DIR", options_.config_dir);
     command.as = options_.as;
