@@ -81,8 +81,7 @@ Status OpenDescription::take_deferred_error() {
 bool OpenDescription::could_be_opened_again(int descriptor) const {
     const int access = flags_ & O_ACCMODE;
     const int mask = access == O_RDONLY ? R_OK : access == O_WRONLY ? W_OK : R_OK | W_OK;
-    return inodes_.can_find_again(inode_, descriptor) &&
-           faccessat(AT_FDCWD, DescriptorPath(descriptor).c_str(), mask, AT_EACCESS) == 0;
+    return inodes_.can_find_again(inode_, descriptor) && check_access(descriptor, mask);
 }
 
 bool OpenDescription::let_go(bool thorough) {
