@@ -58,8 +58,8 @@ Result<> Mount::start(const std::string& mountpoint, std::function<void()> on_re
     mountpoint_ = mountpoint;
     on_ready_ = std::move(on_ready);
     on_end_ = std::move(on_end);
-    session_.on_invalidate = [this](const std::vector<NodeId>& nodes, std::function<void()> acknowledge) {
-        on_invalidate(nodes, std::move(acknowledge));
+    session_.on_invalidate = [this](const client::Invalidation& invalidation, std::function<void()> acknowledge) {
+        on_invalidate(invalidation, std::move(acknowledge));
     };
     session_.on_new_epoch = [this] { on_new_epoch(); };
     session_.on_reconnected = [this] { on_reconnected(); };
@@ -278,15 +278,16 @@ void Mount::released(InodeNumber id) {
     contents_.closed(id);
 }
 
-void Mount::on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge) {
-    if (nodes.empty())
+void Mount::on_invalidate(const client::Invalidation& invalidation, std::function<void()> acknowledge) {
+    if (invalidation.nodes.empty())
         return acknowledge();
-    const auto left = std::make_shared<std::size_t>(nodes.size());  // shared with the files that it waits for
+    // Shared with the files that it waits for.
+    const auto left = std::make_shared<std::size_t>(invalidation.nodes.size());
     const auto done = [left, acknowledge = std::move(acknowledge)] {
         if (--*left == 0)
             acknowledge();
     };
-    for (const NodeId node : nodes) {
+    for (const NodeId node : invalidation.nodes) {
         const Inode* inode = inodes_.find(node);
         if (inode == nullptr) {
             done();

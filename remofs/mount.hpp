@@ -158,7 +158,7 @@ private:
     Mount(client::Session& session, transport::Reactor& reactor, Counters& counters, MountSettings settings);
 
     void on_kernel_readable();
-    void on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge);
+    void on_invalidate(const client::Invalidation& invalidation, std::function<void()> acknowledge);
     void on_new_epoch();
     void on_reconnected();
 

@@ -155,8 +155,9 @@ Task<Result<>> fetch(Mount& mount, Request& request, HandleNumber number, Listin
                           .cookie = position,
                           .size = piece_bytes,
                           .max_entries = piece_entries,
-                          .attributes = listing == Listing::with_attributes};
-    if (message.attributes)
+                          .attributes = listing == Listing::with_attributes ? wire::ListedAttributes::with_nodes
+                                                                            : wire::ListedAttributes::none};
+    if (listing == Listing::with_attributes)
         message.first_node = mount.session().new_node_ids(piece_entries);
     const auto reply = co_await mount.call(request, message);
     if (!reply)

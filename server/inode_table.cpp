@@ -134,6 +134,12 @@ bool is_fresh(const wire::Timestamp& change) {
     return age_s < 0 || age_s * second_ns + now.tv_nsec - static_cast<std::int64_t>(change.nanoseconds) < two_ticks_ns;
 }
 
+void set_version(wire::Attributes& attributes, std::uint64_t hash) {
+    attributes.version = hash & ~wire::version_is_fresh;
+    if (is_fresh(attributes.change))
+        attributes.version |= wire::version_is_fresh;
+}
+
 }  // namespace
 
 Inode::Inode(std::shared_ptr<InodeIndex> index, const wire::FileIdentity& identity, mode_t type)
@@ -165,10 +171,7 @@ void Inode::stamp(wire::Attributes& attributes) {
         ++state->salt;
     }
     state->changed_since_stamp = false;
-    attributes.version = state->salt == 0 ? unsalted : hash_of(attributes, state->salt);
-    attributes.version &= ~wire::version_is_fresh;
-    if (is_fresh(attributes.change))
-        attributes.version |= wire::version_is_fresh;
+    set_version(attributes, state->salt == 0 ? unsalted : hash_of(attributes, state->salt));
 }
 
 void Inode::add_open(OpenDescription& open) {
@@ -283,7 +286,18 @@ InodePtr InodeTable::intern_unnamed(wire::Attributes& attributes) {
     return inode;
 }
 
-void InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, const EntryName& name) {
+bool InodeTable::recognize(wire::Attributes& attributes, const InodePtr& parent, const EntryName& name) {
+    const InodePtr inode = find(attributes.identity);
+    if (!inode) {
+        set_version(attributes, hash_of(attributes, 0));
+        return true;
+    }
+    const bool is_news = inode != root_ && remember_place(inode, parent, name);
+    inode->stamp(attributes);
+    return !is_news;
+}
+
+bool InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, const EntryName& name) {
     std::vector<Place> forgotten;  // let go after the lock
     const std::lock_guard guard(index_->places);
     auto& places = inode->places_;
@@ -291,7 +305,7 @@ void InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, c
         places, [&](const Place& place) { return place.parent == parent && place.name.text() == name.text(); });
     if (same != places.end()) {
         std::rotate(places.begin(), same, same + 1);
-        return;
+        return false;
     }
     if (inode->is_directory()) {
         std::ranges::move(places, std::back_inserter(forgotten));
@@ -309,12 +323,13 @@ void InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, c
             above = next;
         }
         if (parent == inode)
-            return;
+            return false;
     } else if (places.size() == max_places) {
         forgotten.push_back(std::move(places.back()));
         places.pop_back();
     }
     places.insert(places.begin(), Place{parent, name});
+    return true;
 }
 
 void InodeTable::moved(const InodePtr& inode, const InodePtr& parent, const EntryName& name) {
