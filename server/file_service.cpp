@@ -77,6 +77,7 @@ public:
             return std::nullopt;
         Context context{.inodes = *inodes_,
                         .locks = *locks_,
+                        .leases = options_.leases.get(),
                         .own = own_,
                         .files = files,
                         .caller = caller,
@@ -120,6 +121,7 @@ private:
             return failure(Status::read_only);
         Context context{.inodes = *inodes_,
                         .locks = *locks_,
+                        .leases = options_.leases.get(),
                         .own = own_,
                         .files = files,
                         .caller = caller,
@@ -129,7 +131,11 @@ private:
         try {
             return row.carry_out(context, body);
         } catch (const std::bad_alloc&) {
-            return failure(Status::out_of_memory);
+            // What has been done has been done.
+            Outcome outcome = failure(Status::out_of_memory);
+            context.report_touched(outcome);
+            outcome.changed = std::move(context.changed);
+            return outcome;
         }
     }
 
