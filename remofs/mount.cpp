@@ -32,6 +32,7 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
       pages_(reactor, inodes_),
       contents_(session, reactor.clock(), inodes_, files_, counters, settings_.cache_bytes,
                 [this](InodeNumber inode) { pages_.drop(inode); }),
+      resident_memory_(contents_.memory(), reactor),
       groups_(reactor.clock()),
       xattr_memory_(reactor.clock()) {}
 
@@ -111,6 +112,7 @@ void Mount::on_init(fuse_conn_info* connection) {
 }
 
 void Mount::on_kernel_readable() {
+    resident_memory_.busy();
     const auto state = channel_->receive();
     if (initialised_ && on_ready_) {
         raise_kernel_readahead(mountpoint_);

@@ -16,6 +16,7 @@
 #include "base/counters.hpp"
 #include "base/result.hpp"
 #include "base/task.hpp"
+#include "client/resident_memory.hpp"
 #include "client/session.hpp"
 #include "client/waiters.hpp"
 #include "filesystem/file_contents.hpp"
@@ -173,6 +174,7 @@ private:
     HandleTable<DirectoryHandle> directories_;
     KernelPages pages_;
     FileContents contents_;
+    client::ResidentMemory resident_memory_;
     CallerGroups groups_;
     XattrMemory xattr_memory_;
     std::unordered_map<InodeNumber, unsigned> locked_releases_;  // under way

@@ -49,6 +49,9 @@ FileContents::FileContents(client::Session& session, const Clock& clock, InodeMa
       memory_(cache_bytes),
       reader_(session, memory_, counters),
       writes_(session, memory_, counters) {
+    inodes_.on_removed = [this](InodeNumber id) {
+        reader_.forget_before(id, client::FileReader::every_generation);
+    };
     using Target = client::WriteBehind::Target;
     writes_.on_written = [this](const Target& target, std::uint64_t offset, std::uint64_t size,
                                 const wire::Attributes& attributes) { written(target.file, offset, size, attributes); };
@@ -132,8 +135,13 @@ void FileContents::forget_all() {
     inodes_.for_each([this](Inode& inode) { forget(inode); });
 }
 
+// What is kept of it is void.
+void FileContents::begin_generation(Inode& inode) {
+    reader_.forget_before(inode.id, ++inode.content.generation);
+}
+
 void FileContents::forget(Inode& inode) {
-    ++inode.content.generation;
+    begin_generation(inode);
     inode.content.kept_version = 0;
     inode.content.forgotten_at = now();
     recent_.erase(inode.id);
@@ -157,7 +165,7 @@ bool FileContents::keeps(InodeNumber id, const wire::Attributes& attributes, std
     Inode::Content& content = inode->content;
     const bool kept = content.kept_version != 0 && content.kept_version == attributes.version;
     if (!kept)
-        ++content.generation;
+        begin_generation(*inode);
     // Another change could leave the version as it is.
     const bool changed = changed_since(id, asked_at);
     content.kept_version = is_fresh(attributes.version) || changed ? 0 : attributes.version;

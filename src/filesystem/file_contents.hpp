@@ -34,7 +34,7 @@ public:
 
     client::FileReader& reader() { return reader_; }
     client::WriteBehind& writes() { return writes_; }
-    const client::MemoryBudget& memory() const { return memory_; }
+    client::MemoryBudget& memory() { return memory_; }
 
     // A number that rises: what was asked for later has the larger one.
     std::uint64_t now() { return ++events_; }
@@ -81,6 +81,7 @@ public:
 
 private:
     void failed(InodeNumber inode, std::uint64_t offset, std::uint64_t size, Status status);
+    void begin_generation(Inode& inode);
     void forget(Inode& inode);
     void drop(Inode& inode);
     void remember(const Inode& inode, const wire::Attributes& attributes);
