@@ -208,11 +208,13 @@ private:
     ServerTree server_;
     Memory memory_;
     std::set<std::string, std::less<>> failed_;
+    bool session_ended_ = false;
     Result<> outcome_;  // the first error
 };
 
 void Syncer::failed(const std::string& path, const Error& error) {
     failed_.insert(path);
+    session_ended_ = session_ended_ || error.status == Status::shutting_down || error.status == Status::no_session;
     const std::string text = fmt::format("{}: {}", log::printable(path), log::printable(error.to_string()));
     if (outcome_)
         outcome_ = make_error(error.status, text);
@@ -550,9 +552,10 @@ Task<void> Syncer::carry_out_by_depth(std::vector<Step> steps, bool deepest_firs
     co_await under_way.idle();
 }
 
-// Nothing more happens to a path once something has failed: a file whose rename failed must not be replaced.
+// Nothing more happens to a path once something has failed: a file whose rename failed must not be replaced. Nor to any
+// once the session has ended, be it by Ctrl-C.
 Task<void> Syncer::carry_out_one(const Step& step, Carry how) {
-    if (failed_.contains(step.path) && step.kind != Kind::restore)
+    if ((session_ended_ || failed_.contains(step.path)) && step.kind != Kind::restore)
         co_return;
     const Result<> done = co_await (this->*how)(step);
     if (!done)
@@ -936,6 +939,8 @@ void print_summary(const Totals& totals, const Progress& progress, bool json) {
 
 Task<Result<>> synchronise(RemoteTree& tree, transport::Reactor& reactor, const Options& options,
                            const SyncMemory* memory, std::string path) {
+    if (!options.transfer.quiet)
+        say_who_else_is_there(tree.session());
     const ProgressForm form = progress_form(options.transfer);
     Progress progress(Clock::system(), form == ProgressForm::bar ? form : ProgressForm::none, "transferred");
     Totals totals;

@@ -48,6 +48,9 @@ public:
 
     Result<OpenedSession> open_session(std::string_view path, NodeId root, const Caller& caller,
                                        bool read_only) override {
+        REMOFILE_TRY(root_directory, inodes_->descriptor(inodes_->root()));
+        if (is_removed(root_directory->get()))
+            return Status::stale;
         REMOFILE_TRY(inode, walk(path, caller));
         if (!inode->is_directory())
             return Status::not_directory;

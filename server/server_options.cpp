@@ -59,8 +59,9 @@ constexpr std::array<std::pair<std::string_view, log::Level>, 4> level_words{{{"
 constexpr std::uint32_t min_session_timeout_s = 3;
 constexpr std::uint32_t max_session_timeout_s = 86'400;
 constexpr std::uint32_t most_clients = 4096;
+constexpr std::uint32_t most_strangers = 10'000;
 
-enum class Kind : std::uint8_t { flag, value, list };
+enum class Kind : std::uint8_t { flag, value, number, list };  // a number may be written as one in the file
 
 // A row of the table of options. `take` is called once for each value; flags get "true" or "false".
 struct Row {
@@ -87,7 +88,7 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 16> rows{{
+const std::array<Row, 17> rows{{
     {"listen", Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
@@ -95,7 +96,7 @@ const std::array<Row, 16> rows{{
          options.listen.emplace_back(value);
          return {};
      }},
-    {"data-port", Kind::value, "PORT",
+    {"data-port", Kind::number, "PORT",
      "Also listen on this TCP port, where contents travel faster, encrypted too (default: the port after that of "
      "--listen, or another if it is taken; none: everything goes by the first port)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
@@ -127,17 +128,25 @@ const std::array<Row, 16> rows{{
      }},
     {"allow-root", Kind::flag, "", "With --identity=client: let a client's root act as root here",
      take_flag<&ServerOptions::allow_root>},
-    {"session-timeout", Kind::value, "SECONDS", "End the session of a client that is silent for so long (default 30)",
+    {"session-timeout", Kind::number, "SECONDS", "End the session of a client that is silent for so long (default 30)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
          REMOFILE_TRY(number, parse_number(value, min_session_timeout_s, max_session_timeout_s));
          options.session_timeout = std::chrono::seconds(number);
          return {};
      }},
-    {"max-clients", Kind::value, "NUMBER", "Sessions at a time (default 256)",
+    {"max-clients", Kind::number, "NUMBER", "Sessions at a time (default 256)",
      take_clients<&ServerOptions::max_clients>},
-    {"max-clients-per-key", Kind::value, "NUMBER",
+    {"max-clients-per-key", Kind::number, "NUMBER",
      "Sessions at a time of one key, or of one address with --insecure (default 64)",
      take_clients<&ServerOptions::max_clients_per_key>},
+    {"strangers-per-second", Kind::number, "NUMBER",
+     "Connections of one host with keys that are not authorised that are answered a second, and five times as many at "
+     "once (default 20)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         REMOFILE_TRY(number, parse_number(value, 1, most_strangers));
+         options.strangers_per_second = number;
+         return {};
+     }},
     {"daemon", Kind::flag, "", "Return once the server listens, and go on in the background; log to syslog",
      take_flag<&ServerOptions::daemon>},
     {"pid-file", Kind::value, "FILE", "Write the process id to FILE; refuse to start if its server still runs",
@@ -170,12 +179,27 @@ Error config_error(const std::string& file, const toml::source_region& where, st
     return make_error(Status::bad_usage, fmt::format("{}:{}: {}", file, where.begin.line, what));
 }
 
-Result<std::string> scalar_text(const toml::node& node) {
+std::optional<std::string> scalar_text(const toml::node& node, Kind kind) {
     if (const auto text = node.value_exact<std::string>())
         return *text;
-    if (const auto number = node.value_exact<std::int64_t>())
+    if (const auto number = node.value_exact<std::int64_t>(); number && kind == Kind::number)
         return std::to_string(*number);
-    return Status::bad_usage;
+    return std::nullopt;
+}
+
+// What else it must be.
+Error wrong_type(Kind kind) {
+    switch (kind) {
+        case Kind::flag:
+            return make_error(Status::bad_usage, "must be true or false");
+        case Kind::number:
+            return make_error(Status::bad_usage, "must be a text or a number");
+        case Kind::list:
+            return make_error(Status::bad_usage, "must be a text or a list of texts");
+        case Kind::value:
+            break;
+    }
+    return make_error(Status::bad_usage, "must be a text");
 }
 
 Result<std::vector<std::string>> config_values(const Row* row, const toml::node& node) {
@@ -184,18 +208,19 @@ Result<std::vector<std::string>> config_values(const Row* row, const toml::node&
     if (kind == Kind::flag) {
         const auto flag = node.value_exact<bool>();
         if (!flag)
-            return make_error(Status::bad_usage, "must be true or false");
+            return wrong_type(kind);
         values.emplace_back(*flag ? "true" : "false");
     } else if (const toml::array* list = node.as_array(); list != nullptr && kind == Kind::list) {
         for (const toml::node& element : *list) {
-            REMOFILE_TRY(text, scalar_text(element));
-            values.push_back(std::move(text));
+            auto text = scalar_text(element, kind);
+            if (!text)
+                return wrong_type(kind);
+            values.push_back(std::move(*text));
         }
     } else {
-        auto text = scalar_text(node);
+        auto text = scalar_text(node, kind);
         if (!text)
-            return make_error(Status::bad_usage,
-                              kind == Kind::list ? "must be a text or a list of texts" : "must be a text or a number");
+            return wrong_type(kind);
         values.push_back(std::move(*text));
     }
     return values;
@@ -207,6 +232,10 @@ const Row* find_row(std::string_view name) {
 }
 
 Result<> read_config(const std::string& file, SaidByName& said) {
+    // toml++ takes a directory for an empty file.
+    std::error_code ignored;
+    if (std::filesystem::is_directory(file, ignored))
+        return make_error(Status::bad_usage, fmt::format("the configuration file {} is a directory", file));
     toml::table table;
     try {
         table = toml::parse_file(file);
@@ -249,9 +278,26 @@ Result<ServerOptions> apply(const SaidByName& said) {
     return options;
 }
 
+// CLI11 would take "--insecure=false" for what turns it on, or off again.
+Result<> refuse_values_of_flags(const std::vector<std::string>& arguments) {
+    for (const std::string& argument : arguments) {
+        if (argument == "--")
+            break;
+        const std::size_t equals = argument.find('=');
+        if (equals == std::string::npos || !argument.starts_with("--"))
+            continue;
+        const std::string name = argument.substr(0, equals);
+        const Row* row = find_row(std::string_view(name).substr(2));
+        if (name == "--help" || name == "--version" || (row != nullptr && row->kind == Kind::flag))
+            return make_error(Status::bad_usage, fmt::format("{} takes no value; try: remofile-server --help", name));
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments) {
+    REMOFILE_CHECK(refuse_values_of_flags(arguments));
     CLI::App app{std::string(description), "remofile-server"};
     app.footer(std::string(footer));
     app.set_version_flag("--version", fmt::format("remofile-server {}", version));
@@ -265,7 +311,7 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
         const std::string name = "--" + std::string(row.name);
         if (row.kind == Kind::flag) {
             app.add_flag(name)->description(std::string(row.help));
-        } else if (row.kind == Kind::value) {
+        } else if (row.kind != Kind::list) {
             app.add_option(name, texts[row.name], std::string(row.help))
                 ->type_name(std::string(row.placeholder))
                 ->take_last();

@@ -31,6 +31,7 @@ struct ServerOptions {
     std::chrono::seconds session_timeout{30};
     std::uint32_t max_clients = 256;
     std::uint32_t max_clients_per_key = 64;
+    std::uint32_t strangers_per_second = 20;
     bool daemon = false;
     std::string pid_file;
     log::Level log_level = log::Level::info;

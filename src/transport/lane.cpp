@@ -311,9 +311,10 @@ struct Lane::State {
                         "{} ends each handshake: it demands encryption (connect without the option insecure) or "
                         "is no remofile server",
                         name)));
-            return fail(
-                make_error(Status::wrong_server_key, fmt::format("{} does not hold the key {} that is expected of it",
-                                                                 name, options.server_key->to_text())));
+            return fail(make_error(Status::wrong_server_key,
+                                   fmt::format("{} does not hold the key {} that is expected of it (or "
+                                               "is the server's second port, for data alone)",
+                                               name, options.server_key->to_text())));
         }
         handshake_was_ended = true;
         close_socket();
