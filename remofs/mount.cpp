@@ -263,15 +263,19 @@ void Mount::give_back(std::vector<wire::ForgetNode> nodes) {
     }
 }
 
-void Mount::opened(InodeNumber id) {
-    if (Inode* inode = inodes_.find(id); inode != nullptr)
-        ++inode->open_count;
+void Mount::opened(InodeNumber id, bool maps) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        return;
+    ++inode->open_count;
+    inode->pages.mappable_by += maps ? 1 : 0;
 }
 
-void Mount::released(InodeNumber id) {
+void Mount::released(InodeNumber id, bool maps) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr || inode->open_count == 0)
         return;
+    inode->pages.mappable_by -= maps ? 1 : 0;
     if (--inode->open_count > 0)
         return;
     inode->has_byte_locks = false;

@@ -148,8 +148,9 @@ public:
     }
 
     void give_back(std::vector<wire::ForgetNode> nodes);
-    void opened(InodeNumber inode);
-    void released(InodeNumber inode);
+    // A handle of a file has come, and gone; `maps`: a mapping that is written to can be made through it.
+    void opened(InodeNumber inode, bool maps);
+    void released(InodeNumber inode, bool maps);
 
     // Called by libfuse through the table of operations.
     void on_init(fuse_conn_info* connection);

@@ -29,8 +29,9 @@ HandleNumber add_file(Mount& mount, InodeNumber inode, HandleId handle, const wi
     info.keep_cache = mount.contents().keeps(inode, attributes, asked_at) ? 1 : 0;
     FileHandle file{.handle = handle, .epoch = mount.session().epoch(), .inode = inode, .readahead = {}};
     file.past_cache = info.direct_io != 0;
+    file.maps = (info.flags & O_ACCMODE) == O_RDWR;
+    mount.opened(inode, file.maps);
     info.fh = mount.files().add(std::move(file));
-    mount.opened(inode);
     return info.fh;
 }
 
@@ -43,7 +44,7 @@ void drop_file(Mount& mount, HandleNumber number) {
         spawn(mount.release_locked(file->inode, file->handle));
     else if (file->epoch == mount.session().epoch())
         mount.session().tell(wire::Release{file->handle}, client::LaneKind::data);
-    mount.released(file->inode);
+    mount.released(file->inode, file->maps);
     mount.files().remove(number);
 }
 

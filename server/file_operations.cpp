@@ -518,6 +518,7 @@ Result<wire::WriteReply> write(Context& context, const wire::Write& request) {
         return Status::bad_handle;
     if (request.offset > INT64_MAX)
         return Status::invalid;
+    REMOFILE_TRY(before, attributes_of(file));
     Result<Written> written = Status::io_error;
     {
         // Who writes matters for set-id bits, which a write by an ordinary user clears, and for quotas.
@@ -530,7 +531,7 @@ Result<wire::WriteReply> write(Context& context, const wire::Write& request) {
         return written.error();
     context.note_change(file->inode);
     REMOFILE_TRY(attributes, attributes_of(file));
-    return wire::WriteReply{written->offset, static_cast<std::uint32_t>(written->size), attributes};
+    return wire::WriteReply{written->offset, static_cast<std::uint32_t>(written->size), attributes, before.version};
 }
 
 Result<Empty> release(Context& context, const wire::Release& request) {

@@ -153,8 +153,9 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
         if (!reply)
             break;
         if (on_written)
-            on_written(target, extent.offset + done, reply->body.size, reply->body.attributes);
+            on_written(target, extent.offset + done, reply->body);
         done += reply->body.size;
+        continued_ += done < extent.size ? 1 : 0;
         if (reply->body.size == 0 || (done < extent.size && is_overtaken(*file, extent)))
             status = Status::io_error;
     }

@@ -490,7 +490,9 @@ struct WriteReply {
     std::uint64_t offset = 0;  // where the bytes went: differs from the request's for a handle opened to append
     std::uint32_t size = 0;    // bytes written; fewer than sent only together with status ok when the disk filled up
     Attributes attributes;     // after the write
-    static constexpr auto fields = std::tuple{&WriteReply::offset, &WriteReply::size, &WriteReply::attributes};
+    std::uint64_t version_before = 0;
+    static constexpr auto fields =
+        std::tuple{&WriteReply::offset, &WriteReply::size, &WriteReply::attributes, &WriteReply::version_before};
 };
 
 // The request's bulk frame holds the bytes.

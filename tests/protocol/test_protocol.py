@@ -255,7 +255,11 @@ class Files(ServerTest):
         )
         self.assertEqual([reply.detail for reply in replies], [0, 0, 0])
         reader = Reader(replies[1].body)
-        self.assertEqual((reader.u64(), reader.u32(), reader.attributes()["size"]), (0, 5, 5))
+        self.assertEqual((reader.u64(), reader.u32()), (0, 5))
+        attributes, version_before = reader.attributes(), reader.u64()
+        self.assertEqual(attributes["size"], 5)
+        self.assertNotEqual(attributes["version"] | 1, version_before | 1)
+        reader.end()
         self.assertEqual(self.content("new"), b"hello")
         self.assertEqual(os.stat(self.path("new")).st_mode & 0o777, 0o640)
 
