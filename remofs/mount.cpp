@@ -33,7 +33,9 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
       contents_(session, reactor.clock(), inodes_, files_, counters, settings_.cache_bytes,
                 [this](InodeNumber inode) { pages_.drop(inode); }),
       groups_(reactor.clock()),
-      xattr_memory_(reactor.clock()) {}
+      xattr_memory_(reactor.clock()),
+      second_attempts_(reactor, session),
+      fresh_look_ups_(reactor.clock()) {}
 
 Result<std::unique_ptr<Mount>> Mount::create(client::Session& session, transport::Reactor& reactor, Counters& counters,
                                              MountSettings settings) {
@@ -237,14 +239,18 @@ void Mount::undelivered(Inode& inode) {
     give_back(std::move(unneeded));
 }
 
-void Mount::reply_entry(Request& request, InodeNumber parent, wire::EntryReply entry) {
+Inode* Mount::reply_entry(Request& request, InodeNumber parent, wire::EntryReply& entry) {
     Inode* inode = adopt(parent, entry, request.arrived_at());
-    if (inode == nullptr)
-        return request.error(Status::io_error);
-    if (request.entry(tell_entry(*inode, entry.attributes)))
-        inodes_.delivered(*inode);
-    else
+    if (inode == nullptr) {
+        request.error(Status::io_error);
+        return nullptr;
+    }
+    if (!request.entry(tell_entry(*inode, entry.attributes))) {
         undelivered(*inode);
+        return nullptr;
+    }
+    inodes_.delivered(*inode);
+    return inode;
 }
 
 void Mount::reply_attributes(Request& request, InodeNumber inode, const wire::Attributes& attributes) {

@@ -24,11 +24,13 @@
 #include "filesystem/xattr_memory.hpp"
 #include "remofs/attributes.hpp"
 #include "remofs/credentials.hpp"
+#include "remofs/fresh_look_ups.hpp"
 #include "remofs/id_map.hpp"
 #include "remofs/kernel_channel.hpp"
 #include "remofs/kernel_pages.hpp"
 #include "remofs/notifier.hpp"
 #include "remofs/request.hpp"
+#include "remofs/second_attempts.hpp"
 #include "transport/reactor.hpp"
 
 namespace remofile::remofs {
@@ -91,6 +93,8 @@ public:
     FileContents& contents() { return contents_; }
     const IdMap& ids() const { return settings_.ids; }
     XattrMemory& xattr_memory() { return xattr_memory_; }
+    SecondAttempts& second_attempts() { return second_attempts_; }
+    FreshLookUps& fresh_look_ups() { return fresh_look_ups_; }
     std::optional<struct statvfs>& last_statistics() { return last_statistics_; }
     bool contains_symlinks() const { return settings_.contain_symlinks; }
 
@@ -134,8 +138,8 @@ public:
     // Sends several requests as one message.
     Task<std::vector<client::EncodedReply>> call_batch(Request& request, std::vector<client::EncodedRequest> requests);
 
-    // Takes in a reply that names a file and hands it to the kernel.
-    void reply_entry(Request& request, InodeNumber parent, wire::EntryReply entry);
+    // Takes in a reply that names a file and hands it to the kernel. Null if that has not taken it.
+    Inode* reply_entry(Request& request, InodeNumber parent, wire::EntryReply& entry);
     // The first half of it. What the entry says becomes what may be shown of the file.
     Inode* adopt(InodeNumber parent, wire::EntryReply& entry, std::uint64_t asked_at);
     void undelivered(Inode& inode);
@@ -176,6 +180,8 @@ private:
     FileContents contents_;
     CallerGroups groups_;
     XattrMemory xattr_memory_;
+    SecondAttempts second_attempts_;
+    FreshLookUps fresh_look_ups_;
     std::unordered_map<InodeNumber, unsigned> locked_releases_;  // under way
     client::Waiters locked_release_answered_;
     std::optional<struct statvfs> last_statistics_;

@@ -21,6 +21,7 @@ struct Request::State : std::enable_shared_from_this<Request::State> {
     std::string_view operation;
     Interruption interruption;
     const std::uint64_t arrived_at = mount.contents().now();
+    const std::optional<FreshLookUps::Answer> just_looked_up = mount.fresh_look_ups().take(fuse_req_ctx(request)->pid);
     client::Cancellation cancellation;
 };
 
@@ -85,6 +86,10 @@ std::uint64_t Request::arrived_at() const {
     return state_->arrived_at;
 }
 
+const std::optional<FreshLookUps::Answer>& Request::just_looked_up() const {
+    return state_->just_looked_up;
+}
+
 client::Cancellation& Request::cancellation() {
     return state_->cancellation;
 }
@@ -95,6 +100,8 @@ fuse_req_t Request::take() {
 }
 
 void Request::error(Status status) {
+    if (status == Status::stale)
+        state_->mount.second_attempts().expect(pid());
     error_number(to_errno(status));
 }
 

@@ -115,6 +115,21 @@ Result<Attributes> attributes_of(const HeldFile& file) {
     return attributes;
 }
 
+// A handle that serves for nothing but that the file stays, as open(2) with O_PATH: files of any type, whatever their
+// permissions.
+Result<wire::AttributesReply> hold_open(Context& context, const Context::Held& held,
+                                        SessionFiles::Reservation& reservation) {
+    REMOFILE_CHECK(context.make_room());
+    REMOFILE_TRY(opened, context.inodes.with_room([&] { return duplicate_as_path(held.fd()); }));
+    auto file = std::make_shared<OpenFile>();
+    file->inode = held.inode;
+    file->open = OpenDescription::make(context.inodes, held.inode, std::move(opened), O_PATH, context.files->share());
+    file->open->set_locked(true);  // not to be closed for being idle
+    REMOFILE_TRY(attributes, context.inodes.attributes(held.inode));
+    REMOFILE_CHECK(reservation.commit(std::move(file)));
+    return wire::AttributesReply{attributes};
+}
+
 // Makes the file; exists if the name is taken.
 Result<wire::CreateReply> create_new(Context& context, const wire::Create& request, const Context::Held& directory,
                                      const EntryName& name, SessionFiles::Reservation& reservation) {
@@ -402,6 +417,8 @@ Result<std::uint64_t> copy_in_kernel(int from, off_t from_offset, int to, off_t 
 Result<wire::AttributesReply> open(Context& context, const wire::Open& request) {
     REMOFILE_TRY(file, context.hold(request.node));
     REMOFILE_TRY(reservation, context.files->reserve(request.handle));
+    if (request.flags == wire::open_hold)
+        return hold_open(context, file, reservation);
     REMOFILE_CHECK(context.make_room());
     REMOFILE_TRY(opened, open_existing(context, file, request.flags & ~wire::open_exclusive));
     if (has(request.flags, wire::open_truncate))

@@ -432,6 +432,7 @@ inline constexpr std::uint32_t open_sync = 1U << 5;       // O_SYNC: each write 
 inline constexpr std::uint32_t open_dsync = 1U << 6;      // O_DSYNC
 inline constexpr std::uint32_t open_noatime = 1U << 7;
 inline constexpr std::uint32_t open_execute = 1U << 8;  // opened to be executed: the execute permission is checked
+inline constexpr std::uint32_t open_hold = 1U << 9;     // OPEN only: neither read nor written, but kept from going
 
 struct Open {
     using Reply = AttributesReply;
