@@ -14,8 +14,9 @@ struct InitExchange {
 
 // libfuse before 3.17 does not pass on all that a file system asks of the kernel when the mount begins. This adds, to
 // its answer to INIT and only where the kernel offers it, what is missing: parallel operations in one directory
-// (without it look-ups in one directory wait for each other's round trip) and shared mappings of files opened with
-// O_APPEND or O_DIRECT. To be called for a session whose user data
+// (without it look-ups in one directory wait for each other's round trip), shared mappings of files opened with
+// O_APPEND or O_DIRECT, the refusal of handles that could not be opened again (name_to_handle_at), and an error of its
+// own when the connection is aborted. To be called for a session whose user data
 // is its Mount, after fuse_session_mount and before the first request is read. False if this
 // libfuse does not let us; does nothing, and needs to do nothing, from 3.17 on.
 bool complete_init_reply(fuse_session* session);

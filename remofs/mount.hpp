@@ -66,9 +66,10 @@ public:
     Mount(const Mount&) = delete;
     Mount& operator=(const Mount&) = delete;
 
-    // Mounts and starts to serve. `on_ready` is called once the kernel can use the mount, `on_end` when it has been
-    // unmounted or its connection aborted. Errors: access_denied.
-    Result<> start(const std::string& mountpoint, std::function<void()> on_ready, std::function<void()> on_end);
+    // Mounts and starts to serve. `on_ready` is called once the kernel can use the mount, `on_end` with the reason when
+    // the kernel has no more requests. Errors: access_denied.
+    Result<> start(const std::string& mountpoint, std::function<void()> on_ready,
+                   std::function<void(const std::string& reason)> on_end);
 
     // Unmounts from the thread "notify" while requests go on being served, so that what is dirty can be written.
     // `on_done` is called afterwards with whether the mountpoint is free.
@@ -162,6 +163,8 @@ public:
 private:
     Mount(client::Session& session, transport::Reactor& reactor, Counters& counters, MountSettings settings);
 
+    void watch_kernel();
+    void unwatch_kernel();
     void on_kernel_readable();
     void on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge);
     void on_new_epoch();
@@ -186,9 +189,10 @@ private:
     client::Waiters locked_release_answered_;
     std::optional<struct statvfs> last_statistics_;
     std::function<void()> on_ready_;
-    std::function<void()> on_end_;
+    std::function<void(const std::string&)> on_end_;
     bool initialised_ = false;
     bool watching_ = false;
+    std::optional<transport::TimerId> watch_again_;
     std::unique_ptr<KernelChannel> channel_;
     std::optional<Notifier> notifier_;  // stops before the channel goes
 };

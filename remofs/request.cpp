@@ -94,6 +94,14 @@ client::Cancellation& Request::cancellation() {
     return state_->cancellation;
 }
 
+void Request::has_what_it_waited_for() {
+    state_->interruption = Interruption::when_stuck;
+    if (!state_->cancellation.cancelled())
+        return;
+    state_->cancellation = client::Cancellation();
+    state_->mount.reactor().at_end_of_turn([waiting = std::weak_ptr(state_)] { check_interruption(waiting); });
+}
+
 fuse_req_t Request::take() {
     REMOFILE_ASSERT(state_->request != nullptr);
     return std::exchange(state_->request, nullptr);

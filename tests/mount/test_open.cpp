@@ -2,13 +2,29 @@
 // open(2), creat(2) and their flags.
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
+#include <utility>
+#include <vector>
 
 #include "mount/shared_mount.hpp"
 
 using namespace remofile::test;
+
+namespace {
+
+bool kernel_is_at_least(int major, int minor) {
+    struct utsname system {};
+    int has_major = 0, has_minor = 0;
+    uname(&system);
+    return std::sscanf(system.release, "%d.%d", &has_major, &has_minor) == 2 &&
+           std::pair(has_major, has_minor) >= std::pair(major, minor);
+}
+
+}  // namespace
 
 TEST_CASE("open: every combination of flags on every kind of name") {
     same_on_both([](Transcript& here) {
@@ -242,4 +258,21 @@ TEST_CASE("open: O_PATH and openat work from a directory's descriptor") {
         close(directory);
         here.names("renamed");
     });
+}
+
+// It could not be opened again once the kernel has forgotten the file: better none. Kernels before 6.8 give one out.
+TEST_CASE("open: no handle for open_by_handle_at is given out") {
+    if (testing_locally())
+        return;
+    const auto pair = shared_mount().make_pair();
+    write_file(pair.mounted + "/file", "x");
+    std::vector<char> memory(sizeof(file_handle) + MAX_HANDLE_SZ);
+    auto* handle = reinterpret_cast<file_handle*>(memory.data());
+    handle->handle_bytes = MAX_HANDLE_SZ;
+    int mount_id = 0;
+    const int result = name_to_handle_at(AT_FDCWD, (pair.mounted + "/file").c_str(), handle, &mount_id, 0);
+    if (result == 0 && !kernel_is_at_least(6, 8))
+        return;
+    CHECK(result == -1);
+    CHECK(errno_name(errno) == "EOPNOTSUPP");
 }
