@@ -23,7 +23,7 @@ constexpr std::size_t max_known = 256;
 constexpr std::size_t max_status_bytes = 4096 + 11 * wire::max_groups;
 
 // fuse_req_getgroups() of libfuse 3.14 searches a text that it does not end with a zero byte.
-std::vector<std::uint32_t> read_groups(pid_t caller) {
+std::vector<std::uint32_t> read_groups(std::uint32_t caller) {
     const UniqueFd file(::open(fmt::format("/proc/{0}/task/{0}/status", caller).c_str(), O_RDONLY | O_CLOEXEC));
     std::string text(max_status_bytes, '\0');
     std::size_t size = 0;
@@ -63,16 +63,15 @@ std::vector<std::uint32_t> groups_in(std::string_view status) {
     return groups;
 }
 
-const std::vector<std::uint32_t>& CallerGroups::of(fuse_req_t request) {
-    const fuse_ctx& caller = *fuse_req_ctx(request);
+const std::vector<std::uint32_t>& CallerGroups::of(const filesystem::Caller& caller) {
     const TimePoint now = clock_.now();
     if (known_.size() >= max_known)
         std::erase_if(known_, [&](const auto& entry) { return entry.second.until <= now; });
     if (known_.size() >= max_known)
         known_.clear();
-    Known& known = known_[{caller.pid, caller.uid, caller.gid}];
+    Known& known = known_[{caller.thread, caller.uid, caller.gid}];
     if (known.until <= now)
-        known = {read_groups(caller.pid), now + lifetime};
+        known = {read_groups(caller.thread), now + lifetime};
     return known.groups;
 }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <map>
 #include <string_view>
@@ -10,7 +8,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
-#include "remofs/fuse.hpp"
+#include "filesystem/operation.hpp"
 
 namespace remofile::remofs {
 
@@ -23,12 +21,12 @@ class CallerGroups {
 public:
     explicit CallerGroups(const Clock& clock) : clock_(clock) {}
 
-    // Of the process behind `request`; remembered for a second, since reading them costs two system calls. None if
+    // Of the thread that asks; remembered for a second, since reading them costs two system calls. None if
     // they cannot be read.
-    const std::vector<std::uint32_t>& of(fuse_req_t request);
+    const std::vector<std::uint32_t>& of(const filesystem::Caller& caller);
 
 private:
-    using Key = std::tuple<pid_t, uid_t, gid_t>;
+    using Key = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;
     struct Known {
         std::vector<std::uint32_t> groups;
         TimePoint until;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Open files and directories, by the number that the kernel was given for them.
+// Open files and directories, by the numbers that were given out for them.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,8 @@
 
 namespace remofile::filesystem {
 
-using HandleNumber = std::uint64_t;
+// An open file or directory between us and whoever we answer: never used twice. 0 is none.
+using HandleNumber = StrongId<struct HandleNumberTag>;
 
 struct FileHandle {
     HandleId handle;
@@ -30,7 +31,7 @@ struct FileHandle {
     client::Readahead readahead;
 };
 
-// A listing under way. Entries wait here until the kernel asks for them.
+// A listing under way. Entries wait here until they are asked for.
 struct DirectoryHandle {
     HandleId handle;
     std::uint64_t epoch = 0;
@@ -48,7 +49,7 @@ template <class Open>
 class HandleTable {
 public:
     HandleNumber add(Open open) {
-        const HandleNumber handle = next_++;
+        const HandleNumber handle{next_++};
         open_.emplace(handle, std::move(open));
         return handle;
     }
@@ -65,7 +66,7 @@ public:
     }
 
 private:
-    HandleNumber next_ = 1;
+    std::uint64_t next_ = 1;
     std::unordered_map<HandleNumber, Open> open_;
 };
 
