@@ -52,7 +52,10 @@ Task<void> run(Connection& connection, client::SessionOptions options, SessionWo
 ExitStatus run_with(client::SessionOptions options, const SessionWork& work) {
     options.request_timeout = request_timeout;
     Connection connection;
-    spawn(run(connection, std::move(options), work));
+    spawn(run(connection, std::move(options), work), [&](Status status) {
+        connection.outcome = status;
+        connection.reactor.stop();
+    });
     connection.reactor.spin_before_sleeping(transport::usual_spin);
     connection.reactor.run();
     return connection.outcome ? ExitStatus::success : complain(connection.outcome.error());

@@ -105,7 +105,7 @@ remofile::Result<std::shared_ptr<Connection>> Connection::open(client::SessionOp
             object->reactor_.run();
         });
     }
-    auto outcome = opened.get();
+    auto outcome = outcome_of(opened);
     if (!outcome)
         return outcome.error();
     return connection;

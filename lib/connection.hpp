@@ -97,6 +97,16 @@ private:
     std::thread thread_;
 };
 
+// What was promised; an exception that ended the task (it is logged) has broken the promise.
+template <class T>
+remofile::Result<T> outcome_of(std::future<remofile::Result<T>>& future) {
+    try {
+        return future.get();
+    } catch (const std::future_error&) {
+        return remofile::Status::out_of_memory;
+    }
+}
+
 template <class T>
 remofile::Task<void> Connection::carry_out(remofile::Task<remofile::Result<T>> task,
                                            std::promise<remofile::Result<T>> promise) {
@@ -118,7 +128,7 @@ remofile::Result<T> Connection::run(remofile::Task<remofile::Result<T>> task) {
     reactor_.post([this, task = std::move(task), promise = std::move(promise)]() mutable {
         remofile::spawn(carry_out(std::move(task), std::move(promise)));
     });
-    remofile::Result<T> result = future.get();
+    remofile::Result<T> result = outcome_of(future);
     leave();
     return result;
 }

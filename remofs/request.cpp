@@ -24,11 +24,14 @@ struct Request::State : std::enable_shared_from_this<Request::State> {
     client::Cancellation cancellation;
 };
 
-Request::Request(Mount& mount, fuse_req_t request, std::string_view operation, Interruption interruption)
+Request::Request(Mount& mount, fuse_req_t request, std::string_view operation, Interruption interruption) try
     : state_(std::make_shared<State>(mount, request, operation, interruption)) {
     mount.counters().at(operation).add();
     log::debug("{} by thread {}", operation, fuse_req_ctx(request)->pid);
     fuse_req_interrupt_func(request, &Request::on_interrupt, state_.get());
+} catch (...) {
+    fuse_reply_err(request, ENOMEM);
+    throw;
 }
 
 Request::~Request() {

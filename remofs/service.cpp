@@ -68,7 +68,7 @@ public:
 
     client::ExitStatus run() {
         reactor_.watch(signals_.get(), [this] { on_signal(); });
-        spawn(start());
+        spawn(start(), [this](Status status) { fail(client::exit_status_for(status), std::string(describe(status))); });
         reactor_.spin_before_sleeping(transport::usual_spin);
         reactor_.run();
         reactor_.unwatch(signals_.get());
@@ -188,7 +188,7 @@ private:
                 log::warn("gave up writing what programs wrote to {} before it was unmounted", plan_.mountpoint);
             session_->close();
         });
-        spawn(end());
+        spawn(end(), [this](Status) { reactor_.stop(); });
     }
 
     // What was closed is written; this is for what was detached while it was being written.

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <csignal>
-#include <new>
 
 #include "base/log.hpp"
 #include "server/operation_table.hpp"
@@ -83,12 +82,7 @@ public:
                         .request = {},
                         .bulk = {},
                         .later = {}};
-        std::optional<Outcome> outcome;
-        try {
-            outcome = server::carry_out_at_once(context, opcode, body);
-        } catch (const std::bad_alloc&) {
-            return std::nullopt;  // it is tried again, and answered, on a worker
-        }
+        std::optional<Outcome> outcome = server::carry_out_at_once(context, opcode, body);
         if (outcome)
             row_counters_[static_cast<std::size_t>(find_row(opcode) - operation_rows().data())].requests->add();
         return outcome;
@@ -126,11 +120,7 @@ private:
                         .request = request,
                         .bulk = std::move(bulk),
                         .later = std::move(later)};
-        try {
-            return row.carry_out(context, body);
-        } catch (const std::bad_alloc&) {
-            return failure(Status::out_of_memory);
-        }
+        return row.carry_out(context, body);
     }
 
     // From the export's root to the directory that a session begins at.

@@ -10,6 +10,8 @@
 #include <chrono>
 #include <set>
 
+#include "base/exception.hpp"
+
 namespace remofile::server {
 namespace {
 
@@ -261,6 +263,7 @@ std::optional<Status> LockTable::enqueue(FileLocks& locks, Waiter waiter) {
 
 // In the order of asking; one that still has to wait does not hold up later ones that need not, as in the kernel.
 void LockTable::retry(FileLocks& locks, Decisions& decisions) {
+    decisions.reserve(decisions.size() + locks.waiters.size());  // whoever gets the lock must be told
     for (auto waiter = locks.waiters.begin(); waiter != locks.waiters.end();) {
         const Status status = try_waiter(locks, *waiter);
         if (status == Status::try_again) {
@@ -277,6 +280,7 @@ void LockTable::retry(FileLocks& locks, Decisions& decisions) {
 
 void LockTable::end_waits(FileLocks& locks, Status status, Decisions& decisions,
                           const std::function<bool(const Waiter&)>& which) {
+    decisions.reserve(decisions.size() + locks.waiters.size());
     for (auto waiter = locks.waiters.begin(); waiter != locks.waiters.end();) {
         if (!which(*waiter)) {
             ++waiter;
@@ -290,8 +294,13 @@ void LockTable::end_waits(FileLocks& locks, Status status, Decisions& decisions,
 }
 
 void LockTable::tell(Decisions decisions) {
-    for (auto& [decided, status] : decisions)
-        decided(status);
+    for (auto& [decided, status] : decisions) {
+        try {
+            decided(status);
+        } catch (...) {
+            status_of_exception("the answer to a wait for a lock");
+        }
+    }
 }
 
 void LockTable::run() {
@@ -311,7 +320,11 @@ void LockTable::run() {
             continue;
         lock.unlock();
         Decisions decisions;
-        with_every_file([&](FileLocks& locks) { retry(locks, decisions); });
+        try {
+            with_every_file([&](FileLocks& locks) { retry(locks, decisions); });
+        } catch (...) {
+            status_of_exception("trying locks again");  // they are tried once more after a pause
+        }
         pause = decisions.empty() ? std::min(pause * 2, longest_pause) : first_pause;
         tell(std::move(decisions));
         lock.lock();

@@ -206,7 +206,8 @@ Result<std::unique_ptr<transport::Listener>> Server::bind(transport::ListenerOpt
         [this](const transport::RouteId& route, const auto& peer, wire::Message message) {
             service_->on_message(route, peer, std::move(message));
         },
-        [this](const transport::RouteId& route) { service_->on_unclogged(route); });
+        [this](const transport::RouteId& route) { service_->on_unclogged(route); },
+        [this](const transport::RouteId& route) { service_->on_lost(route); });
 }
 
 // Everything works without it, if it is not the one that was asked for.

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <utility>
 
+#include "base/exception.hpp"
 #include "base/log.hpp"
 #include "transport/endpoint_address.hpp"
 
@@ -116,13 +117,32 @@ Service::~Service() {
 // ---------------------------------------------------------------- messages in
 
 void Service::on_message(const transport::RouteId& route, const PeerOf& peer, wire::Message message) {
+    try {
+        take(route, peer, std::move(message));
+    } catch (...) {
+        // How far it got is unknown: whoever sent it begins anew. Strangers have nothing to lose.
+        const Status status = status_of_exception("a client's message");
+        if (const auto place = routes_.find(route.bytes); place != routes_.end())
+            to_end_.emplace_back(place->second.session, describe(status));
+        turn_has_work();
+    }
+}
+
+void Service::take(const transport::RouteId& route, const PeerOf& peer, wire::Message message) {
     counters_.at("server.messages").add();
     const auto place = routes_.find(route.bytes);
     Session* session = place == routes_.end() ? nullptr : find(place->second.session);
     // A message that cannot be read is kept until it has been looked at for the log.
     const bool pickle = looks_like_pickle(message);
-    auto parsed = pickle ? Result<wire::ParsedMessage>(make_error(Status::malformed, "pickle"))
-                         : wire::parse_message(std::move(message), wire::MessageKind::request);
+    Result<wire::ParsedMessage> parsed = make_error(Status::malformed, "pickle");
+    if (!pickle) {
+        try {
+            parsed = wire::parse_message(std::move(message), wire::MessageKind::request);
+        } catch (...) {
+            status_of_exception("reading a client's message");
+            return on_lost(route);
+        }
+    }
     if (!parsed) {
         refuse_unreadable(route, peer, pickle, parsed.error(), session);
         return;
@@ -302,7 +322,12 @@ void Service::open(Opening opening) {
     // As NFS's mountd, the server itself looks up what a client asks for; what can be done there is each caller's.
     executor_.submit(service_group, [this, completions = environment_.completions, service = &files_, read_only,
                                      opening = std::move(opening)]() mutable {
-        auto result = service->open_session(opening.hello.path, opening.hello.root, Caller{}, read_only);
+        Result<FileService::OpenedSession> result = Status::io_error;
+        try {
+            result = service->open_session(opening.hello.path, opening.hello.root, Caller{}, read_only);
+        } catch (...) {
+            result = status_of_exception("opening a session");
+        }
         completions->push([this, opening = std::move(opening), result = std::move(result)]() mutable {
             opened(std::move(opening), std::move(result));
         });
@@ -529,7 +554,12 @@ void Service::end_of_turn() {
         Session* session = find(id);
         if (session == nullptr)
             continue;
-        const std::vector<transport::RouteId> lost = session->flush();
+        std::vector<transport::RouteId> lost;
+        try {
+            lost = session->flush();
+        } catch (...) {
+            to_end_.emplace_back(id, describe(status_of_exception("sending to a client")));
+        }
         for (const transport::RouteId& route : lost)
             leave_lane(route);
         // One that went while it waited for its turn holds up nobody.
@@ -547,19 +577,28 @@ void Service::spread_changes() {
     if (changes.empty())
         return;
     for (const auto& [id, member] : sessions_) {
-        std::vector<InodePtr> changed;
-        for (const Change& change : changes) {
-            if (change.by != id)
-                changed.insert(changed.end(), change.files.begin(), change.files.end());
+        try {
+            tell_changes(*member.session, changes);
+        } catch (...) {
+            // What it keeps may be out of date.
+            to_end_.emplace_back(id, describe(status_of_exception("telling a client of changes")));
         }
-        std::ranges::sort(changed);
-        const auto repeated = std::ranges::unique(changed);
-        changed.erase(repeated.begin(), repeated.end());
-        if (changed.empty())
-            continue;
-        if (const std::vector<NodeId> nodes = files_.known_as(*member.session->files(), changed); !nodes.empty())
-            member.session->invalidate(nodes);
     }
+}
+
+void Service::tell_changes(Session& session, const std::vector<Change>& changes) {
+    std::vector<InodePtr> changed;
+    for (const Change& change : changes) {
+        if (change.by != session.terms().id)
+            changed.insert(changed.end(), change.files.begin(), change.files.end());
+    }
+    std::ranges::sort(changed);
+    const auto repeated = std::ranges::unique(changed);
+    changed.erase(repeated.begin(), repeated.end());
+    if (changed.empty())
+        return;
+    if (const std::vector<NodeId> nodes = files_.known_as(*session.files(), changed); !nodes.empty())
+        session.invalidate(nodes);
 }
 
 // ---------------------------------------------------------------- time

@@ -45,6 +45,8 @@ public:
 
     // A message has come by a connection.
     void on_message(const transport::RouteId& route, const PeerOf& peer, wire::Message message);
+    // A message of a connection was lost for want of memory: its client is told to send again what is unanswered.
+    void on_lost(const transport::RouteId& route) { thread_.send(route, message_lost()); }
     // A connection that was clogged takes messages again.
     void on_unclogged(const transport::RouteId& route);
     // From now on sessions that are encrypted may have sealed lanes, which connect to this TCP port. `tickets` must
@@ -81,6 +83,7 @@ private:
 
     SessionEnvironment make_environment();
 
+    void take(const transport::RouteId& route, const PeerOf& peer, wire::Message message);
     void welcome(const transport::RouteId& route, const PeerOf& peer, wire::ParsedMessage message);
     void refuse_unreadable(const transport::RouteId& route, const PeerOf& peer, bool pickle, const Error& error,
                            Session* session);
@@ -114,7 +117,12 @@ private:
 
     void turn_has_work();
     void end_of_turn();
+    struct Change {
+        SessionId by;
+        std::vector<InodePtr> files;
+    };
     void spread_changes();
+    void tell_changes(Session& session, const std::vector<Change>& changes);
     void check_time();
     void arm_timer();
     void check_stopped();
@@ -144,10 +152,6 @@ private:
     bool turn_scheduled_ = false;
     std::vector<SessionId> to_flush_;
     std::vector<std::pair<SessionId, std::string>> to_end_;
-    struct Change {
-        SessionId by;
-        std::vector<InodePtr> files;
-    };
     std::vector<Change> changes_;
 
     std::optional<transport::TimerId> timer_;

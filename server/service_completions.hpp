@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/counters.hpp"
+#include "base/exception.hpp"
 #include "base/guarded.hpp"
 #include "server/service_thread.hpp"
 
@@ -50,8 +51,13 @@ private:
     void run() {
         std::vector<Work> ready;
         state_.with([&](State& state) { ready.swap(state.waiting); });
-        for (Work& work : ready)
-            work();
+        for (Work& work : ready) {
+            try {
+                work();
+            } catch (...) {
+                status_of_exception("an outcome's way to its client");
+            }
+        }
     }
 
     Guarded<State> state_;

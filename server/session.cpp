@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/exception.hpp"
 #include "base/log.hpp"
 
 namespace remofile::server {
@@ -103,7 +104,26 @@ ReplyPtr repeat(const ReplyPtr& kept) {
     return again;
 }
 
+// What fails half-way in a session ends that session.
+template <class Work>
+void in_session(SessionEnvironment& environment, SessionId id, Work&& work) {
+    Session* session = environment.find(id);
+    if (session == nullptr)
+        return;
+    try {
+        work(*session);
+    } catch (...) {
+        environment.end_soon(*session, std::string(describe(status_of_exception("an answer"))));
+    }
+}
+
 }  // namespace
+
+wire::Message message_lost() {
+    wire::MessageWriter writer(wire::MessageKind::reply);
+    writer.add_encoded({.detail = static_cast<std::uint32_t>(Status::out_of_memory)}, {});
+    return std::move(writer).finish();
+}
 
 std::string SessionTerms::describe() const {
     const std::string who = client_name.empty() ? "a client without a name" : client_name;
@@ -443,7 +463,12 @@ bool Session::carry_out_at_once(const BatchPtr& batch) {
     const auto caller = callers_.find(record.header.detail);
     if (caller == nullptr || coding_of(lane(batch->lane)).plan.level != 0)
         return false;
-    auto outcome = environment_.files.carry_out_at_once(files_, record.header.opcode, record.body, *caller);
+    std::optional<Outcome> outcome;
+    try {
+        outcome = environment_.files.carry_out_at_once(files_, record.header.opcode, record.body, *caller);
+    } catch (...) {
+        status_of_exception(record.traits->name);  // it is tried again, and answered, on a worker
+    }
     if (!outcome)
         return false;
     carried_out_at_once_.add();
@@ -486,8 +511,7 @@ void Session::start(SessionLane& of, const BatchPtr& batch) {
     const SessionId id = terms_.id;
     auto later = [completions, environment = &environment_, id](RequestId request, Outcome outcome) {
         completions->push([environment, id, request, outcome = std::move(outcome)]() mutable {
-            if (Session* session = environment->find(id))
-                session->decided_later(request, std::move(outcome));
+            in_session(*environment, id, [&](Session& session) { session.decided_later(request, std::move(outcome)); });
         });
     };
     environment_.executor.submit(
@@ -495,8 +519,7 @@ void Session::start(SessionLane& of, const BatchPtr& batch) {
                    completions, environment = &environment_, id, coding, later = std::move(later)] {
             Slice slice = run_slice(*batch, files, *service, *clock, coding, later);
             completions->push([environment, id, batch, slice = std::move(slice)]() mutable {
-                if (Session* session = environment->find(id))
-                    session->slice_done(batch, std::move(slice));
+                in_session(*environment, id, [&](Session& session) { session.slice_done(batch, std::move(slice)); });
             });
         });
 }
@@ -624,7 +647,13 @@ bool Session::send(SessionLane& by, wire::Message message) {
     const std::size_t bytes = message.byte_count();
     totals_.bytes_sent += bytes;
     by.speed.note_sent(bytes, environment_.thread.clock().now());
-    return environment_.thread.send(*by.route(), std::move(message));
+    try {
+        return environment_.thread.send(*by.route(), std::move(message));
+    } catch (...) {
+        status_of_exception("sending to a client");
+        environment_.thread.send(*by.route(), message_lost());
+        return false;
+    }
 }
 
 std::vector<transport::RouteId> Session::flush() {

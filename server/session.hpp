@@ -89,6 +89,9 @@ struct SessionTerms {
     std::string describe() const;
 };
 
+// Tells a client that something was lost on a connection, which it gives up then.
+wire::Message message_lost();
+
 // Lives on the service's thread.
 class Session {
 public:

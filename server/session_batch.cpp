@@ -3,11 +3,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <exception>
-#include <new>
 #include <utility>
 
-#include "base/log.hpp"
+#include "base/exception.hpp"
 
 namespace remofile::server {
 namespace {
@@ -37,7 +35,6 @@ void encode(Outcome& outcome, const BulkCoding& coding) {
 // The boundary at which exceptions end: a worker goes on whatever one request did.
 std::optional<Outcome> carry_out(BatchRecord& record, const std::shared_ptr<SessionFiles>& files, FileService& service,
                                  const BulkCoding& coding, const std::function<void(RequestId, Outcome)>& later) {
-    Outcome failed;
     try {
         const RequestId request = record.header.id;
         auto bulk = wire::decode_bulk(record.header, std::move(record.bulk), coding.features, wire::max_bulk_bytes);
@@ -49,13 +46,9 @@ std::optional<Outcome> carry_out(BatchRecord& record, const std::shared_ptr<Sess
         if (outcome && outcome->has_bulk)
             encode(*outcome, coding);
         return outcome;
-    } catch (const std::bad_alloc&) {
-        failed.status = Status::out_of_memory;
-    } catch (const std::exception& exception) {
-        log::error("request {} ended with an exception: {}", record.traits->name, exception.what());
-        failed.status = Status::io_error;
+    } catch (...) {
+        return failure(status_of_exception(record.traits->name));
     }
-    return failed;
 }
 
 template <class Body>
@@ -95,6 +88,7 @@ void advance(SessionBatch& batch, Status status) {
 Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files, FileService& service,
                 const Clock& clock, const BulkCoding& coding, const std::function<void(RequestId, Outcome)>& later) {
     Slice slice;
+    slice.answers.reserve(batch.records.size());  // what has been carried out must be answered
     std::size_t bytes = 0;
     const TimePoint begun = clock.now();
     while (!batch.finished() && bytes < slice_bytes) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/assert.hpp"
+#include "base/exception.hpp"
 
 namespace remofile::server {
 
@@ -92,7 +93,11 @@ void WorkerPool::State::serve() {
     Work work;
     while (take(lock, id, work)) {
         lock.unlock();
-        work();
+        try {
+            work();
+        } catch (...) {
+            status_of_exception("a worker's work");
+        }
         work = nullptr;  // what it owns goes without the lock held
         lock.lock();
         --running;

@@ -18,8 +18,8 @@ public:
     using Work = std::move_only_function<void()>;
     virtual ~Executor() = default;
 
-    // Runs `work` on some thread. Work of one group starts in the order given, and at most a part of the threads runs
-    // work of one group at a time; groups take turns.
+    // Runs `work` on some thread; an exception that it lets out is logged. Work of one group starts in the order given,
+    // and at most a part of the threads runs work of one group at a time; groups take turns.
     virtual void submit(std::uint64_t group, Work work) = 0;
 };
 

@@ -10,6 +10,8 @@
 #include <thread>
 #include <utility>
 
+#include "base/exception.hpp"
+
 namespace remofile::client {
 
 struct CodecThread::State {
@@ -30,7 +32,11 @@ struct CodecThread::State {
             Work work = std::exchange(waiting.front(), nullptr);
             waiting.pop_front();
             lock.unlock();
-            work();
+            try {
+                work();
+            } catch (...) {
+                status_of_exception("encoding or decoding");
+            }
             work = nullptr;  // what it owns goes without the lock held
             lock.lock();
         }

@@ -26,6 +26,7 @@ struct FileReader::Fetch {
     MemoryBudget::Charge charge;
     std::uint64_t expected_bytes = 0;
     TimePoint asked{};
+    bool ended = false;
     Status status = Status::ok;
     std::shared_ptr<const BlockCache::Contents> contents;
     Waiters waiting;
@@ -56,7 +57,7 @@ Task<Result<FileReader::Data>> FileReader::read(ReadSource source, Readahead* re
     // All requests go out before the first is waited for.
     const std::uint64_t last_block = (offset + size - 1) / block_bytes;
     for (std::uint64_t index = offset / block_bytes; index <= last_block; ++index)
-        begin_fetch(source, index);
+        prepare(source, index);
     fetch_ahead(source, advice.ranges);
 
     Data data;
@@ -103,14 +104,17 @@ Task<Result<std::shared_ptr<const BlockCache::Contents>>> FileReader::block(Read
     using Found = Result<std::shared_ptr<const BlockCache::Contents>>;
     const BlockKey key{source.file, source.generation, index};
     for (;;) {
-        if (is_there(source, index)) {
+        if (is_cached(source, index)) {
             if (auto found = cache_.find(key))
                 co_return Found(std::move(found));
-        } else if (!begin_fetch(source, index)) {
-            co_return Found(nullptr);
         }
-        const std::shared_ptr<Fetch> fetch = under_way_.at(key);
-        const Status status = co_await fetch->waiting.wait(cancellation);
+        const std::shared_ptr<Fetch> fetch = fetch_of(source, index);
+        if (fetch == nullptr)
+            co_return Found(nullptr);
+        // Where there is no session any more, it ended before it could be waited for.
+        Status status = fetch->status;
+        if (!fetch->ended)
+            status = co_await fetch->waiting.wait(cancellation);
         if (status == Status::ok)
             co_return Found(fetch->contents);
         // Another reader's handle may have failed where this one's need not.
@@ -119,11 +123,8 @@ Task<Result<std::shared_ptr<const BlockCache::Contents>>> FileReader::block(Read
     }
 }
 
-// Whether the block is in memory or on its way.
-bool FileReader::is_there(const ReadSource& source, std::uint64_t index) {
+bool FileReader::is_cached(const ReadSource& source, std::uint64_t index) {
     const BlockKey key{source.file, source.generation, index};
-    if (under_way_.contains(key))
-        return true;
     const auto cached = cache_.peek(key);
     if (cached == nullptr)
         return false;
@@ -136,15 +137,21 @@ bool FileReader::is_there(const ReadSource& source, std::uint64_t index) {
 }
 
 // True if the block is there or on its way; false if there is no memory for it.
-bool FileReader::begin_fetch(const ReadSource& source, std::uint64_t index) {
-    if (is_there(source, index))
+bool FileReader::prepare(const ReadSource& source, std::uint64_t index) {
+    if (!under_way_.contains({source.file, source.generation, index}) && is_cached(source, index))
         return true;
+    return fetch_of(source, index) != nullptr;
+}
+
+// What brings the block, begun if need be; it may have ended already. Null if there is no memory for it.
+std::shared_ptr<FileReader::Fetch> FileReader::fetch_of(const ReadSource& source, std::uint64_t index) {
+    const BlockKey key{source.file, source.generation, index};
+    if (const auto known = under_way_.find(key); known != under_way_.end())
+        return known->second;
     MemoryBudget::Charge charge;
     if (under_way_bytes_ + block_charge_bytes > budget_.limit_bytes() / under_way_share ||
         !budget_.charge(block_charge_bytes, charge))
-        return false;
-    under_way_bytes_ += block_charge_bytes;
-    const BlockKey key{source.file, source.generation, index};
+        return nullptr;
     auto started = std::make_shared<Fetch>();
     started->key = key;
     started->handle = source.handle;
@@ -152,24 +159,17 @@ bool FileReader::begin_fetch(const ReadSource& source, std::uint64_t index) {
     started->expected_bytes =
         std::clamp<std::uint64_t>(source.file_size - std::min(source.file_size, index * block_bytes), 1, block_bytes);
     started->asked = session_.clock().now();
-    window_.note_asked(started->expected_bytes, started->asked);
     under_way_.emplace(key, started);
-    spawn(carry_out(std::move(started)));
-    return true;
+    under_way_bytes_ += block_charge_bytes;
+    window_.note_asked(started->expected_bytes, started->asked);
+    spawn(carry_out(started), [this, started](Status status) { end(*started, status); });
+    return started;
 }
 
 Task<void> FileReader::carry_out(std::shared_ptr<Fetch> fetch) {
     const wire::Read message{fetch->handle, fetch->key.index * block_bytes, block_bytes};
     const CallOptions options{.lane = LaneKind::data};
     auto reply = co_await session_.call(message, options);
-    fetch->status = reply.status();
-    if (reply)
-        window_.note_arrived(fetch->expected_bytes, fetch->asked, session_.clock().now());
-    else
-        window_.note_failed(fetch->expected_bytes, session_.clock().now());
-    under_way_bytes_ -= block_charge_bytes;
-    if (const auto known = under_way_.find(fetch->key); known != under_way_.end() && known->second == fetch)
-        under_way_.erase(known);
     if (reply && fetch->outdated) {
         fetch->contents =
             std::make_shared<const BlockCache::Contents>(std::move(reply->bulk), std::move(fetch->charge));
@@ -177,14 +177,27 @@ Task<void> FileReader::carry_out(std::shared_ptr<Fetch> fetch) {
         const bool wanted = !fetch->waiting.empty();
         fetch->contents = cache_.insert(fetch->key, std::move(reply->bulk), std::move(fetch->charge), wanted);
     }
-    fetch->waiting.wake(fetch->status);
+    end(*fetch, reply.status());
+}
+
+void FileReader::end(Fetch& fetch, Status status) {
+    fetch.ended = true;
+    fetch.status = status;
+    if (status == Status::ok)
+        window_.note_arrived(fetch.expected_bytes, fetch.asked, session_.clock().now());
+    else
+        window_.note_failed(fetch.expected_bytes, session_.clock().now());
+    under_way_bytes_ -= block_charge_bytes;
+    if (const auto known = under_way_.find(fetch.key); known != under_way_.end() && known->second.get() == &fetch)
+        under_way_.erase(known);
+    fetch.waiting.wake(status);
 }
 
 void FileReader::fetch_ahead(const ReadSource& source, const std::vector<ByteRange>& ranges) {
     for (const ByteRange& range : ranges) {
         const std::uint64_t last_block = (range.offset + range.size - 1) / block_bytes;
         for (std::uint64_t index = range.offset / block_bytes; index <= last_block; ++index) {
-            if (!begin_fetch(source, index))
+            if (!prepare(source, index))
                 return;
             fetched_ahead_.add();
         }

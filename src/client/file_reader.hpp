@@ -70,10 +70,12 @@ private:
 
     Task<Result<std::shared_ptr<const BlockCache::Contents>>> block(ReadSource source, std::uint64_t index,
                                                                     Cancellation* cancellation);
-    bool begin_fetch(const ReadSource& source, std::uint64_t index);
+    bool prepare(const ReadSource& source, std::uint64_t index);
+    std::shared_ptr<Fetch> fetch_of(const ReadSource& source, std::uint64_t index);
     Task<void> carry_out(std::shared_ptr<Fetch> fetch);
+    void end(Fetch& fetch, Status status);
     void fetch_ahead(const ReadSource& source, const std::vector<ByteRange>& ranges);
-    bool is_there(const ReadSource& source, std::uint64_t index);
+    bool is_cached(const ReadSource& source, std::uint64_t index);
     bool resident(const ReadSource& source, std::uint64_t offset, std::uint64_t size) const;
 
     Session& session_;

@@ -108,6 +108,7 @@ PendingRecord* OutgoingQueue::next_plain() {
 std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::next_message(const SendingAllowance& allowance) {
     seal_forgets();
     std::vector<BatchPtr> batches;
+    batches.reserve(wire::max_records);  // from here on nothing can get lost
     Joined joined;
     const auto add_front = [&](std::deque<BatchPtr>& queue) {
         joined.add(*queue.front());

@@ -288,7 +288,6 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     batch->kind = call_options.lane;
     batch->credential = credential;
     batch->call = &call;
-    call.batch = batch.get();
     if (cancellation != nullptr) {
         call.cancellation = cancellation->state_;
         call.cancellation->calls.insert(&call);
@@ -297,8 +296,15 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     const std::optional<Duration> timeout = call_options.timeout ? call_options.timeout : options.request_timeout;
     if (timeout)
         call.timeout_timer = reactor.after(*timeout, [this, &call, timeout] { on_time_out(call, *timeout); });
-    connections[lane_for(batch->kind)].queue.push(std::move(batch));
     schedule_flush();
+    // The last that may fail for want of memory: the call ends with what it has not been given.
+    call.batch = batch.get();
+    try {
+        connections[lane_for(batch->kind)].queue.push(std::move(batch));
+    } catch (...) {
+        call.batch = nullptr;
+        throw;
+    }
 }
 
 void Session::State::tell(EncodedRequest request, LaneKind kind) {

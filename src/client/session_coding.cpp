@@ -120,8 +120,12 @@ Task<void> Session::State::decode_replies(Call& call) {
         detail::DecodingWait wait(decoding_waits, ++last_decoding);
         codec.submit([decoding, features = greeting_reply.features, number = wait.number, &to = reactor,
                       weak = weak_from_this()] {
-            decoding->result =
-                wire::decode_bulk(decoding->header, std::move(decoding->bulk), features, wire::max_bulk_bytes);
+            try {
+                decoding->result =
+                    wire::decode_bulk(decoding->header, std::move(decoding->bulk), features, wire::max_bulk_bytes);
+            } catch (...) {
+                decoding->result = status_of_exception("decompressing an answer");
+            }
             to.post([weak, number] {
                 if (const auto state = weak.lock())
                     state->on_decoded(number);
@@ -136,7 +140,10 @@ Task<void> Session::State::decode_replies(Call& call) {
                 count("client.rejected_replies");
                 log::warn("the server's answer is rejected: {}", decoding->result.error().to_string());
             }
-            reply = {.status = decoded ? Status::io_error : Status::shutting_down};
+            const Status status = decoding->result.status();
+            reply = {.status = !decoded                          ? Status::shutting_down
+                               : status == Status::out_of_memory ? status
+                                                                 : Status::io_error};
         }
     }
 }

@@ -88,8 +88,9 @@ std::unique_ptr<transport::Lane> Session::State::make_lane(std::size_t lane, tra
     return std::make_unique<transport::Lane>(
         context, reactor, std::move(lane_options),
         transport::Lane::Handlers{
-            .on_connected = [this, lane] { on_connected(lane); },
-            .on_message = [this, lane](wire::Message message) { on_message(lane, std::move(message)); },
+            .on_connected = [this, lane] { guard(lane, [&] { on_connected(lane); }); },
+            .on_message = [this,
+                           lane](wire::Message message) { guard(lane, [&] { on_message(lane, std::move(message)); }); },
             .on_disconnected = [this, lane](const Error& error) { on_disconnected(lane, error); }});
 }
 
@@ -98,7 +99,10 @@ void Session::State::connect(std::size_t lane) {
     Connection& connection = connections[lane];
     connection.stage = Stage::connecting;
     if (lane == data_lane && can_seal()) {
-        spawn(connect_sealed());
+        spawn(connect_sealed(), [this, self = shared_from_this()](Status status) {
+            if (!closed && connections[data_lane].stage == Stage::connecting)
+                on_disconnected(data_lane, make_error(status));
+        });
         return;
     }
     if (lane == data_lane && std::exchange(data_lane_sealed, false))

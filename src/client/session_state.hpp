@@ -225,6 +225,8 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     std::size_t lane_for(LaneKind kind) const;
 
     // session_connection.cpp
+    template <class Work>
+    void guard(std::size_t lane, Work&& work);
     void begin();
     std::unique_ptr<transport::Lane> make_lane(std::size_t lane, transport::LaneOptions lane_options);
     void connect(std::size_t lane);
@@ -270,6 +272,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void flush();
     void flush_lane(std::size_t lane);
     void send_forgets_later();
+    struct Unsent;
     bool send_next(std::size_t lane);
     void count_request(const RequestTraits& traits);
     bool must_acknowledge(const Connection& connection) const;
@@ -296,6 +299,20 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     // For what is rare; see `busy` for the rest.
     void count(std::string_view name, std::uint64_t amount = 1) { counters.at(name).add(amount); }
 };
+
+// The boundary for exceptions of what a connection does by itself. What it was about is unknown: a new connection asks
+// again.
+template <class Work>
+void Session::State::guard(std::size_t lane, Work&& work) {
+    const auto self = shared_from_this();  // whatever is resumed may let go of the session
+    try {
+        work();
+    } catch (...) {
+        const Status status = status_of_exception("a connection's work");
+        if (!closed)
+            drop_connection(lane, make_error(Status::unreachable, std::string(describe(status))));
+    }
+}
 
 // What a refused HELLO means to a person.
 Error hello_error(Status status, const SessionOptions& options);

@@ -11,7 +11,7 @@ namespace remofile::client {
 // ---------------------------------------------------------------- sending
 
 void Session::State::schedule_flush() {
-    if (closed || std::exchange(flush_scheduled, true))
+    if (closed || flush_scheduled)
         return;
     reactor.at_end_of_turn([weak = weak_from_this()] {
         const auto self = weak.lock();
@@ -20,11 +20,12 @@ void Session::State::schedule_flush() {
         self->flush_scheduled = false;
         self->flush();
     });
+    flush_scheduled = true;
 }
 
 void Session::State::flush() {
     for (std::size_t lane = 0; lane < lane_count; ++lane)
-        flush_lane(lane);
+        guard(lane, [&] { flush_lane(lane); });
     const std::uint64_t wakeups = reactor.wakeups();
     busy.hand_offs.add(wakeups - std::exchange(seen_wakeups, wakeups));
 }
@@ -47,7 +48,7 @@ void Session::State::flush_lane(std::size_t lane) {
 
 // Nobody waits for them; a message that is sent anyway may take them along.
 void Session::State::send_forgets_later() {
-    if (std::exchange(forgets_scheduled, true))
+    if (forgets_scheduled)
         return;
     forget_timer = reactor.after(forget_delay, [this] {
         forgets_scheduled = false;
@@ -55,6 +56,7 @@ void Session::State::send_forgets_later() {
         flush();
         forgets_due = false;
     });
+    forgets_scheduled = true;
 }
 
 void Session::State::count_request(const RequestTraits& traits) {
@@ -64,23 +66,43 @@ void Session::State::count_request(const RequestTraits& traits) {
     counter->add();
 }
 
+// Batches that have left their queue. Those that an exception keeps from being sent end with it.
+struct Session::State::Unsent {
+    State& state;
+    std::vector<std::unique_ptr<Batch>>& batches;
+
+    ~Unsent() {
+        for (const std::unique_ptr<Batch>& batch : batches) {
+            if (batch == nullptr)
+                continue;
+            state.sent.erase(std::exchange(batch->first_id, RequestId{}));
+            if (batch->call != nullptr)
+                state.end_call(*batch->call, Status::out_of_memory);
+        }
+    }
+};
+
 bool Session::State::send_next(std::size_t lane) {
     Connection& connection = connections[lane];
     std::vector<std::unique_ptr<Batch>> batches = connection.queue.next_message(allowance_of(lane));
     if (batches.empty())
         return false;
+    const Unsent unsent{*this, batches};
     std::vector<const Batch*> parts;
+    parts.reserve(batches.size());
     bool awaited = false;
     for (auto& batch : batches) {
         batch->first_id = RequestId{last_id.value + 1};
+        const auto [place, entered] = sent.try_emplace(batch->first_id, nullptr);
+        REMOFILE_ASSERT(entered);
+        for (const PendingRecord& record : batch->records)
+            count_request(*record.traits);
         last_id.value += batch->records.size();
         unanswered += batch->unanswered;
         connection.bulk_bytes += batch->bulk_bytes();
         awaited = awaited || batch->call != nullptr;
-        for (const PendingRecord& record : batch->records)
-            count_request(*record.traits);
         parts.push_back(batch.get());
-        sent.emplace(batch->first_id, std::move(batch));
+        place->second = std::move(batch);
     }
     if (awaited)
         busy.round_trips.add();
@@ -208,7 +230,6 @@ void Session::State::drop_accounts(const Batch& batch) {
 // ---------------------------------------------------------------- receiving
 
 void Session::State::on_message(std::size_t lane, wire::Message message) {
-    const auto self = shared_from_this();
     Connection& connection = connections[lane];
     const std::size_t bytes = message.byte_count();
     busy.messages_received.add();
@@ -252,6 +273,8 @@ void Session::State::on_reply(std::size_t lane, wire::Record& record) {
     const RequestId id = record.header.id;
     if (connection.greeting && id == connection.greeting)
         return on_greeting_reply(lane, record);
+    if (!id && record.header.detail == static_cast<std::uint32_t>(Status::out_of_memory))
+        return drop_connection(lane, make_error(Status::unreachable, "the server had no memory for a message"));
     if (!id) {
         const bool is_version = record.header.detail == static_cast<std::uint32_t>(Status::version_mismatch);
         return on_rejected(lane, is_version ? Status::version_mismatch : Status::malformed);
@@ -270,7 +293,13 @@ void Session::State::on_reply(std::size_t lane, wire::Record& record) {
     if (record.header.detail == static_cast<std::uint32_t>(Status::no_session))
         return restart_session();
     connection.retry_delay = first_retry_delay;
-    settle(batch, index, judge_reply(batch, index, record));
+    EncodedReply reply;
+    try {
+        reply = judge_reply(batch, index, record);
+    } catch (...) {
+        reply = {.status = status_of_exception("an answer to a request")};
+    }
+    settle(batch, index, std::move(reply));
     if (batch.unanswered == 0)
         retire(batch);
 }

@@ -134,7 +134,10 @@ void WriteBehind::send_last(const FilePtr& file) {
     last->sent = true;
     ++file->under_way;
     sent_.add();
-    spawn(carry_out(file, last->number));
+    spawn(carry_out(file, last->number), [this, file, number = last->number](Status status) {
+        Extent& extent = file->extents.at(number);
+        fail(file, extent, status);
+    });
 }
 
 Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
@@ -142,25 +145,36 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
     auto data = std::make_shared<Buffer>(std::move(extent.memory));
     data->shrink(extent.size);
     const Target target = extent.target;
-    std::uint64_t done = 0;
     Status status = Status::ok;
     // A file system that is nearly full takes a part; what it says of the rest is the error to report.
-    while (status == Status::ok && done < extent.size) {
-        const wire::Write message{target.handle, extent.offset + done, false};
+    while (status == Status::ok && extent.done < extent.size) {
+        const wire::Write message{target.handle, extent.offset + extent.done, false};
         const CallOptions options{.lane = LaneKind::data, .credential = target.credential};
-        const auto reply = co_await session_.call_with_bulk(message, view_of(data, done), options);
+        const auto reply = co_await session_.call_with_bulk(message, view_of(data, extent.done), options);
         status = reply.status();
         if (!reply)
             break;
+        const std::uint64_t offset = extent.offset + extent.done;
+        extent.done += reply->body.size;
         if (on_written)
-            on_written(target, extent.offset + done, reply->body.size, reply->body.attributes);
-        done += reply->body.size;
-        if (reply->body.size == 0 || (done < extent.size && is_overtaken(*file, extent)))
+            on_written(target, offset, reply->body.size, reply->body.attributes);
+        if (reply->body.size == 0 || (extent.done < extent.size && is_overtaken(*file, extent)))
             status = Status::io_error;
     }
     data.reset();
-    if (status != Status::ok && on_failed)
-        on_failed(target, extent.offset + done, extent.size - done, status);
+    if (status != Status::ok)
+        fail(file, extent, status);
+    else
+        settle(file, extent);
+}
+
+void WriteBehind::fail(const FilePtr& file, Extent& extent, Status status) {
+    try {
+        if (on_failed)
+            on_failed(extent.target, extent.offset + extent.done, extent.size - extent.done, status);
+    } catch (...) {
+        status_of_exception("the report of a failed write");  // whoever waits for the write is not to wait on
+    }
     settle(file, extent);
 }
 

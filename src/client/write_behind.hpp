@@ -76,6 +76,7 @@ private:
         std::uint64_t size = 0;
         Buffer memory;  // of which the first `size` bytes are in use; empty once sent
         MemoryBudget::Charge charge;
+        std::uint64_t done = 0;  // of its bytes, written
         bool sent = false;
         bool answered = false;
         std::uint64_t end() const { return offset + size; }
@@ -97,6 +98,7 @@ private:
     void send_last(const FilePtr& file);
     Task<void> carry_out(FilePtr file, std::uint64_t number);
     static bool is_overtaken(const File& file, const Extent& extent);
+    void fail(const FilePtr& file, Extent& extent, Status status);
     void settle(const FilePtr& file, Extent& extent);
 
     Session& session_;

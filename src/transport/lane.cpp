@@ -347,6 +347,9 @@ struct Lane::State {
             switch (receive_message(socket.get(), false, received)) {
                 case ReceiveOutcome::nothing:
                     return;
+                case ReceiveOutcome::lost:
+                    return fail(
+                        make_error(Status::unreachable, fmt::format("there is no memory for a message from {}", name)));
                 case ReceiveOutcome::received:
                     reactor.moved(received.message.byte_count());
                     if (cipher) {

@@ -73,6 +73,7 @@ struct Listener::State {
     // Shared with the call under way, which may destroy the listener.
     std::shared_ptr<OnMessage> on_message;
     std::shared_ptr<OnUnclogged> on_unclogged;
+    std::shared_ptr<OnLost> on_lost;
     std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 
     std::unique_ptr<ZapHandler> zap;  // answers from before the first bind until after the socket is closed
@@ -95,11 +96,12 @@ struct Listener::State {
     std::optional<TimerId> retry_timer;
 
     State(Reactor& given_reactor, ListenerOptions given_options, OnMessage given_on_message,
-          OnUnclogged given_on_unclogged)
+          OnUnclogged given_on_unclogged, OnLost given_on_lost)
         : reactor(given_reactor),
           options(std::move(given_options)),
           on_message(std::make_shared<OnMessage>(std::move(given_on_message))),
           on_unclogged(std::make_shared<OnUnclogged>(std::move(given_on_unclogged))),
+          on_lost(std::make_shared<OnLost>(std::move(given_on_lost))),
           log_limit(reactor.clock().now()) {}
 
     ~State() {
@@ -206,6 +208,13 @@ struct Listener::State {
                         route, [&] { return peer_of(route, received); }, std::move(received.message));
                     break;
                 }
+                case ReceiveOutcome::lost:
+                    count("listener.lost_messages");
+                    log::error("there was no memory for a message from {}",
+                               readable_address(received.property("Peer-Address")));
+                    if (const auto kept_on_lost = on_lost; *kept_on_lost)
+                        (*kept_on_lost)(RouteId{options.route_prefix + received.routing_id});
+                    break;
                 case ReceiveOutcome::malformed:
                     count("listener.dropped_messages");
                     log_limit.pass(reactor.clock().now(), [&](const std::string& note) {
@@ -380,10 +389,10 @@ Listener::Listener() = default;
 Listener::~Listener() = default;
 
 Result<std::unique_ptr<Listener>> Listener::bind(Context& context, Reactor& reactor, ListenerOptions options,
-                                                 OnMessage on_message, OnUnclogged on_unclogged) {
+                                                 OnMessage on_message, OnUnclogged on_unclogged, OnLost on_lost) {
     std::unique_ptr<Listener> listener(new Listener);
-    listener->state_ =
-        std::make_unique<State>(reactor, std::move(options), std::move(on_message), std::move(on_unclogged));
+    listener->state_ = std::make_unique<State>(reactor, std::move(options), std::move(on_message),
+                                               std::move(on_unclogged), std::move(on_lost));
     REMOFILE_CHECK(listener->state_->open(context));
     return listener;
 }

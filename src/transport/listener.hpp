@@ -69,11 +69,15 @@ public:
     // Called when a connection that was clogged is so no longer.
     using OnUnclogged = std::function<void(const RouteId&)>;
 
+    // Called when a message of a connection was lost for want of memory.
+    using OnLost = std::function<void(const RouteId&)>;
+
     // Binds all endpoints or none. Errors: busy (address in use), access_denied, invalid, each naming the endpoint.
     // A second listener on one address fails rather than sharing it, and an ipc socket file left by a dead server is
     // replaced while a live one is not.
     static Result<std::unique_ptr<Listener>> bind(Context& context, Reactor& reactor, ListenerOptions options,
-                                                  OnMessage on_message, OnUnclogged on_unclogged = {});
+                                                  OnMessage on_message, OnUnclogged on_unclogged = {},
+                                                  OnLost on_lost = {});
     ~Listener();
     Listener(const Listener&) = delete;
     Listener& operator=(const Listener&) = delete;

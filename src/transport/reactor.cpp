@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/assert.hpp"
+#include "base/exception.hpp"
 #include "base/guarded.hpp"
 #include "base/unique_fd.hpp"
 #include "transport/spin_budget.hpp"
@@ -187,13 +188,23 @@ struct Reactor::State {
         return ready;
     }
 
+    // One handler that fails does not end the others.
+    template <class Handler>
+    static void call(Handler& handler) {
+        try {
+            handler();
+        } catch (...) {
+            status_of_exception("a handler of the event loop");
+        }
+    }
+
     void run_posted_work() {
         std::vector<Work> work = inbox.with([](Inbox& posted) {
             posted.reactor_may_sleep = false;
             return std::exchange(posted.work, {});
         });
         for (Work& item : work)
-            item();
+            call(item);
     }
 
     void run_due_timers() {
@@ -210,7 +221,7 @@ struct Reactor::State {
             Work work = std::move(first->second);
             due_times.erase(first->first.second);
             timers.erase(first);
-            work();
+            call(work);
         }
     }
 
@@ -220,20 +231,20 @@ struct Reactor::State {
             const short events = polled[1 + i].revents;
             REMOFILE_ASSERT((events & POLLNVAL) == 0 || !polled_descriptors[i]->watched);
             if (events != 0 && polled_descriptors[i]->watched)
-                polled_descriptors[i]->handler();
+                call(polled_descriptors[i]->handler);
         }
         const std::size_t first_socket = 1 + polled_descriptors.size();
         for (std::size_t i = 0; i < polled_sockets.size(); ++i) {
             PolledSocket& entry = polled_sockets[i];
             if ((entry.ready || polled[first_socket + i].revents != 0) && entry.watch->watched)
-                entry.watch->handler();
+                call(entry.watch->handler);
         }
     }
 
     void run_end_of_turn() {
         for (int round = 0; round < max_end_of_turn_rounds && !end_of_turn.empty(); ++round) {
             for (Work& work : std::exchange(end_of_turn, {}))
-                work();
+                call(work);
         }
     }
 };

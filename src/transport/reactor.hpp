@@ -2,7 +2,8 @@
 // One thread's event loop over ZeroMQ sockets, file descriptors, timers and work that other threads post.
 //
 // Everything that a reactor calls runs on the thread in run(). All methods but post() and stop() belong to that
-// thread, or to the thread that builds the program before run().
+// thread, or to the thread that builds the program before run(). An exception that a handler lets out is logged and
+// goes no further.
 #pragma once
 
 #include <cstddef>

@@ -9,6 +9,8 @@
 #include <climits>
 #include <cstring>
 #include <memory>
+#include <new>
+#include <vector>
 
 #include "base/assert.hpp"
 
@@ -32,8 +34,7 @@ constexpr int keepalive_probes = 3;
 
 // What a frame without a copy holds until libzmq is done with it, on whichever thread that is.
 struct ForeignMemory {
-    Buffer::Release release;
-    void* hint;
+    Buffer buffer;
     // Orders all that was done to the memory before its release. libzmq does that too, where thread sanitizer cannot
     // see it.
     std::atomic<bool> handed_over{false};
@@ -42,8 +43,6 @@ struct ForeignMemory {
 void release_foreign_memory(void*, void* hint) noexcept {
     const std::unique_ptr<ForeignMemory> memory(static_cast<ForeignMemory*>(hint));
     REMOFILE_ASSERT(memory->handed_over.load(std::memory_order_acquire));
-    if (memory->release != nullptr)
-        memory->release(memory->hint);
 }
 
 void close_frame(void* hint) noexcept {
@@ -51,17 +50,23 @@ void close_frame(void* hint) noexcept {
     zmq_msg_close(frame.get());
 }
 
-void to_frame(Buffer buffer, zmq_msg_t& frame) {
-    if (buffer.size() <= copy_limit_bytes) {
+// What a long frame will need, so that a message of which a part is sent cannot fail any more.
+std::unique_ptr<ForeignMemory> prepare(const Buffer& buffer) {
+    return buffer.size() <= copy_limit_bytes ? nullptr : std::make_unique<ForeignMemory>();
+}
+
+void to_frame(Buffer buffer, std::unique_ptr<ForeignMemory> memory, zmq_msg_t& frame) {
+    if (memory == nullptr) {
         REMOFILE_ASSERT(zmq_msg_init_size(&frame, buffer.size()) == 0);
         if (!buffer.empty())
             std::memcpy(zmq_msg_data(&frame), buffer.data(), buffer.size());
         return;
     }
-    const Buffer::Released taken = buffer.take();
-    auto memory = std::make_unique<ForeignMemory>(taken.release, taken.hint);
+    std::byte* const data = buffer.data();
+    const std::size_t size = buffer.size();
+    memory->buffer = std::move(buffer);
     memory->handed_over.store(true, std::memory_order_release);
-    REMOFILE_ASSERT(zmq_msg_init_data(&frame, taken.data, taken.size, release_foreign_memory, memory.get()) == 0);
+    REMOFILE_ASSERT(zmq_msg_init_data(&frame, data, size, release_foreign_memory, memory.get()) == 0);
     memory.release();  // libzmq's now
 }
 
@@ -165,6 +170,12 @@ int ZmqSocket::to_milliseconds(Duration duration) {
 }
 
 SendOutcome send_message(void* socket, std::optional<std::string_view> routing_id, wire::Message& message) {
+    std::unique_ptr<ForeignMemory> for_head = prepare(message.head);
+    std::vector<std::unique_ptr<ForeignMemory>> for_bulk;
+    for_bulk.reserve(message.bulk.size());
+    for (const Buffer& bulk : message.bulk)
+        for_bulk.push_back(prepare(bulk));
+
     zmq_msg_t frame;
     if (routing_id) {
         REMOFILE_ASSERT(zmq_msg_init_size(&frame, routing_id->size()) == 0);
@@ -178,11 +189,11 @@ SendOutcome send_message(void* socket, std::optional<std::string_view> routing_i
             return outcome;
     }
     wire::Message taken = std::exchange(message, {});
-    to_frame(std::move(taken.head), frame);
+    to_frame(std::move(taken.head), std::move(for_head), frame);
     if (send_frame(socket, frame, !taken.bulk.empty()) != SendOutcome::sent)
         return SendOutcome::no_such_peer;
     for (std::size_t i = 0; i < taken.bulk.size(); ++i) {
-        to_frame(std::move(taken.bulk[i]), frame);
+        to_frame(std::move(taken.bulk[i]), std::move(for_bulk[i]), frame);
         if (send_frame(socket, frame, i + 1 < taken.bulk.size()) != SendOutcome::sent)
             return SendOutcome::no_such_peer;
     }
@@ -206,18 +217,26 @@ ReceiveOutcome receive_message(void* socket, bool has_routing_id, Received& rece
         REMOFILE_ASSERT(receive_frame(socket, received.head.message));
     }
     bool more = zmq_msg_more(&received.head.message) != 0;
-    received.message.head = to_buffer(received.head.message);
+    bool lost = false;
+    const auto take = [&](auto&& keep) {
+        try {
+            keep();
+        } catch (const std::bad_alloc&) {
+            lost = true;  // its other frames must be taken from the socket all the same
+        }
+    };
+    take([&] { received.message.head = to_buffer(received.head.message); });
     std::size_t bulk_frames = 0;
     while (more) {
         REMOFILE_ASSERT(receive_frame(socket, next.message));
         more = zmq_msg_more(&next.message) != 0;
         if (++bulk_frames <= wire::max_records)
-            received.message.bulk.push_back(to_buffer(next.message));
+            take([&] { received.message.bulk.push_back(to_buffer(next.message)); });
     }
-    if (bulk_frames <= wire::max_records)
+    if (bulk_frames <= wire::max_records && !lost)
         return ReceiveOutcome::received;
     received.message = {};
-    return ReceiveOutcome::malformed;
+    return lost ? ReceiveOutcome::lost : ReceiveOutcome::malformed;
 }
 
 }  // namespace remofile::transport

@@ -80,7 +80,8 @@ enum class SendOutcome { sent, queue_full, no_such_peer };
 // only, `message` is as before; else it is used up: sent or dropped whole.
 SendOutcome send_message(void* socket, std::optional<std::string_view> routing_id, wire::Message& message);
 
-enum class ReceiveOutcome { received, nothing, malformed };
+// `lost`: there is no memory for the message, which is gone; a ROUTER's caller is told whose it was.
+enum class ReceiveOutcome { received, nothing, malformed, lost };
 
 // A libzmq message that is closed whatever happens.
 struct Frame {

@@ -3,6 +3,9 @@
 
 #include <catch.hpp>
 #include <memory>
+#include <new>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -53,7 +56,92 @@ Task<void> await_counted(Completion<int>& completion) {
     CHECK(made != nullptr);
 }
 
+Task<int> fail_at_once() {
+    throw std::runtime_error("broken");
+    co_return 1;
+}
+
+Task<Result<int>> ask_and_fail(Completion<int>& completion, Counted argument) {
+    (void)co_await completion;
+    (void)argument;
+    const int value = co_await fail_at_once();
+    co_return value;
+}
+
+Task<void> fail_after(Completion<int>& completion, Counted argument) {
+    const Counted local;
+    (void)co_await completion;
+    (void)argument;
+    throw std::bad_alloc();
+}
+
+template <class Outcome>
+Task<void> keep_outcome(Task<Outcome> task, std::optional<Outcome>& out) {
+    out.emplace(co_await std::move(task));
+}
+
 }  // namespace
+
+TEST_CASE("an exception is the error of the task that can say so") {
+    Completion<int> completion;
+    std::optional<Result<int>> outcome;
+    {
+        Counted argument;
+        spawn(keep_outcome(ask_and_fail(completion, std::move(argument)), outcome));
+    }
+    CHECK(Counted::alive == 1);
+    completion.deliver(1);
+    CHECK(outcome->status() == Status::io_error);
+    CHECK(Counted::alive == 0);
+}
+
+TEST_CASE("a task that fails at once is its caller's error, too") {
+    std::optional<Status> outcome;
+    spawn(keep_outcome(
+        []() -> Task<Status> {
+            const int value = co_await fail_at_once();
+            co_return value == 1 ? Status::ok : Status::invalid;
+        }(),
+        outcome));
+    CHECK(outcome == Status::io_error);
+}
+
+TEST_CASE("an exception that nobody awaits is reported once what the task held is gone") {
+    Completion<int> completion;
+    std::optional<Status> reported;
+    {
+        Counted argument;
+        spawn(fail_after(completion, std::move(argument)), [&](Status status) {
+            CHECK(Counted::alive == 0);
+            reported = status;
+        });
+    }
+    CHECK_FALSE(reported);
+    completion.deliver(1);
+    CHECK(reported == Status::out_of_memory);
+
+    Completion<int> again;
+    spawn(fail_after(again, Counted()));  // without anybody to report to
+    again.deliver(1);
+    CHECK(Counted::alive == 0);
+}
+
+TEST_CASE("a task that there is no memory for is an error") {
+    const auto none = []<class T>(std::type_identity<T>) {
+        return detail::TaskPromise<T>::get_return_object_on_allocation_failure();
+    };
+    std::optional<Result<int>> outcome;
+    spawn(keep_outcome(none(std::type_identity<Result<int>>()), outcome));
+    CHECK(outcome->status() == Status::out_of_memory);
+
+    std::optional<Status> reported;
+    int out = 0;
+    spawn(keep(none(std::type_identity<int>()), out), [&](Status status) { reported = status; });
+    CHECK(reported == Status::out_of_memory);
+    reported.reset();
+    spawn(none(std::type_identity<void>()), [&](Status status) { reported = status; });
+    CHECK(reported == Status::out_of_memory);
+}
 
 TEST_CASE("a task starts when it is awaited, and yields its value") {
     int out = 0;

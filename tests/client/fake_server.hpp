@@ -56,6 +56,9 @@ inline wire::Attributes some_attributes() {
     return attributes;
 }
 
+// Whether this thread is at work as a FakeServer.
+inline thread_local bool serving_as_fake = false;
+
 struct FakeServer {
     // What is said in HELLO.
     wire::HelloReply greeting;
@@ -97,10 +100,17 @@ struct FakeServer {
         start();
     }
     void start() {
-        auto bound =
-            transport::Listener::bind(context, reactor, options,
-                                      [this](const transport::RouteId& route, const std::function<transport::Peer()>&,
-                                             wire::Message message) { receive(route, std::move(message)); });
+        auto bound = transport::Listener::bind(
+            context, reactor, options,
+            [this](const transport::RouteId& route, const std::function<transport::Peer()>&, wire::Message message) {
+                receive(route, std::move(message));
+            },
+            {},
+            [this](const transport::RouteId& route) {
+                wire::RecordHeader lost;
+                lost.detail = static_cast<std::uint32_t>(Status::out_of_memory);
+                send(route, lost, {});
+            });
         if (!bound)
             FAIL(bound.error().message);
         listener = std::move(*bound);
@@ -134,6 +144,11 @@ struct FakeServer {
     }
 
     void receive(const transport::RouteId& route, wire::Message message) {
+        serving_as_fake = true;
+        serve(route, std::move(message));
+        serving_as_fake = false;
+    }
+    void serve(const transport::RouteId& route, wire::Message message) {
         const std::size_t number = ++messages;
         auto parsed = wire::parse_message(std::move(message), wire::MessageKind::request);
         if (!parsed)

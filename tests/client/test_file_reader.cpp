@@ -94,6 +94,29 @@ TEST_CASE("a file read from its beginning is fetched ahead in blocks, and read r
     CHECK(f.requests() == 6);
 }
 
+TEST_CASE("reading goes on to its end when there is no session any more") {
+    Fixture f(64 * block_bytes);
+    f.session->close();
+    for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{step}, 5 * block_bytes + 7}) {
+        const auto outcome = f.start(offset, step);
+        REQUIRE(outcome->status.has_value());
+        CHECK(*outcome->status == Status::shutting_down);
+    }
+    CHECK(f.memory.used_bytes() == 0);
+}
+
+TEST_CASE("a block that another handle could not have is asked for again, though the session has ended meanwhile") {
+    Fixture f(block_bytes);
+    f.silent = true;
+    const auto first = f.start(0, 100);
+    f.source.handle = HandleId{2};
+    const auto second = f.start(100, 100);
+    REQUIRE(f.wait_for([&] { return f.requests() == 1; }));
+    f.session->close();
+    CHECK(*first->status == Status::shutting_down);
+    CHECK(*second->status == Status::shutting_down);
+}
+
 TEST_CASE("reads without a pattern ask for what they need and no more") {
     Fixture f(64 * block_bytes);
     for (const std::uint64_t index : {50, 3, 27, 61, 12, 40})

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 #include <set>
 #include <string>
@@ -113,6 +114,8 @@ public:
     Result<OpenedSession> open_session(std::string_view path, NodeId, const Caller&, bool) override {
         if (path == "/missing")
             return Status::no_entry;
+        if (path == "/too large")
+            throw std::bad_alloc();
         // Opaque to the service: any object will do.
         auto owner = std::make_shared<int>(++opened);
         return OpenedSession{std::shared_ptr<SessionFiles>(owner, reinterpret_cast<SessionFiles*>(owner.get())), {}};
@@ -125,6 +128,8 @@ public:
     }
     std::optional<Outcome> carry_out_at_once(const std::shared_ptr<SessionFiles>&, Opcode opcode,
                                              std::span<const std::byte>, const Caller&) override {
+        if (at_once_fails)
+            throw std::bad_alloc();
         return opcode == at_once ? std::optional(Outcome{}) : std::nullopt;
     }
     void cancel(const std::shared_ptr<SessionFiles>&, RequestId request) override {
@@ -132,6 +137,8 @@ public:
     }
     std::vector<NodeId> known_as(const SessionFiles&, std::span<const InodePtr> changed) override {
         ++known_as_calls;
+        if (known_as_fails)
+            throw std::bad_alloc();
         return std::vector<NodeId>(known.begin(), changed.empty() ? known.begin() : known.end());
     }
     void close_session(const std::shared_ptr<SessionFiles>&) override { ++closed; }
@@ -153,6 +160,8 @@ public:
     std::vector<std::uint64_t> cancelled;
     std::vector<NodeId> known;
     int known_as_calls = 0;
+    bool known_as_fails = false;
+    bool at_once_fails = false;
     int opened = 0;
     int closed = 0;
 };

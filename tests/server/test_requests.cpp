@@ -732,3 +732,35 @@ TEST_CASE("an exception of a file operation is that request's error alone") {
     CHECK(client.ask(3, getattr) == Status::io_error);
     CHECK(client.ask(4, getattr) == Status::ok);
 }
+
+TEST_CASE("an exception on the reactor's thread ends what it was about, and no other session") {
+    World world;
+    Connection writer(world, "w");
+    Connection reader(world, "r");
+    writer.hello();
+    reader.hello();
+    SECTION("a session that cannot be opened") {
+        Connection other(world, "o");
+        other.send(1, wire::Hello{.root = NodeId{1}, .path = "/too large", .client_name = "other"});
+        CHECK(other.take_one().status == Status::out_of_memory);
+        CHECK(world.service->sessions() == 2);
+    }
+    SECTION("a request that was to be answered at once") {
+        world.files.at_once_fails = true;
+        CHECK(reader.ask(2, getattr) == Status::ok);
+        CHECK(world.files.carried_out() == std::vector<std::uint64_t>{2});
+        CHECK(world.service->sessions() == 2);
+    }
+    SECTION("changes that cannot be told") {
+        world.files.known_as_fails = true;
+        world.files.handler = [](RequestId, Opcode, const auto&) -> std::optional<Outcome> {
+            Outcome outcome;
+            outcome.changed = {FakeFiles::some_inode()};
+            return outcome;
+        };
+        CHECK(writer.ask(2, wire::Fallocate{.handle = HandleId{1}}) == Status::ok);
+        CHECK(world.service->sessions() == 1);
+        CHECK(reader.ask(2, wire::Ping{}) == Status::no_session);
+    }
+    CHECK(writer.ask(9, wire::Ping{}) == Status::ok);
+}

@@ -7,6 +7,8 @@
 #include <latch>
 #include <map>
 #include <mutex>
+#include <new>
+#include <stdexcept>
 #include <vector>
 
 using namespace remofile;
@@ -64,6 +66,16 @@ TEST_CASE("all work is done, whatever the workers do between") {
         all.wait();
     }
     CHECK(done == 5000);
+}
+
+TEST_CASE("an exception ends the work that it comes from, and nothing else") {
+    Counters counters;
+    std::latch done(1);
+    WorkerPool pool({.threads = 1, .max_running_per_group = 1}, counters);
+    pool.submit(1, [] { throw std::bad_alloc(); });
+    pool.submit(1, [] { throw std::runtime_error("broken"); });
+    pool.submit(1, [&] { done.count_down(); });
+    done.wait();
 }
 
 TEST_CASE("one group cannot have all workers") {
