@@ -2,6 +2,7 @@
 #include "remofs/credentials.hpp"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -22,8 +23,14 @@ constexpr std::size_t max_known = 256;
 // Of /proc/PID/status: room for what precedes the groups, and for as many of them as the protocol takes.
 constexpr std::size_t max_status_bytes = 4096 + 11 * wire::max_groups;
 
+// What follows `name` in the text of a /proc/PID/status; empty if it is not there.
+std::string_view field_of(std::string_view status, std::string_view name) {
+    const auto found = status.find(name);
+    return found == std::string_view::npos ? std::string_view{} : status.substr(found + name.size());
+}
+
 // fuse_req_getgroups() of libfuse 3.14 searches a text that it does not end with a zero byte.
-std::vector<std::uint32_t> read_groups(pid_t caller) {
+CallerFacts read_facts(pid_t caller, uid_t uid) {
     const UniqueFd file(::open(fmt::format("/proc/{0}/task/{0}/status", caller).c_str(), O_RDONLY | O_CLOEXEC));
     std::string text(max_status_bytes, '\0');
     std::size_t size = 0;
@@ -35,18 +42,18 @@ std::vector<std::uint32_t> read_groups(pid_t caller) {
             break;
         size += static_cast<std::size_t>(piece);
     }
-    return groups_in({text.data(), size});
+    text.resize(size);
+    // Root of a user namespace has capabilities there, but not uid 0 here. Root that cannot be looked at is root.
+    constexpr std::uint64_t keeps_set_id = std::uint64_t{1} << CAP_FSETID;
+    return {.groups = groups_in(text),
+            .keeps_set_id = uid == 0 && (capabilities_in(text).value_or(keeps_set_id) & keeps_set_id) != 0};
 }
 
 }  // namespace
 
 std::vector<std::uint32_t> groups_in(std::string_view status) {
-    constexpr std::string_view name = "\nGroups:";
     std::vector<std::uint32_t> groups;
-    const auto found = status.find(name);
-    if (found == std::string_view::npos)
-        return groups;
-    status.remove_prefix(found + name.size());
+    status = field_of(status, "\nGroups:");
     while (groups.size() < wire::max_groups) {
         const auto start = status.find_first_not_of(" \t");
         if (start == std::string_view::npos)
@@ -63,7 +70,17 @@ std::vector<std::uint32_t> groups_in(std::string_view status) {
     return groups;
 }
 
-const std::vector<std::uint32_t>& CallerGroups::of(fuse_req_t request) {
+std::optional<std::uint64_t> capabilities_in(std::string_view status) {
+    status = field_of(status, "\nCapEff:\t");
+    std::uint64_t bits = 0;
+    const auto [end, failure] = std::from_chars(status.data(), status.data() + status.size(), bits, 16);
+    // As with groups, a number that the text breaks off in is none.
+    if (failure != std::errc() || end == status.data() + status.size())
+        return std::nullopt;
+    return bits;
+}
+
+const CallerFacts& KnownCallers::of(fuse_req_t request) {
     const fuse_ctx& caller = *fuse_req_ctx(request);
     const TimePoint now = clock_.now();
     if (known_.size() >= max_known)
@@ -72,8 +89,8 @@ const std::vector<std::uint32_t>& CallerGroups::of(fuse_req_t request) {
         known_.clear();
     Known& known = known_[{caller.pid, caller.uid, caller.gid}];
     if (known.until <= now)
-        known = {read_groups(caller.pid), now + lifetime};
-    return known.groups;
+        known = {read_facts(caller.pid, caller.uid), now + lifetime};
+    return known.facts;
 }
 
 }  // namespace remofile::remofs

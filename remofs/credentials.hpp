@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string_view>
 #include <tuple>
 #include <vector>
@@ -18,19 +19,27 @@ namespace remofile::remofs {
 // carry.
 std::vector<std::uint32_t> groups_in(std::string_view status);
 
-// The supplementary groups of callers. The kernel's requests do not carry them; they are read from /proc.
-class CallerGroups {
-public:
-    explicit CallerGroups(const Clock& clock) : clock_(clock) {}
+// The effective capabilities in such a text, as bits; none if it does not tell.
+std::optional<std::uint64_t> capabilities_in(std::string_view status);
 
-    // Of the process behind `request`; remembered for a second, since reading them costs two system calls. None if
-    // they cannot be read.
-    const std::vector<std::uint32_t>& of(fuse_req_t request);
+// What the kernel's requests do not say of who made them.
+struct CallerFacts {
+    std::vector<std::uint32_t> groups;  // supplementary ones; none if they cannot be read
+    bool keeps_set_id = false;          // writes without taking set-id bits away: root, if it has CAP_FSETID
+};
+
+// Callers, whose facts are read from /proc.
+class KnownCallers {
+public:
+    explicit KnownCallers(const Clock& clock) : clock_(clock) {}
+
+    // Of the process behind `request`; remembered for a second, since reading them costs two system calls.
+    const CallerFacts& of(fuse_req_t request);
 
 private:
     using Key = std::tuple<pid_t, uid_t, gid_t>;
     struct Known {
-        std::vector<std::uint32_t> groups;
+        CallerFacts facts;
         TimePoint until;
     };
     const Clock& clock_;

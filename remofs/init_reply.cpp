@@ -13,20 +13,12 @@
 
 namespace remofile::remofs {
 
-#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
-
-bool complete_init_reply(fuse_session*) {
-    return true;
-}
-
-#else
-
 namespace {
 
 // The kernel's ABI (linux/fuse.h of 6.6); older headers lack the number.
 constexpr std::uint64_t direct_io_allow_mmap = std::uint64_t{1} << 36U;
 constexpr std::uint64_t init_ext = std::uint64_t{1} << 30U;  // flags2 is in use
-constexpr std::uint64_t wanted = direct_io_allow_mmap | FUSE_PARALLEL_DIROPS;
+constexpr std::uint64_t wanted = direct_io_allow_mmap | FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2;
 
 // Where flags2 lies in fuse_init_in and fuse_init_out, after the headers.
 constexpr std::size_t request_flags_offset = sizeof(fuse_in_header) + 12;
@@ -105,7 +97,5 @@ bool complete_init_reply(fuse_session* session) {
         .writev = write_reply, .read = read_request, .splice_receive = nullptr, .splice_send = nullptr};
     return fuse_session_custom_io(session, &io, fuse_session_fd(session)) == 0;
 }
-
-#endif
 
 }  // namespace remofile::remofs

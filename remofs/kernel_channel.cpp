@@ -186,6 +186,8 @@ KernelChannel::State KernelChannel::receive() {
         if (size <= 0)
             return State::closed;
         const fuse_buf received = buffer_;  // take_payload() may empty the original
+        const std::span message(static_cast<std::byte*>(received.mem), static_cast<std::size_t>(size));
+        current_ = describe_request(message);
         fuse_session_process_buf(session_, &received);
     }
     return State::open;

@@ -13,6 +13,7 @@
 #include "filesystem/inode_number.hpp"
 #include "remofs/fuse.hpp"
 #include "remofs/init_reply.hpp"
+#include "remofs/kernel_request.hpp"
 
 namespace remofile::remofs {
 
@@ -38,7 +39,9 @@ public:
     // connection aborted.
     State receive();
 
-    // During an operation's call: takes over the memory that holds `data`, which libfuse handed to it.
+    // During an operation's call: what libfuse does not say of it.
+    const KernelRequest& current() const { return current_; }
+    // The same: takes over the memory that holds `data`, which libfuse handed to it.
     Buffer take_payload(const char* data, std::size_t size);
 
     // Tells the kernel that a file's cached attributes and pages are void. Blocks; see Notifier. Any thread.
@@ -55,6 +58,7 @@ private:
     // Shared with the payloads taken, which may outlive the channel on ZeroMQ's threads.
     std::shared_ptr<Memory> memory_;
     fuse_buf buffer_{};
+    KernelRequest current_;
     InitExchange init_exchange_;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "remofs/mount.hpp"
 
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include <algorithm>
@@ -32,7 +33,7 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
       pages_(reactor, inodes_),
       contents_(session, reactor.clock(), inodes_, files_, counters, settings_.cache_bytes,
                 [this](InodeNumber inode) { pages_.drop(inode); }),
-      groups_(reactor.clock()),
+      callers_(reactor.clock()),
       xattr_memory_(reactor.clock()) {}
 
 Result<std::unique_ptr<Mount>> Mount::create(client::Session& session, transport::Reactor& reactor, Counters& counters,
@@ -162,15 +163,42 @@ Result<DirectoryHandle*> Mount::directory(const fuse_file_info* info) {
     return directory;
 }
 
+filesystem::CallerIdentity Mount::identity_of(const Request& request) {
+    filesystem::CallerIdentity identity{.uid = settings_.ids.users.to_server(request.uid()),
+                                        .gid = settings_.ids.groups.to_server(request.gid()),
+                                        .groups = callers_.of(request.handle()).groups};
+    for (std::uint32_t& group : identity.groups)
+        group = settings_.ids.groups.to_server(group);
+    return identity;
+}
+
+Task<Result<std::uint32_t>> Mount::credential_of(filesystem::CallerIdentity identity) {
+    if (!session_.hello().client_identity)
+        co_return Result<std::uint32_t>(0U);
+    co_return co_await session_.credential(identity.uid, identity.gid, std::move(identity.groups));
+}
+
 Task<Result<std::uint32_t>> Mount::credential_of(Request& request) {
     if (!session_.hello().client_identity)
         co_return Result<std::uint32_t>(0U);
-    const std::uint32_t uid = settings_.ids.users.to_server(request.uid());
-    const std::uint32_t gid = settings_.ids.groups.to_server(request.gid());
-    std::vector<std::uint32_t> groups = groups_.of(request.handle());
-    for (std::uint32_t& group : groups)
-        group = settings_.ids.groups.to_server(group);
-    co_return co_await session_.credential(uid, gid, std::move(groups));
+    auto identity = identity_of(request);
+    co_return co_await credential_of(std::move(identity));
+}
+
+void Mount::settle_set_id(Request& request, InodeNumber id, bool said_by_kernel) {
+    const Inode* inode = inodes_.find(id);
+    if (!said_by_kernel && !callers_.of(request.handle()).keeps_set_id)
+        request.settle_set_id(wire::SetId::drop);
+    if (inode == nullptr || request.set_id() != wire::SetId::drop)
+        return;
+    // Whoever is of the file's group keeps its set-group-id bit where the group may not execute it. A server that acts
+    // as itself does not know of the caller's groups.
+    if ((inode->content.mode & (S_ISUID | S_ISGID | S_IXGRP)) != S_ISGID)
+        return;
+    const auto identity = identity_of(request);
+    if (identity.gid == inode->content.gid ||
+        std::ranges::find(identity.groups, inode->content.gid) != identity.groups.end())
+        request.settle_set_id(wire::SetId::as_caller);
 }
 
 Task<void> Mount::release_locked(InodeNumber inode, HandleId handle) {
@@ -202,7 +230,7 @@ Task<std::vector<client::EncodedReply>> Mount::call_batch(Request& request,
             reply.status = credential.status();
         co_return replies;
     }
-    const client::CallOptions options{.credential = *credential};
+    const client::CallOptions options{.credential = *credential, .set_id = request.set_id()};
     co_return co_await session_.call_batch(std::move(requests), options, &request.cancellation());
 }
 

@@ -101,16 +101,24 @@ public:
     Result<FileHandle*> file(const fuse_file_info* info);
     Result<DirectoryHandle*> directory(const fuse_file_info* info);
 
-    // The number by which requests act as the caller.
+    // Whom requests act as on behalf of the caller: by the server's numbers, and the number of the session. As itself
+    // where the server does not act as others.
+    filesystem::CallerIdentity identity_of(const Request& request);
+    Task<Result<std::uint32_t>> credential_of(filesystem::CallerIdentity identity);
     Task<Result<std::uint32_t>> credential_of(Request& request);
+    // Settles what a request says of set-id bits of the file that it changes. The kernel has said whether its caller
+    // may keep them, except of FALLOCATE, COPY_FILE_RANGE and a change of owner.
+    void settle_set_id(Request& request, InodeNumber inode, bool said_by_kernel = true);
     // Sends a request that acts as the caller. Coroutine: `request` must outlive it.
     template <class Message>
     Task<Result<client::Reply<Message>>> call(Request& request, Message message);
     template <class Message>
     Task<Result<client::Reply<Message>>> call_with_bulk(Request& request, Message message, Buffer bulk,
                                                         client::LaneKind lane = client::LaneKind::metadata);
-    // Sends a request for a handle, whose rights were settled when it was opened. What reads and writes travels on one
-    // lane, in order.
+    // The same for a request on a handle that changes the file. What reads and writes travels on one lane, in order.
+    template <class Message>
+    Task<Result<client::Reply<Message>>> change(Request& request, Message message);
+    // Sends a request for a handle, whose rights were settled when it was opened.
     template <class Message>
     Task<Result<client::Reply<Message>>> call_on_lane(Request& request, Message message, client::LaneKind lane) {
         return session_.call(std::move(message), {.lane = lane}, &request.cancellation());
@@ -173,7 +181,7 @@ private:
     HandleTable<DirectoryHandle> directories_;
     KernelPages pages_;
     FileContents contents_;
-    CallerGroups groups_;
+    KnownCallers callers_;
     XattrMemory xattr_memory_;
     std::unordered_map<InodeNumber, unsigned> locked_releases_;  // under way
     client::Waiters locked_release_answered_;
@@ -191,7 +199,17 @@ Task<Result<client::Reply<Message>>> Mount::call(Request& request, Message messa
     auto credential = co_await credential_of(request);
     if (!credential)
         co_return Result<client::Reply<Message>>(credential.error());
-    const client::CallOptions options{.credential = *credential};
+    const client::CallOptions options{.credential = *credential, .set_id = request.set_id()};
+    co_return co_await session_.call(std::move(message), options, &request.cancellation());
+}
+
+template <class Message>
+Task<Result<client::Reply<Message>>> Mount::change(Request& request, Message message) {
+    auto credential = co_await credential_of(request);
+    if (!credential)
+        co_return Result<client::Reply<Message>>(credential.error());
+    const client::CallOptions options{
+        .lane = client::LaneKind::data, .credential = *credential, .set_id = request.set_id()};
     co_return co_await session_.call(std::move(message), options, &request.cancellation());
 }
 
@@ -201,7 +219,7 @@ Task<Result<client::Reply<Message>>> Mount::call_with_bulk(Request& request, Mes
     auto credential = co_await credential_of(request);
     if (!credential)
         co_return Result<client::Reply<Message>>(credential.error());
-    const client::CallOptions options{.lane = lane, .credential = *credential};
+    const client::CallOptions options{.lane = lane, .credential = *credential, .set_id = request.set_id()};
     co_return co_await session_.call_with_bulk(std::move(message), std::move(bulk), options, &request.cancellation());
 }
 

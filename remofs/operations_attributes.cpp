@@ -21,7 +21,16 @@ bool is_silence(Status status) {
 Task<void> get_attributes(Mount& mount, Request request, InodeNumber inode, NodeId node, HandleId handle) {
     const KernelPages::Question question(mount.pages(), inode);
     const wire::Getattr message{node, handle};
-    const auto reply = co_await mount.call(request, message);
+    auto reply = co_await mount.call(request, message);
+    // What was written meanwhile may take them away, and its writer has been told that it is written.
+    constexpr std::uint32_t set_id = S_ISUID | S_ISGID;
+    if (reply && (reply->body.attributes.mode & set_id) != 0 &&
+        mount.contents().changed_since(inode, request.arrived_at())) {
+        if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
+            co_return request.error(status);
+        auto again = co_await mount.call(request, message);
+        reply = std::move(again);
+    }
     if (!reply)
         co_return request.error(reply.error());
     mount.reply_attributes(request, inode, mount.contents().seen(inode, reply->body.attributes, request.arrived_at()));
@@ -155,6 +164,8 @@ void op_setattr(fuse_req_t handle, fuse_ino_t inode, struct stat* attributes, in
                           .size = static_cast<std::uint64_t>(attributes->st_size),
                           .access = to_wire(attributes->st_atim),
                           .modification = to_wire(attributes->st_mtim)};
+    const bool said_by_kernel = (which & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) == 0;
+    mount.settle_set_id(request, inode, said_by_kernel);
     spawn(set_attributes(mount, std::move(request), inode, std::move(message)));
 }
 

@@ -41,20 +41,30 @@ bool goes_through(int flags, bool of_mapping) {
     return of_mapping || (flags & (O_APPEND | O_DIRECT | O_SYNC | O_DSYNC)) != 0;
 }
 
-Task<Result<client::Reply<wire::Write>>> send_write(Mount& mount, Request& request, const wire::Write& message,
-                                                    Buffer data, bool of_mapping) {
-    // A page of a mapping is written for nobody in particular.
-    if (of_mapping)
-        return mount.session().call_with_bulk(message, std::move(data), {.lane = client::LaneKind::data});
-    return mount.call_with_bulk(request, message, std::move(data), client::LaneKind::data);
+// The kernel writes a page of a mapping for nobody in particular, by any handle that the file has: it counts as written
+// by whoever opened that one. As on a local disk, set-id bits stay.
+Task<Result<client::Reply<wire::Write>>> write_page(Mount& mount, HandleNumber number, wire::Write message,
+                                                    Buffer data) {
+    using Reply = Result<client::Reply<wire::Write>>;
+    client::CallOptions options{.lane = client::LaneKind::data, .set_id = wire::SetId::keep};
+    if (const FileHandle* file = mount.files().find(number); file != nullptr && file->opener != nullptr) {
+        filesystem::CallerIdentity opener = *file->opener;
+        const auto credential = co_await mount.credential_of(std::move(opener));
+        if (!credential)
+            co_return Reply(credential.error());
+        options.credential = *credential;
+    }
+    co_return co_await mount.session().call_with_bulk(message, std::move(data), options);
 }
 
-Task<void> write_through(Mount& mount, Request request, InodeNumber inode, wire::Write message, Buffer data,
-                         bool of_mapping) {
+Task<void> write_through(Mount& mount, Request request, InodeNumber inode, HandleNumber number, wire::Write message,
+                         Buffer data, bool of_mapping) {
     if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
         co_return request.error(status);
     const std::size_t size = data.size();
-    const auto reply = co_await send_write(mount, request, message, std::move(data), of_mapping);
+    auto writing = of_mapping ? write_page(mount, number, message, std::move(data))
+                              : mount.call_with_bulk(request, message, std::move(data), client::LaneKind::data);
+    const auto reply = co_await std::move(writing);
     if (!reply)
         co_return request.error(reply.error());
     if (reply->body.size > size)
@@ -135,7 +145,7 @@ Task<void> sync_file(Mount& mount, Request request, InodeNumber inode, HandleNum
 Task<void> allocate(Mount& mount, Request request, InodeNumber inode, wire::Fallocate message) {
     if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
         co_return request.error(status);
-    const auto reply = co_await mount.call_on_handle(request, message);
+    const auto reply = co_await mount.change(request, message);
     if (!reply)
         co_return request.error(reply.error());
     mount.contents().replaced(inode, reply->body.attributes);
@@ -156,7 +166,7 @@ Task<void> copy_range(Mount& mount, Request request, InodeNumber from, InodeNumb
         if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
             co_return request.error(status);
     }
-    const auto reply = co_await mount.call_on_handle(request, message);
+    const auto reply = co_await mount.change(request, message);
     // The kernel drops its pages of the range itself.
     mount.contents().forget(to);
     if (!reply)
@@ -190,15 +200,17 @@ void op_write(fuse_req_t handle, fuse_ino_t inode, const char* data, std::size_t
     (*file)->written = true;
     if (of_mapping || !(*file)->past_cache)
         mount.pages().filled(inode);
+    mount.settle_set_id(request, inode);
     const auto start = static_cast<std::uint64_t>(offset);
     // The flags as they are now: fcntl(2) may have changed them since the file was opened.
     if (goes_through(info->flags, of_mapping)) {
         const bool append = (info->flags & O_APPEND) != 0 && !of_mapping;
         const wire::Write message{(*file)->handle, start, append};
         Buffer payload = mount.channel().take_payload(data, size);
-        return spawn(write_through(mount, std::move(request), inode, message, std::move(payload), of_mapping));
+        return spawn(
+            write_through(mount, std::move(request), inode, info->fh, message, std::move(payload), of_mapping));
     }
-    const client::WriteBehind::Target target{.file = inode, .handle = (*file)->handle};
+    const client::WriteBehind::Target target{.file = inode, .handle = (*file)->handle, .set_id = request.set_id()};
     const std::span<const std::byte> bytes(reinterpret_cast<const std::byte*>(data), size);
     if (!mount.session().hello().client_identity && mount.contents().writes().join(target, start, bytes)) {
         mount.contents().accepted(inode, start, size);
@@ -244,6 +256,7 @@ void op_fallocate(fuse_req_t handle, fuse_ino_t inode, int mode, off_t offset, o
     if (!file)
         return request.error(file.error());
     (*file)->written = true;
+    mount.settle_set_id(request, inode, false);
     const wire::Fallocate message{(*file)->handle, static_cast<std::uint32_t>(mode), static_cast<std::uint64_t>(offset),
                                   static_cast<std::uint64_t>(length)};
     spawn(allocate(mount, std::move(request), inode, message));
@@ -272,6 +285,7 @@ void op_copy_file_range(fuse_req_t handle, fuse_ino_t from_inode, off_t from_off
     if (!from || !to)
         return request.error(Status::stale);
     (*to)->written = true;
+    mount.settle_set_id(request, to_inode, false);
     const wire::CopyRange message{.from = (*from)->handle,
                                   .from_offset = static_cast<std::uint64_t>(from_offset),
                                   .to = (*to)->handle,

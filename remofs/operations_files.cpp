@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -23,12 +24,14 @@ std::uint32_t server_open_flags(int flags) {
     return to_wire_open_flags(flags) & ~wire::open_append;
 }
 
-HandleNumber add_file(Mount& mount, InodeNumber inode, HandleId handle, const wire::Attributes& attributes,
-                      std::uint64_t asked_at, fuse_file_info& info) {
+HandleNumber add_file(Mount& mount, const Request& request, InodeNumber inode, HandleId handle,
+                      const wire::Attributes& attributes, std::uint64_t asked_at, fuse_file_info& info) {
     info.direct_io = needs_direct_io(info.flags) ? 1 : 0;
     info.keep_cache = mount.contents().keeps(inode, attributes, asked_at) ? 1 : 0;
     FileHandle file{.handle = handle, .epoch = mount.session().epoch(), .inode = inode, .readahead = {}};
     file.past_cache = info.direct_io != 0;
+    if (mount.session().hello().client_identity)
+        file.opener = std::make_unique<const filesystem::CallerIdentity>(mount.identity_of(request));
     info.fh = mount.files().add(std::move(file));
     mount.opened(inode);
     return info.fh;
@@ -109,7 +112,7 @@ Task<void> open_file(Mount& mount, Request request, InodeNumber inode, NodeId no
         mount.contents().replaced(inode, opened->attributes);
     // It may have been written from here since the server read it, and other answers come by another way.
     const bool beginning_is_true = opened->has_beginning && !mount.contents().changed_since(inode, asked_at);
-    const HandleNumber number = add_file(mount, inode, opened->handle, opened->attributes, asked_at, info);
+    const HandleNumber number = add_file(mount, request, inode, opened->handle, opened->attributes, asked_at, info);
     if (const Inode* known = mount.inodes().find(inode); known != nullptr && beginning_is_true)
         mount.contents().reader().put_beginning(inode, known->content.generation, std::move(opened->beginning));
     if (info.keep_cache != 0) {
@@ -136,7 +139,7 @@ void reply_created(Mount& mount, Request& request, InodeNumber parent, wire::Ent
     }
     if ((info.flags & O_TRUNC) != 0)
         mount.contents().replaced(inode->id, attributes);
-    const HandleNumber number = add_file(mount, inode->id, handle, attributes, request.arrived_at(), info);
+    const HandleNumber number = add_file(mount, request, inode->id, handle, attributes, request.arrived_at(), info);
     if (request.created(mount.tell_entry(*inode, entry.attributes), info)) {
         if (info.keep_cache == 0)
             mount.pages().dropped(inode->id);
@@ -173,6 +176,7 @@ void op_open(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info) {
     const auto node = mount.node_of(inode);
     if (!node)
         return request.error(node.error());
+    mount.settle_set_id(request, inode);
     spawn(open_file(mount, std::move(request), inode, *node, *info));
 }
 

@@ -21,6 +21,7 @@ struct Request::State : std::enable_shared_from_this<Request::State> {
     std::string_view operation;
     Interruption interruption;
     const std::uint64_t arrived_at = mount.contents().now();
+    wire::SetId set_id = mount.channel().current().drops_set_id ? wire::SetId::drop : wire::SetId::as_caller;
     client::Cancellation cancellation;
 };
 
@@ -82,6 +83,14 @@ mode_t Request::umask() const {
 fuse_req_t Request::handle() const {
     REMOFILE_ASSERT(state_->request != nullptr);
     return state_->request;
+}
+
+wire::SetId Request::set_id() const {
+    return state_->set_id;
+}
+
+void Request::settle_set_id(wire::SetId set_id) {
+    state_->set_id = set_id;
 }
 
 std::uint64_t Request::arrived_at() const {

@@ -43,6 +43,9 @@ public:
     mode_t umask() const;
     // Valid until the reply.
     fuse_req_t handle() const;
+    // What the server is told of set-id bits of the file that it changes: that they go if the kernel said so.
+    wire::SetId set_id() const;
+    void settle_set_id(wire::SetId set_id);
     // When it came, as FileContents::now() counts.
     std::uint64_t arrived_at() const;
 

@@ -5,6 +5,8 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "base/result.hpp"
@@ -12,16 +14,26 @@
 
 namespace remofile::server {
 
+// A thread's capabilities, as bits (linux/capability.h).
+struct Capabilities {
+    std::uint64_t effective = 0;
+    std::uint64_t permitted = 0;
+    std::uint64_t inheritable = 0;
+};
+
 // Who the server itself is.
 struct OwnIdentity {
     uid_t uid = 0;
     gid_t gid = 0;
     std::vector<gid_t> groups;
+    Capabilities capabilities = {};
 
     static OwnIdentity of_this_process();
 };
 
-// While it lives, the thread that made it has the caller's effective uid, gid and supplementary groups.
+// While it lives, the thread that made it has the caller's effective uid, gid and supplementary groups, and keeps
+// set-id bits or not as the caller asks. That is settled by CAP_FSETID, so that the kernel takes the bits away itself,
+// in the step that changes the content and by all of its rules.
 //
 // Linux keeps an identity for each thread; glibc's functions change all of them, so the system calls are made directly.
 // The effective uid is what changes, not only the fsuid: that empties the set of effective capabilities
@@ -33,7 +45,10 @@ public:
     // Does nothing if the caller does not ask for it. Errors: not_permitted if the server may not.
     static Result<ActingAs> take_on(const OwnIdentity& own, const Caller& caller);
 
-    ActingAs(ActingAs&& other) noexcept : own_(std::exchange(other.own_, nullptr)) {}
+    ActingAs(ActingAs&& other) noexcept
+        : own_(other.own_),
+          identity_changed_(std::exchange(other.identity_changed_, false)),
+          capabilities_changed_(std::exchange(other.capabilities_changed_, false)) {}
     ActingAs(const ActingAs&) = delete;
     ActingAs& operator=(const ActingAs&) = delete;
     ActingAs& operator=(ActingAs&&) = delete;
@@ -42,8 +57,10 @@ public:
     ~ActingAs();
 
 private:
-    explicit ActingAs(const OwnIdentity* own) : own_(own) {}
-    const OwnIdentity* own_;  // null: nothing to restore
+    explicit ActingAs(const OwnIdentity& own) : own_(&own) {}
+    const OwnIdentity* own_;
+    bool identity_changed_ = false;
+    bool capabilities_changed_ = false;
 };
 
 // While it lives, files made by this thread get `umask` taken off their mode, unless the directory has a default ACL,

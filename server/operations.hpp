@@ -30,6 +30,7 @@ struct Caller {
     uid_t uid = 0;
     gid_t gid = 0;
     std::vector<gid_t> groups;
+    wire::SetId set_id = wire::SetId::as_caller;
 };
 
 struct ExportOptions {

@@ -452,8 +452,8 @@ void Service::offer_sealed_lanes(transport::LaneTickets& tickets, std::uint16_t 
 
 std::uint64_t Service::offered_features(const transport::Peer& peer) const {
     // Tickets hold keys: only for connections that nobody can listen to.
-    return tickets_ != nullptr && peer.key ? wire::encoding_features | wire::feature_sealed_lanes
-                                           : wire::encoding_features;
+    const std::uint64_t features = wire::encoding_features | wire::feature_set_id;
+    return tickets_ != nullptr && peer.key ? features | wire::feature_sealed_lanes : features;
 }
 
 wire::LaneTicketReply Service::issue_ticket(const Session& session, std::uint8_t lane) {

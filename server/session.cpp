@@ -460,7 +460,7 @@ bool Session::carry_out_at_once(const BatchPtr& batch) {
     const BatchRecord& record = batch->records[batch->next];
     if (batch->records.size() != 1 || record.traits == nullptr || decided_status(*batch))
         return false;
-    const auto caller = callers_.find(record.header.detail);
+    const auto caller = callers_.find(record.header.detail, record.header.set_id());
     if (caller == nullptr || coding_of(lane(batch->lane)).plan.level != 0)
         return false;
     std::optional<Outcome> outcome;
@@ -496,7 +496,7 @@ void Session::start(SessionLane& of, const BatchPtr& batch) {
             continue;
         if (record.traits == nullptr)
             break;
-        record.caller = callers_.find(record.header.detail);
+        record.caller = callers_.find(record.header.detail, record.header.set_id());
         if (record.caller == nullptr)
             record.settled = Status::invalid;
         expected += expected_reply_bytes(record);

@@ -13,8 +13,29 @@ Caller without_credential(const CallerPolicy& policy) {
 
 }  // namespace
 
-SessionCallers::SessionCallers(CallerPolicy policy)
-    : policy_(policy), unnumbered_(std::make_shared<const Caller>(without_credential(policy))) {}
+SessionCallers::Variants::Variants(const Caller& caller) {
+    const auto with = [&caller](wire::SetId set_id) {
+        auto copy = std::make_shared<Caller>(caller);
+        copy->set_id = set_id;
+        return copy;
+    };
+    as_caller = with(wire::SetId::as_caller);
+    drop = with(wire::SetId::drop);
+    keep = with(wire::SetId::keep);
+}
+
+const std::shared_ptr<const Caller>& SessionCallers::Variants::of(wire::SetId set_id) const {
+    switch (set_id) {
+        case wire::SetId::drop:
+            return drop;
+        case wire::SetId::keep:
+            return keep;
+        default:
+            return as_caller;
+    }
+}
+
+SessionCallers::SessionCallers(CallerPolicy policy) : policy_(policy), unnumbered_(without_credential(policy)) {}
 
 Result<> SessionCallers::bind(const wire::Credential& credential) {
     // (uid_t)-1 means "leave as it is" to the system calls that switch identities.
@@ -33,16 +54,16 @@ Result<> SessionCallers::bind(const wire::Credential& credential) {
         caller.gid = squash(credential.gid);
         std::ranges::transform(credential.groups, std::back_inserter(caller.groups), squash);
     }
-    numbered_.insert_or_assign(credential.number, std::make_shared<const Caller>(std::move(caller)));
+    numbered_.insert_or_assign(credential.number, Variants(caller));
     return {};
 }
 
-std::shared_ptr<const Caller> SessionCallers::find(std::uint32_t number) const {
+std::shared_ptr<const Caller> SessionCallers::find(std::uint32_t number, wire::SetId set_id) const {
     // Without identities a number says nothing, and a client need not bind any.
     if (number == 0 || !policy_.client_identity)
-        return unnumbered_;
+        return unnumbered_.of(set_id);
     const auto found = numbered_.find(number);
-    return found == numbered_.end() ? nullptr : found->second;
+    return found == numbered_.end() ? nullptr : found->second.of(set_id);
 }
 
 }  // namespace remofile::server

@@ -29,16 +29,25 @@ public:
     // groups or numbers.
     Result<> bind(const wire::Credential& credential);
 
-    // Whom a number stands for; null for one that was never bound.
-    std::shared_ptr<const Caller> find(std::uint32_t number) const;
+    // Whom a number stands for, with what a request of theirs says of set-id bits; null for one that was never bound.
+    std::shared_ptr<const Caller> find(std::uint32_t number, wire::SetId set_id) const;
 
 private:
     // Numbers of one session: the users of the client's machine that use the mount.
     static constexpr std::size_t max_numbers = 1024;
 
+    // One caller with each of what requests may say; shared with the requests under way.
+    struct Variants {
+        explicit Variants(const Caller& caller);
+        std::shared_ptr<const Caller> as_caller;
+        std::shared_ptr<const Caller> drop;
+        std::shared_ptr<const Caller> keep;
+        const std::shared_ptr<const Caller>& of(wire::SetId set_id) const;
+    };
+
     const CallerPolicy policy_;
-    const std::shared_ptr<const Caller> unnumbered_;
-    std::map<std::uint32_t, std::shared_ptr<const Caller>> numbered_;  // shared with the requests under way
+    const Variants unnumbered_;
+    std::map<std::uint32_t, Variants> numbered_;
 };
 
 }  // namespace remofile::server

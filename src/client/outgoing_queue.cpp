@@ -178,7 +178,8 @@ wire::Message build_message(const std::vector<const Batch*>& batches, bool resen
             header.id = batch->id_of(i);
             header.detail = batch->credential;
             header.flags =
-                static_cast<std::uint8_t>((record.link ? wire::flag_link : 0) | (resent ? wire::flag_resent : 0));
+                static_cast<std::uint8_t>((record.link ? wire::flag_link : 0) | (resent ? wire::flag_resent : 0) |
+                                          static_cast<std::uint8_t>(batch->set_id));
             if (!record.bulk) {
                 writer.add_encoded(header, record.body);
                 continue;

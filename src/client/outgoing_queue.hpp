@@ -38,6 +38,7 @@ struct PendingRecord {
 struct Batch {
     std::vector<PendingRecord> records;
     std::uint32_t credential = 0;
+    wire::SetId set_id = wire::SetId::as_caller;
     LaneKind kind = LaneKind::metadata;
     std::size_t lane = 0;  // by which it goes: not that of its kind while lanes are merged
 

@@ -49,6 +49,7 @@ struct SessionOptions {
 struct CallOptions {
     LaneKind lane = LaneKind::metadata;
     std::uint32_t credential = 0;
+    wire::SetId set_id = wire::SetId::as_caller;  // said to servers that understand it
     // Overrides SessionOptions::request_timeout.
     std::optional<Duration> timeout;
 };

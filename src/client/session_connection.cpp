@@ -160,7 +160,7 @@ void Session::State::on_connected(std::size_t lane) {
 }
 
 std::uint64_t Session::State::asked_features() const {
-    std::uint64_t features = wire::encoding_features;
+    std::uint64_t features = wire::encoding_features | wire::feature_set_id;
     if (options.compression == wire::compression_off)
         features &= ~wire::feature_lz4;
     // The keys of a sealed lane come over an encrypted one.

@@ -149,7 +149,7 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
     // A file system that is nearly full takes a part; what it says of the rest is the error to report.
     while (status == Status::ok && extent.done < extent.size) {
         const wire::Write message{target.handle, extent.offset + extent.done, false};
-        const CallOptions options{.lane = LaneKind::data, .credential = target.credential};
+        const CallOptions options{.lane = LaneKind::data, .credential = target.credential, .set_id = target.set_id};
         const auto reply = co_await session_.call_with_bulk(message, view_of(data, extent.done), options);
         status = reply.status();
         if (!reply)

@@ -37,6 +37,7 @@ public:
         std::uint64_t file = 0;
         HandleId handle;
         std::uint32_t credential = 0;
+        wire::SetId set_id = wire::SetId::as_caller;
         friend bool operator==(const Target&, const Target&) = default;
     };
 

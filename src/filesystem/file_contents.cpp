@@ -54,6 +54,7 @@ wire::Attributes FileContents::seen(InodeNumber id, const wire::Attributes& attr
         return shown;
     Inode::Content& content = inode->content;
     content.heard_at = now();
+    heard(*inode, attributes);
     // The reply may be older than a write that is pending, or was when it was asked for.
     if (writes_.pending(id) || content.written_at > asked_at) {
         shown.size = std::max(shown.size, content.size);
@@ -69,6 +70,11 @@ wire::Attributes FileContents::seen(InodeNumber id, const wire::Attributes& attr
     if (inode->open_count > 0)
         remember(*inode, shown);
     return shown;
+}
+
+void FileContents::heard(Inode& inode, const wire::Attributes& attributes) {
+    inode.content.mode = attributes.mode;
+    inode.content.gid = attributes.gid;
 }
 
 void FileContents::remember(const Inode& inode, const wire::Attributes& attributes) {
@@ -145,6 +151,7 @@ bool FileContents::keeps(InodeNumber id, const wire::Attributes& attributes, std
     if (inode == nullptr)
         return false;
     Inode::Content& content = inode->content;
+    heard(*inode, attributes);
     const bool kept = content.kept_version != 0 && content.kept_version == attributes.version;
     if (!kept)
         ++content.generation;

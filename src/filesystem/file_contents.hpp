@@ -84,6 +84,7 @@ private:
     void forget(Inode& inode);
     void drop(Inode& inode);
     void remember(const Inode& inode, const wire::Attributes& attributes);
+    static void heard(Inode& inode, const wire::Attributes& attributes);
 
     struct Recent {
         wire::Attributes attributes;

@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "base/status.hpp"
 #include "base/strong_id.hpp"
@@ -17,6 +19,13 @@ namespace remofile::filesystem {
 
 using HandleNumber = std::uint64_t;
 
+// Whom a server that acts as its callers acts as, by its own numbers.
+struct CallerIdentity {
+    std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
+    std::vector<std::uint32_t> groups = {};
+};
+
 struct FileHandle {
     HandleId handle;
     std::uint64_t epoch = 0;
@@ -25,6 +34,8 @@ struct FileHandle {
     bool written = false;             // since the last flush or fsync
     bool locked = false;              // a lock was taken through it, which its release may end
     Status write_error = Status::ok;  // of a write that was accepted before, until it has been reported
+    // Who opened it, for what the kernel writes for nobody in particular; null if the server acts as itself.
+    std::unique_ptr<const CallerIdentity> opener;
     client::Readahead readahead;
 };
 

@@ -41,6 +41,8 @@ struct Inode {
         std::uint64_t written_at = 0;      // FileContents::now() when a write was last accepted or answered
         std::uint64_t forgotten_at = 0;    // the same when what is kept of it was last dropped
         std::uint64_t heard_at = 0;        // the same when attributes were last taken in
+        std::uint32_t mode = 0;            // of the attributes heard last, and
+        std::uint32_t gid = 0;             // the group's number at the server
     };
     Content content;
 

@@ -52,6 +52,8 @@ struct RecordHeader {
     RequestId id;                 // of a push: 0
     std::uint32_t detail = 0;     // request: number of the credential; reply: status
     std::uint32_t bulk_size = 0;  // bytes of the bulk data once decoded
+
+    SetId set_id() const { return static_cast<SetId>(flags & set_id_flags); }
     static constexpr auto fields = std::tuple{
         &RecordHeader::body_bytes, &RecordHeader::opcode, &RecordHeader::flags,    &RecordHeader::bulk_encoding,
         &RecordHeader::id,         &RecordHeader::detail, &RecordHeader::bulk_size};

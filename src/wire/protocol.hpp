@@ -83,6 +83,16 @@ inline constexpr std::uint8_t flag_link = 1U << 0;    // the next record is carr
 inline constexpr std::uint8_t flag_bulk = 1U << 1;    // this record owns the next bulk frame of the message
 inline constexpr std::uint8_t flag_resent = 1U << 2;  // sent again after a reconnect; it may have been carried out
 
+// What a request that changes a file's content does about its set-id bits: nothing, or one of two record flags. (The
+// server's kernel knows no more than whom a request acts as, which need not be who made it.)
+enum class SetId : std::uint8_t {
+    as_caller = 0,   // whom it acts as decides: root keeps them, anybody else takes them away
+    drop = 1U << 3,  // who made it may not keep them, even if whom it acts as might
+    keep = 1U << 4,  // written for nobody in particular (a page of a mapping): they stay
+};
+inline constexpr std::uint8_t set_id_flags =
+    static_cast<std::uint8_t>(SetId::drop) | static_cast<std::uint8_t>(SetId::keep);
+
 enum class BulkEncoding : std::uint8_t {
     raw = 0,
     lz4 = 1,    // one LZ4 block; the record's bulk_size is its size when decompressed
@@ -97,6 +107,7 @@ inline constexpr std::uint64_t version_is_fresh = 1;
 inline constexpr std::uint64_t feature_lz4 = 1U << 0;
 inline constexpr std::uint64_t feature_zeros = 1U << 1;
 inline constexpr std::uint64_t feature_sealed_lanes = 1U << 2;  // LANE_TICKET
+inline constexpr std::uint64_t feature_set_id = 1U << 3;        // SetId
 
 // What HELLO says of the compression of replies: never, at a level from 1 to max_compression_level, or as the server
 // sees fit. It binds nobody: raw data is always allowed.

@@ -91,6 +91,20 @@ TEST_CASE("a session opens, asks and closes") {
     CHECK(f.wait_for([&] { return !f.server.of(Opcode::bye).empty(); }));
 }
 
+TEST_CASE("requests say what becomes of set-id bits, to servers that understand it") {
+    SessionFixture f;
+    const bool understood = GENERATE(false, true);
+    if (understood)
+        f.server.greeting.features |= wire::feature_set_id;
+    f.connect();
+    for (const wire::SetId set_id : {wire::SetId::as_caller, wire::SetId::drop, wire::SetId::keep}) {
+        const client::CallOptions options{.set_id = set_id};
+        REQUIRE(f.ask(wire::Getattr{.node = NodeId{1}}, options).has_value());
+        CHECK(f.server.of(Opcode::getattr).back().header.set_id() == (understood ? set_id : wire::SetId::as_caller));
+    }
+    f.session->close();
+}
+
 TEST_CASE("open says why it failed") {
     SessionFixture f;
     const auto [status, text] = GENERATE(table<Status, std::string>({

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <stdexcept>
 
 #include "harness/mount_table.hpp"
@@ -81,6 +82,18 @@ MountProcess::MountProcess(const ServerProcess& server, std::vector<std::string>
 MountProcess::~MountProcess() {
     if (process_.pid() > 0)
         destroy();
+}
+
+std::uint64_t MountProcess::counted(const std::string& name) {
+    const std::string before = errors();
+    process_.signal(SIGUSR1);
+    std::string log;
+    eventually(Milliseconds{10'000}, [&] {
+        log = errors().substr(before.size());
+        return log.find("reactor.wakeups") != std::string::npos;
+    });
+    const auto at = log.find(" " + name + "=");
+    return at == std::string::npos ? 0 : std::stoull(log.substr(at + name.size() + 2));
 }
 
 bool MountProcess::alive() const {

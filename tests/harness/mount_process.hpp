@@ -2,6 +2,7 @@
 // A real remofs with its mount.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,8 @@ public:
     bool running() { return process_.running(); }
     Child& process() { return process_; }
 
+    // One of its counters, which it logs when it is asked to. It must run with -f.
+    std::uint64_t counted(const std::string& name);
     // True if it is in the mount table and a stat of its root is answered within some seconds.
     bool alive() const;
     // umount(8)'s way, then waits until the daemon has ended. False if either did not work within some seconds.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // What the option compress changes, which is nothing that a program could see; and what becomes of holes.
-#include <signal.h>
 #include <sys/stat.h>
 
 #include <fstream>
@@ -11,19 +10,6 @@
 using namespace remofile::test;
 
 namespace {
-
-// Counters that remofs has logged.
-std::uint64_t counted(MountProcess& mount, const std::string& name) {
-    const std::string before = mount.errors();
-    mount.process().signal(SIGUSR1);
-    std::string log;
-    eventually(Milliseconds{10'000}, [&] {
-        log = mount.errors().substr(before.size());
-        return log.find("reactor.wakeups") != std::string::npos;
-    });
-    const auto at = log.find(" " + name + "=");
-    return at == std::string::npos ? 0 : std::stoull(log.substr(at + name.size() + 2));
-}
 
 std::uint64_t bytes_on_disk(const std::string& path) {
     struct stat stat {};
@@ -64,7 +50,7 @@ TEST_CASE("compress: contents are the same at each level") {
         copy_both_ways(mount.path(), scratch.make_directory("local"));
         // What auto makes of a link depends on how fast that seems while the machine is busy with other things.
         if (option != "compress=auto")
-            CHECK((counted(mount, "client.compression.bytes_in") > 1'000'000) == (option != "compress=off"));
+            CHECK((mount.counted("client.compression.bytes_in") > 1'000'000) == (option != "compress=off"));
         CHECK(mount.unmount());
     }
 }

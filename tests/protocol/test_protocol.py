@@ -19,8 +19,8 @@ import zmq
 import zmq.auth
 
 from remofile2 import (
-    FEATURE_LZ4, FEATURE_SEALED_LANES, FEATURE_ZEROS, LZ4, MAX_BULK, O_APPEND, O_EXCLUSIVE, O_READ, O_TRUNCATE, O_WRITE,
-    PUSH_INVALIDATE, PUSH_SHUTDOWN, STATUS, ZEROS, Client, Lane, NoAnswer, Reader, Record, StatusError, boolean,
+    DROP_SET_ID, FEATURE_LZ4, FEATURE_SEALED_LANES, FEATURE_SET_ID, FEATURE_ZEROS, KEEP_SET_ID, LZ4, MAX_BULK, O_APPEND,
+    O_EXCLUSIVE, O_READ, O_TRUNCATE, O_WRITE, PUSH_INVALIDATE, PUSH_SHUTDOWN, STATUS, ZEROS, Client, Lane, NoAnswer, Reader, Record, StatusError, boolean,
     SealedLane, encode_message, lock_range, new_node, request, string, timestamp, u8, u16, u32, u64,
 )  # fmt: skip
 
@@ -258,6 +258,18 @@ class Files(ServerTest):
         self.assertEqual((reader.u64(), reader.u32(), reader.attributes()["size"]), (0, 5, 5))
         self.assertEqual(self.content("new"), b"hello")
         self.assertEqual(os.stat(self.path("new")).st_mode & 0o777, 0o640)
+
+    def test_a_request_says_what_becomes_of_set_id_bits(self):
+        client = self.client(features=FEATURE_SET_ID)
+        self.assertEqual(client.hello["features"], FEATURE_SET_ID)
+        with open(self.path("program"), "wb"):
+            pass
+        client.call("LOOKUP", u64(ROOT) + string(b"program") + new_node(2))
+        client.call("OPEN", u64(2, 7) + u32(O_WRITE))
+        for flags, kept in ((DROP_SET_ID, 0), (0, 0o4000 if os.getuid() == 0 else 0)):
+            os.chmod(self.path("program"), 0o4755)
+            reader, _ = client.call("WRITE", u64(7, 0) + boolean(False), b"hello", flags=flags)
+            self.assertEqual((reader.u64(), reader.u32(), reader.attributes()["mode"] & 0o7777), (0, 5, 0o755 | kept))
 
     def test_lookup_open_and_read_are_one_message(self):
         self.put("file", b"0123456789")
@@ -859,6 +871,7 @@ class Misbehaviour(ServerTest):
             "bytes left over": [good + b"x"],
             "a body longer than the frame": [good[:24] + u32(100) + good[28:]],
             "unknown flags": encode_message([request("PING", id=900, flags=0x80)]),
+            "two flags of set-id bits": encode_message([request("PING", id=900, flags=DROP_SET_ID | KEEP_SET_ID)]),
             "unknown bulk encoding": encode_message([request("WRITE", u64(1, 0) + boolean(False), b"abc", id=900, encoding=9)]),
             "a bulk frame that is missing": encode_message([write])[:1],
             "a bulk frame too many": encode_message([ping]) + [b"more"],

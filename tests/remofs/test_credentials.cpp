@@ -18,6 +18,15 @@ TEST_CASE("supplementary groups are taken from the text of /proc/PID/status") {
     CHECK(groups_in("").empty());
 }
 
+TEST_CASE("effective capabilities are taken from the same text") {
+    CHECK(capabilities_in("Name:\tsh\nCapPrm:\tffff\nCapEff:\t000001ffffffffff\nCapBnd:\t0\n") == 0x1ffffffffff);
+    CHECK(capabilities_in("Name:\tsh\nCapEff:\t0000000000000010\n") == 0x10);
+    CHECK_FALSE(capabilities_in("Name:\tsh\nCapEff:\t00000000000"));
+    CHECK_FALSE(capabilities_in("Name:\tsh\nCapEff:\tx\n"));
+    CHECK_FALSE(capabilities_in("Name:\tCapEff:\t1\n"));
+    CHECK_FALSE(capabilities_in(""));
+}
+
 TEST_CASE("a list of groups that breaks off is taken as far as it is certain, and one too long up to the limit") {
     CHECK(groups_in("Name:\tsh\nGroups:\t4 24 10") == std::vector<std::uint32_t>{4, 24});
     CHECK(groups_in("Name:\tsh\nGroups:").empty());

@@ -231,6 +231,39 @@ TEST_CASE("the right to execute a program is none to change it") {
     CHECK(attributes.st_size == 5000);
 }
 
+TEST_CASE("a request keeps or drops set-id bits as it says, whoever it acts as") {
+    if (!is_root())
+        return;
+    Export exported;
+    build(exported.directory.path());
+    const std::string path = exported.directory.path() + "/open/setuid";
+    Session session(*exported.service);
+    const HandleId handle = session.open(session.walk("open/setuid"), wire::open_write);
+    const auto mode_after = [&](Caller caller, wire::SetId set_id) {
+        caller.set_id = set_id;
+        REQUIRE(chmod(path.c_str(), 06777) == 0);
+        REQUIRE(session.call_as(caller, wire::Write{.handle = handle}, Buffer::copy_of("x")).status == Status::ok);
+        struct stat attributes {};
+        REQUIRE(stat(path.c_str(), &attributes) == 0);
+        return attributes.st_mode & 07777;
+    };
+    const Caller itself;
+    const Caller root = as_user(0, 0);
+    const Caller user = as_user(alice, alice);
+    // Twice, for the thread has to be itself again in between.
+    for (int i = 0; i < 2; ++i) {
+        CHECK(mode_after(itself, wire::SetId::as_caller) == 06777);
+        CHECK(mode_after(itself, wire::SetId::drop) == 0777);
+        CHECK(mode_after(itself, wire::SetId::keep) == 06777);
+        CHECK(mode_after(root, wire::SetId::as_caller) == 06777);
+        CHECK(mode_after(root, wire::SetId::drop) == 0777);
+        CHECK(mode_after(root, wire::SetId::keep) == 06777);
+        CHECK(mode_after(user, wire::SetId::as_caller) == 0777);
+        CHECK(mode_after(user, wire::SetId::drop) == 0777);
+        CHECK(mode_after(user, wire::SetId::keep) == 06777);
+    }
+}
+
 TEST_CASE("devices are made by whoever may") {
     if (!is_root())
         return;

@@ -638,6 +638,27 @@ TEST_CASE("without client identities all act as the server's user") {
     CHECK_FALSE(world.files.calls.back().caller.switch_identity);
 }
 
+TEST_CASE("requests say what becomes of set-id bits") {
+    ServiceOptions options;
+    options.callers.client_identity = GENERATE(false, true);
+    World world(options);
+    Connection client(world, "a");
+    wire::Hello hello = hello_with(0);
+    hello.features = wire::feature_set_id;
+    CHECK(client.hello(hello).features == wire::feature_set_id);
+    CHECK(client.ask(2, wire::Credential{.number = 1, .uid = 1000, .gid = 100}) == Status::ok);
+    std::uint64_t id = 2;
+    for (const wire::SetId set_id : {wire::SetId::as_caller, wire::SetId::drop, wire::SetId::keep})
+        for (const std::uint32_t credential : {0U, 1U})
+            CHECK(client.ask(++id, getattr, static_cast<std::uint8_t>(set_id), credential) == Status::ok);
+    REQUIRE(world.files.calls.size() == 6);
+    for (std::size_t i = 0; i < 6; ++i) {
+        const Caller& caller = world.files.calls[i].caller;
+        CHECK(caller.set_id == (i < 2 ? wire::SetId::as_caller : i < 4 ? wire::SetId::drop : wire::SetId::keep));
+        CHECK((caller.uid == 1000) == (options.callers.client_identity && i % 2 == 1));
+    }
+}
+
 TEST_CASE("what one session changes is told to the others that know it") {
     World world;
     Connection writer(world, "w");

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+#include "remofs/kernel_request.hpp"
+
+#include <linux/fuse.h>
+
+#include <cstring>
+
+namespace remofile::remofs {
+namespace {
+
+// A structure of linux/fuse.h behind the header; of zeros if the message ends before it.
+template <class Structure>
+Structure body_of(std::span<const std::byte> message) {
+    Structure body{};
+    if (message.size() >= sizeof(fuse_in_header) + sizeof body)
+        std::memcpy(&body, message.data() + sizeof(fuse_in_header), sizeof body);
+    return body;
+}
+
+bool drops_set_id(std::uint32_t opcode, std::span<const std::byte> message) {
+    switch (opcode) {
+        case FUSE_WRITE:
+            return (body_of<fuse_write_in>(message).write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+        case FUSE_OPEN:
+            return (body_of<fuse_open_in>(message).open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
+        case FUSE_CREATE:
+            return (body_of<fuse_create_in>(message).open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
+        case FUSE_SETATTR: {
+            constexpr std::uint32_t both = FATTR_SIZE | FATTR_KILL_SUIDGID;
+            return (body_of<fuse_setattr_in>(message).valid & both) == both;
+        }
+        default:
+            return false;
+    }
+}
+
+}  // namespace
+
+KernelRequest describe_request(std::span<const std::byte> message) {
+    fuse_in_header header{};
+    if (message.size() < sizeof header)
+        return {};
+    std::memcpy(&header, message.data(), sizeof header);
+    return {.opcode = header.opcode, .drops_set_id = drops_set_id(header.opcode, message)};
+}
+
+}  // namespace remofile::remofs

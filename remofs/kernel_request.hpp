@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+// What the kernel's requests say that libfuse keeps to itself, read off them before it sees them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace remofile::remofs {
+
+struct KernelRequest {
+    std::uint32_t opcode = 0;
+    // The caller may not keep the set-id bits of what it changes: the kernel leaves it to us to take them away, because
+    // the answer to INIT says so (HANDLE_KILLPRIV_V2). Said by writes, by OPEN and CREATE with O_TRUNC, and by SETATTR;
+    // there it counts for a size alone, for it stands at every change of owner too, whoever makes it.
+    bool drops_set_id = false;
+};
+
+// Of one request, as it came.
+KernelRequest describe_request(std::span<const std::byte> message);
+
+}  // namespace remofile::remofs

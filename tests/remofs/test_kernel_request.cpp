@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+#include <linux/fuse.h>
+
+#include <cstring>
+#include <vector>
+
+#include "catch.hpp"
+#include "remofs/kernel_request.hpp"
+
+using namespace remofile::remofs;
+
+namespace {
+
+template <class Body>
+std::vector<std::byte> message(std::uint32_t opcode, const Body& body) {
+    const fuse_in_header header{.len = sizeof header + sizeof body, .opcode = opcode};
+    std::vector<std::byte> bytes(header.len);
+    std::memcpy(bytes.data(), &header, sizeof header);
+    std::memcpy(bytes.data() + sizeof header, &body, sizeof body);
+    return bytes;
+}
+
+template <class Body>
+bool drops(std::uint32_t opcode, const Body& body) {
+    return describe_request(message(opcode, body)).drops_set_id;
+}
+
+}  // namespace
+
+TEST_CASE("the kernel says which writes, opens and truncations take set-id bits away") {
+    CHECK(drops(FUSE_WRITE, fuse_write_in{.write_flags = FUSE_WRITE_LOCKOWNER | FUSE_WRITE_KILL_SUIDGID}));
+    CHECK_FALSE(drops(FUSE_WRITE, fuse_write_in{.write_flags = FUSE_WRITE_CACHE}));
+    CHECK(drops(FUSE_OPEN, fuse_open_in{.open_flags = FUSE_OPEN_KILL_SUIDGID}));
+    CHECK_FALSE(drops(FUSE_OPEN, fuse_open_in{.flags = 1}));
+    CHECK(drops(FUSE_CREATE, fuse_create_in{.open_flags = FUSE_OPEN_KILL_SUIDGID}));
+    CHECK(drops(FUSE_SETATTR, fuse_setattr_in{.valid = FATTR_SIZE | FATTR_KILL_SUIDGID}));
+    CHECK_FALSE(drops(FUSE_SETATTR, fuse_setattr_in{.valid = FATTR_SIZE}));
+    // The bit stands at every change of owner, also by root, who keeps what the kernel lets it keep.
+    CHECK_FALSE(drops(FUSE_SETATTR, fuse_setattr_in{.valid = FATTR_GID | FATTR_KILL_SUIDGID}));
+    CHECK_FALSE(drops(FUSE_READ, fuse_write_in{.write_flags = FUSE_WRITE_KILL_SUIDGID}));
+}
+
+TEST_CASE("a message that ends early says nothing") {
+    auto bytes = message(FUSE_WRITE, fuse_write_in{.write_flags = FUSE_WRITE_KILL_SUIDGID});
+    bytes.pop_back();
+    CHECK_FALSE(describe_request(bytes).drops_set_id);
+    CHECK(describe_request(bytes).opcode == FUSE_WRITE);
+    bytes.resize(sizeof(fuse_in_header) - 1);
+    CHECK(describe_request(bytes).opcode == 0);
+}
