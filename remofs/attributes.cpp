@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 namespace remofile::remofs {
 namespace {
@@ -43,6 +44,32 @@ struct stat to_stat(const wire::Attributes& attributes, const IdMap& map, std::u
     result.st_mtim = to_timespec(attributes.modification);
     result.st_ctim = to_timespec(attributes.change);
     return result;
+}
+
+StatxReply to_statx(const struct stat& stat, const wire::Timestamp& birth, double valid_s) {
+    const auto time_of = [](const struct timespec& time) {
+        return KernelTime{.seconds = time.tv_sec, .nanoseconds = static_cast<std::uint32_t>(time.tv_nsec)};
+    };
+    const bool has_birth = birth != wire::Timestamp{};
+    StatxReply reply;
+    reply.valid_s = static_cast<std::uint64_t>(valid_s);
+    reply.valid_ns = static_cast<std::uint32_t>((valid_s - std::floor(valid_s)) * 1e9);
+    reply.stat = {.mask = STATX_BASIC_STATS | (has_birth ? STATX_BTIME : 0U),
+                  .block_size = static_cast<std::uint32_t>(stat.st_blksize),
+                  .links = static_cast<std::uint32_t>(stat.st_nlink),
+                  .uid = stat.st_uid,
+                  .gid = stat.st_gid,
+                  .mode = static_cast<std::uint16_t>(stat.st_mode),
+                  .inode = stat.st_ino,
+                  .size = static_cast<std::uint64_t>(stat.st_size),
+                  .blocks = static_cast<std::uint64_t>(stat.st_blocks),
+                  .access = time_of(stat.st_atim),
+                  .birth = {.seconds = birth.seconds, .nanoseconds = birth.nanoseconds},
+                  .change = time_of(stat.st_ctim),
+                  .modification = time_of(stat.st_mtim),
+                  .rdev_major = major(stat.st_rdev),
+                  .rdev_minor = minor(stat.st_rdev)};
+    return reply;
 }
 
 }  // namespace remofile::remofs

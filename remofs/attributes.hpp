@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "remofs/id_map.hpp"
+#include "remofs/kernel_abi.hpp"
 #include "wire/messages.hpp"
 
 namespace remofile::remofs {
@@ -14,5 +15,8 @@ std::uint64_t visible_inode(const wire::FileIdentity& identity, std::uint64_t ex
 
 // What stat(2) says of a file. st_dev is the kernel's to set.
 struct stat to_stat(const wire::Attributes& attributes, const IdMap& map, std::uint64_t export_device);
+
+// What statx(2) says of it: the same, and when it was made, if the server's file system records that.
+StatxReply to_statx(const struct stat& stat, const wire::Timestamp& birth, double valid_s);
 
 }  // namespace remofile::remofs

@@ -10,9 +10,6 @@
 
 namespace remofile::remofs {
 
-// O_TMPFILE reaches a file system from 3.17 on; before, the kernel is told that it is not supported.
-#define REMOFS_HAS_TMPFILE (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17))
-
 // Asks the kernel for a capability if it has it; says whether it does.
 inline bool want_capability(fuse_conn_info* connection, std::uint64_t flag) {
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)

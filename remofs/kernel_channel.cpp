@@ -188,6 +188,7 @@ KernelChannel::State KernelChannel::receive() {
         const fuse_buf received = buffer_;  // take_payload() may empty the original
         const std::span message(static_cast<std::byte*>(received.mem), static_cast<std::size_t>(size));
         current_ = describe_request(message);
+        make_familiar(message);
         fuse_session_process_buf(session_, &received);
     }
     return State::open;

@@ -3,7 +3,11 @@
 
 #include <linux/fuse.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
+
+#include "remofs/kernel_abi.hpp"
 
 namespace remofile::remofs {
 namespace {
@@ -34,6 +38,17 @@ bool drops_set_id(std::uint32_t opcode, std::span<const std::byte> message) {
     }
 }
 
+struct Familiar {
+    std::uint32_t opcode;
+    std::uint32_t familiar;
+};
+
+constexpr auto familiar_table = std::to_array<Familiar>({
+    {opcode_tmpfile, FUSE_CREATE},
+    {opcode_statx, FUSE_GETATTR},
+    {opcode_copy_file_range_64, FUSE_COPY_FILE_RANGE},
+});
+
 }  // namespace
 
 KernelRequest describe_request(std::span<const std::byte> message) {
@@ -42,6 +57,18 @@ KernelRequest describe_request(std::span<const std::byte> message) {
         return {};
     std::memcpy(&header, message.data(), sizeof header);
     return {.opcode = header.opcode, .drops_set_id = drops_set_id(header.opcode, message)};
+}
+
+void make_familiar(std::span<std::byte> message) {
+    fuse_in_header header{};
+    if (message.size() < sizeof header)
+        return;
+    std::memcpy(&header, message.data(), sizeof header);
+    const auto* found = std::ranges::find(familiar_table, header.opcode, &Familiar::opcode);
+    if (found == familiar_table.end())
+        return;
+    header.opcode = found->familiar;
+    std::memcpy(message.data(), &header, sizeof header);
 }
 
 }  // namespace remofile::remofs

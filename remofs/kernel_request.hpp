@@ -9,7 +9,7 @@
 namespace remofile::remofs {
 
 struct KernelRequest {
-    std::uint32_t opcode = 0;
+    std::uint32_t opcode = 0;  // before make_familiar()
     // The caller may not keep the set-id bits of what it changes: the kernel leaves it to us to take them away, because
     // the answer to INIT says so (HANDLE_KILLPRIV_V2). Said by writes, by OPEN and CREATE with O_TRUNC, and by SETATTR;
     // there it counts for a size alone, for it stands at every change of owner too, whoever makes it.
@@ -18,5 +18,10 @@ struct KernelRequest {
 
 // Of one request, as it came.
 KernelRequest describe_request(std::span<const std::byte> message);
+
+// Makes of a request that this libfuse may not know one that it knows and that begins alike, so that it decodes it and
+// its operation is called; that tells the two apart by KernelRequest::opcode. TMPFILE becomes CREATE, STATX GETATTR,
+// and COPY_FILE_RANGE_64 COPY_FILE_RANGE.
+void make_familiar(std::span<std::byte> message);
 
 }  // namespace remofile::remofs

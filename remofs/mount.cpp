@@ -279,6 +279,8 @@ void Mount::reply_attributes(Request& request, InodeNumber inode, const wire::At
     if (inode == root_inode)
         inodes_.root().last_attributes = attributes;
     pages_.telling(inode, attributes.size);
+    if (request.opcode() == opcode_statx)
+        return request.statx(to_statx(to_stat(attributes), attributes.identity.birth, attribute_timeout_s));
     request.attributes(to_stat(attributes), attribute_timeout_s);
 }
 

@@ -26,7 +26,8 @@ struct Bounded<operation> {
 };
 
 // What is missing here the kernel does by itself, or refuses: poll(2) reports every file as ready, ioctl(2) fails with
-// ENOTTY, FIBMAP is not supported.
+// ENOTTY, FIBMAP is not supported. What libfuse does not know, in some version, comes as something that it does know
+// (make_familiar): O_TMPFILE by create, statx by getattr.
 constexpr fuse_lowlevel_ops table = {
     .init = op_init,
     .lookup = Bounded<op_lookup>::call,
@@ -66,9 +67,6 @@ constexpr fuse_lowlevel_ops table = {
     .readdirplus = Bounded<op_readdirplus>::call,
     .copy_file_range = Bounded<op_copy_file_range>::call,
     .lseek = Bounded<op_lseek>::call,
-#if REMOFS_HAS_TMPFILE
-    .tmpfile = Bounded<op_tmpfile>::call,
-#endif
 };
 
 }  // namespace

@@ -33,17 +33,16 @@ void op_setattr(fuse_req_t request, fuse_ino_t inode, struct stat* attributes, i
 void op_access(fuse_req_t request, fuse_ino_t inode, int mask);
 void op_statfs(fuse_req_t request, fuse_ino_t inode);
 
-// operations_data.cpp
+// operations_files.cpp
 void op_open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file);
 void op_create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* file);
-#if REMOFS_HAS_TMPFILE
-void op_tmpfile(fuse_req_t request, fuse_ino_t parent, mode_t mode, fuse_file_info* file);
-#endif
+void op_release(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file);
+
+// operations_data.cpp
 void op_read(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offset, fuse_file_info* file);
 void op_write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t size, off_t offset,
               fuse_file_info* file);
 void op_flush(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file);
-void op_release(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file);
 void op_fsync(fuse_req_t request, fuse_ino_t inode, int data_only, fuse_file_info* file);
 void op_fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset, off_t length, fuse_file_info* file);
 void op_lseek(fuse_req_t request, fuse_ino_t inode, off_t offset, int whence, fuse_file_info* file);

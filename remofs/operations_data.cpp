@@ -171,7 +171,7 @@ Task<void> copy_range(Mount& mount, Request request, InodeNumber from, InodeNumb
     mount.contents().forget(to);
     if (!reply)
         co_return request.error(reply.error());
-    request.written(std::min(reply->body.size, message.size));
+    request.copied(std::min(reply->body.size, message.size));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "remofs/kernel_abi.hpp"
 #include "remofs/mount.hpp"
 #include "remofs/open_flags.hpp"
 #include "remofs/operations.hpp"
@@ -157,7 +158,6 @@ Task<void> create_file(Mount& mount, Request request, InodeNumber parent, wire::
     reply_created(mount, request, parent, reply->body.entry, handle, info);
 }
 
-#if REMOFS_HAS_TMPFILE
 Task<void> create_nameless(Mount& mount, Request request, wire::Tmpfile message, fuse_file_info info) {
     const HandleId handle = message.handle;
     const auto reply = co_await mount.call(request, std::move(message));
@@ -166,7 +166,16 @@ Task<void> create_nameless(Mount& mount, Request request, wire::Tmpfile message,
     constexpr InodeNumber no_parent = 0;
     reply_created(mount, request, no_parent, reply->body, handle, info);
 }
-#endif
+
+void make_nameless(Mount& mount, Request request, NodeId parent, mode_t mode, const fuse_file_info& info) {
+    wire::Tmpfile message{.parent = parent,
+                          .node = mount.new_node(),
+                          .handle = mount.session().new_handle_id(),
+                          .flags = server_open_flags(info.flags),
+                          .mode = mode & 07777U,
+                          .umask = request.umask()};
+    spawn(create_nameless(mount, std::move(request), std::move(message), info));
+}
 
 }  // namespace
 
@@ -182,10 +191,13 @@ void op_open(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info) {
 
 void op_create(fuse_req_t handle, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* info) {
     Mount& mount = Mount::of(handle);
-    Request request(mount, handle, "fuse.create");
+    const bool nameless = mount.channel().current().opcode == opcode_tmpfile;
+    Request request(mount, handle, nameless ? "fuse.tmpfile" : "fuse.create");
     const auto node = mount.node_of(parent);
     if (!node)
         return request.error(node.error());
+    if (nameless)
+        return make_nameless(mount, std::move(request), *node, mode, *info);
     wire::Create message{.parent = *node,
                          .name = name,
                          .node = mount.new_node(),
@@ -195,23 +207,6 @@ void op_create(fuse_req_t handle, fuse_ino_t parent, const char* name, mode_t mo
                          .umask = request.umask()};
     spawn(create_file(mount, std::move(request), parent, std::move(message), *info));
 }
-
-#if REMOFS_HAS_TMPFILE
-void op_tmpfile(fuse_req_t handle, fuse_ino_t parent, mode_t mode, fuse_file_info* info) {
-    Mount& mount = Mount::of(handle);
-    Request request(mount, handle, "fuse.tmpfile");
-    const auto node = mount.node_of(parent);
-    if (!node)
-        return request.error(node.error());
-    wire::Tmpfile message{.parent = *node,
-                          .node = mount.new_node(),
-                          .handle = mount.session().new_handle_id(),
-                          .flags = server_open_flags(info->flags),
-                          .mode = mode & 07777U,
-                          .umask = request.umask()};
-    spawn(create_nameless(mount, std::move(request), std::move(message), *info));
-}
-#endif
 
 void op_release(fuse_req_t handle, fuse_ino_t, fuse_file_info* info) {
     Mount& mount = Mount::of(handle);

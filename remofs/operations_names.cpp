@@ -153,8 +153,8 @@ void op_rename(fuse_req_t handle, fuse_ino_t parent, const char* name, fuse_ino_
     const auto new_node = mount.node_of(new_parent);
     if (!node || !new_node)
         return request.error(Status::stale);
-    // The protocol's flags have Linux's numbers; RENAME_WHITEOUT is for local file systems.
-    if ((flags & ~(wire::rename_noreplace | wire::rename_exchange)) != 0)
+    // The protocol's flags have Linux's numbers.
+    if ((flags & ~(wire::rename_noreplace | wire::rename_exchange | wire::rename_whiteout)) != 0)
         return request.error(Status::invalid);
     wire::Rename message{*node, name, *new_node, new_name, flags};
     spawn(rename_entry(mount, std::move(request), std::move(message)));

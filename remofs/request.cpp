@@ -21,6 +21,7 @@ struct Request::State : std::enable_shared_from_this<Request::State> {
     std::string_view operation;
     Interruption interruption;
     const std::uint64_t arrived_at = mount.contents().now();
+    const std::uint32_t opcode = mount.channel().current().opcode;
     wire::SetId set_id = mount.channel().current().drops_set_id ? wire::SetId::drop : wire::SetId::as_caller;
     client::Cancellation cancellation;
 };
@@ -85,6 +86,10 @@ fuse_req_t Request::handle() const {
     return state_->request;
 }
 
+std::uint32_t Request::opcode() const {
+    return state_->opcode;
+}
+
 wire::SetId Request::set_id() const {
     return state_->set_id;
 }
@@ -129,6 +134,17 @@ bool Request::opened(const fuse_file_info& file) {
 
 void Request::attributes(const struct stat& attributes, double timeout_s) {
     fuse_reply_attr(take(), &attributes, timeout_s);
+}
+
+void Request::statx(const StatxReply& reply) {
+    data(std::as_bytes(std::span(&reply, 1)));
+}
+
+void Request::copied(std::uint64_t size) {
+    if (opcode() != opcode_copy_file_range_64)
+        return written(static_cast<std::size_t>(size));
+    const CopyFileRangeReply reply{.bytes = size};
+    data(std::as_bytes(std::span(&reply, 1)));
 }
 
 void Request::symlink_target(const char* target) {

@@ -13,6 +13,7 @@
 #include "base/result.hpp"
 #include "client/session.hpp"
 #include "remofs/fuse.hpp"
+#include "remofs/kernel_abi.hpp"
 
 namespace remofile::remofs {
 
@@ -43,6 +44,8 @@ public:
     mode_t umask() const;
     // Valid until the reply.
     fuse_req_t handle() const;
+    // The kernel's, of linux/fuse.h or kernel_abi.hpp.
+    std::uint32_t opcode() const;
     // What the server is told of set-id bits of the file that it changes: that they go if the kernel said so.
     wire::SetId set_id() const;
     void settle_set_id(wire::SetId set_id);
@@ -62,6 +65,9 @@ public:
     bool created(const fuse_entry_param& entry, const fuse_file_info& file);
     bool opened(const fuse_file_info& file);
     void attributes(const struct stat& attributes, double timeout_s);
+    void statx(const StatxReply& reply);
+    // Of COPY_FILE_RANGE, in either width.
+    void copied(std::uint64_t size);
     void symlink_target(const char* target);
     void written(std::size_t size);
     bool data(std::span<const std::byte> bytes);

@@ -8,6 +8,7 @@
 
 #include <array>
 
+#include "harness/kernel_version.hpp"
 #include "mount/shared_mount.hpp"
 
 using namespace remofile::test;
@@ -316,4 +317,28 @@ TEST_CASE("attributes: statx gives the same as stat") {
     CHECK(extended.stx_mtime.tv_nsec == plain.st_mtim.tv_nsec);
     REQUIRE(statx(AT_FDCWD, path.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &extended) == 0);
     CHECK(extended.stx_size == 7);
+}
+
+TEST_CASE("attributes: statx tells when a file was made, as the server does") {
+    if (!testing_locally() && !kernel_is_at_least(6, 6)) {
+        WARN("before Linux 6.6, FUSE file systems are not asked for birth times");
+        return;
+    }
+    const auto pair = shared_mount().make_pair();
+    write_file(pair.mounted + "/file", "content");
+    for (const char* name : {"/file", "/."}) {
+        struct statx expected = {};
+        struct statx actual = {};
+        REQUIRE(statx(AT_FDCWD, (pair.export_ + name).c_str(), 0, STATX_BASIC_STATS | STATX_BTIME, &expected) == 0);
+        REQUIRE(statx(AT_FDCWD, (pair.mounted + name).c_str(), 0, STATX_BASIC_STATS | STATX_BTIME, &actual) == 0);
+        CHECK((actual.stx_mask & STATX_BTIME) == (expected.stx_mask & STATX_BTIME));
+        CHECK(actual.stx_btime.tv_sec == expected.stx_btime.tv_sec);
+        CHECK(actual.stx_btime.tv_nsec == expected.stx_btime.tv_nsec);
+        CHECK(actual.stx_size == expected.stx_size);
+        CHECK(actual.stx_ino == expected.stx_ino);
+        CHECK(actual.stx_mode == expected.stx_mode);
+        CHECK(actual.stx_nlink == expected.stx_nlink);
+        CHECK(actual.stx_mtime.tv_nsec == expected.stx_mtime.tv_nsec);
+        CHECK(actual.stx_ctime.tv_nsec == expected.stx_ctime.tv_nsec);
+    }
 }

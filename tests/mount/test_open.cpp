@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 
+#include "harness/kernel_version.hpp"
 #include "mount/shared_mount.hpp"
 
 using namespace remofile::test;
@@ -200,24 +201,30 @@ TEST_CASE("open: O_DIRECT reads and writes aligned blocks") {
     });
 }
 
-TEST_CASE("open: O_TMPFILE makes a file without a name, or says that it cannot") {
-    // libfuse has no tmpfile operation before 3.17; the kernel then says EOPNOTSUPP and programs fall back on a name.
-    const auto pair = shared_mount().make_pair();
-    const int fd = open(pair.mounted.c_str(), O_TMPFILE | O_RDWR, 0640);
-    if (fd < 0) {
-        CHECK(errno_name(errno) == "EOPNOTSUPP");
+TEST_CASE("open: O_TMPFILE makes a file without a name, which link may give it later") {
+    if (!testing_locally() && !kernel_is_at_least(6, 1)) {
+        WARN("before Linux 6.1, FUSE file systems are not asked for nameless files");
         return;
     }
-    CHECK(write(fd, "nameless", 8) == 8);
-    struct stat attributes = {};
-    CHECK(fstat(fd, &attributes) == 0);
-    CHECK(describe(attributes).find("mode 640 links 0") != std::string::npos);
-    CHECK(describe_tree(pair.export_) == "");
-    const std::string self = "/proc/self/fd/" + std::to_string(fd);
-    const std::string name = pair.mounted + "/named";
-    CHECK(linkat(AT_FDCWD, self.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0);
-    close(fd);
-    CHECK(read_file(name) == "nameless");
+    same_on_both([](Transcript& here) {
+        umask(027);
+        const int fd = OPENED(open(".", O_TMPFILE | O_RDWR, 0666));
+        CALLED(write(fd, "nameless", 8));
+        here.attributes("nameless", fd);
+        here.names(".");
+        const std::string self = "/proc/self/fd/" + std::to_string(fd);
+        here.called("link", linkat(AT_FDCWD, self.c_str(), AT_FDCWD, "named", AT_SYMLINK_FOLLOW));
+        here.attributes("named", fd);
+        CALLED(close(fd));
+        here.contents("named");
+        const int lasting = OPENED(open(".", O_TMPFILE | O_RDWR | O_EXCL, 0600));
+        const std::string other = "/proc/self/fd/" + std::to_string(lasting);
+        here.called("link after O_EXCL", linkat(AT_FDCWD, other.c_str(), AT_FDCWD, "second", AT_SYMLINK_FOLLOW));
+        CALLED(close(lasting));
+        OPENED(open(".", O_TMPFILE | O_RDONLY, 0600));
+        OPENED(open("named", O_TMPFILE | O_RDWR, 0600));
+        here.names(".");
+    });
 }
 
 TEST_CASE("open: O_PATH and openat work from a directory's descriptor") {

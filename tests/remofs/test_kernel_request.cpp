@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "remofs/kernel_abi.hpp"
 #include "remofs/kernel_request.hpp"
 
 using namespace remofile::remofs;
@@ -47,4 +48,22 @@ TEST_CASE("a message that ends early says nothing") {
     CHECK(describe_request(bytes).opcode == FUSE_WRITE);
     bytes.resize(sizeof(fuse_in_header) - 1);
     CHECK(describe_request(bytes).opcode == 0);
+}
+
+TEST_CASE("requests that libfuse may not know become such as it knows, and are told apart by the opcode that came") {
+    struct Row {
+        std::uint32_t opcode;
+        std::uint32_t familiar;
+    };
+    for (const Row row : {Row{opcode_tmpfile, FUSE_CREATE}, Row{opcode_statx, FUSE_GETATTR},
+                          Row{opcode_copy_file_range_64, FUSE_COPY_FILE_RANGE}, Row{FUSE_READ, FUSE_READ}}) {
+        const fuse_read_in body{.fh = 7};
+        auto bytes = message(row.opcode, body);
+        CHECK(describe_request(bytes).opcode == row.opcode);
+        make_familiar(bytes);
+        CHECK(bytes == message(row.familiar, body));
+    }
+    std::vector<std::byte> beginning(3);
+    make_familiar(beginning);
+    CHECK(beginning == std::vector<std::byte>(3));
 }
