@@ -174,24 +174,62 @@ int KernelChannel::descriptor() const {
     return fuse_session_fd(session_);
 }
 
+KernelChannel::ReadResult KernelChannel::read_result(int returned) {
+    if (returned > 0)
+        return ReadResult::request;
+    switch (-returned) {
+        case EINTR:
+        case ENOENT:  // the request was interrupted before it was read
+            return ReadResult::again;
+        case EAGAIN:
+            return ReadResult::nothing;
+        case ENOMEM:
+            return ReadResult::no_memory;
+        case 0:  // libfuse's word for ENODEV
+        case ENODEV:
+            return ReadResult::unmounted;
+        case ECONNABORTED:
+            return ReadResult::aborted;
+        default:
+            return ReadResult::broken;
+    }
+}
+
 KernelChannel::State KernelChannel::receive() {
     for (int i = 0; i < max_requests_per_turn; ++i) {
         if (buffer_.mem == nullptr)
             buffer_ = memory_->get();
-        const int size = fuse_session_receive_buf(session_, &buffer_);
-        if (size == -EINTR)
-            continue;
-        if (size == -EAGAIN)
-            return State::open;
-        if (size <= 0)
-            return State::closed;
-        const fuse_buf received = buffer_;  // take_payload() may empty the original
-        const std::span message(static_cast<std::byte*>(received.mem), static_cast<std::size_t>(size));
-        current_ = describe_request(message);
-        make_familiar(message);
-        fuse_session_process_buf(session_, &received);
+        const int returned = fuse_session_receive_buf(session_, &buffer_);
+        switch (read_result(returned)) {
+            case ReadResult::request: {
+                const fuse_buf received = buffer_;  // take_payload() may empty the original
+                const std::span message(static_cast<std::byte*>(received.mem), static_cast<std::size_t>(returned));
+                current_ = describe_request(message);
+                make_familiar(message);
+                fuse_session_process_buf(session_, &received);
+                break;
+            }
+            case ReadResult::again:
+                break;
+            case ReadResult::nothing:
+                return State::open;
+            case ReadResult::no_memory:
+                return State::no_memory;
+            case ReadResult::unmounted:
+                return ended(ReadResult::unmounted, "it has been unmounted");
+            case ReadResult::aborted:
+                return ended(ReadResult::aborted, "the kernel's connection was aborted");
+            case ReadResult::broken:
+                return ended(ReadResult::broken, fmt::format("reading the kernel's requests failed: {} (errno {})",
+                                                             std::strerror(-returned), -returned));
+        }
     }
     return State::open;
+}
+
+KernelChannel::State KernelChannel::ended(ReadResult reason, std::string text) {
+    end_ = {reason, std::move(text)};
+    return State::ended;
 }
 
 Buffer KernelChannel::take_payload(const char* data, std::size_t size) {

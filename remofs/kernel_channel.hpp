@@ -34,10 +34,21 @@ public:
     // To be watched; readable when receive() has something to do.
     int descriptor() const;
 
-    enum class State { open, closed };
-    // Takes in and starts a bounded number of requests. `closed`: the file system has been unmounted, or its
-    // connection aborted.
+    // What became of reading a request, by what libfuse returns: a size, or a negative errno.
+    enum class ReadResult : std::uint8_t { request, again, nothing, no_memory, unmounted, aborted, broken };
+    static ReadResult read_result(int returned);
+
+    // no_memory: to be tried again a little later. ended: see end().
+    enum class State : std::uint8_t { open, no_memory, ended };
+    // Takes in and starts a bounded number of requests.
     State receive();
+
+    // Why it has ended, for the log.
+    struct End {
+        ReadResult reason = ReadResult::unmounted;
+        std::string text;
+    };
+    const End& end() const { return end_; }
 
     // During an operation's call: what libfuse does not say of it.
     const KernelRequest& current() const { return current_; }
@@ -52,6 +63,7 @@ public:
 
 private:
     KernelChannel();
+    State ended(ReadResult reason, std::string text);
     class Memory;
 
     fuse_session* session_ = nullptr;
@@ -60,6 +72,7 @@ private:
     fuse_buf buffer_{};
     KernelRequest current_;
     InitExchange init_exchange_;
+    End end_;
 };
 
 }  // namespace remofile::remofs

@@ -9,6 +9,13 @@
 #include "client/waiters.hpp"
 
 namespace remofile::remofs {
+namespace {
+
+void forget(Inode::Pages& pages) {
+    pages.kept = pages.outdated = pages.doubtful = false;
+}
+
+}  // namespace
 
 void KernelPages::filled(InodeNumber id) {
     if (Inode* inode = inodes_.find(id); inode != nullptr)
@@ -36,9 +43,17 @@ void KernelPages::extended(InodeNumber id, std::uint64_t end) {
         inode->pages.size = std::max(inode->pages.size, end);
 }
 
+void KernelPages::truncated(InodeNumber id, std::uint64_t size) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr || inode->pages.size == size)
+        return;
+    inode->pages.size = size;
+    dropped(id);
+}
+
 void KernelPages::dropped(InodeNumber id) {
     if (Inode* inode = inodes_.find(id); inode != nullptr)
-        inode->pages = {.size = inode->pages.size, .questions = inode->pages.questions};
+        forget(inode->pages);
     for (const auto& done : take_waiting(id))
         done();
 }
@@ -78,6 +93,14 @@ Task<Status> KernelPages::current(InodeNumber id, client::Cancellation* cancella
     co_return co_await settled->waiters.wait(cancellation);
 }
 
+Task<Status> KernelPages::mappings_written(InodeNumber id, client::Cancellation* cancellation) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr || !inode->pages.kept || inode->pages.mappable_by == 0)
+        co_return Status::ok;
+    inode->pages.outdated = true;
+    co_return co_await current(id, cancellation);
+}
+
 // After the answer that is being made in this turn.
 void KernelPages::schedule(InodeNumber id) {
     if (scheduled_.empty()) {
@@ -94,7 +117,7 @@ void KernelPages::notify(InodeNumber id) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr || (!inode->pages.outdated && !inode->pages.doubtful))
         return dropped(id);
-    inode->pages = {.size = inode->pages.size, .questions = inode->pages.questions};
+    forget(inode->pages);
     std::function<void()> done;
     if (auto waiting = take_waiting(id); !waiting.empty()) {
         done = [waiting = std::move(waiting)] {

@@ -44,6 +44,9 @@ public:
     void telling(InodeNumber inode, std::uint64_t size);
     // The kernel knows that the file reaches to there, from a write of its own.
     void extended(InodeNumber inode, std::uint64_t end);
+    // The answer that is about to be written gives the file this size, which the kernel takes in any case: it drops all
+    // pages if that is another one than before.
+    void truncated(InodeNumber inode, std::uint64_t size);
     // The kernel drops all pages because of an answer that it has been given.
     void dropped(InodeNumber inode);
 
@@ -53,6 +56,11 @@ public:
 
     // Ends once no page is kept that drop() was called for. Errors: interrupted.
     Task<Status> current(InodeNumber inode, client::Cancellation* cancellation);
+
+    // Ends once all that programs have written to mappings of the file before is at the server: the kernel writes it
+    // before it drops the pages. Not to be awaited by a request that changes the file's size, which the kernel lets no
+    // page overtake. Errors: interrupted.
+    Task<Status> mappings_written(InodeNumber inode, client::Cancellation* cancellation);
 
     // The kernel asks for the attributes of a file, as long as this object lives.
     class Question {

@@ -21,6 +21,9 @@ constexpr unsigned max_transfer_bytes = wire::max_bulk_bytes;
 constexpr unsigned max_background_requests = 64;
 constexpr unsigned congested_requests = 48;
 
+// Between attempts to read when there is no memory for it: the kernel's requests wait meanwhile.
+constexpr auto memory_patience = std::chrono::milliseconds(100);
+
 }  // namespace
 
 Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& counters, MountSettings settings)
@@ -34,7 +37,9 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
       contents_(session, reactor.clock(), inodes_, files_, counters, settings_.cache_bytes,
                 [this](InodeNumber inode) { pages_.drop(inode); }),
       callers_(reactor.clock()),
-      xattr_memory_(reactor.clock()) {}
+      xattr_memory_(reactor.clock()),
+      second_attempts_(reactor, session),
+      fresh_look_ups_(reactor.clock()) {}
 
 Result<std::unique_ptr<Mount>> Mount::create(client::Session& session, transport::Reactor& reactor, Counters& counters,
                                              MountSettings settings) {
@@ -50,12 +55,12 @@ Mount::~Mount() {
     session_.on_invalidate = nullptr;
     session_.on_new_epoch = nullptr;
     session_.on_reconnected = nullptr;
-    if (watching_)
-        reactor_.unwatch(channel_->descriptor());
+    unwatch_kernel();
     notifier_.reset();
 }
 
-Result<> Mount::start(const std::string& mountpoint, std::function<void()> on_ready, std::function<void()> on_end) {
+Result<> Mount::start(const std::string& mountpoint, std::function<void()> on_ready,
+                      std::function<void(const std::string&)> on_end) {
     mountpoint_ = mountpoint;
     on_ready_ = std::move(on_ready);
     on_end_ = std::move(on_end);
@@ -68,9 +73,20 @@ Result<> Mount::start(const std::string& mountpoint, std::function<void()> on_re
     notifier_.emplace(reactor_, counters_,
                       [channel = channel_.get()](InodeNumber inode) { channel->invalidate(inode); });
     pages_.notify_by(*notifier_);
+    watch_kernel();
+    return {};
+}
+
+void Mount::watch_kernel() {
     reactor_.watch(channel_->descriptor(), [this] { on_kernel_readable(); });
     watching_ = true;
-    return {};
+}
+
+void Mount::unwatch_kernel() {
+    if (watch_again_)
+        reactor_.cancel(*std::exchange(watch_again_, {}));
+    if (std::exchange(watching_, false))
+        reactor_.unwatch(channel_->descriptor());
 }
 
 void Mount::on_init(fuse_conn_info* connection) {
@@ -103,6 +119,10 @@ void Mount::on_init(fuse_conn_info* connection) {
 #ifdef FUSE_CAP_DIRECT_IO_ALLOW_MMAP
         FUSE_CAP_DIRECT_IO_ALLOW_MMAP,
 #endif
+#ifdef FUSE_CAP_NO_EXPORT_SUPPORT
+        // A file that the kernel has forgotten could not be found again by its number.
+        FUSE_CAP_NO_EXPORT_SUPPORT,
+#endif
     };
     for (const std::uint64_t capability : wanted)
         want_capability(connection, capability);
@@ -117,10 +137,19 @@ void Mount::on_kernel_readable() {
         raise_kernel_readahead(mountpoint_);
         std::exchange(on_ready_, nullptr)();
     }
-    if (state == KernelChannel::State::closed) {
-        reactor_.unwatch(channel_->descriptor());
-        watching_ = false;
-        on_end_();
+    if (state == KernelChannel::State::no_memory) {
+        log::warn("no memory to read the kernel's requests: trying again");
+        unwatch_kernel();
+        watch_again_ = reactor_.after(memory_patience, [this] {
+            watch_again_.reset();
+            watch_kernel();
+        });
+    }
+    if (state == KernelChannel::State::ended) {
+        unwatch_kernel();
+        if (const auto& [reason, text] = channel_->end(); reason != KernelChannel::ReadResult::unmounted)
+            log::error("{}: {}", mountpoint_, text);
+        on_end_(channel_->end().text);
     }
 }
 
@@ -265,14 +294,18 @@ void Mount::undelivered(Inode& inode) {
     give_back(std::move(unneeded));
 }
 
-void Mount::reply_entry(Request& request, InodeNumber parent, wire::EntryReply entry) {
+Inode* Mount::reply_entry(Request& request, InodeNumber parent, wire::EntryReply& entry) {
     Inode* inode = adopt(parent, entry, request.arrived_at());
-    if (inode == nullptr)
-        return request.error(Status::io_error);
-    if (request.entry(tell_entry(*inode, entry.attributes)))
-        inodes_.delivered(*inode);
-    else
+    if (inode == nullptr) {
+        request.error(Status::io_error);
+        return nullptr;
+    }
+    if (!request.entry(tell_entry(*inode, entry.attributes))) {
         undelivered(*inode);
+        return nullptr;
+    }
+    inodes_.delivered(*inode);
+    return inode;
 }
 
 void Mount::reply_attributes(Request& request, InodeNumber inode, const wire::Attributes& attributes) {
@@ -293,15 +326,19 @@ void Mount::give_back(std::vector<wire::ForgetNode> nodes) {
     }
 }
 
-void Mount::opened(InodeNumber id) {
-    if (Inode* inode = inodes_.find(id); inode != nullptr)
-        ++inode->open_count;
+void Mount::opened(InodeNumber id, bool maps) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        return;
+    ++inode->open_count;
+    inode->pages.mappable_by += maps ? 1 : 0;
 }
 
-void Mount::released(InodeNumber id) {
+void Mount::released(InodeNumber id, bool maps) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr || inode->open_count == 0)
         return;
+    inode->pages.mappable_by -= maps ? 1 : 0;
     if (--inode->open_count > 0)
         return;
     inode->has_byte_locks = false;

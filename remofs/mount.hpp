@@ -24,11 +24,13 @@
 #include "filesystem/xattr_memory.hpp"
 #include "remofs/attributes.hpp"
 #include "remofs/credentials.hpp"
+#include "remofs/fresh_look_ups.hpp"
 #include "remofs/id_map.hpp"
 #include "remofs/kernel_channel.hpp"
 #include "remofs/kernel_pages.hpp"
 #include "remofs/notifier.hpp"
 #include "remofs/request.hpp"
+#include "remofs/second_attempts.hpp"
 #include "transport/reactor.hpp"
 
 namespace remofile::remofs {
@@ -64,9 +66,10 @@ public:
     Mount(const Mount&) = delete;
     Mount& operator=(const Mount&) = delete;
 
-    // Mounts and starts to serve. `on_ready` is called once the kernel can use the mount, `on_end` when it has been
-    // unmounted or its connection aborted. Errors: access_denied.
-    Result<> start(const std::string& mountpoint, std::function<void()> on_ready, std::function<void()> on_end);
+    // Mounts and starts to serve. `on_ready` is called once the kernel can use the mount, `on_end` with the reason when
+    // the kernel has no more requests. Errors: access_denied.
+    Result<> start(const std::string& mountpoint, std::function<void()> on_ready,
+                   std::function<void(const std::string& reason)> on_end);
 
     // Unmounts from the thread "notify" while requests go on being served, so that what is dirty can be written.
     // `on_done` is called afterwards with whether the mountpoint is free.
@@ -91,6 +94,8 @@ public:
     FileContents& contents() { return contents_; }
     const IdMap& ids() const { return settings_.ids; }
     XattrMemory& xattr_memory() { return xattr_memory_; }
+    SecondAttempts& second_attempts() { return second_attempts_; }
+    FreshLookUps& fresh_look_ups() { return fresh_look_ups_; }
     std::optional<struct statvfs>& last_statistics() { return last_statistics_; }
     bool contains_symlinks() const { return settings_.contain_symlinks; }
 
@@ -142,8 +147,8 @@ public:
     // Sends several requests as one message.
     Task<std::vector<client::EncodedReply>> call_batch(Request& request, std::vector<client::EncodedRequest> requests);
 
-    // Takes in a reply that names a file and hands it to the kernel.
-    void reply_entry(Request& request, InodeNumber parent, wire::EntryReply entry);
+    // Takes in a reply that names a file and hands it to the kernel. Null if that has not taken it.
+    Inode* reply_entry(Request& request, InodeNumber parent, wire::EntryReply& entry);
     // The first half of it. What the entry says becomes what may be shown of the file.
     Inode* adopt(InodeNumber parent, wire::EntryReply& entry, std::uint64_t asked_at);
     void undelivered(Inode& inode);
@@ -156,8 +161,9 @@ public:
     }
 
     void give_back(std::vector<wire::ForgetNode> nodes);
-    void opened(InodeNumber inode);
-    void released(InodeNumber inode);
+    // A handle of a file has come, and gone; `maps`: a mapping that is written to can be made through it.
+    void opened(InodeNumber inode, bool maps);
+    void released(InodeNumber inode, bool maps);
 
     // Called by libfuse through the table of operations.
     void on_init(fuse_conn_info* connection);
@@ -165,6 +171,8 @@ public:
 private:
     Mount(client::Session& session, transport::Reactor& reactor, Counters& counters, MountSettings settings);
 
+    void watch_kernel();
+    void unwatch_kernel();
     void on_kernel_readable();
     void on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge);
     void on_new_epoch();
@@ -183,13 +191,16 @@ private:
     FileContents contents_;
     KnownCallers callers_;
     XattrMemory xattr_memory_;
+    SecondAttempts second_attempts_;
+    FreshLookUps fresh_look_ups_;
     std::unordered_map<InodeNumber, unsigned> locked_releases_;  // under way
     client::Waiters locked_release_answered_;
     std::optional<struct statvfs> last_statistics_;
     std::function<void()> on_ready_;
-    std::function<void()> on_end_;
+    std::function<void(const std::string&)> on_end_;
     bool initialised_ = false;
     bool watching_ = false;
+    std::optional<transport::TimerId> watch_again_;
     std::unique_ptr<KernelChannel> channel_;
     std::optional<Notifier> notifier_;  // stops before the channel goes
 };

@@ -4,6 +4,7 @@
 #include <sys/statvfs.h>
 
 #include <array>
+#include <vector>
 
 #include "remofs/mount.hpp"
 #include "remofs/operations.hpp"
@@ -16,6 +17,16 @@ constexpr auto last_known_after = std::chrono::milliseconds(900);
 
 bool is_silence(Status status) {
     return status == Status::timed_out || status == Status::unreachable;
+}
+
+// The attributes that the look-up of the same stat(2) has brought, if they are to be had. An open file is asked for
+// anew, as fstat(2) has no look-up before it.
+const wire::Attributes* just_heard(Mount& mount, const Request& request, InodeNumber inode) {
+    const auto& told = request.just_looked_up();
+    const Inode* known = mount.inodes().find(inode);
+    const bool good = told && told->inode == inode && known != nullptr && known->open_count == 0 &&
+                      !mount.contents().heard_since(inode, told->event);
+    return good ? &told->attributes : nullptr;
 }
 
 Task<void> get_attributes(Mount& mount, Request request, InodeNumber inode, NodeId node, HandleId handle) {
@@ -82,19 +93,47 @@ wire::Timestamp to_wire(const struct timespec& time) {
     return {time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec)};
 }
 
+// Sets them. What the file was like before is asked for in the same message if it is open here, for a change that was
+// made elsewhere would not be noticed any more behind ours.
+Task<Result<wire::Attributes>> set_at_server(Mount& mount, Request& request, InodeNumber inode, wire::Setattr message) {
+    const Inode* known = mount.inodes().find(inode);
+    if (known == nullptr || known->type != S_IFREG || known->open_count == 0) {
+        const auto reply = co_await mount.call(request, std::move(message));
+        co_return reply ? Result<wire::Attributes>(reply->body.attributes) : Result<wire::Attributes>(reply.error());
+    }
+    const wire::Getattr getattr{message.node, message.handle};
+    std::vector<client::EncodedRequest> requests;
+    requests.push_back(client::encoded(getattr));
+    requests.push_back(client::encoded(message));
+    const std::uint64_t asked_at = mount.contents().now();
+    const auto replies = co_await mount.call_batch(request, std::move(requests));
+    if (const auto before = client::decoded<wire::Getattr>(replies[0]))
+        mount.contents().seen(inode, before->attributes, asked_at);
+    const auto set = client::decoded<wire::Setattr>(replies[1]);
+    co_return set ? Result<wire::Attributes>(set->attributes) : Result<wire::Attributes>(set.error());
+}
+
 Task<void> set_attributes(Mount& mount, Request request, InodeNumber inode, wire::Setattr message) {
+    const bool truncates = (message.which & wire::set_size) != 0;
     // A time that is set, or an end, must not be overtaken by what was written before.
+    if (!truncates && (message.which & (wire::set_modification | wire::set_modification_now)) != 0) {
+        if (const Status status = co_await mount.pages().mappings_written(inode, &request.cancellation());
+            status != Status::ok)
+            co_return request.error(status);
+    }
     if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
         co_return request.error(status);
-    const bool truncates = (message.which & wire::set_size) != 0;
-    const auto reply = co_await mount.call(request, std::move(message));
-    if (!reply)
-        co_return request.error(reply.error());
+    const auto attributes = co_await set_at_server(mount, request, inode, std::move(message));
+    if (!attributes)
+        co_return request.error(attributes.error());
     if (truncates)
-        mount.contents().replaced(inode, reply->body.attributes);
+        mount.contents().replaced(inode, *attributes);
     else
-        mount.contents().touched(inode, reply->body.attributes);
-    mount.reply_attributes(request, inode, mount.contents().seen(inode, reply->body.attributes, request.arrived_at()));
+        mount.contents().touched(inode, *attributes);
+    const wire::Attributes shown = mount.contents().seen(inode, *attributes, request.arrived_at());
+    if (truncates)
+        mount.pages().truncated(inode, shown.size);
+    mount.reply_attributes(request, inode, shown);
 }
 
 Task<void> check_access(Mount& mount, Request request, NodeId node, std::uint32_t mask) {
@@ -138,6 +177,8 @@ void op_getattr(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info) {
         return request.error(node.error());
     if (inode == root_inode)
         return spawn(get_root_attributes(mount, std::move(request), *node));
+    if (const wire::Attributes* heard = just_heard(mount, request, inode); heard != nullptr)
+        return mount.reply_attributes(request, inode, *heard);
     const auto file = mount.file(info);
     // With a handle come the kernel's own questions; those of stat(2) and fstat(2) come without.
     if (const auto recent = mount.contents().recent(inode); file && recent)

@@ -62,6 +62,7 @@ Task<void> write_through(Mount& mount, Request request, InodeNumber inode, Handl
     if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
         co_return request.error(status);
     const std::size_t size = data.size();
+    FileContents::WriteThrough under_way(mount.contents(), inode, message.handle);
     auto writing = of_mapping ? write_page(mount, number, message, std::move(data))
                               : mount.call_with_bulk(request, message, std::move(data), client::LaneKind::data);
     const auto reply = co_await std::move(writing);
@@ -69,7 +70,7 @@ Task<void> write_through(Mount& mount, Request request, InodeNumber inode, Handl
         co_return request.error(reply.error());
     if (reply->body.size > size)
         co_return request.error(Status::io_error);
-    mount.contents().written(inode, reply->body.offset, reply->body.size, reply->body.attributes);
+    under_way.written(reply->body);
     mount.pages().extended(inode, message.offset + reply->body.size);
     // The kernel believes that the bytes went where it said.
     if (reply->body.offset != message.offset)
@@ -104,18 +105,8 @@ void report(Request& request, Status earlier, Status now) {
     request.error(earlier != Status::ok ? earlier : now);
 }
 
-// Sends what is pending of the file, so that a request that follows on the handle comes after it. The server does not
-// order what was written through other handles: that is waited for.
-Task<Status> send_before(Mount& mount, Request& request, InodeNumber inode, HandleId handle) {
-    client::WriteBehind& writes = mount.contents().writes();
-    if (writes.pending_of_others(inode, handle))
-        co_return co_await mount.written_out(request, inode);
-    writes.send(inode);
-    co_return Status::ok;
-}
-
 Task<void> flush_file(Mount& mount, Request request, InodeNumber inode, HandleNumber number, wire::Flush message) {
-    Status status = co_await send_before(mount, request, inode, message.handle);
+    Status status = co_await mount.contents().send_before(inode, message.handle, &request.cancellation());
     if (status == Status::ok)
         status = (co_await mount.call_on_handle(request, message)).status();
     if (status == Status::ok)
@@ -129,11 +120,7 @@ Task<void> flush_file(Mount& mount, Request request, InodeNumber inode, HandleNu
 // What is on the server's disk needs no round trip at close: the handle counts as written again only if this fails.
 Task<void> sync_file(Mount& mount, Request request, InodeNumber inode, HandleNumber number, bool written,
                      wire::Fsync message) {
-    Status status = co_await send_before(mount, request, inode, message.handle);
-    if (status == Status::ok)
-        status = (co_await mount.call_on_handle(request, message)).status();
-    if (status == Status::ok)
-        status = co_await mount.written_out(request, inode);
+    Status status = co_await mount.contents().sync(inode, message, &request.cancellation());
     // What was written is not known to be safe when the session has ended meanwhile.
     if (status == Status::no_session)
         status = Status::io_error;

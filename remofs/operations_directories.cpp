@@ -38,12 +38,20 @@ void discard_entries(Mount& mount, DirectoryHandle& directory) {
     mount.give_back(std::move(nodes));
 }
 
-void go_to(Mount& mount, DirectoryHandle& directory, std::uint64_t position) {
-    if (directory.position == position)
-        return;
+// False for a position that the kernel cannot have from here.
+bool go_to(Mount& mount, DirectoryHandle& directory, std::uint64_t number) {
+    if (directory.number == number)
+        return true;
+    const auto position = directory.positions.cookie(number);
+    if (!position)
+        return false;
     discard_entries(mount, directory);
-    directory.position = position;
+    if (number == DirectoryPositions::start)
+        directory.positions.restart();
+    directory.number = number;
+    directory.position = *position;
     directory.end = false;
+    return true;
 }
 
 // Fills an answer to READDIR or READDIRPLUS up to the kernel's size.
@@ -53,8 +61,9 @@ public:
         : mount_(mount), request_(request), directory_(directory.inode), asked_at_(directory.asked_at), buffer_(size) {}
 
     // False if the entry does not fit; nothing has happened then.
-    bool add(wire::DirectoryEntry& entry, Listing listing) {
-        return listing == Listing::plain ? add_plain(entry) : add_with_attributes(entry);
+    bool add(wire::DirectoryEntry& entry, std::uint64_t number, Listing listing) {
+        const auto position = static_cast<off_t>(number);
+        return listing == Listing::plain ? add_plain(entry, position) : add_with_attributes(entry, position);
     }
 
     std::span<const std::byte> bytes() const { return std::as_bytes(std::span(buffer_)).first(used_); }
@@ -72,10 +81,10 @@ public:
     }
 
 private:
-    bool add_plain(const wire::DirectoryEntry& entry) {
+    bool add_plain(const wire::DirectoryEntry& entry, off_t position) {
         const struct stat attributes = brief_attributes(entry);
         const std::size_t size = fuse_add_direntry(request_, buffer_.data() + used_, buffer_.size() - used_,
-                                                   entry.name.c_str(), &attributes, static_cast<off_t>(entry.cookie));
+                                                   entry.name.c_str(), &attributes, position);
         if (size > buffer_.size() - used_)
             return false;
         used_ += size;
@@ -84,7 +93,7 @@ private:
         return true;
     }
 
-    bool add_with_attributes(wire::DirectoryEntry& entry) {
+    bool add_with_attributes(wire::DirectoryEntry& entry, off_t position) {
         const std::size_t size = fuse_add_direntry_plus(request_, nullptr, 0, entry.name.c_str(), nullptr, 0);
         if (size > buffer_.size() - used_)
             return false;
@@ -100,7 +109,7 @@ private:
             }
         }
         fuse_add_direntry_plus(request_, buffer_.data() + used_, buffer_.size() - used_, entry.name.c_str(), &param,
-                               static_cast<off_t>(entry.cookie));
+                               position);
         used_ += size;
         return true;
     }
@@ -180,8 +189,13 @@ Task<Result<>> fetch(Mount& mount, Request& request, HandleNumber number, Listin
 
 void deliver(Mount& mount, Request& request, DirectoryHandle& directory, std::size_t size, Listing listing) {
     ListingWriter writer(mount, request.handle(), directory, size);
-    while (!directory.entries.empty() && writer.add(directory.entries.front(), listing)) {
-        directory.position = directory.entries.front().cookie;
+    while (!directory.entries.empty()) {
+        wire::DirectoryEntry& entry = directory.entries.front();
+        const std::uint64_t number = directory.positions.number(directory.number, entry.cookie);
+        if (!writer.add(entry, number, listing))
+            break;
+        directory.number = number;
+        directory.position = entry.cookie;
         directory.entries.pop_front();
     }
     writer.settle(request.data(writer.bytes()));
@@ -190,7 +204,8 @@ void deliver(Mount& mount, Request& request, DirectoryHandle& directory, std::si
 Task<void> list(Mount& mount, Request request, HandleNumber number, std::size_t size, std::uint64_t position,
                 Listing listing) {
     DirectoryHandle* directory = mount.directories().find(number);
-    go_to(mount, *directory, position);
+    if (!go_to(mount, *directory, position))
+        co_return request.error(Status::invalid);
     if (directory->entries.empty() && !directory->end) {
         const auto fetched = co_await fetch(mount, request, number, listing);
         if (!fetched)

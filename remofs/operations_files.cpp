@@ -33,8 +33,9 @@ HandleNumber add_file(Mount& mount, const Request& request, InodeNumber inode, H
     file.past_cache = info.direct_io != 0;
     if (mount.session().hello().client_identity)
         file.opener = std::make_unique<const filesystem::CallerIdentity>(mount.identity_of(request));
+    file.maps = (info.flags & O_ACCMODE) == O_RDWR;
+    mount.opened(inode, file.maps);
     info.fh = mount.files().add(std::move(file));
-    mount.opened(inode);
     return info.fh;
 }
 
@@ -47,7 +48,7 @@ void drop_file(Mount& mount, HandleNumber number) {
         spawn(mount.release_locked(file->inode, file->handle));
     else if (file->epoch == mount.session().epoch())
         mount.session().tell(wire::Release{file->handle}, client::LaneKind::data);
-    mount.released(file->inode);
+    mount.released(file->inode, file->maps);
     mount.files().remove(number);
 }
 

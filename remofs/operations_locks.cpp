@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 
+#include <optional>
 #include <vector>
 
 #include "remofs/mount.hpp"
@@ -53,16 +54,25 @@ Task<void> get_lock(Mount& mount, Request request, InodeNumber inode, wire::Getl
     request.lock(to_local(reply->body.range));
 }
 
+// What is known of a locked file, if anything.
+using Look = std::optional<wire::Attributes>;
+
+Task<Result<Look>> look_at_locked(Mount& mount, Request& request, wire::Getattr getattr) {
+    request.has_what_it_waited_for();
+    const auto looked = co_await mount.call_on_lane(request, getattr, client::LaneKind::metadata);
+    if (looked.status() == Status::interrupted)
+        co_return Result<Look>(Status::interrupted);
+    co_return Result<Look>(looked ? Look(looked->body.attributes) : Look());
+}
+
 // Asks for a lock and, once it is had, for the file's attributes: in one message, unless the lock is waited for.
 template <class Message>
-Task<Result<wire::Attributes>> lock_and_look(Mount& mount, Request& request, Message message, wire::Getattr getattr) {
+Task<Result<Look>> lock_and_look(Mount& mount, Request& request, Message message, wire::Getattr getattr) {
     if (message.wait) {
         const auto locked = co_await mount.call_on_lane(request, message, client::LaneKind::metadata);
         if (!locked)
-            co_return Result<wire::Attributes>(locked.error());
-        const auto looked = co_await mount.session().call(getattr);
-        co_return looked ? Result<wire::Attributes>(looked->body.attributes)
-                         : Result<wire::Attributes>(wire::Attributes{});
+            co_return Result<Look>(locked.error());
+        co_return co_await look_at_locked(mount, request, getattr);
     }
     std::vector<client::EncodedRequest> requests;
     requests.push_back(client::encoded(message, true));
@@ -70,13 +80,14 @@ Task<Result<wire::Attributes>> lock_and_look(Mount& mount, Request& request, Mes
     const client::CallOptions options;
     const auto replies = co_await mount.session().call_batch(std::move(requests), options, &request.cancellation());
     if (replies[0].status != Status::ok)
-        co_return Result<wire::Attributes>(replies[0].status);
-    auto looked = wire::decode_body<wire::AttributesReply>(replies[1].body);
-    co_return looked ? Result<wire::Attributes>(looked->attributes) : Result<wire::Attributes>(wire::Attributes{});
+        co_return Result<Look>(replies[0].status);
+    const auto looked = client::decoded<wire::Getattr>(replies[1]);
+    co_return Result<Look>(looked ? Look(looked->attributes) : Look());
 }
 
 // Having a lock means seeing what its last holder wrote (as on NFS): what is out of date leaves the page cache first.
-// Attributes that could not be had count as changed.
+// Attributes that could not be had count as changed. Whoever is told of a signal once the lock is had holds it all the
+// same, until the file is closed.
 template <class Message>
 Task<void> take_lock(Mount& mount, Request request, InodeNumber inode, Message message, wire::Getattr getattr) {
     if (const Status status = co_await mount.locks_released(request, inode); status != Status::ok)
@@ -84,10 +95,13 @@ Task<void> take_lock(Mount& mount, Request request, InodeNumber inode, Message m
     if (const Status status = co_await mount.written_out(request, inode); status != Status::ok)
         co_return request.error(status);
     const std::uint64_t asked_at = mount.contents().now();
-    const auto attributes = co_await lock_and_look(mount, request, message, getattr);
-    if (!attributes)
-        co_return request.error(attributes.error());
-    mount.contents().seen(inode, *attributes, asked_at);
+    const auto look = co_await lock_and_look(mount, request, message, getattr);
+    if (!look)
+        co_return request.error(look.error());
+    if (*look)
+        mount.contents().seen(inode, **look, asked_at);
+    else
+        mount.contents().outdated(inode);
     if (const Status status = co_await mount.pages().current(inode, &request.cancellation()); status != Status::ok)
         co_return request.error(status);
     request.ok();

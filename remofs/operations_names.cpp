@@ -4,6 +4,7 @@
 #include <sys/sysmacros.h>
 
 #include <string>
+#include <vector>
 
 #include "remofs/mount.hpp"
 #include "remofs/operations.hpp"
@@ -15,10 +16,51 @@ namespace {
 // Sends a request whose reply names a file below `parent`, and hands that to the kernel.
 template <class Message>
 Task<void> answer_with_entry(Mount& mount, Request request, InodeNumber parent, Message message) {
-    const auto reply = co_await mount.call(request, std::move(message));
+    auto reply = co_await mount.call(request, std::move(message));
     if (!reply)
         co_return request.error(reply.error());
     mount.reply_entry(request, parent, reply->body);
+}
+
+// How often a name may be replaced between two records of one message, before that is the caller's affair.
+constexpr int max_held_attempts = 16;
+
+// Looks a name up and opens a handle that holds what was found. Errors: those of LOOKUP; whatever keeps the handle from
+// being opened does not matter to the look-up.
+Task<Result<wire::EntryReply>> look_up_and_hold(Mount& mount, Request& request, wire::Lookup message) {
+    for (int attempt = 0;; ++attempt) {
+        message.node = {mount.session().new_node_id(), false};
+        const wire::Open open{message.node.id, mount.session().new_handle_id(), wire::open_hold};
+        std::vector<client::EncodedRequest> requests;
+        requests.push_back(client::encoded(message, true));
+        requests.push_back(client::encoded(open));
+        const auto replies = co_await mount.call_batch(request, std::move(requests));
+        auto entry = client::decoded<wire::Lookup>(replies[0]);
+        if (!entry)
+            co_return Result<wire::EntryReply>(entry.error());
+        if (replies[1].status == Status::ok)
+            mount.second_attempts().hold(open.handle);
+        if (replies[1].status != Status::stale || attempt == max_held_attempts)
+            co_return Result<wire::EntryReply>(std::move(*entry));
+        mount.give_back({{entry->node, 1}});
+    }
+}
+
+Task<Result<wire::EntryReply>> look_up(Mount& mount, Request& request, wire::Lookup message) {
+    auto reply = co_await mount.call(request, std::move(message));
+    co_return reply ? Result<wire::EntryReply>(std::move(reply->body)) : Result<wire::EntryReply>(reply.error());
+}
+
+Task<void> answer_look_up(Mount& mount, Request request, InodeNumber parent, wire::Lookup message) {
+    const pid_t thread = request.pid();
+    auto looking = mount.second_attempts().is_one(thread) ? look_up_and_hold(mount, request, std::move(message))
+                                                          : look_up(mount, request, std::move(message));
+    auto entry = co_await std::move(looking);
+    if (!entry)
+        co_return request.error(entry.error());
+    if (const Inode* inode = mount.reply_entry(request, parent, *entry); inode != nullptr)
+        mount.fresh_look_ups().add(
+            thread, {.inode = inode->id, .attributes = entry->attributes, .event = mount.contents().now()});
 }
 
 // Programs put a file in another's place once they have written it: nobody shall find it there without its content.
@@ -61,7 +103,7 @@ void op_lookup(fuse_req_t handle, fuse_ino_t parent, const char* name) {
     if (!node)
         return request.error(node.error());
     wire::Lookup message{.parent = *node, .name = name, .node = mount.new_node()};
-    spawn(answer_with_entry(mount, std::move(request), parent, std::move(message)));
+    spawn(answer_look_up(mount, std::move(request), parent, std::move(message)));
 }
 
 void op_forget(fuse_req_t handle, fuse_ino_t inode, std::uint64_t count) {

@@ -12,7 +12,8 @@ namespace remofile::remofs {
 namespace {
 
 // Security modules' attributes mean something to one machine only. The kernel asks for security.capability before each
-// write, so they are answered here.
+// write, so they are answered here: by "not supported", after which ls -l asks no more (after "no data" it asks for
+// every file). Not by ENOSYS, which would make the kernel take ACLs for unsupported too.
 bool is_security(std::string_view name) {
     return name.starts_with("security.");
 }
@@ -96,9 +97,7 @@ Task<void> remove(Mount& mount, Request request, InodeNumber inode, wire::Remove
 void op_getxattr(fuse_req_t handle, fuse_ino_t inode, const char* name, std::size_t size) {
     Mount& mount = Mount::of(handle);
     Request request(mount, handle, "fuse.getxattr");
-    if (is_security(name))
-        return request.error(Status::no_data);
-    if (known_unsupported(mount, inode, name))
+    if (is_security(name) || known_unsupported(mount, inode, name))
         return request.error(Status::not_supported);
     const auto node = mount.node_of(inode);
     if (!node)
@@ -136,9 +135,7 @@ void op_listxattr(fuse_req_t handle, fuse_ino_t inode, std::size_t size) {
 void op_removexattr(fuse_req_t handle, fuse_ino_t inode, const char* name) {
     Mount& mount = Mount::of(handle);
     Request request(mount, handle, "fuse.removexattr");
-    if (is_security(name))
-        return request.error(Status::no_data);
-    if (known_unsupported(mount, inode, name))
+    if (is_security(name) || known_unsupported(mount, inode, name))
         return request.error(Status::not_supported);
     const auto node = mount.node_of(inode);
     if (!node)

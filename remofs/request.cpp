@@ -23,6 +23,7 @@ struct Request::State : std::enable_shared_from_this<Request::State> {
     const std::uint64_t arrived_at = mount.contents().now();
     const std::uint32_t opcode = mount.channel().current().opcode;
     wire::SetId set_id = mount.channel().current().drops_set_id ? wire::SetId::drop : wire::SetId::as_caller;
+    const std::optional<FreshLookUps::Answer> just_looked_up = mount.fresh_look_ups().take(fuse_req_ctx(request)->pid);
     client::Cancellation cancellation;
 };
 
@@ -102,8 +103,20 @@ std::uint64_t Request::arrived_at() const {
     return state_->arrived_at;
 }
 
+const std::optional<FreshLookUps::Answer>& Request::just_looked_up() const {
+    return state_->just_looked_up;
+}
+
 client::Cancellation& Request::cancellation() {
     return state_->cancellation;
+}
+
+void Request::has_what_it_waited_for() {
+    state_->interruption = Interruption::when_stuck;
+    if (!state_->cancellation.cancelled())
+        return;
+    state_->cancellation = client::Cancellation();
+    state_->mount.reactor().at_end_of_turn([waiting = std::weak_ptr(state_)] { check_interruption(waiting); });
 }
 
 fuse_req_t Request::take() {
@@ -112,6 +125,8 @@ fuse_req_t Request::take() {
 }
 
 void Request::error(Status status) {
+    if (status == Status::stale)
+        state_->mount.second_attempts().expect(pid());
     error_number(to_errno(status));
 }
 

@@ -7,11 +7,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
 #include "base/result.hpp"
 #include "client/session.hpp"
+#include "remofs/fresh_look_ups.hpp"
 #include "remofs/fuse.hpp"
 #include "remofs/kernel_abi.hpp"
 
@@ -52,8 +54,14 @@ public:
     // When it came, as FileContents::now() counts.
     std::uint64_t arrived_at() const;
 
+    // What the caller's thread was told last, if it was the answer to a look-up and just now.
+    const std::optional<FreshLookUps::Answer>& just_looked_up() const;
+
     // To be given to each Session::call on behalf of this request.
     client::Cancellation& cancellation();
+    // Of a request that could be interrupted at once: from here on it is as any other. What it waited for it has, and a
+    // signal that came at that moment does not take that away.
+    void has_what_it_waited_for();
 
     // Replies. Those that may give the kernel something to hold (entries, a handle) return false if it did not take it,
     // because its caller has gone: the giver takes it back then.

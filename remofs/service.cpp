@@ -92,7 +92,7 @@ private:
             co_return fail(client::ExitStatus::failure, mount.error().to_string());
         mount_ = std::move(*mount);
         const auto started = mount_->start(
-            plan_.mountpoint, [this] { on_ready(); }, [this] { wind_up("it has been unmounted"); });
+            plan_.mountpoint, [this] { on_ready(); }, [this](const std::string& reason) { wind_up(reason); });
         if (!started)
             co_return fail(client::ExitStatus::mountpoint,
                            fmt::format("cannot mount on {}: {}", plan_.mountpoint, started.error().to_string()));

@@ -115,6 +115,20 @@ Result<Attributes> attributes_of(const HeldFile& file) {
     return attributes;
 }
 
+// A handle that serves for nothing but that the file stays, as open(2) with O_PATH: files of any type, whatever their
+// permissions.
+Result<wire::AttributesReply> hold_open(Context& context, const Context::Held& held,
+                                        SessionFiles::Reservation& reservation) {
+    auto file = std::make_shared<OpenFile>();
+    file->inode = held.inode;
+    REMOFILE_TRY(path, context.inodes.with_room([&] { return duplicate_as_path(held.fd()); }));
+    file->open =
+        OpenDescription::make(context.inodes, held.inode, std::move(path), O_PATH, context.files->share());
+    REMOFILE_TRY(attributes, context.inodes.attributes(held.inode));
+    REMOFILE_CHECK(reservation.commit(std::move(file)));
+    return wire::AttributesReply{attributes};
+}
+
 // Makes the file; exists if the name is taken.
 Result<wire::CreateReply> create_new(Context& context, const wire::Create& request, const Context::Held& directory,
                                      const EntryName& name, SessionFiles::Reservation& reservation) {
@@ -403,6 +417,8 @@ Result<wire::AttributesReply> open(Context& context, const wire::Open& request) 
     REMOFILE_TRY(file, context.hold(request.node));
     REMOFILE_TRY(reservation, context.files->reserve(request.handle));
     REMOFILE_CHECK(context.make_room());
+    if (request.flags == wire::open_hold)
+        return hold_open(context, file, reservation);
     REMOFILE_TRY(opened, open_existing(context, file, request.flags & ~wire::open_exclusive));
     if (has(request.flags, wire::open_truncate))
         context.note_change(file.inode);
@@ -518,6 +534,7 @@ Result<wire::WriteReply> write(Context& context, const wire::Write& request) {
         return Status::bad_handle;
     if (request.offset > INT64_MAX)
         return Status::invalid;
+    REMOFILE_TRY(before, attributes_of(file));
     Result<Written> written = Status::io_error;
     {
         // Who writes matters for set-id bits, which a write by an ordinary user clears, and for quotas.
@@ -530,7 +547,7 @@ Result<wire::WriteReply> write(Context& context, const wire::Write& request) {
         return written.error();
     context.note_change(file->inode);
     REMOFILE_TRY(attributes, attributes_of(file));
-    return wire::WriteReply{written->offset, static_cast<std::uint32_t>(written->size), attributes};
+    return wire::WriteReply{written->offset, static_cast<std::uint32_t>(written->size), attributes, before.version};
 }
 
 Result<Empty> release(Context& context, const wire::Release& request) {

@@ -439,8 +439,11 @@ void InodeTable::give_up(const InodePtr& inode) {
 Result<Descriptor> InodeTable::descriptor(const InodePtr& inode) {
     if (Descriptor held = inode->held())
         return held;
-    if (inode->is_directory())
-        return directory_descriptor(inode);
+    if (inode->is_directory()) {
+        auto found = directory_descriptor(inode);
+        if (found || found.error().status != Status::stale)
+            return found;
+    }
     if (Descriptor open = inode->open_descriptor()) {
         REMOFILE_TRY(path, with_room([&] { return duplicate_as_path(open->get()); }));
         return adopt(inode, std::move(path));

@@ -157,7 +157,8 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
         const std::uint64_t offset = extent.offset + extent.done;
         extent.done += reply->body.size;
         if (on_written)
-            on_written(target, offset, reply->body.size, reply->body.attributes);
+            on_written(target, offset, reply->body);
+        continued_ += extent.done < extent.size ? 1 : 0;
         if (reply->body.size == 0 || (extent.done < extent.size && is_overtaken(*file, extent)))
             status = Status::io_error;
     }

@@ -42,7 +42,7 @@ public:
     };
 
     // The server has carried a write out.
-    std::function<void(const Target&, std::uint64_t offset, std::uint64_t size, const wire::Attributes&)> on_written;
+    std::function<void(const Target&, std::uint64_t offset, const wire::WriteReply&)> on_written;
     // It has not, and will not.
     std::function<void(const Target&, std::uint64_t offset, std::uint64_t size, Status)> on_failed;
 
@@ -61,6 +61,8 @@ public:
     Task<Status> drain_all(Cancellation* cancellation);
 
     bool pending(std::uint64_t file) const { return files_.contains(file); }
+    // How often the server has taken a part of a write, and the rest was sent behind what had been sent meanwhile.
+    std::uint64_t continued() const { return continued_; }
     // Whether something is pending that another handle wrote.
     bool pending_of_others(std::uint64_t file, HandleId handle) const;
     bool overlaps(std::uint64_t file, std::uint64_t offset, std::uint64_t size) const;
@@ -108,6 +110,7 @@ private:
     Counters::Counter& sent_;
     std::size_t limit_bytes_;
     std::size_t pending_bytes_ = 0;
+    std::uint64_t continued_ = 0;
     Waiters room_;
     std::map<std::uint64_t, FilePtr> files_;  // those with something pending
 };

@@ -32,7 +32,8 @@ Status write_error(Status status) {
 FileContents::FileContents(client::Session& session, const Clock& clock, InodeMap& inodes,
                            HandleTable<FileHandle>& files, Counters& counters, std::size_t cache_bytes,
                            std::function<void(InodeNumber)> drop_pages)
-    : clock_(clock),
+    : session_(session),
+      clock_(clock),
       inodes_(inodes),
       files_(files),
       drop_pages_(std::move(drop_pages)),
@@ -40,8 +41,11 @@ FileContents::FileContents(client::Session& session, const Clock& clock, InodeMa
       reader_(session, memory_, counters),
       writes_(session, memory_, counters) {
     using Target = client::WriteBehind::Target;
-    writes_.on_written = [this](const Target& target, std::uint64_t offset, std::uint64_t size,
-                                const wire::Attributes& attributes) { written(target.file, offset, size, attributes); };
+    writes_.on_written = [this](const Target& target, std::uint64_t offset, const wire::WriteReply& reply) {
+        const Inode* inode = inodes_.find(target.file);
+        const bool through = inode != nullptr && inode->content.writes_through > 0;
+        written(target.file, offset, reply, through || writes_.pending_of_others(target.file, target.handle));
+    };
     writes_.on_failed = [this](const Target& target, std::uint64_t offset, std::uint64_t size, Status status) {
         failed(target.file, offset, size, status);
     };
@@ -97,7 +101,7 @@ void FileContents::replaced(InodeNumber id, const wire::Attributes& attributes) 
     inode->content.size = attributes.size;
     inode->content.size_at_server = attributes.size;
     inode->content.written_at = now();
-    forget(*inode);
+    drop(*inode);
 }
 
 void FileContents::touched(InodeNumber id, const wire::Attributes& attributes) {
@@ -174,15 +178,60 @@ void FileContents::accepted(InodeNumber id, std::uint64_t offset, std::uint64_t 
     recent_.erase(id);
 }
 
-void FileContents::written(InodeNumber id, std::uint64_t offset, std::uint64_t size,
-                           const wire::Attributes& attributes) {
+// The write makes a new version. If it has not found the one that was known, somebody else has changed the file, which
+// nobody would notice behind ours. Writes through several handles at once (`by_others`) may find each other's.
+void FileContents::written(InodeNumber id, std::uint64_t offset, const wire::WriteReply& reply, bool by_others) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
         return;
-    accepted(id, offset, size);
-    inode->version = attributes.version;
-    inode->content.size_at_server = attributes.size;
-    reader_.changed(id, inode->content.generation, offset, size);
+    accepted(id, offset, reply.size);
+    Inode::Content& content = inode->content;
+    const bool alone = !by_others && !content.written_by_several;
+    content.written_by_several = by_others;
+    if (alone && !same_version(inode->version, reply.version_before))
+        drop(*inode);
+    inode->version = reply.attributes.version;
+    content.size_at_server = reply.attributes.size;
+    reader_.changed(id, content.generation, offset, reply.size);
+}
+
+FileContents::WriteThrough::WriteThrough(FileContents& contents, InodeNumber inode, HandleId handle)
+    : contents_(contents), inode_(inode), handle_(handle) {
+    if (Inode* written = contents_.inodes_.find(inode_); written != nullptr)
+        ++written->content.writes_through;
+}
+
+FileContents::WriteThrough::~WriteThrough() {
+    if (Inode* written = contents_.inodes_.find(inode_); written != nullptr)
+        --written->content.writes_through;
+}
+
+void FileContents::WriteThrough::written(const wire::WriteReply& reply) {
+    const Inode* inode = contents_.inodes_.find(inode_);
+    const bool by_others =
+        (inode != nullptr && inode->content.writes_through > 1) || contents_.writes_.pending_of_others(inode_, handle_);
+    contents_.written(inode_, reply.offset, reply, by_others);
+}
+
+Task<Status> FileContents::send_before(InodeNumber id, HandleId handle, client::Cancellation* cancellation) {
+    if (writes_.pending_of_others(id, handle))
+        co_return co_await writes_.drain(id, cancellation);
+    writes_.send(id);
+    co_return Status::ok;
+}
+
+Task<Status> FileContents::sync(InodeNumber id, wire::Fsync message, client::Cancellation* cancellation) {
+    for (;;) {
+        const std::uint64_t continued = writes_.continued();
+        Status status = co_await send_before(id, message.handle, cancellation);
+        if (status == Status::ok)
+            status = (co_await session_.call(message, {.lane = client::LaneKind::data}, cancellation)).status();
+        if (status == Status::ok)
+            status = co_await writes_.drain(id, cancellation);
+        // The rest of a write of which the server took a part has gone out behind the FSYNC.
+        if (status != Status::ok || writes_.continued() == continued)
+            co_return status;
+    }
 }
 
 // Whoever has the file open is told, as after a failed write-back on a local disk; each of them once.

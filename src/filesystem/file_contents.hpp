@@ -71,8 +71,28 @@ public:
 
     // A write was accepted into memory.
     void accepted(InodeNumber inode, std::uint64_t offset, std::uint64_t size);
-    // The server has carried out a write.
-    void written(InodeNumber inode, std::uint64_t offset, std::uint64_t size, const wire::Attributes& attributes);
+    // A write that is not accepted into memory is under way, as long as this object lives.
+    class WriteThrough {
+    public:
+        WriteThrough(FileContents& contents, InodeNumber inode, HandleId handle);
+        ~WriteThrough();
+        WriteThrough(const WriteThrough&) = delete;
+        WriteThrough& operator=(const WriteThrough&) = delete;
+        // The server has carried it out.
+        void written(const wire::WriteReply& reply);
+
+    private:
+        FileContents& contents_;
+        InodeNumber inode_;
+        HandleId handle_;
+    };
+
+    // Makes sure that the server's file system has all that was written to the file before. Errors: interrupted, and
+    // those of FSYNC; those of the writes are their handles' affair.
+    Task<Status> sync(InodeNumber inode, wire::Fsync message, client::Cancellation* cancellation);
+    // Sends what is pending of the file, so that a request that follows on the handle comes after it. The server does
+    // not order what was written through other handles: that is waited for. Errors: interrupted.
+    Task<Status> send_before(InodeNumber inode, HandleId handle, client::Cancellation* cancellation);
 
     // What to read through an open handle; the file must be known.
     client::ReadSource source_of(const FileHandle& file) const;
@@ -80,6 +100,7 @@ public:
     bool must_drain_before(InodeNumber inode, std::uint64_t offset, std::uint64_t size) const;
 
 private:
+    void written(InodeNumber inode, std::uint64_t offset, const wire::WriteReply& reply, bool by_others);
     void failed(InodeNumber inode, std::uint64_t offset, std::uint64_t size, Status status);
     void forget(Inode& inode);
     void drop(Inode& inode);
@@ -91,6 +112,7 @@ private:
         TimePoint heard_at{};
     };
 
+    client::Session& session_;
     const Clock& clock_;
     InodeMap& inodes_;
     HandleTable<FileHandle>& files_;

@@ -12,6 +12,7 @@
 #include "base/status.hpp"
 #include "base/strong_id.hpp"
 #include "client/readahead.hpp"
+#include "filesystem/directory_positions.hpp"
 #include "filesystem/inode_map.hpp"
 #include "wire/messages.hpp"
 
@@ -31,6 +32,7 @@ struct FileHandle {
     std::uint64_t epoch = 0;
     InodeNumber inode = 0;
     bool past_cache = false;          // direct I/O
+    bool maps = false;                // opened for reading and writing, which a mapping that is written to needs
     bool written = false;             // since the last flush or fsync
     bool locked = false;              // a lock was taken through it, which its release may end
     Status write_error = Status::ok;  // of a write that was accepted before, until it has been reported
@@ -45,9 +47,11 @@ struct DirectoryHandle {
     std::uint64_t epoch = 0;
     InodeNumber inode = 0;
     std::deque<wire::DirectoryEntry> entries;
-    std::uint64_t position = 0;  // the cookie after which `entries` begin
-    std::uint64_t asked_at = 0;  // when `entries` were; see FileContents
-    bool end = false;            // nothing comes after `entries`
+    DirectoryPositions positions;
+    std::uint64_t number = DirectoryPositions::start;  // of the position after which `entries` begin
+    std::uint64_t position = 0;                        // the cookie of it
+    std::uint64_t asked_at = 0;                        // when `entries` were; see FileContents
+    bool end = false;                                  // nothing comes after `entries`
 };
 
 // One thread. References stay valid until the handle is removed.

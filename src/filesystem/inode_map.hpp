@@ -43,16 +43,19 @@ struct Inode {
         std::uint64_t heard_at = 0;        // the same when attributes were last taken in
         std::uint32_t mode = 0;            // of the attributes heard last, and
         std::uint32_t gid = 0;             // the group's number at the server
+        std::uint32_t writes_through = 0;  // writes under way that are not write-behind's
+        bool written_by_several = false;   // handles at once, when a write was last answered
     };
     Content content;
 
     // Of the kernel's page cache; see KernelPages.
     struct Pages {
-        bool kept = false;            // it may hold some
-        bool outdated = false;        // which are void, and it has to be told
-        bool doubtful = false;        // an answer of another size may have told it
-        std::uint64_t size = 0;       // as it should know it
-        std::uint32_t questions = 0;  // for attributes, which it awaits
+        bool kept = false;              // it may hold some
+        bool outdated = false;          // which are void, and it has to be told
+        bool doubtful = false;          // an answer of another size may have told it
+        std::uint64_t size = 0;         // as it should know it
+        std::uint32_t questions = 0;    // for attributes, which it awaits
+        std::uint32_t mappable_by = 0;  // handles through which a mapping may change them
     };
     Pages pages;
 };

@@ -432,6 +432,7 @@ inline constexpr std::uint32_t open_sync = 1U << 5;       // O_SYNC: each write 
 inline constexpr std::uint32_t open_dsync = 1U << 6;      // O_DSYNC
 inline constexpr std::uint32_t open_noatime = 1U << 7;
 inline constexpr std::uint32_t open_execute = 1U << 8;  // opened to be executed: the execute permission is checked
+inline constexpr std::uint32_t open_hold = 1U << 9;     // OPEN only: neither read nor written, but kept from going
 
 struct Open {
     using Reply = AttributesReply;
@@ -490,7 +491,9 @@ struct WriteReply {
     std::uint64_t offset = 0;  // where the bytes went: differs from the request's for a handle opened to append
     std::uint32_t size = 0;    // bytes written; fewer than sent only together with status ok when the disk filled up
     Attributes attributes;     // after the write
-    static constexpr auto fields = std::tuple{&WriteReply::offset, &WriteReply::size, &WriteReply::attributes};
+    std::uint64_t version_before = 0;
+    static constexpr auto fields =
+        std::tuple{&WriteReply::offset, &WriteReply::size, &WriteReply::attributes, &WriteReply::version_before};
 };
 
 // The request's bulk frame holds the bytes.

@@ -70,7 +70,7 @@ TEST_CASE("data is sent as the option says") {
     }
     SECTION("off") {
         CHECK(sent_as(wire::compression_off) == wire::BulkEncoding::raw);
-        CHECK(f.server.greetings.front().as<wire::Hello>().features == wire::feature_zeros);
+        CHECK(f.server.greetings.front().as<wire::Hello>().features == (wire::feature_zeros | wire::feature_set_id));
     }
     SECTION("automatic, on this machine") {
         CHECK(sent_as(wire::compression_automatic) == wire::BulkEncoding::raw);

@@ -144,7 +144,8 @@ bool TcpProxy::forward(Link& link, bool from_client) {
             captured->append(to.pending, 0, capture_limit - std::min(capture_limit, captured->size()));
         }
     }
-    const bool held = !from_client && link.port == held_port_;
+    const bool answers = !from_client && link.port == held_port_;
+    const bool held = answers && let_pass_ == 0;
     if (held)
         held_bytes_ = to.pending.size();
     if (!to.pending.empty() && !held) {
@@ -153,6 +154,8 @@ bool TcpProxy::forward(Link& link, bool from_client) {
             return false;
         if (size > 0)
             to.pending.erase(0, static_cast<std::size_t>(size));
+        if (size > 0 && answers)
+            --let_pass_;
     }
     return !(link.client.ended && link.server.ended);
 }
@@ -176,7 +179,7 @@ void TcpProxy::run() {
                 return static_cast<short>((readable ? POLLIN : 0) | (side.pending.empty() ? 0 : POLLOUT));
             };
             for (const auto& link : links_) {
-                const short unheld = link->port == held_port_ ? ~POLLOUT : ~0;
+                const short unheld = link->port == held_port_ && let_pass_ == 0 ? ~POLLOUT : ~0;
                 waiting.push_back(
                     {link->client.socket.get(), static_cast<short>(interest(link->client, link->server) & unheld), 0});
                 waiting.push_back({link->server.socket.get(), interest(link->server, link->client), 0});

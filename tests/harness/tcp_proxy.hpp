@@ -37,8 +37,10 @@ public:
         held_port_ = 0;
         order(State::passing);
     }
-    // What the server says by one of its ports waits, 64 KiB of it, and arrives after pass().
-    void hold_answers_of(int port) {
+    // What the server says by one of its ports, after the next `messages`, waits, 64 KiB of it, and arrives after
+    // pass().
+    void hold_answers_of(int port, int messages = 0) {
+        let_pass_ = messages;
         held_port_ = port;
         order(State::passing);
     }
@@ -68,6 +70,7 @@ private:
     UniqueFd wake_;  // eventfd: the state has changed, or the end has come
     std::atomic<State> state_ = State::passing;
     std::atomic<int> held_port_ = 0;
+    std::atomic<int> let_pass_ = 0;
     std::atomic<std::size_t> held_bytes_ = 0;
     std::atomic<bool> stopping_ = false;
     std::atomic<std::uint64_t> bytes_ = 0;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Reading and writing in every way that Linux has.
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -301,6 +303,54 @@ TEST_CASE("data: private and shared mappings") {
     });
 }
 
+TEST_CASE("data: a time that is set stays, although pages of a mapping had been written to before") {
+    same_on_both([](Transcript& here) {
+        const int fd = OPENED(open("file", O_RDWR | O_CREAT, 0644));
+        CALLED(ftruncate(fd, 10'000));
+        char* mapped = static_cast<char*>(mmap(nullptr, 10'000, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+        here.expect("mapped", mapped != MAP_FAILED);
+        if (mapped == MAP_FAILED)
+            return;
+        const auto modified = [&] {
+            struct stat attributes {};
+            fstat(fd, &attributes);
+            here.note("modified at", std::to_string(attributes.st_mtim.tv_sec));
+        };
+        const timespec times[2] = {{1'000'000'000, 0}, {1'000'000'000, 0}};
+        std::memset(mapped, 'x', 10'000);
+        CALLED(futimens(fd, times));
+        modified();
+        CALLED(munmap(mapped, 10'000));
+        modified();
+        close(fd);
+        struct stat attributes {};
+        stat("file", &attributes);
+        here.note("modified at", std::to_string(attributes.st_mtim.tv_sec));
+        here.contents("file");
+    });
+}
+
+TEST_CASE("data: what is written to a mapping after a time was set counts") {
+    same_on_both([](Transcript& here) {
+        const int fd = OPENED(open("file", O_RDWR | O_CREAT, 0644));
+        CALLED(ftruncate(fd, 10'000));
+        char* mapped = static_cast<char*>(mmap(nullptr, 10'000, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+        here.expect("mapped", mapped != MAP_FAILED);
+        if (mapped == MAP_FAILED)
+            return;
+        const timespec times[2] = {{1'000'000'000, 0}, {1'000'000'000, 0}};
+        CALLED(futimens(fd, times));
+        std::memset(mapped, 'x', 10'000);
+        CALLED(munmap(mapped, 10'000));
+        CALLED(fsync(fd));
+        close(fd);
+        struct stat attributes {};
+        stat("file", &attributes);
+        here.note("a new time", attributes.st_mtim.tv_sec > 1'000'000'000 ? "yes" : "no");
+        here.contents("file");
+    });
+}
+
 TEST_CASE("data: a mapping outlives its descriptor and its name") {
     same_on_both([](Transcript& here) {
         write_file("file", std::string(20'000, 'o'));
@@ -382,6 +432,19 @@ TEST_CASE("data: fsync, fdatasync, sync_file_range, syncfs, readahead and fadvis
         close(fd);
         here.contents("file");
     });
+}
+
+// The kernel answers it by itself. Should that change, SEMANTICS.md has to.
+TEST_CASE("data: FIBMAP says block 0 of every file") {
+    if (testing_locally() || geteuid() != 0)
+        return;
+    const auto pair = shared_mount().make_pair();
+    write_file(pair.mounted + "/file", std::string(10'000, 'x'));
+    const int fd = open((pair.mounted + "/file").c_str(), O_RDONLY);
+    int block = 1;
+    CHECK(ioctl(fd, FIBMAP, &block) == 0);
+    CHECK(block == 0);
+    close(fd);
 }
 
 TEST_CASE("data: poll and select find a file always ready") {

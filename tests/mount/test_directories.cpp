@@ -4,8 +4,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstddef>
+#include <cstring>
 #include <map>
 #include <set>
 
@@ -317,6 +321,66 @@ TEST_CASE("listing: telldir and seekdir come back to the same place") {
         names.insert(entry->d_name);
     CHECK(names.contains("new"));
     closedir(directory);
+}
+
+TEST_CASE("listing: positions are small numbers, for programs of 32 bits") {
+    if (testing_locally())
+        return;
+    const auto pair = shared_mount().make_pair();
+    for (int i = 0; i < 500; ++i)
+        write_file(pair.export_ + "/" + std::to_string(i), "x");
+    const int fd = open(pair.mounted.c_str(), O_RDONLY | O_DIRECTORY);
+    std::array<char, 4096> bytes;
+    std::vector<std::pair<std::string, off64_t>> entries;
+    for (int round = 0; round < 3; ++round) {
+        std::set<off64_t> positions;
+        entries.clear();
+        long size = 0;
+        while ((size = syscall(SYS_getdents64, fd, bytes.data(), bytes.size())) > 0) {
+            for (long at = 0; at < size;) {
+                dirent64 entry;
+                std::memcpy(&entry, bytes.data() + at, offsetof(dirent64, d_name));
+                entries.emplace_back(bytes.data() + at + offsetof(dirent64, d_name), entry.d_off);
+                CHECK(entry.d_off > 0);
+                CHECK(entry.d_off <= INT32_MAX);
+                positions.insert(entry.d_off);
+                at += entry.d_reclen;
+            }
+        }
+        REQUIRE(size == 0);
+        CHECK(positions.size() == entries.size());
+        // What has come and gone does not send those that stay astray.
+        REQUIRE(unlink((pair.export_ + "/" + std::to_string(7 + round)).c_str()) == 0);
+        write_file(pair.export_ + "/new" + std::to_string(round), "x");
+        REQUIRE(lseek(fd, 0, SEEK_SET) == 0);
+    }
+    for (std::size_t i = 0; i + 1 < entries.size(); i += 29) {
+        REQUIRE(lseek(fd, entries[i].second, SEEK_SET) == entries[i].second);
+        REQUIRE(syscall(SYS_getdents64, fd, bytes.data(), bytes.size()) > 0);
+        CHECK(std::string(bytes.data() + offsetof(dirent64, d_name)) == entries[i + 1].first);
+    }
+    // A number that was never given out.
+    REQUIRE(lseek(fd, 1'000'000, SEEK_SET) == 1'000'000);
+    CHECK(syscall(SYS_getdents64, fd, bytes.data(), bytes.size()) == -1);
+    CHECK(errno_name(errno) == "EINVAL");
+    close(fd);
+}
+
+TEST_CASE("listing: a program of 32 bits without support for large files lists a directory") {
+    const auto pair = shared_mount().make_pair();
+    const std::string program = Scratch::instance().make_directory("bits") + "/list";
+    write_file(program + ".c",
+               "#include <dirent.h>\n#include <stdio.h>\n"
+               "int main(int n, char **a) { DIR *d = opendir(a[1]); int c = 0; while (readdir(d)) c++; long p = "
+               "telldir(d); rewinddir(d); seekdir(d, p); printf(\"%d %d\", c, readdir(d) == 0); return sizeof(long) "
+               "!= 4; }\n");
+    if (!is_installed("gcc") || run({.arguments = {"gcc", "-m32", "-o", program, program + ".c"}}).exit_status != 0)
+        return;  // no compiler for programs of 32 bits
+    for (int i = 0; i < 300; ++i)
+        write_file(pair.export_ + "/" + std::to_string(i), "x");
+    const Ended end = run({.arguments = {program, pair.mounted}});
+    CHECK(end.exit_status == 0);
+    CHECK(end.output == "302 1");
 }
 
 TEST_CASE("listing: removing all entries while they are listed, as rm -r does") {

@@ -2,9 +2,11 @@
 // Servers that die, networks that break and disks that fill up, while the mount is in use.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -271,6 +273,48 @@ TEST_CASE("faults: the content that comes with an open is older than what anothe
     CHECK(reader.wait(Milliseconds{10'000}).exit_status == 0);
     close(writer);
     CHECK(mount.unmount());
+}
+
+TEST_CASE("faults: who has got a lock that was waited for, and hears no more of the server, can be killed") {
+    ServerProcess server;
+    TcpProxy proxy(server.ports());
+    MountProcess mount(through(server, proxy.address()));
+    MountProcess other(server);
+    write_file(mount.path() + "/file", "x");
+    const int holder = open((other.path() + "/file").c_str(), O_RDWR);
+    REQUIRE(flock(holder, LOCK_EX) == 0);
+    Bell opened;
+    Child waiting = Child::fork([&] {
+        const int fd = open((mount.path() + "/file").c_str(), O_RDWR);
+        opened.ring();
+        return flock(fd, LOCK_EX);
+    });
+    REQUIRE(opened.await());
+    // The lock's answer passes, and the attributes' does not.
+    proxy.hold_answers_of(server.port(), 1);
+    REQUIRE(flock(holder, LOCK_UN) == 0);
+    CHECK(eventually(Milliseconds{10'000}, [&] { return proxy.held_bytes() > 0; }));
+    CHECK(waiting.running());
+    CHECK(waiting.destroy());
+    proxy.pass();
+    CHECK(works_again(mount.path()));
+    close(holder);
+}
+
+TEST_CASE("faults: when the kernel's connection is aborted, remofs ends and says so") {
+    ServerProcess server;
+    MountProcess mount(server);
+    struct stat attributes = {};
+    REQUIRE(stat(mount.path().c_str(), &attributes) == 0);
+    const std::string abort = "/sys/fs/fuse/connections/" + std::to_string(minor(attributes.st_dev)) + "/abort";
+    const int fd = open(abort.c_str(), O_WRONLY);
+    if (fd < 0)
+        return;  // not ours to abort, or not mounted there
+    REQUIRE(write(fd, "1", 1) == 1);
+    close(fd);
+    CHECK(eventually(Milliseconds{10'000}, [&] { return !mount.running(); }));
+    CHECK(mount.errors().find("the kernel's connection was aborted") != std::string::npos);
+    umount2(mount.path().c_str(), MNT_DETACH);
 }
 
 TEST_CASE("faults: requests that the network cut are carried out once") {

@@ -4,7 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
+#include <utility>
+#include <vector>
 
 #include "harness/kernel_version.hpp"
 #include "mount/shared_mount.hpp"
@@ -249,4 +252,21 @@ TEST_CASE("open: O_PATH and openat work from a directory's descriptor") {
         close(directory);
         here.names("renamed");
     });
+}
+
+// It could not be opened again once the kernel has forgotten the file: better none. Kernels before 6.8 give one out.
+TEST_CASE("open: no handle for open_by_handle_at is given out") {
+    if (testing_locally())
+        return;
+    const auto pair = shared_mount().make_pair();
+    write_file(pair.mounted + "/file", "x");
+    std::vector<char> memory(sizeof(file_handle) + MAX_HANDLE_SZ);
+    auto* handle = reinterpret_cast<file_handle*>(memory.data());
+    handle->handle_bytes = MAX_HANDLE_SZ;
+    int mount_id = 0;
+    const int result = name_to_handle_at(AT_FDCWD, (pair.mounted + "/file").c_str(), handle, &mount_id, 0);
+    if (result == 0 && !kernel_is_at_least(6, 8))
+        return;
+    CHECK(result == -1);
+    CHECK(errno_name(errno) == "EOPNOTSUPP");
 }

@@ -133,7 +133,7 @@ std::string notes_in(const std::string& upper) {
 
 // The same of every file, if it is in user.*, where describe_tree() finds it.
 std::string without_origins(const std::string& tree) {
-    static const std::regex origin(R"( user\.overlay\.origin="[^"]*")");
+    static const std::regex origin(R"( user\.overlay\.origin="[^\n]*")");
     return std::regex_replace(tree, origin, "");
 }
 

@@ -10,6 +10,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <map>
 
 #include "catch.hpp"
 #include "harness/mount_process.hpp"
@@ -263,6 +266,83 @@ TEST_CASE(
     }
 }
 
+// What was changed here brings a new version of the file, as what was changed elsewhere does.
+TEST_CASE("two mounts: a change made at the server is noticed although one made here has followed it") {
+    const Views views = fresh_views();
+    const std::vector<std::pair<std::string, std::function<int(int)>>> changes = {
+        {"pwrite", [](int fd) { return pwrite(fd, "h", 1, 0) == 1 ? 0 : -1; }},
+        {"fchmod", [](int fd) { return fchmod(fd, 0640); }},
+        {"futimens", [](int fd) { return futimens(fd, nullptr); }},
+        {"ftruncate to the same size", [](int fd) { return ftruncate(fd, 20'000); }},
+        {"fallocate", [](int fd) { return posix_fallocate(fd, 0, 20'000); }},
+    };
+    for (const auto& [name, change] : changes) {
+        INFO(name);
+        const std::string file = "/" + name;
+        write_file(views.b + file, std::string(20'000, 'o'));
+        const int fd = open((views.b + file).c_str(), O_RDWR);
+        struct stat attributes = {};
+        REQUIRE(fstat(fd, &attributes) == 0);
+        char byte = 0;
+        REQUIRE(pread(fd, &byte, 1, 10'000) == 1);
+        const int at_server = open((views.server + file).c_str(), O_WRONLY);
+        REQUIRE(pwrite(at_server, std::string(20'000, 'n').data(), 20'000, 0) == 20'000);
+        // Whatever the server's clock says: a time of its own.
+        const timespec times[2] = {{1, 2}, {3, 4}};
+        REQUIRE(futimens(at_server, times) == 0);
+        close(at_server);
+        CHECK(change(fd) == 0);
+        CHECK(fsync(fd) == 0);
+        REQUIRE(fstat(fd, &attributes) == 0);
+        CHECK(pread(fd, &byte, 1, 10'000) == 1);
+        CHECK(byte == 'n');
+        close(fd);
+    }
+}
+
+// Between the look-up of a name and what follows it, the file may be gone: the kernel walks the path anew, once.
+TEST_CASE("two mounts: a name that is always there is never stale, however often it is replaced elsewhere") {
+    const Views views = fresh_views();
+    REQUIRE(mkdir((views.server + "/A").c_str(), 0755) == 0);
+    write_file(views.server + "/A/app", "x");
+    write_file(views.server + "/v", "x");
+    REQUIRE(symlink("A", (views.server + "/current").c_str()) == 0);
+    Bell stop;
+    Child replacing = Child::fork([&] {
+        while (!stop.await(Milliseconds{1})) {
+            write_file(views.server + "/t", "x");
+            if (rename((views.server + "/t").c_str(), (views.server + "/v").c_str()) != 0 ||
+                symlink("A", (views.server + "/c").c_str()) != 0 ||
+                rename((views.server + "/c").c_str(), (views.server + "/current").c_str()) != 0)
+                return errno;
+        }
+        return 0;
+    });
+    const std::string v = views.a + "/v", link = views.a + "/current";
+    struct stat attributes = {};
+    char text[64];
+    const std::vector<std::pair<std::string, std::function<long()>>> calls = {
+        {"open", [&] { return close(open(v.c_str(), O_RDONLY)); }},
+        {"stat", [&] { return stat(v.c_str(), &attributes); }},
+        {"chmod", [&] { return chmod(v.c_str(), 0644); }},
+        {"access", [&] { return access(v.c_str(), R_OK); }},
+        {"listxattr", [&] { return listxattr(v.c_str(), text, sizeof text); }},
+        {"readlink", [&] { return readlink(link.c_str(), text, sizeof text); }},
+        {"open through a link", [&] { return close(open((link + "/app").c_str(), O_RDONLY)); }},
+    };
+    std::map<std::string, int> failed;
+    for (int round = 0; round < 300; ++round) {
+        for (const auto& [name, call] : calls) {
+            if (call() < 0)
+                ++failed[name + ": " + errno_name(errno)];
+        }
+    }
+    stop.ring();
+    CHECK(replacing.wait(Milliseconds{10'000}).exit_status == 0);
+    for (const auto& [what, times] : failed)
+        FAIL_CHECK(what << ", " << times << " times");
+}
+
 TEST_CASE("two mounts: locks hold between them") {
     const Views views = fresh_views();
     write_file(views.a + "/file", "x");
@@ -300,6 +380,47 @@ TEST_CASE("two mounts: locks hold between them") {
     CHECK(other.wait(Milliseconds{10'000}).exit_status == 0);
     close(a);
     close(b);
+}
+
+// The kernel asks nobody for it. Should that change, SEMANTICS.md has to.
+TEST_CASE("two mounts: flock of a directory holds on one mount alone") {
+    if (testing_locally())
+        return;
+    const Views views = fresh_views();
+    const int a = open(views.a.c_str(), O_RDONLY), beside = open(views.a.c_str(), O_RDONLY);
+    const int b = open(views.b.c_str(), O_RDONLY);
+    CHECK(flock(a, LOCK_EX | LOCK_NB) == 0);
+    CHECK(flock(beside, LOCK_EX | LOCK_NB) == -1);
+    CHECK(flock(b, LOCK_EX | LOCK_NB) == 0);
+    for (const int fd : {a, beside, b})
+        close(fd);
+}
+
+TEST_CASE("two mounts: work goes on in a directory that was moved elsewhere") {
+    if (testing_locally())
+        return;
+    const Views views = fresh_views();
+    for (const char* name : {"/from", "/from/d", "/to"})
+        REQUIRE(mkdir((views.server + name).c_str(), 0755) == 0);
+    Bell inside, moved;
+    Child worker = Child::fork([&] {
+        if (chdir((views.a + "/from/d").c_str()) != 0)
+            return 1;
+        inside.ring();
+        moved.await();
+        write_file("file", "x");
+        if (std::filesystem::current_path() != views.a + "/from/d" || exists("../d"))
+            return 2;
+        // Looking it up where it is now tells the kernel.
+        if (!exists(views.a + "/to/d/file"))
+            return 3;
+        return std::filesystem::current_path() == views.a + "/to/d" && exists("../d") ? 0 : 4;
+    });
+    REQUIRE(inside.await());
+    REQUIRE(rename((views.server + "/from/d").c_str(), (views.server + "/to/d").c_str()) == 0);
+    moved.ring();
+    CHECK(worker.wait(Milliseconds{10'000}).exit_status == 0);
+    CHECK(read_file(views.server + "/to/d/file") == "x");
 }
 
 TEST_CASE("two mounts: a counter under a lock loses nothing") {

@@ -73,6 +73,25 @@ TEST_CASE("xattrs: set, get, list, remove") {
     });
 }
 
+TEST_CASE("xattrs: those of security modules are not supported, so that nobody asks twice") {
+    if (testing_locally())
+        return;
+    const auto pair = shared_mount().make_pair();
+    const std::string file = pair.mounted + "/file";
+    write_file(file, "x");
+    char value[10];
+    // The kernel itself looks at values of security.capability before it sets them.
+    for (const char* name : {"security.selinux", "security.capability", "security.ima"}) {
+        INFO(name);
+        CHECK(getxattr(file.c_str(), name, value, sizeof value) == -1);
+        CHECK(errno_name(errno) == "EOPNOTSUPP");
+        CHECK(setxattr(file.c_str(), name, "x", 1, 0) == -1);
+        CHECK(errno_name(errno) == (std::string_view(name) == "security.capability" ? "EINVAL" : "EOPNOTSUPP"));
+        CHECK(removexattr(file.c_str(), name) == -1);
+        CHECK(errno_name(errno) == "EOPNOTSUPP");
+    }
+}
+
 TEST_CASE("xattrs: names and sizes at the limits") {
     same_on_both([](Transcript& here) {
         write_file("file", "x");

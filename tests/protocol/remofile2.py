@@ -42,7 +42,7 @@ STATUS = {
     "no_session": 206, "limit_exceeded": 207, "shutting_down": 208,
 }  # fmt: skip
 
-O_READ, O_WRITE, O_APPEND, O_TRUNCATE, O_EXCLUSIVE = 1, 2, 4, 8, 16
+O_READ, O_WRITE, O_APPEND, O_TRUNCATE, O_EXCLUSIVE, O_HOLD = 1, 2, 4, 8, 16, 512
 
 
 class ProtocolError(Exception):

@@ -20,8 +20,9 @@ import zmq.auth
 
 from remofile2 import (
     DROP_SET_ID, FEATURE_LZ4, FEATURE_SEALED_LANES, FEATURE_SET_ID, FEATURE_ZEROS, KEEP_SET_ID, LZ4, MAX_BULK, O_APPEND,
-    O_EXCLUSIVE, O_READ, O_TRUNCATE, O_WRITE, PUSH_INVALIDATE, PUSH_SHUTDOWN, STATUS, ZEROS, Client, Lane, NoAnswer, Reader, Record, StatusError, boolean,
-    SealedLane, encode_message, lock_range, new_node, request, string, timestamp, u8, u16, u32, u64,
+    O_EXCLUSIVE, O_HOLD, O_READ, O_TRUNCATE, O_WRITE, PUSH_INVALIDATE, PUSH_SHUTDOWN, STATUS, ZEROS, Client, Lane, NoAnswer,
+    Reader, Record, SealedLane, StatusError, boolean, encode_message, lock_range, new_node, request, string, timestamp, u8, u16, u32,
+    u64,
 )  # fmt: skip
 
 SERVER = None  # the program under test: the first argument
@@ -255,7 +256,11 @@ class Files(ServerTest):
         )
         self.assertEqual([reply.detail for reply in replies], [0, 0, 0])
         reader = Reader(replies[1].body)
-        self.assertEqual((reader.u64(), reader.u32(), reader.attributes()["size"]), (0, 5, 5))
+        self.assertEqual((reader.u64(), reader.u32()), (0, 5))
+        attributes, version_before = reader.attributes(), reader.u64()
+        self.assertEqual(attributes["size"], 5)
+        self.assertNotEqual(attributes["version"] | 1, version_before | 1)
+        reader.end()
         self.assertEqual(self.content("new"), b"hello")
         self.assertEqual(os.stat(self.path("new")).st_mode & 0o777, 0o640)
 
@@ -283,6 +288,19 @@ class Files(ServerTest):
         )
         self.assertEqual([reply.detail for reply in replies], [0] * 5)
         self.assertEqual([reply.bulk or b"" for reply in replies[2:]], [b"2345", b"89", b""])
+
+    def test_what_is_held_goes_on_without_a_name(self):
+        self.put("file", b"0123456789")
+        client = self.client()
+        client.exchange(
+            request("LOOKUP", u64(ROOT) + string(b"file") + new_node(5)), request("OPEN", u64(5, 9) + u32(O_HOLD))
+        )
+        os.unlink(self.path("file"))
+        reader, _ = client.call("GETATTR", u64(5, 0))
+        self.assertEqual(reader.attributes()["links"], 0)
+        self.assert_status("bad_handle", client.call, "READ", u64(9, 0) + u32(1))
+        client.call("RELEASE", u64(9))
+        self.assert_status("stale", client.call, "GETATTR", u64(5, 0))
 
     def test_a_chain_stops_at_its_first_error(self):
         client = self.client()

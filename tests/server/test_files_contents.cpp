@@ -91,7 +91,9 @@ TEST_CASE("writes say where they went and what the file is like then") {
     Session session(*exported.service);
     const HandleId handle = session.new_handle();
     session.create(Session::root, "file", handle);
+    const auto created = session.call(wire::Getattr{.node = session.lookup(Session::root, "file")});
     const auto first = session.write(handle, 5, "hello");
+    CHECK(first.body.version_before == created.body.attributes.version);
     CHECK(first.body.offset == 5);
     CHECK(first.body.size == 5);
     CHECK(first.body.attributes.size == 10);

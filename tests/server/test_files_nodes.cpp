@@ -372,6 +372,37 @@ TEST_CASE("a file that was removed while open goes on until it is closed") {
     CHECK(getattr(session, node) == Status::stale);
 }
 
+TEST_CASE("what is held goes on when its name is gone, whatever it is and whoever may read it") {
+    Export exported(few_descriptors(GENERATE(1U, 4096U)));
+    Session session(*exported.service);
+    write_file(exported.directory / "file", "content");
+    std::filesystem::permissions(exported.directory / "file", std::filesystem::perms::none);
+    std::filesystem::create_symlink("target", exported.directory / "link");
+    std::filesystem::create_directory(exported.directory / "directory");
+    for (const std::string name : {"file", "link", "directory"}) {
+        INFO(name);
+        const NodeId node = session.lookup(Session::root, name);
+        const HandleId held = session.open(node, wire::open_hold);
+        REQUIRE(held);
+        write_file(exported.directory / "other", "x");
+        session.open(session.walk("other"), wire::open_read);
+        std::filesystem::remove(exported.directory / name);
+        CHECK(getattr(session, node) == Status::ok);
+        CHECK(session.call(wire::Read{.handle = held, .size = 10}).status != Status::ok);
+        CHECK(session.call(wire::Write{.handle = held}, Buffer::copy_of("x")).status != Status::ok);
+        if (name == "link")
+            CHECK(session.call(wire::Readlink{.node = node}).body.target == "target");
+        else
+            CHECK(session.call(wire::Setattr{.node = node, .which = wire::set_mode, .mode = 0700}).status ==
+                  Status::ok);
+        CHECK(session.call(wire::Release{.handle = held}));
+        if (name != "directory")
+            CHECK(getattr(session, node) == Status::stale);
+    }
+    write_file(exported.directory / "file", "x");
+    CHECK_FALSE(session.open(session.lookup(Session::root, "file"), wire::open_hold | wire::open_read));
+}
+
 TEST_CASE("the blocks of a removed file are freed although another session knows it") {
     Export exported;
     write_file(exported.directory / "file", "x");

@@ -241,8 +241,8 @@ TEST_CASE("golden bytes: open files") {
                   "0300000000000000 0000010000000000 00001000");
     check_request(36, Write{.handle = HandleId{3}, .offset = 1, .append = true},
                   "0300000000000000 0100000000000000 01");
-    check_bytes(WriteReply{.offset = 1, .size = 5, .attributes = attributes},
-                "0100000000000000 05000000 " + attributes_bytes);
+    check_bytes(WriteReply{.offset = 1, .size = 5, .attributes = attributes, .version_before = 6},
+                "0100000000000000 05000000 " + attributes_bytes + " 0600000000000000");
     check_request(37, Release{.handle = HandleId{3}}, "0300000000000000");
     check_request(38, Flush{.handle = HandleId{3}, .owner = LockOwner{4}}, "0300000000000000 0400000000000000");
     check_request(39, Fsync{.handle = HandleId{3}, .data_only = true}, "0300000000000000 01");
