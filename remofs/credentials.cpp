@@ -30,8 +30,8 @@ std::string_view field_of(std::string_view status, std::string_view name) {
 }
 
 // fuse_req_getgroups() of libfuse 3.14 searches a text that it does not end with a zero byte.
-CallerFacts read_facts(pid_t caller, uid_t uid) {
-    const UniqueFd file(::open(fmt::format("/proc/{0}/task/{0}/status", caller).c_str(), O_RDONLY | O_CLOEXEC));
+filesystem::CallerFacts read_facts(const filesystem::Caller& caller) {
+    const UniqueFd file(::open(fmt::format("/proc/{0}/task/{0}/status", caller.thread).c_str(), O_RDONLY | O_CLOEXEC));
     std::string text(max_status_bytes, '\0');
     std::size_t size = 0;
     while (file && size < text.size()) {
@@ -46,7 +46,7 @@ CallerFacts read_facts(pid_t caller, uid_t uid) {
     // Root of a user namespace has capabilities there, but not uid 0 here. Root that cannot be looked at is root.
     constexpr std::uint64_t keeps_set_id = std::uint64_t{1} << CAP_FSETID;
     return {.groups = groups_in(text),
-            .keeps_set_id = uid == 0 && (capabilities_in(text).value_or(keeps_set_id) & keeps_set_id) != 0};
+            .keeps_set_id = caller.is_root && (capabilities_in(text).value_or(keeps_set_id) & keeps_set_id) != 0};
 }
 
 }  // namespace
@@ -80,16 +80,15 @@ std::optional<std::uint64_t> capabilities_in(std::string_view status) {
     return bits;
 }
 
-const CallerFacts& KnownCallers::of(fuse_req_t request) {
-    const fuse_ctx& caller = *fuse_req_ctx(request);
+const filesystem::CallerFacts& KnownCallers::of(const filesystem::Caller& caller) {
     const TimePoint now = clock_.now();
     if (known_.size() >= max_known)
         std::erase_if(known_, [&](const auto& entry) { return entry.second.until <= now; });
     if (known_.size() >= max_known)
         known_.clear();
-    Known& known = known_[{caller.pid, caller.uid, caller.gid}];
+    Known& known = known_[{caller.thread, caller.uid, caller.gid}];
     if (known.until <= now)
-        known = {read_facts(caller.pid, caller.uid), now + lifetime};
+        known = {read_facts(caller), now + lifetime};
     return known.facts;
 }
 

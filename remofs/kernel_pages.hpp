@@ -17,6 +17,7 @@
 
 #include "base/task.hpp"
 #include "client/session.hpp"
+#include "filesystem/front_cache.hpp"
 #include "filesystem/inode_map.hpp"
 #include "remofs/notifier.hpp"
 #include "transport/reactor.hpp"
@@ -28,7 +29,7 @@ using filesystem::InodeMap;
 using filesystem::InodeNumber;
 
 // One thread: the event loop's.
-class KernelPages {
+class KernelPages : public filesystem::FrontCache {
 public:
     // Both must outlive it.
     KernelPages(transport::Reactor& reactor, InodeMap& inodes) : reactor_(reactor), inodes_(inodes) {}
@@ -52,15 +53,15 @@ public:
 
     // What is kept of the file is void. `done`, if given, is called, now or later, once the kernel has dropped it.
     // Pages of a file that nobody has open need not go: opening it drops them.
-    void drop(InodeNumber inode, std::function<void()> done = nullptr);
+    void drop(InodeNumber inode, std::function<void()> done = nullptr) override;
 
     // Ends once no page is kept that drop() was called for. Errors: interrupted.
-    Task<Status> current(InodeNumber inode, client::Cancellation* cancellation);
+    Task<Status> current(InodeNumber inode, client::Cancellation* cancellation) override;
 
     // Ends once all that programs have written to mappings of the file before is at the server: the kernel writes it
     // before it drops the pages. Not to be awaited by a request that changes the file's size, which the kernel lets no
     // page overtake. Errors: interrupted.
-    Task<Status> mappings_written(InodeNumber inode, client::Cancellation* cancellation);
+    Task<Status> mappings_written(InodeNumber inode, client::Cancellation* cancellation) override;
 
     // The kernel asks for the attributes of a file, as long as this object lives.
     class Question {

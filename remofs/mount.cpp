@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "remofs/mount.hpp"
 
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-
 #include <algorithm>
 
 #include "base/log.hpp"
@@ -31,15 +28,14 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
       reactor_(reactor),
       counters_(counters),
       settings_(std::move(settings)),
-      export_device_(session.hello().root_attributes.identity.device),
-      inodes_(session.epoch(), session.hello().root, session.hello().root_attributes),
-      pages_(reactor, inodes_),
-      contents_(session, reactor.clock(), inodes_, files_, counters, settings_.cache_bytes,
-                [this](InodeNumber inode) { pages_.drop(inode); }),
       callers_(reactor.clock()),
-      xattr_memory_(reactor.clock()),
-      second_attempts_(reactor, session),
-      fresh_look_ups_(reactor.clock()) {}
+      file_system_(session, reactor, reactor.clock(), counters,
+                   {.cache_bytes = settings_.cache_bytes,
+                    .contain_symlinks = settings_.contain_symlinks,
+                    .facts_of = [this](const filesystem::Caller& caller) { return facts_of(caller); }}),
+      pages_(reactor, file_system_.inodes()) {
+    file_system_.set_front(&pages_);
+}
 
 Result<std::unique_ptr<Mount>> Mount::create(client::Session& session, transport::Reactor& reactor, Counters& counters,
                                              MountSettings settings) {
@@ -52,9 +48,6 @@ Result<std::unique_ptr<Mount>> Mount::create(client::Session& session, transport
 }
 
 Mount::~Mount() {
-    session_.on_invalidate = nullptr;
-    session_.on_new_epoch = nullptr;
-    session_.on_reconnected = nullptr;
     unwatch_kernel();
     notifier_.reset();
 }
@@ -64,11 +57,6 @@ Result<> Mount::start(const std::string& mountpoint, std::function<void()> on_re
     mountpoint_ = mountpoint;
     on_ready_ = std::move(on_ready);
     on_end_ = std::move(on_end);
-    session_.on_invalidate = [this](const std::vector<NodeId>& nodes, std::function<void()> acknowledge) {
-        on_invalidate(nodes, std::move(acknowledge));
-    };
-    session_.on_new_epoch = [this] { on_new_epoch(); };
-    session_.on_reconnected = [this] { on_reconnected(); };
     REMOFILE_CHECK(channel_->mount(mountpoint));
     notifier_.emplace(reactor_, counters_,
                       [channel = channel_.get()](InodeNumber inode) { channel->invalidate(inode); });
@@ -98,7 +86,7 @@ void Mount::on_init(fuse_conn_info* connection) {
     connection->time_gran = 1;
 
     // A change of a file's size, seen in any reply, drops its pages (the default of neither AUTO_INVAL_DATA nor
-    // EXPLICIT_INVAL_DATA); other changes of others are told by the server, or seen by attributes_seen().
+    // EXPLICIT_INVAL_DATA); other changes of others are told by the server, or seen by FileContents::seen().
     // AUTO_INVAL_DATA would ask for attributes before each read.
     constexpr std::uint64_t refused[] = {
         FUSE_CAP_AUTO_INVAL_DATA, FUSE_CAP_EXPLICIT_INVAL_DATA, FUSE_CAP_WRITEBACK_CACHE, FUSE_CAP_HANDLE_KILLPRIV,
@@ -171,215 +159,42 @@ void Mount::finish(std::function<void()> on_done) {
         on_done();
 }
 
-Result<NodeId> Mount::node_of(InodeNumber id) {
-    const Inode* inode = inodes_.find(id);
-    if (inode == nullptr || inodes_.stale(*inode))
-        return Status::stale;
-    return inode->node;
+filesystem::Operation Mount::begin(fuse_req_t request) {
+    const fuse_ctx& caller = *fuse_req_ctx(request);
+    auto operation = file_system_.begin({.uid = settings_.ids.users.to_server(caller.uid),
+                                         .gid = settings_.ids.groups.to_server(caller.gid),
+                                         .umask = caller.umask,
+                                         .thread = static_cast<std::uint32_t>(caller.pid),
+                                         .is_root = caller.uid == 0});
+    if (channel_->current().drops_set_id)
+        operation.set_id = wire::SetId::drop;
+    return operation;
 }
 
-Result<FileHandle*> Mount::file(const fuse_file_info* info) {
-    FileHandle* file = info == nullptr ? nullptr : files_.find(info->fh);
-    if (file == nullptr || file->epoch != session_.epoch())
-        return Status::stale;
-    return file;
-}
-
-Result<DirectoryHandle*> Mount::directory(const fuse_file_info* info) {
-    DirectoryHandle* directory = info == nullptr ? nullptr : directories_.find(info->fh);
-    if (directory == nullptr || directory->epoch != session_.epoch())
-        return Status::stale;
-    return directory;
-}
-
-filesystem::CallerIdentity Mount::identity_of(const Request& request) {
-    filesystem::CallerIdentity identity{.uid = settings_.ids.users.to_server(request.uid()),
-                                        .gid = settings_.ids.groups.to_server(request.gid()),
-                                        .groups = callers_.of(request.handle()).groups};
-    for (std::uint32_t& group : identity.groups)
+filesystem::CallerFacts Mount::facts_of(const filesystem::Caller& caller) {
+    filesystem::CallerFacts facts = callers_.of(caller);
+    for (std::uint32_t& group : facts.groups)
         group = settings_.ids.groups.to_server(group);
-    return identity;
-}
-
-Task<Result<std::uint32_t>> Mount::credential_of(filesystem::CallerIdentity identity) {
-    if (!session_.hello().client_identity)
-        co_return Result<std::uint32_t>(0U);
-    co_return co_await session_.credential(identity.uid, identity.gid, std::move(identity.groups));
-}
-
-Task<Result<std::uint32_t>> Mount::credential_of(Request& request) {
-    if (!session_.hello().client_identity)
-        co_return Result<std::uint32_t>(0U);
-    auto identity = identity_of(request);
-    co_return co_await credential_of(std::move(identity));
-}
-
-void Mount::settle_set_id(Request& request, InodeNumber id, bool said_by_kernel) {
-    const Inode* inode = inodes_.find(id);
-    if (!said_by_kernel && !callers_.of(request.handle()).keeps_set_id)
-        request.settle_set_id(wire::SetId::drop);
-    if (inode == nullptr || request.set_id() != wire::SetId::drop)
-        return;
-    // Whoever is of the file's group keeps its set-group-id bit where the group may not execute it. A server that acts
-    // as itself does not know of the caller's groups.
-    if ((inode->content.mode & (S_ISUID | S_ISGID | S_IXGRP)) != S_ISGID)
-        return;
-    const auto identity = identity_of(request);
-    if (identity.gid == inode->content.gid ||
-        std::ranges::find(identity.groups, inode->content.gid) != identity.groups.end())
-        request.settle_set_id(wire::SetId::as_caller);
-}
-
-Task<void> Mount::release_locked(InodeNumber inode, HandleId handle) {
-    ++locked_releases_[inode];
-    const wire::Release release{handle};
-    // Whatever the answer is, the server holds nothing for the handle any more.
-    const client::CallOptions options{.lane = client::LaneKind::data};
-    [[maybe_unused]] const auto reply = co_await session_.call(release, options);
-    if (--locked_releases_[inode] == 0)
-        locked_releases_.erase(inode);
-    locked_release_answered_.wake(Status::ok);
-}
-
-Task<Status> Mount::locks_released(Request& request, InodeNumber inode) {
-    while (locked_releases_.contains(inode)) {
-        const Status status = co_await locked_release_answered_.wait(&request.cancellation());
-        if (status != Status::ok)
-            co_return status;
-    }
-    co_return Status::ok;
-}
-
-Task<std::vector<client::EncodedReply>> Mount::call_batch(Request& request,
-                                                          std::vector<client::EncodedRequest> requests) {
-    auto credential = co_await credential_of(request);
-    if (!credential) {
-        std::vector<client::EncodedReply> replies(requests.size());
-        for (client::EncodedReply& reply : replies)
-            reply.status = credential.status();
-        co_return replies;
-    }
-    const client::CallOptions options{.credential = *credential, .set_id = request.set_id()};
-    co_return co_await session_.call_batch(std::move(requests), options, &request.cancellation());
+    return facts;
 }
 
 struct stat Mount::to_stat(const wire::Attributes& attributes) const {
-    return remofs::to_stat(attributes, settings_.ids, export_device_);
+    return remofs::to_stat(attributes, settings_.ids, file_system_.export_device());
 }
 
-fuse_entry_param Mount::tell_entry(const Inode& inode, const wire::Attributes& attributes) {
-    pages_.telling(inode.id, attributes.size);
-    fuse_entry_param entry{};
-    entry.ino = inode.id;
-    entry.attr = to_stat(attributes);
-    entry.attr_timeout = attribute_timeout_s;
-    entry.entry_timeout = entry_timeout_s;
-    return entry;
+fuse_entry_param Mount::tell_entry(const filesystem::Entry& entry) {
+    fuse_entry_param param{};
+    param.ino = entry.inode;
+    if (entry.inode != 0)
+        param.attr = tell_attributes(entry.inode, entry.attributes);
+    param.attr_timeout = to_seconds(entry.attributes_life);
+    param.entry_timeout = to_seconds(entry.entry_life);
+    return param;
 }
 
-Inode* Mount::adopt(InodeNumber parent, wire::EntryReply& entry, std::uint64_t asked_at) {
-    std::vector<wire::ForgetNode> unneeded;
-    Inode* inode = inodes_.adopt(parent, entry, unneeded);
-    give_back(std::move(unneeded));
-    if (inode == nullptr)
-        log::warn("the server named node {} as an entry of a directory, which it cannot be", entry.node.value);
-    else
-        entry.attributes = contents_.seen(inode->id, entry.attributes, asked_at);
-    return inode;
-}
-
-void Mount::undelivered(Inode& inode) {
-    std::vector<wire::ForgetNode> unneeded;
-    inodes_.undelivered(inode, unneeded);
-    give_back(std::move(unneeded));
-}
-
-Inode* Mount::reply_entry(Request& request, InodeNumber parent, wire::EntryReply& entry) {
-    Inode* inode = adopt(parent, entry, request.arrived_at());
-    if (inode == nullptr) {
-        request.error(Status::io_error);
-        return nullptr;
-    }
-    if (!request.entry(tell_entry(*inode, entry.attributes))) {
-        undelivered(*inode);
-        return nullptr;
-    }
-    inodes_.delivered(*inode);
-    return inode;
-}
-
-void Mount::reply_attributes(Request& request, InodeNumber inode, const wire::Attributes& attributes) {
-    if (inode == root_inode)
-        inodes_.root().last_attributes = attributes;
+struct stat Mount::tell_attributes(InodeNumber inode, const wire::Attributes& attributes) {
     pages_.telling(inode, attributes.size);
-    if (request.opcode() == opcode_statx)
-        return request.statx(to_statx(to_stat(attributes), attributes.identity.birth, attribute_timeout_s));
-    request.attributes(to_stat(attributes), attribute_timeout_s);
-}
-
-void Mount::give_back(std::vector<wire::ForgetNode> nodes) {
-    for (std::size_t start = 0; start < nodes.size(); start += wire::max_forgets) {
-        const auto first = nodes.begin() + static_cast<std::ptrdiff_t>(start);
-        const auto count = std::min(nodes.size() - start, wire::max_forgets);
-        wire::Forget forget{.nodes = {first, first + static_cast<std::ptrdiff_t>(count)}};
-        session_.tell(std::move(forget));
-    }
-}
-
-void Mount::opened(InodeNumber id, bool maps) {
-    Inode* inode = inodes_.find(id);
-    if (inode == nullptr)
-        return;
-    ++inode->open_count;
-    inode->pages.mappable_by += maps ? 1 : 0;
-}
-
-void Mount::released(InodeNumber id, bool maps) {
-    Inode* inode = inodes_.find(id);
-    if (inode == nullptr || inode->open_count == 0)
-        return;
-    inode->pages.mappable_by -= maps ? 1 : 0;
-    if (--inode->open_count > 0)
-        return;
-    inode->has_byte_locks = false;
-    contents_.closed(id);
-}
-
-void Mount::on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge) {
-    if (nodes.empty())
-        return acknowledge();
-    const auto left = std::make_shared<std::size_t>(nodes.size());  // shared with the files that it waits for
-    const auto done = [left, acknowledge = std::move(acknowledge)] {
-        if (--*left == 0)
-            acknowledge();
-    };
-    for (const NodeId node : nodes) {
-        const Inode* inode = inodes_.find(node);
-        if (inode == nullptr) {
-            done();
-            continue;
-        }
-        contents_.forget(inode->id);
-        pages_.drop(inode->id, done);
-    }
-}
-
-void Mount::on_new_epoch() {
-    log::warn(
-        "the server has lost this session (it was restarted, or was away too long): files that were open report "
-        "errors, new ones work");
-    inodes_.new_epoch(session_.epoch(), session_.hello().root, session_.hello().root_attributes);
-    export_device_ = session_.hello().root_attributes.identity.device;
-    contents_.forget_all();
-    on_reconnected();
-}
-
-// What the server told while the connection was down is lost: nothing cached of an open file can be trusted.
-void Mount::on_reconnected() {
-    contents_.reader().reconnected();
-    if (!notifier_)
-        return;
-    files_.for_each([&](const FileHandle& file) { contents_.outdated(file.inode); });
+    return to_stat(attributes);
 }
 
 }  // namespace remofile::remofs

@@ -13,24 +13,26 @@
 namespace remofile::remofs {
 
 struct Request::State : std::enable_shared_from_this<Request::State> {
-    State(Mount& its_mount, fuse_req_t its_request, std::string_view its_operation, Interruption its_interruption)
-        : mount(its_mount), request(its_request), operation(its_operation), interruption(its_interruption) {}
+    State(Mount& its_mount, fuse_req_t its_request, std::string_view its_name, Interruption its_interruption)
+        : mount(its_mount),
+          request(its_request),
+          name(its_name),
+          interruption(its_interruption),
+          operation(its_mount.begin(its_request)) {}
 
     Mount& mount;
     fuse_req_t request;  // null once replied to
-    std::string_view operation;
+    std::string_view name;
     Interruption interruption;
-    const std::uint64_t arrived_at = mount.contents().now();
     const std::uint32_t opcode = mount.channel().current().opcode;
-    wire::SetId set_id = mount.channel().current().drops_set_id ? wire::SetId::drop : wire::SetId::as_caller;
-    const std::optional<FreshLookUps::Answer> just_looked_up = mount.fresh_look_ups().take(fuse_req_ctx(request)->pid);
-    client::Cancellation cancellation;
+    filesystem::Operation operation;
 };
 
-Request::Request(Mount& mount, fuse_req_t request, std::string_view operation, Interruption interruption) try
-    : state_(std::make_shared<State>(mount, request, operation, interruption)) {
-    mount.counters().at(operation).add();
-    log::debug("{} by thread {}", operation, fuse_req_ctx(request)->pid);
+Request::Request(Mount& mount, fuse_req_t request, std::string_view name, Interruption interruption) try
+    : state_(std::make_shared<State>(mount, request, name, interruption)) {
+    mount.counters().at(name).add();
+    log::debug("{} by thread {}", name, fuse_req_ctx(request)->pid);
+    state_->operation.on_wait_over = [waiting = std::weak_ptr(state_)] { on_wait_over(waiting); };
     fuse_req_interrupt_func(request, &Request::on_interrupt, state_.get());
 } catch (...) {
     fuse_reply_err(request, ENOMEM);
@@ -40,7 +42,7 @@ Request::Request(Mount& mount, fuse_req_t request, std::string_view operation, I
 Request::~Request() {
     if (!state_ || state_->request == nullptr)
         return;
-    log::error("{} was left without a reply", state_->operation);
+    log::error("{} was left without a reply", state_->name);
     error_number(EIO);
 }
 
@@ -57,29 +59,13 @@ void Request::check_interruption(const std::weak_ptr<State>& waiting) {
         return;
     const auto wish = self->interruption == Interruption::at_once ? SignalWish::die
                                                                   : signal_wish_of(fuse_req_ctx(self->request)->pid);
-    if (wish == SignalWish::die || (wish == SignalWish::stop && !self->mount.session().connected())) {
-        self->cancellation.cancel();
+    if (wish == SignalWish::die || (wish == SignalWish::stop && !self->mount.connected())) {
+        self->operation.cancellation.cancel();
         return;
     }
     // The kernel tells of the first signal only; a deadlier one may follow.
     constexpr auto interval = std::chrono::milliseconds(500);
     self->mount.reactor().after(interval, [waiting] { check_interruption(waiting); });
-}
-
-uid_t Request::uid() const {
-    return fuse_req_ctx(handle())->uid;
-}
-
-gid_t Request::gid() const {
-    return fuse_req_ctx(handle())->gid;
-}
-
-pid_t Request::pid() const {
-    return fuse_req_ctx(handle())->pid;
-}
-
-mode_t Request::umask() const {
-    return fuse_req_ctx(handle())->umask;
 }
 
 fuse_req_t Request::handle() const {
@@ -91,32 +77,20 @@ std::uint32_t Request::opcode() const {
     return state_->opcode;
 }
 
-wire::SetId Request::set_id() const {
-    return state_->set_id;
+filesystem::Operation& Request::operation() {
+    return state_->operation;
 }
 
-void Request::settle_set_id(wire::SetId set_id) {
-    state_->set_id = set_id;
-}
-
-std::uint64_t Request::arrived_at() const {
-    return state_->arrived_at;
-}
-
-const std::optional<FreshLookUps::Answer>& Request::just_looked_up() const {
-    return state_->just_looked_up;
-}
-
-client::Cancellation& Request::cancellation() {
-    return state_->cancellation;
-}
-
-void Request::has_what_it_waited_for() {
-    state_->interruption = Interruption::when_stuck;
-    if (!state_->cancellation.cancelled())
+// What it waited for it has, and a signal that came at that moment does not take that away.
+void Request::on_wait_over(const std::weak_ptr<State>& waiting) {
+    const auto self = waiting.lock();
+    if (!self)
         return;
-    state_->cancellation = client::Cancellation();
-    state_->mount.reactor().at_end_of_turn([waiting = std::weak_ptr(state_)] { check_interruption(waiting); });
+    self->interruption = Interruption::when_stuck;
+    if (!self->operation.cancellation.cancelled())
+        return;
+    self->operation.cancellation = client::Cancellation();
+    self->mount.reactor().at_end_of_turn([waiting] { check_interruption(waiting); });
 }
 
 fuse_req_t Request::take() {
@@ -126,12 +100,12 @@ fuse_req_t Request::take() {
 
 void Request::error(Status status) {
     if (status == Status::stale)
-        state_->mount.second_attempts().expect(pid());
+        state_->mount.file_system().told_stale(state_->operation);
     error_number(to_errno(status));
 }
 
 void Request::error_number(int errno_value) {
-    log::debug("{}: errno {}", state_->operation, errno_value);
+    log::debug("{}: errno {}", state_->name, errno_value);
     fuse_reply_err(take(), errno_value);
 }
 

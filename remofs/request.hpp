@@ -7,13 +7,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string_view>
 
 #include "base/result.hpp"
-#include "client/session.hpp"
-#include "remofs/fresh_look_ups.hpp"
+#include "filesystem/operation.hpp"
 #include "remofs/fuse.hpp"
 #include "remofs/kernel_abi.hpp"
 
@@ -31,7 +29,7 @@ class Request {
 public:
     enum class Interruption : std::uint8_t { when_stuck, at_once };
 
-    Request(Mount& mount, fuse_req_t request, std::string_view operation,
+    Request(Mount& mount, fuse_req_t request, std::string_view name,
             Interruption interruption = Interruption::when_stuck);
     ~Request();
     Request(Request&& other) noexcept = default;
@@ -39,29 +37,12 @@ public:
     Request& operator=(const Request&) = delete;
     Request& operator=(Request&&) = delete;
 
-    // The caller, as the request stated it.
-    uid_t uid() const;
-    gid_t gid() const;
-    pid_t pid() const;
-    mode_t umask() const;
     // Valid until the reply.
     fuse_req_t handle() const;
     // The kernel's, of linux/fuse.h or kernel_abi.hpp.
     std::uint32_t opcode() const;
-    // What the server is told of set-id bits of the file that it changes: that they go if the kernel said so.
-    wire::SetId set_id() const;
-    void settle_set_id(wire::SetId set_id);
-    // When it came, as FileContents::now() counts.
-    std::uint64_t arrived_at() const;
-
-    // What the caller's thread was told last, if it was the answer to a look-up and just now.
-    const std::optional<FreshLookUps::Answer>& just_looked_up() const;
-
-    // To be given to each Session::call on behalf of this request.
-    client::Cancellation& cancellation();
-    // Of a request that could be interrupted at once: from here on it is as any other. What it waited for it has, and a
-    // signal that came at that moment does not take that away.
-    void has_what_it_waited_for();
+    // What the file system is asked on behalf of this request. Lives as long as this object, wherever that is moved to.
+    filesystem::Operation& operation();
 
     // Replies. Those that may give the kernel something to hold (entries, a handle) return false if it did not take it,
     // because its caller has gone: the giver takes it back then.
@@ -90,6 +71,7 @@ private:
     struct State;
     static void on_interrupt(fuse_req_t request, void* state);
     static void check_interruption(const std::weak_ptr<State>& waiting);
+    static void on_wait_over(const std::weak_ptr<State>& waiting);
     fuse_req_t take();
 
     // Shared with work that an interrupt has put off; that work holds it weakly.

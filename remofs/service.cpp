@@ -184,7 +184,7 @@ private:
             return;
         log::info("the mount at {} ends: {}", plan_.mountpoint, reason);
         reactor_.after(unmount_patience, [this] {
-            if (mount_->contents().writes().pending_bytes() > 0)
+            if (mount_->file_system().usage().pending_write_bytes > 0)
                 log::warn("gave up writing what programs wrote to {} before it was unmounted", plan_.mountpoint);
             session_->close();
         });
@@ -193,7 +193,7 @@ private:
 
     // What was closed is written; this is for what was detached while it was being written.
     Task<void> end() {
-        co_await mount_->contents().writes().drain_all(nullptr);
+        co_await mount_->file_system().all_written_out();
         session_->close();
         mount_->finish([this] { reactor_.stop(); });
     }
@@ -202,12 +202,13 @@ private:
         for (const auto& [name, value] : counters_.snapshot())
             log::info("{}={}", name, value);
         log::info("reactor.wakeups={} reactor.sleeps={}", reactor_.wakeups(), reactor_.sleeps());
-        log::info("files.known={} files.open={} directories.open={}", mount_ ? mount_->inodes().size() : 0,
-                  mount_ ? mount_->files().size() : 0, mount_ ? mount_->directories().size() : 0);
-        if (mount_)
-            log::info("cache.bytes={} cache.limit_bytes={} writes.pending_bytes={}",
-                      mount_->contents().memory().used_bytes(), mount_->contents().memory().limit_bytes(),
-                      mount_->contents().writes().pending_bytes());
+        if (!mount_)
+            return;
+        const filesystem::FileSystem::Usage usage = mount_->file_system().usage();
+        log::info("files.known={} files.open={} directories.open={}", usage.known_files, usage.open_files,
+                  usage.open_directories);
+        log::info("cache.bytes={} cache.limit_bytes={} writes.pending_bytes={}", usage.cached_bytes,
+                  usage.cache_limit_bytes, usage.pending_write_bytes);
     }
 
     ServicePlan plan_;

@@ -34,6 +34,7 @@ public:
 
     client::FileReader& reader() { return reader_; }
     client::WriteBehind& writes() { return writes_; }
+    const client::WriteBehind& writes() const { return writes_; }
     const client::MemoryBudget& memory() const { return memory_; }
 
     // A number that rises: what was asked for later has the larger one.

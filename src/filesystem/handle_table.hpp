@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Open files and directories, by the number that the kernel was given for them.
+// Open files and directories, by the numbers that were given out for them.
 #pragma once
 
 #include <cstdint>
@@ -7,25 +7,19 @@
 #include <memory>
 #include <unordered_map>
 #include <utility>
-#include <vector>
 
 #include "base/status.hpp"
 #include "base/strong_id.hpp"
 #include "client/readahead.hpp"
 #include "filesystem/directory_positions.hpp"
 #include "filesystem/inode_map.hpp"
+#include "filesystem/operation.hpp"
 #include "wire/messages.hpp"
 
 namespace remofile::filesystem {
 
-using HandleNumber = std::uint64_t;
-
-// Whom a server that acts as its callers acts as, by its own numbers.
-struct CallerIdentity {
-    std::uint32_t uid = 0;
-    std::uint32_t gid = 0;
-    std::vector<std::uint32_t> groups = {};
-};
+// An open file or directory between us and whoever we answer: never used twice. 0 is none.
+using HandleNumber = StrongId<struct HandleNumberTag>;
 
 struct FileHandle {
     HandleId handle;
@@ -36,12 +30,12 @@ struct FileHandle {
     bool written = false;             // since the last flush or fsync
     bool locked = false;              // a lock was taken through it, which its release may end
     Status write_error = Status::ok;  // of a write that was accepted before, until it has been reported
-    // Who opened it, for what the kernel writes for nobody in particular; null if the server acts as itself.
+    // Who opened it, for pages that are written for nobody in particular; null if the server acts as itself.
     std::unique_ptr<const CallerIdentity> opener;
     client::Readahead readahead;
 };
 
-// A listing under way. Entries wait here until the kernel asks for them.
+// A listing under way. Entries wait here until they are asked for.
 struct DirectoryHandle {
     HandleId handle;
     std::uint64_t epoch = 0;
@@ -59,7 +53,7 @@ template <class Open>
 class HandleTable {
 public:
     HandleNumber add(Open open) {
-        const HandleNumber handle = next_++;
+        const HandleNumber handle{next_++};
         open_.emplace(handle, std::move(open));
         return handle;
     }
@@ -76,7 +70,7 @@ public:
     }
 
 private:
-    HandleNumber next_ = 1;
+    std::uint64_t next_ = 1;
     std::unordered_map<HandleNumber, Open> open_;
 };
 

@@ -54,6 +54,7 @@ Inode* InodeMap::adopt(InodeNumber parent, const wire::EntryReply& entry, std::v
         if (inode.type == type) {
             claim(inode, entry, give_back);
             found_in(inode, parent);
+            ++inode.entry_count;
             return &inode;
         }
         // The server's file system has used the inode's number again, and keeps no birth time to tell: another file.
@@ -67,6 +68,7 @@ Inode* InodeMap::adopt(InodeNumber parent, const wire::EntryReply& entry, std::v
     inode.version = entry.attributes.version;
     inode.parent = parent;
     inode.epoch = epoch_;
+    inode.entry_count = 1;
     inode.server_count = 1;
     bind_node(inode, entry.node);
     by_identity_[identity] = id;
@@ -118,22 +120,23 @@ void InodeMap::unbind_node(const Inode& inode) {
         by_node_.erase(found);
 }
 
-void InodeMap::undelivered(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
-    if (inode.kernel_count == 0 && inode.open_count == 0)
-        remove(inode, give_back);
-}
-
 void InodeMap::forget(InodeNumber id, std::uint64_t count, std::vector<wire::ForgetNode>& give_back) {
     Inode* inode = find(id);
-    if (inode == nullptr || id == root_inode)
+    if (inode == nullptr)
         return;
-    inode->kernel_count -= std::min(count, inode->kernel_count);
-    if (inode->kernel_count == 0)
-        remove(*inode, give_back);
+    inode->entry_count -= std::min(count, inode->entry_count);
+    remove_unless_held(*inode, give_back);
 }
 
-void InodeMap::remove(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
-    REMOFILE_ASSERT(inode.id != root_inode);
+void InodeMap::closed(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
+    REMOFILE_ASSERT(inode.open_count > 0);
+    --inode.open_count;
+    remove_unless_held(inode, give_back);
+}
+
+void InodeMap::remove_unless_held(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
+    if (inode.id == root_inode || inode.entry_count > 0 || inode.open_count > 0)
+        return;
     if (!stale(inode)) {
         give_back.push_back({inode.node, inode.server_count});
         unbind_node(inode);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The files that the kernel knows of this mount: what its numbers stand for on the server, and who counts what.
+// The files that are known by number: what the numbers stand for on the server, and who counts what.
 //
-// The kernel counts, for each of its numbers, the entries that it was given; the server counts, for each node, the
-// replies that named it. The two differ: an entry may never reach the kernel, and two nodes may turn out to be one
-// file. So both counts are kept, and the server gets its own back in one piece when the kernel's is zero.
+// Whoever we answer counts, for each number, the entries that it was given; the server counts, for each node, the
+// replies that named it. The two differ: two nodes may turn out to be one file, and one of an older session another. So
+// both counts are kept, and the server gets its own back in one piece when nobody holds the number any more.
 #pragma once
 
 #include <cstdint>
@@ -26,9 +26,9 @@ struct Inode {
     // The directory in which it was found last or, for what may have several names, the one nearest to the root; 0
     // for the root and for files without a name.
     InodeNumber parent = 0;
-    bool has_byte_locks = false;       // some process of this mount has locked bytes of it since it was opened
-    std::uint32_t open_count = 0;      // handles: while it is not 0 the kernel may rely on cached pages
-    std::uint64_t kernel_count = 0;    // entries that the kernel holds
+    bool has_byte_locks = false;       // bytes of it have been locked from here since it was opened
+    std::uint32_t open_count = 0;      // handles: while it is not 0, what is kept in front is relied on
+    std::uint64_t entry_count = 0;     // entries that were given out and not forgotten
     std::uint64_t server_count = 0;    // replies that named `node`
     wire::Attributes last_attributes;  // kept for the root alone
 
@@ -75,19 +75,19 @@ public:
             visit(inode);
     }
 
-    // Takes in a reply that named a file: the inode that stands for it, new or known. The reply's count is accounted
-    // for: either it belongs to the inode now, or it joins `give_back`, to be told to the server with FORGET.
-    // Null if the server names what it must not: no node, or the root as an entry of a directory.
-    // Follow up with delivered() or undelivered().
+    // Takes in a reply that named a file, which is given out as an entry: the inode that stands for it, new or known.
+    // The reply's count is accounted for: either it belongs to the inode now, or it joins `give_back`, to be told to
+    // the server with FORGET. Null if the server names what it must not: no node, or the root as an entry of a
+    // directory.
     Inode* adopt(InodeNumber parent, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back);
 
-    // The kernel has taken one entry for the inode.
-    void delivered(Inode& inode) { ++inode.kernel_count; }
-    // The kernel has not taken it: the inode goes if nothing else holds it.
-    void undelivered(Inode& inode, std::vector<wire::ForgetNode>& give_back);
-
-    // The kernel gives back entries. A count larger than what it holds is cut.
+    // Entries come back, and the inode goes if nothing else holds it. A count larger than what was given out is cut.
     void forget(InodeNumber id, std::uint64_t count, std::vector<wire::ForgetNode>& give_back);
+
+    // A handle of the file has come.
+    static void opened(Inode& inode) { ++inode.open_count; }
+    // One has gone, and the inode goes if nothing else holds it.
+    void closed(Inode& inode, std::vector<wire::ForgetNode>& give_back);
 
     // The session was replaced: every inode but the root is stale from now on.
     void new_epoch(std::uint64_t epoch, NodeId root, const wire::Attributes& attributes);
@@ -107,7 +107,7 @@ private:
     void found_in(Inode& inode, InodeNumber parent);
     void bind_node(Inode& inode, NodeId node);
     void unbind_node(const Inode& inode);
-    void remove(Inode& inode, std::vector<wire::ForgetNode>& give_back);
+    void remove_unless_held(Inode& inode, std::vector<wire::ForgetNode>& give_back);
 
     std::uint64_t epoch_;
     InodeNumber next_id_ = root_inode + 1;

@@ -31,20 +31,15 @@ struct Fixture {
         REQUIRE(inode != nullptr);
         return *inode;
     }
-    Inode& deliver(const wire::EntryReply& reply, InodeNumber parent = root_inode) {
-        Inode& inode = adopt(reply, parent);
-        table.delivered(inode);
-        return inode;
-    }
 };
 
 }  // namespace
 
-TEST_CASE("the kernel's count and the server's are given back when the kernel forgets") {
+TEST_CASE("the server's count is given back when the last entry is") {
     Fixture f;
-    const InodeNumber id = f.deliver(entry(10, 100)).id;
-    CHECK(f.deliver(entry(10, 100)).id == id);
-    CHECK(f.deliver(entry(10, 100)).id == id);
+    const InodeNumber id = f.adopt(entry(10, 100)).id;
+    CHECK(f.adopt(entry(10, 100)).id == id);
+    CHECK(f.adopt(entry(10, 100)).id == id);
     f.table.forget(id, 2, f.given_back);
     CHECK(f.given_back.empty());
     f.table.forget(id, 1, f.given_back);
@@ -53,13 +48,13 @@ TEST_CASE("the kernel's count and the server's are given back when the kernel fo
     CHECK(f.given_back[0].count == 3);
     CHECK(f.table.find(id) == nullptr);
     CHECK(f.table.find(NodeId{10}) == nullptr);
-    CHECK(f.deliver(entry(11, 100)).id != id);
+    CHECK(f.adopt(entry(11, 100)).id != id);
 }
 
 TEST_CASE("a file that the server names twice is one inode, and the second name goes back at once") {
     Fixture f;
-    const InodeNumber id = f.deliver(entry(10, 100)).id;
-    CHECK(f.deliver(entry(20, 100)).id == id);
+    const InodeNumber id = f.adopt(entry(10, 100)).id;
+    CHECK(f.adopt(entry(20, 100)).id == id);
     REQUIRE(f.given_back.size() == 1);
     CHECK(f.given_back[0].node == NodeId{20});
     f.given_back.clear();
@@ -69,18 +64,21 @@ TEST_CASE("a file that the server names twice is one inode, and the second name 
     CHECK(f.given_back[0].count == 1);
 }
 
-TEST_CASE("an entry that the kernel did not take is given back") {
+TEST_CASE("an open file is known until it is closed, whoever forgets its entries") {
     Fixture f;
     Inode& inode = f.adopt(entry(10, 100));
-    f.table.undelivered(inode, f.given_back);
-    REQUIRE(f.given_back.size() == 1);
-    CHECK(f.table.size() == 1);
-
-    Inode& held = f.deliver(entry(30, 300));
-    f.given_back.clear();
-    f.table.undelivered(f.adopt(entry(30, 300)), f.given_back);
+    InodeMap::opened(inode);
+    InodeMap::opened(inode);
+    f.table.forget(inode.id, 1, f.given_back);
+    CHECK(f.table.find(NodeId{10}) == &inode);
+    CHECK(f.adopt(entry(10, 100)).id == inode.id);
+    f.table.forget(inode.id, 1, f.given_back);
+    f.table.closed(inode, f.given_back);
     CHECK(f.given_back.empty());
-    CHECK(held.server_count == 2);
+    f.table.closed(inode, f.given_back);
+    REQUIRE(f.given_back.size() == 1);
+    CHECK(f.given_back[0].count == 2);
+    CHECK(f.table.size() == 1);
 }
 
 TEST_CASE("what a server must not name is refused") {
@@ -93,23 +91,23 @@ TEST_CASE("what a server must not name is refused") {
 
 TEST_CASE("an inode number used again for another type is another file") {
     Fixture f;
-    const InodeNumber file = f.deliver(entry(10, 100, S_IFREG)).id;
-    const InodeNumber directory = f.deliver(entry(11, 100, S_IFDIR)).id;
+    const InodeNumber file = f.adopt(entry(10, 100, S_IFREG)).id;
+    const InodeNumber directory = f.adopt(entry(11, 100, S_IFDIR)).id;
     CHECK(file != directory);
     f.table.forget(file, 1, f.given_back);
-    CHECK(f.deliver(entry(11, 100, S_IFDIR)).id == directory);
+    CHECK(f.adopt(entry(11, 100, S_IFDIR)).id == directory);
 }
 
 TEST_CASE("a new session makes inodes stale until they are found again under their numbers") {
     Fixture f;
-    const InodeNumber id = f.deliver(entry(10, 100)).id;
-    const InodeNumber lost = f.deliver(entry(12, 120)).id;
+    const InodeNumber id = f.adopt(entry(10, 100)).id;
+    const InodeNumber lost = f.adopt(entry(12, 120)).id;
     f.table.new_epoch(2, NodeId{1}, attributes_of(1, S_IFDIR));
     CHECK_FALSE(f.table.stale(f.table.root()));
     CHECK(f.table.stale(*f.table.find(id)));
     CHECK(f.table.find(NodeId{10}) == nullptr);
 
-    CHECK(f.deliver(entry(50, 100)).id == id);
+    CHECK(f.adopt(entry(50, 100)).id == id);
     CHECK_FALSE(f.table.stale(*f.table.find(id)));
     f.table.forget(lost, 1, f.given_back);
     CHECK(f.given_back.empty());  // the old session's count went with it
@@ -121,23 +119,23 @@ TEST_CASE("a new session makes inodes stale until they are found again under the
 
 TEST_CASE("the depth of a directory is counted from the root") {
     Fixture f;
-    const InodeNumber a = f.deliver(entry(10, 100, S_IFDIR)).id;
-    const InodeNumber b = f.deliver(entry(11, 101, S_IFDIR), a).id;
+    const InodeNumber a = f.adopt(entry(10, 100, S_IFDIR)).id;
+    const InodeNumber b = f.adopt(entry(11, 101, S_IFDIR), a).id;
     CHECK(f.table.depth(root_inode) == 0);
     CHECK(f.table.depth(a) == 1);
     CHECK(f.table.depth(b) == 2);
     // Moved to the root.
-    f.deliver(entry(11, 101, S_IFDIR), root_inode);
+    f.adopt(entry(11, 101, S_IFDIR), root_inode);
     CHECK(f.table.depth(b) == 1);
     // A link with two names counts as the one nearest to the root.
-    f.deliver(entry(11, 101, S_IFDIR), a);
-    Inode& link = f.deliver(entry(12, 102, S_IFLNK), b);
+    f.adopt(entry(11, 101, S_IFDIR), a);
+    Inode& link = f.adopt(entry(12, 102, S_IFLNK), b);
     CHECK(f.table.depth(link.parent) == 2);
-    f.deliver(entry(12, 102, S_IFLNK), root_inode);
-    f.deliver(entry(12, 102, S_IFLNK), b);
+    f.adopt(entry(12, 102, S_IFLNK), root_inode);
+    f.adopt(entry(12, 102, S_IFLNK), b);
     CHECK(f.table.depth(link.parent) == 0);
     // A server that makes up a ring gets no depth.
-    f.deliver(entry(10, 100, S_IFDIR), b);
+    f.adopt(entry(10, 100, S_IFDIR), b);
     CHECK(f.table.depth(a) == 0);
 }
 
@@ -149,7 +147,7 @@ TEST_CASE("random look-ups and forgets leave no count behind") {
 
     Fixture f;
     std::map<std::uint64_t, std::uint64_t> server;  // the server's counts, by node
-    std::map<InodeNumber, std::uint64_t> kernel;    // the kernel's counts
+    std::map<InodeNumber, std::uint64_t> holder;    // the counts of whoever got the entries
     std::uint64_t next_node = 2;
     std::uint64_t epoch = 1;
     const auto settle = [&] {
@@ -166,26 +164,24 @@ TEST_CASE("random look-ups and forgets leave no count behind") {
             // The server answers with the node that the file has, or sometimes with another.
             const std::uint64_t file = 100 + below(40);
             Inode* known = nullptr;
-            for (auto& [id, count] : kernel)
+            for (auto& [id, count] : holder)
                 if (Inode* inode = f.table.find(id); inode != nullptr && inode->identity.inode == file)
                     known = inode;
             const bool reuse = known != nullptr && !f.table.stale(*known) && below(10) != 0;
             const std::uint64_t node = reuse ? known->node.value : next_node++;
             ++server[node];
             Inode& inode = f.adopt(entry(node, file));
-            if (below(10) == 0) {
-                f.table.undelivered(inode, f.given_back);
-            } else {
-                f.table.delivered(inode);
-                ++kernel[inode.id];
-            }
-        } else if (what < 99 && !kernel.empty()) {
-            auto chosen = std::next(kernel.begin(), below(static_cast<std::uint32_t>(kernel.size())));
+            if (below(10) == 0)
+                f.table.forget(inode.id, 1, f.given_back);
+            else
+                ++holder[inode.id];
+        } else if (what < 99 && !holder.empty()) {
+            auto chosen = std::next(holder.begin(), below(static_cast<std::uint32_t>(holder.size())));
             const std::uint64_t count = 1 + below(static_cast<std::uint32_t>(chosen->second));
             f.table.forget(chosen->first, count, f.given_back);
             chosen->second -= count;
             if (chosen->second == 0)
-                kernel.erase(chosen);
+                holder.erase(chosen);
         } else if (below(20) == 0) {
             settle();
             server.clear();
@@ -193,7 +189,7 @@ TEST_CASE("random look-ups and forgets leave no count behind") {
         }
         settle();
     }
-    for (const auto& [id, count] : kernel)
+    for (const auto& [id, count] : holder)
         f.table.forget(id, count, f.given_back);
     settle();
     CHECK(f.table.size() == 1);

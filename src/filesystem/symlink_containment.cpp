@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "remofs/symlink_containment.hpp"
+#include "filesystem/symlink_containment.hpp"
 
 #include <algorithm>
 
-namespace remofile::remofs {
+namespace remofile::filesystem {
 
 bool stays_within(std::string_view target, std::size_t depth) {
     if (target.empty() || target.front() == '/')
@@ -26,4 +26,4 @@ bool stays_within(std::string_view target, std::size_t depth) {
     return true;
 }
 
-}  // namespace remofile::remofs
+}  // namespace remofile::filesystem

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <optional>
 #include <unordered_map>
@@ -11,15 +9,15 @@
 #include "filesystem/inode_number.hpp"
 #include "wire/messages.hpp"
 
-namespace remofile::remofs {
+namespace remofile::filesystem {
 
 // What threads have just been told of the names that they looked up. The kernel makes two requests of stat(2) with a
 // path, LOOKUP and GETATTR, and the answer to the first is good for the second, which follows within microseconds.
-// One thread: the event loop's.
+// One thread: the session's.
 class FreshLookUps {
 public:
     struct Answer {
-        filesystem::InodeNumber inode = 0;
+        InodeNumber inode = 0;
         wire::Attributes attributes;
         std::uint64_t event = 0;  // FileContents::now() when it was given
         TimePoint given_at{};
@@ -27,7 +25,7 @@ public:
 
     explicit FreshLookUps(const Clock& clock) : clock_(clock) {}
 
-    void add(pid_t thread, Answer answer) {
+    void add(std::uint32_t thread, Answer answer) {
         // Threads of other process namespaces have no number.
         if (thread == 0)
             return;
@@ -37,7 +35,7 @@ public:
         answers_.insert_or_assign(thread, std::move(answer));
     }
     // For the next request of the thread, whatever it is: none if it cannot be of the same system call.
-    std::optional<Answer> take(pid_t thread) {
+    std::optional<Answer> take(std::uint32_t thread) {
         const auto found = answers_.find(thread);
         if (found == answers_.end())
             return std::nullopt;
@@ -51,7 +49,7 @@ private:
     static constexpr std::size_t max_threads = 64;
 
     const Clock& clock_;
-    std::unordered_map<pid_t, Answer> answers_;
+    std::unordered_map<std::uint32_t, Answer> answers_;
 };
 
-}  // namespace remofile::remofs
+}  // namespace remofile::filesystem

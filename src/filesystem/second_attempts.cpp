@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "remofs/second_attempts.hpp"
+#include "filesystem/second_attempts.hpp"
 
 #include <algorithm>
 
-namespace remofile::remofs {
+namespace remofile::filesystem {
 namespace {
 
 // Longer than the requests of one system call take on a slow link.
@@ -20,14 +20,14 @@ SecondAttempts::~SecondAttempts() {
         reactor_.cancel(*timer_);
 }
 
-void SecondAttempts::expect(pid_t thread) {
+void SecondAttempts::expect(std::uint32_t thread) {
     std::erase_if(threads_, [&](const Thread& known) { return known.id == thread; });
     if (threads_.size() == max_threads)
         threads_.pop_front();
     threads_.push_back({thread, reactor_.clock().now() + life});
 }
 
-bool SecondAttempts::is_one(pid_t thread) const {
+bool SecondAttempts::is_one(std::uint32_t thread) const {
     return std::ranges::any_of(
         threads_, [&](const Thread& known) { return known.id == thread && known.until > reactor_.clock().now(); });
 }
@@ -58,4 +58,4 @@ void SecondAttempts::release_first() {
     held_.pop_front();
 }
 
-}  // namespace remofile::remofs
+}  // namespace remofile::filesystem

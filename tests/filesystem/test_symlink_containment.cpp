@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
-#include "remofs/symlink_containment.hpp"
+#include "filesystem/symlink_containment.hpp"
 
-using remofile::remofs::stays_within;
+using remofile::filesystem::stays_within;
 
-TEST_CASE("relative targets below the mount's root stay within") {
+TEST_CASE("relative targets below the root stay within") {
     CHECK(stays_within("name", 0));
     CHECK(stays_within("a/b/c", 0));
     CHECK(stays_within("./a//b/.", 0));

@@ -7,8 +7,6 @@
 // server for a while, by a handle that is opened in the same message.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -17,9 +15,9 @@
 #include "client/session.hpp"
 #include "transport/reactor.hpp"
 
-namespace remofile::remofs {
+namespace remofile::filesystem {
 
-// One thread: the event loop's.
+// One thread: the session's.
 class SecondAttempts {
 public:
     // Both must outlive it.
@@ -29,15 +27,15 @@ public:
     SecondAttempts& operator=(const SecondAttempts&) = delete;
 
     // The thread is told ESTALE.
-    void expect(pid_t thread);
+    void expect(std::uint32_t thread);
     // Whether a look-up by this thread may be of a second attempt.
-    bool is_one(pid_t thread) const;
+    bool is_one(std::uint32_t thread) const;
     // Takes over a handle that holds what such a look-up has found.
     void hold(HandleId handle);
 
 private:
     struct Thread {
-        pid_t id;
+        std::uint32_t id;
         TimePoint until;
     };
     struct Held {
@@ -58,4 +56,4 @@ private:
     std::optional<transport::TimerId> timer_;
 };
 
-}  // namespace remofile::remofs
+}  // namespace remofile::filesystem

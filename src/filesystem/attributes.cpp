@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+// What files say of themselves, and what the file system says of itself.
+#include <sys/stat.h>
+
+#include <vector>
+
+#include "filesystem/file_system.hpp"
+#include "filesystem/outcome.hpp"
+
+namespace remofile::filesystem {
+namespace {
+
+// How long df, and stat of the root, wait for a silent server before they are told what was true last.
+constexpr auto last_known_after = std::chrono::milliseconds(900);
+
+bool is_silence(Status status) {
+    return status == Status::timed_out || status == Status::unreachable;
+}
+
+}  // namespace
+
+// What a reply to a request of this operation says of a file, as it may be shown.
+ShownAttributes FileSystem::shown(const Operation& operation, InodeNumber inode, const wire::Attributes& attributes) {
+    if (inode == root_inode)
+        inodes_.root().last_attributes = attributes;
+    return {.attributes = contents_.seen(inode, attributes, operation.arrived_at)};
+}
+
+// The attributes that the look-up of the same stat(2) has brought, if they are to be had. An open file is asked for
+// anew, as fstat(2) has no look-up before it.
+const wire::Attributes* FileSystem::just_heard(const Operation& operation, InodeNumber id) {
+    const auto& told = operation.just_looked_up;
+    const Inode* inode = inodes_.find(id);
+    const bool good = told && told->inode == id && inode != nullptr && inode->open_count == 0 &&
+                      !contents_.heard_since(id, told->event);
+    return good ? &told->attributes : nullptr;
+}
+
+Task<Result<ShownAttributes>> FileSystem::getattr(Operation& operation, InodeNumber inode, HandleNumber handle) {
+    const auto node = node_of(inode);
+    if (!node)
+        co_return Result<ShownAttributes>(node.error());
+    if (inode == root_inode)
+        co_return co_await getattr_of_root(operation, *node);
+    if (const wire::Attributes* heard = just_heard(operation, inode); heard != nullptr)
+        co_return Result<ShownAttributes>(ShownAttributes{.attributes = *heard});
+    const auto open = file(handle);
+    // With a handle come the kernel's own questions; those of stat(2) and fstat(2) come without.
+    if (const auto recent = contents_.recent(inode); open && recent)
+        co_return Result<ShownAttributes>(ShownAttributes{.attributes = *recent});
+    const wire::Getattr message{*node, open ? (*open)->handle : HandleId{}};
+    auto reply = co_await call(operation, message);
+    // What was written meanwhile may take them away, and its writer has been told that it is written.
+    constexpr std::uint32_t set_id = S_ISUID | S_ISGID;
+    if (reply && (reply->body.attributes.mode & set_id) != 0 && contents_.changed_since(inode, operation.arrived_at)) {
+        if (const Status status = co_await written_out(operation, inode); status != Status::ok)
+            co_return Result<ShownAttributes>(status);
+        auto again = co_await call(operation, message);
+        reply = std::move(again);
+    }
+    if (!reply)
+        co_return Result<ShownAttributes>(reply.error());
+    co_return shown(operation, inode, reply->body.attributes);
+}
+
+// The root itself answers even if the server does not: df, unmount and listings of the directory above a mountpoint
+// must not hang with it.
+Task<Result<ShownAttributes>> FileSystem::getattr_of_root(Operation& operation, NodeId node) {
+    const wire::Getattr message{.node = node};
+    const client::CallOptions options{.timeout = last_known_after};
+    const auto reply = co_await session_.call(message, options, &operation.cancellation);
+    if (!reply && !is_silence(reply.status()))
+        co_return Result<ShownAttributes>(reply.error());
+    co_return shown(operation, root_inode, reply ? reply->body.attributes : inodes_.root().last_attributes);
+}
+
+// Sets them. What the file was like before is asked for in the same message if it is open here, for a change that was
+// made elsewhere would not be noticed any more behind ours.
+Task<Result<wire::Attributes>> FileSystem::set_at_server(Operation& operation, InodeNumber id, wire::Setattr change) {
+    const Inode* inode = inodes_.find(id);
+    if (inode == nullptr || inode->type != S_IFREG || inode->open_count == 0) {
+        const auto reply = co_await call(operation, std::move(change));
+        co_return reply ? Result<wire::Attributes>(reply->body.attributes) : Result<wire::Attributes>(reply.error());
+    }
+    const wire::Getattr getattr{change.node, change.handle};
+    std::vector<client::EncodedRequest> requests;
+    requests.push_back(client::encoded(getattr));
+    requests.push_back(client::encoded(change));
+    const std::uint64_t asked_at = contents_.now();
+    const auto replies = co_await call_batch(operation, std::move(requests));
+    if (const auto before = client::decoded<wire::Getattr>(replies[0]))
+        contents_.seen(id, before->attributes, asked_at);
+    const auto set = client::decoded<wire::Setattr>(replies[1]);
+    co_return set ? Result<wire::Attributes>(set->attributes) : Result<wire::Attributes>(set.error());
+}
+
+Task<Result<ShownAttributes>> FileSystem::setattr(Operation& operation, InodeNumber inode, HandleNumber handle,
+                                                  wire::Setattr change) {
+    const bool truncates = (change.which & wire::set_size) != 0;
+    settle_set_id(operation, inode, (change.which & (wire::set_uid | wire::set_gid)) == 0);
+    // A time that is set, or an end, must not be overtaken by what was written before.
+    if (!truncates && (change.which & (wire::set_modification | wire::set_modification_now)) != 0) {
+        if (const Status status = co_await front_written_back(operation, inode); status != Status::ok)
+            co_return Result<ShownAttributes>(status);
+    }
+    if (const Status status = co_await written_out(operation, inode); status != Status::ok)
+        co_return Result<ShownAttributes>(status);
+    const auto node = node_of(inode);
+    if (!node)
+        co_return Result<ShownAttributes>(node.error());
+    change.node = *node;
+    if (handle != HandleNumber{}) {
+        const auto open = file(handle);
+        if (!open)
+            co_return Result<ShownAttributes>(open.error());
+        change.handle = (*open)->handle;
+    }
+    const auto attributes = co_await set_at_server(operation, inode, std::move(change));
+    if (!attributes)
+        co_return Result<ShownAttributes>(attributes.error());
+    if (truncates)
+        contents_.replaced(inode, *attributes);
+    else
+        contents_.touched(inode, *attributes);
+    co_return shown(operation, inode, *attributes);
+}
+
+Task<Result<>> FileSystem::access(Operation& operation, InodeNumber inode, std::uint32_t mask) {
+    const auto node = node_of(inode);
+    if (!node)
+        co_return Result<>(node.error());
+    const wire::Access message{*node, mask};
+    const auto reply = co_await call(operation, message);
+    co_return outcome_of(reply);
+}
+
+Task<Result<wire::StatfsReply>> FileSystem::statfs(Operation& operation, InodeNumber inode) {
+    const auto node = node_of(inode);
+    if (!node)
+        co_return Result<wire::StatfsReply>(node.error());
+    const wire::Statfs message{*node};
+    const client::CallOptions options{.timeout = last_known_after};
+    const auto reply = co_await session_.call(message, options, &operation.cancellation);
+    if (reply)
+        last_statistics_ = reply->body;
+    else if (!is_silence(reply.status()) || !last_statistics_)
+        co_return Result<wire::StatfsReply>(reply.error());
+    co_return *last_statistics_;
+}
+
+}  // namespace remofile::filesystem

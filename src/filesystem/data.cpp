@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+// What is in open files: reading, writing, and making sure of what was written.
+#include <algorithm>
+#include <utility>
+
+#include "filesystem/file_system.hpp"
+#include "filesystem/outcome.hpp"
+
+namespace remofile::filesystem {
+namespace {
+
+// One COPY_RANGE: long enough that its round trip costs nothing, short enough to be interrupted. Callers go on after a
+// short copy.
+constexpr std::uint64_t max_copy_bytes = 64U << 20;
+
+}  // namespace
+
+Task<Result<client::FileReader::Data>> FileSystem::read(Operation& operation, HandleNumber handle, std::uint64_t offset,
+                                                        std::size_t size) {
+    using Data = client::FileReader::Data;
+    auto open = file(handle);
+    if (!open)
+        co_return Result<Data>(open.error());
+    const auto wanted = static_cast<std::uint32_t>(std::min(size, wire::max_bulk_bytes));
+    if (contents_.must_drain_before((*open)->inode, offset, wanted)) {
+        if (const Status status = co_await written_out(operation, (*open)->inode); status != Status::ok)
+            co_return Result<Data>(status);
+        open = file(handle);
+    }
+    if (!open || inodes_.find((*open)->inode) == nullptr)
+        co_return Result<Data>(Status::stale);
+    FileHandle& from = **open;
+    auto reading = from.past_cache
+                       ? contents_.reader().read_uncached(from.handle, offset, wanted, &operation.cancellation)
+                       : contents_.reader().read(contents_.source_of(from), &from.readahead, offset, wanted,
+                                                 &operation.cancellation);
+    co_return co_await std::move(reading);
+}
+
+bool FileSystem::past_cache(HandleNumber handle) {
+    const FileHandle* open = files_.find(handle);
+    return open != nullptr && open->past_cache;
+}
+
+// A page of a mapping is written for nobody in particular, by any handle that the file has: it counts as written by
+// whoever opened that one. As on a local disk, set-id bits stay.
+Task<Result<client::Reply<wire::Write>>> FileSystem::write_page(HandleNumber handle, wire::Write message, Buffer data) {
+    using Reply = Result<client::Reply<wire::Write>>;
+    client::CallOptions options{.lane = client::LaneKind::data, .set_id = wire::SetId::keep};
+    if (const FileHandle* open = files_.find(handle); open != nullptr && open->opener != nullptr) {
+        CallerIdentity opener = *open->opener;
+        const auto credential = co_await credential_of(std::move(opener));
+        if (!credential)
+            co_return Reply(credential.error());
+        options.credential = *credential;
+    }
+    co_return co_await session_.call_with_bulk(message, std::move(data), options);
+}
+
+Task<Result<std::size_t>> FileSystem::write_through(Operation& operation, InodeNumber inode, HandleNumber handle,
+                                                    wire::Write message, Buffer data, bool of_mapping) {
+    if (const Status status = co_await written_out(operation, inode); status != Status::ok)
+        co_return Result<std::size_t>(status);
+    const std::size_t size = data.size();
+    FileContents::WriteThrough under_way(contents_, inode, message.handle);
+    auto writing = of_mapping ? write_page(handle, message, std::move(data))
+                              : call_with_bulk(operation, message, std::move(data), client::LaneKind::data);
+    const auto reply = co_await std::move(writing);
+    if (!reply)
+        co_return Result<std::size_t>(reply.error());
+    if (reply->body.size > size)
+        co_return Result<std::size_t>(Status::io_error);
+    under_way.written(reply->body);
+    // Whoever caches in front believes that the bytes went where it said.
+    if (reply->body.offset != message.offset)
+        contents_.outdated(inode);
+    co_return std::size_t{reply->body.size};
+}
+
+Task<Result<std::size_t>> FileSystem::write_behind(Operation& operation, client::WriteBehind::Target target,
+                                                   std::uint64_t offset, Buffer data) {
+    const auto credential = co_await credential_of(operation);
+    if (!credential)
+        co_return Result<std::size_t>(credential.error());
+    target.credential = *credential;
+    const std::size_t size = data.size();
+    const auto accepted = co_await contents_.writes().write(target, offset, std::move(data), &operation.cancellation);
+    if (!accepted)
+        co_return Result<std::size_t>(accepted.error());
+    contents_.accepted(target.file, offset, size);
+    co_return size;
+}
+
+// The error of a write that was accepted earlier; reported once.
+Status FileSystem::take_write_error(HandleNumber handle) {
+    FileHandle* open = files_.find(handle);
+    return open == nullptr ? Status::ok : std::exchange(open->write_error, Status::ok);
+}
+
+// How a FLUSH or FSYNC ends: what failed before comes first.
+Result<> FileSystem::after_write_error(HandleNumber handle, Status now) {
+    const Status earlier = take_write_error(handle);
+    return outcome_of(earlier != Status::ok ? earlier : now);
+}
+
+Task<Result<std::size_t>> FileSystem::write(Operation& operation, HandleNumber handle, std::uint64_t offset,
+                                            Payload payload, WriteHow how) {
+    const auto open = file(handle);
+    if (!open)
+        co_return Result<std::size_t>(Status::io_error);
+    if (const Status earlier = how.of_mapping ? Status::ok : take_write_error(handle); earlier != Status::ok)
+        co_return Result<std::size_t>(earlier);
+    (*open)->written = true;
+    const InodeNumber inode = (*open)->inode;
+    const HandleId target_handle = (*open)->handle;
+    settle_set_id(operation, inode, true);
+    if (how.through || how.of_mapping) {
+        const wire::Write message{target_handle, offset, how.append && !how.of_mapping};
+        Buffer data = payload.take();
+        co_return co_await write_through(operation, inode, handle, message, std::move(data), how.of_mapping);
+    }
+    const client::WriteBehind::Target target{.file = inode, .handle = target_handle, .set_id = operation.set_id};
+    const std::size_t size = payload.bytes.size();
+    if (!session_.hello().client_identity && contents_.writes().join(target, offset, payload.bytes)) {
+        contents_.accepted(inode, offset, size);
+        co_return size;
+    }
+    Buffer data = payload.take();
+    co_return co_await write_behind(operation, target, offset, std::move(data));
+}
+
+Task<Result<>> FileSystem::flush(Operation& operation, HandleNumber handle, LockOwner owner) {
+    FileHandle* open = files_.find(handle);
+    if (open == nullptr)
+        co_return Result<>(Status::bad_handle);
+    const InodeNumber inode = open->inode;
+    const bool written = std::exchange(open->written, false);
+    if (open->epoch != session_.epoch())
+        co_return after_write_error(handle, written ? Status::io_error : Status::ok);
+    // Nothing written, so no error to report; nothing locked, so nothing to unlock: no need to ask.
+    const Inode* known = inodes_.find(inode);
+    if (!written && (known == nullptr || !known->has_byte_locks))
+        co_return after_write_error(handle, Status::ok);
+    const wire::Flush message{open->handle, owner};
+    Status status = co_await contents_.send_before(inode, message.handle, &operation.cancellation);
+    if (status == Status::ok)
+        status = (co_await call_on_handle(operation, message)).status();
+    if (status == Status::ok)
+        status = co_await written_out(operation, inode);
+    // A process that is killed does not wait for the answer, but its locks have to go.
+    if (status == Status::interrupted)
+        session_.tell(message, client::LaneKind::data);
+    co_return after_write_error(handle, status);
+}
+
+// What is on the server's disk needs no round trip at close: the handle counts as written again only if this fails.
+Task<Result<>> FileSystem::fsync(Operation& operation, HandleNumber handle, bool data_only) {
+    const auto open = file(handle);
+    if (!open)
+        co_return Result<>(Status::io_error);
+    const wire::Fsync message{(*open)->handle, data_only};
+    const bool written = std::exchange((*open)->written, false);
+    Status status = co_await contents_.sync((*open)->inode, message, &operation.cancellation);
+    // What was written is not known to be safe when the session has ended meanwhile.
+    if (status == Status::no_session)
+        status = Status::io_error;
+    if (FileHandle* synced = files_.find(handle); synced != nullptr && status != Status::ok)
+        synced->written |= written;
+    co_return after_write_error(handle, status);
+}
+
+Task<Result<>> FileSystem::fallocate(Operation& operation, HandleNumber handle, std::uint32_t mode,
+                                     std::uint64_t offset, std::uint64_t length) {
+    const auto open = file(handle);
+    if (!open)
+        co_return Result<>(open.error());
+    (*open)->written = true;
+    const InodeNumber inode = (*open)->inode;
+    settle_set_id(operation, inode, false);
+    const wire::Fallocate message{(*open)->handle, mode, offset, length};
+    if (const Status status = co_await written_out(operation, inode); status != Status::ok)
+        co_return Result<>(status);
+    const auto reply = co_await change(operation, message);
+    if (!reply)
+        co_return Result<>(reply.error());
+    contents_.replaced(inode, reply->body.attributes);
+    co_return Result<>();
+}
+
+Task<Result<std::uint64_t>> FileSystem::seek(Operation& operation, HandleNumber handle, std::uint64_t offset,
+                                             wire::SeekWhat what) {
+    const auto open = file(handle);
+    if (!open)
+        co_return Result<std::uint64_t>(open.error());
+    const wire::Seek message{(*open)->handle, offset, what};
+    if (const Status status = co_await written_out(operation, (*open)->inode); status != Status::ok)
+        co_return Result<std::uint64_t>(status);
+    const auto reply = co_await call_on_handle(operation, message);
+    if (!reply)
+        co_return Result<std::uint64_t>(reply.error());
+    co_return reply->body.offset;
+}
+
+Task<Result<std::uint64_t>> FileSystem::copy_range(Operation& operation, HandleNumber from, std::uint64_t from_offset,
+                                                   HandleNumber to, std::uint64_t to_offset, std::uint64_t size) {
+    const auto source = file(from);
+    const auto target = file(to);
+    if (!source || !target)
+        co_return Result<std::uint64_t>(Status::stale);
+    (*target)->written = true;
+    const InodeNumber written_to = (*target)->inode;
+    settle_set_id(operation, written_to, false);
+    const wire::CopyRange message{.from = (*source)->handle,
+                                  .from_offset = from_offset,
+                                  .to = (*target)->handle,
+                                  .to_offset = to_offset,
+                                  .size = std::min(size, max_copy_bytes)};
+    for (const InodeNumber inode : {(*source)->inode, written_to}) {
+        if (const Status status = co_await written_out(operation, inode); status != Status::ok)
+            co_return Result<std::uint64_t>(status);
+    }
+    const auto reply = co_await change(operation, message);
+    // Whoever caches in front drops the range itself.
+    contents_.forget(written_to);
+    if (!reply)
+        co_return Result<std::uint64_t>(reply.error());
+    co_return std::min(reply->body.size, message.size);
+}
+
+}  // namespace remofile::filesystem

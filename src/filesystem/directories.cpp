@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+// Listing directories.
+//
+// Entries are fetched in large pieces, with their attributes when those are wanted, and kept until they are asked for,
+// as many at a time as whoever asks has room for. An entry's node that nobody took is given back.
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <iterator>
+
+#include "client/directory.hpp"
+#include "filesystem/file_system.hpp"
+#include "filesystem/outcome.hpp"
+
+namespace remofile::filesystem {
+namespace {
+
+// A piece of a listing: large enough for most directories in one round trip, small enough that a stat does not wait
+// long behind it.
+constexpr std::uint32_t piece_bytes = 256U << 10;
+constexpr std::uint16_t piece_entries = 1024;
+
+bool is_dot(std::string_view name) {
+    return name == "." || name == "..";
+}
+
+}  // namespace
+
+Task<Result<HandleNumber>> FileSystem::opendir(Operation& operation, InodeNumber inode) {
+    const auto node = node_of(inode);
+    if (!node)
+        co_return Result<HandleNumber>(node.error());
+    const wire::Opendir message{*node, session_.new_handle_id()};
+    const auto reply = co_await call(operation, message);
+    if (!reply)
+        co_return Result<HandleNumber>(reply.error());
+    co_return directories_.add({.handle = message.handle, .epoch = session_.epoch(), .inode = inode});
+}
+
+void FileSystem::releasedir(HandleNumber handle) {
+    if (const auto found = directory(handle); found) {
+        discard_entries(**found);
+        session_.tell(wire::Releasedir{(*found)->handle});
+    }
+    directories_.remove(handle);
+}
+
+Task<Result<>> FileSystem::fsyncdir(Operation& operation, HandleNumber handle, bool data_only) {
+    const auto found = directory(handle);
+    if (!found)
+        co_return Result<>(found.error());
+    const wire::Fsyncdir message{(*found)->handle, data_only};
+    const auto reply = co_await call(operation, message);
+    co_return outcome_of(reply);
+}
+
+// Forgets what was fetched and not delivered.
+void FileSystem::discard_entries(DirectoryHandle& directory) {
+    std::vector<wire::ForgetNode> nodes;
+    for (const wire::DirectoryEntry& entry : directory.entries)
+        if (entry.entry.node)
+            nodes.push_back({entry.entry.node, 1});
+    directory.entries.clear();
+    give_back(std::move(nodes));
+}
+
+// False for a position that was not given out.
+bool FileSystem::go_to(DirectoryHandle& directory, std::uint64_t number) {
+    if (directory.number == number)
+        return true;
+    const auto position = directory.positions.cookie(number);
+    if (!position)
+        return false;
+    discard_entries(directory);
+    if (number == DirectoryPositions::start)
+        directory.positions.restart();
+    directory.number = number;
+    directory.position = *position;
+    directory.end = false;
+    return true;
+}
+
+// Fetches the next piece. The handle is looked up anew afterwards: it may have been closed meanwhile.
+Task<Result<>> FileSystem::fetch_entries(Operation& operation, HandleNumber handle, Listing listing) {
+    const DirectoryHandle& before = *directories_.find(handle);
+    const std::uint64_t position = before.position;
+    wire::Readdir message{.handle = before.handle,
+                          .cookie = position,
+                          .size = piece_bytes,
+                          .max_entries = piece_entries,
+                          .attributes = listing == Listing::with_attributes};
+    if (listing == Listing::with_attributes)
+        message.first_node = session_.new_node_ids(piece_entries);
+    const auto reply = co_await call(operation, message);
+    if (!reply)
+        co_return Result<>(reply.error());
+    auto entries = client::decode_directory(reply->bulk, reply->body.count, position);
+    if (!entries)
+        co_return Result<>(entries.error());
+    DirectoryHandle fetched{
+        .entries = {std::make_move_iterator(entries->begin()), std::make_move_iterator(entries->end())}};
+    DirectoryHandle* directory = directories_.find(handle);
+    if (directory == nullptr || directory->position != position) {
+        discard_entries(fetched);
+        co_return Result<>(Status::bad_handle);
+    }
+    discard_entries(*directory);
+    directory->end = reply->body.end || fetched.entries.empty();
+    directory->asked_at = operation.arrived_at;
+    directory->entries = std::move(fetched.entries);
+    co_return Result<>();
+}
+
+Task<Result<>> FileSystem::readdir(Operation& operation, HandleNumber handle, std::uint64_t position, Listing listing,
+                                   ListingSink& sink) {
+    auto found = directory(handle);
+    if (!found)
+        co_return Result<>(found.error());
+    if (!go_to(**found, position))
+        co_return Result<>(Status::invalid);
+    if ((*found)->entries.empty() && !(*found)->end) {
+        const auto fetched = co_await fetch_entries(operation, handle, listing);
+        if (!fetched)
+            co_return Result<>(fetched.error());
+        found = directory(handle);
+        if (!found)
+            co_return Result<>(found.error());
+    }
+    deliver(**found, listing, sink);
+    co_return Result<>();
+}
+
+// Hands on what was fetched, as much as there is room for.
+void FileSystem::deliver(DirectoryHandle& directory, Listing listing, ListingSink& sink) {
+    std::vector<wire::ForgetNode> unneeded;
+    while (!directory.entries.empty() && sink.has_room_for(directory.entries.front().name)) {
+        wire::DirectoryEntry entry = std::move(directory.entries.front());
+        directory.entries.pop_front();
+        directory.position = entry.cookie;
+        directory.number = directory.positions.number(directory.number, entry.cookie);
+        ListedEntry listed = brief(directory, entry);
+        listed.name = std::move(entry.name);
+        if (entry.entry.node && (listing == Listing::plain || is_dot(listed.name) || is_outdated(directory, entry)))
+            unneeded.push_back({entry.entry.node, 1});
+        else if (entry.entry.node)
+            listed.entry = entry_of(directory.inode, entry.entry, directory.asked_at).value_or(Entry{});
+        sink.add(listed);
+    }
+    give_back(std::move(unneeded));
+}
+
+// Whether later attributes than those of the listing, which waited here, may have been told.
+bool FileSystem::is_outdated(const DirectoryHandle& directory, const wire::DirectoryEntry& entry) {
+    const Inode* inode = inodes_.find(entry.entry.node);
+    return inode != nullptr && contents_.heard_since(inode->id, directory.asked_at);
+}
+
+// What a plain listing says of a file besides its name.
+ListedEntry FileSystem::brief(const DirectoryHandle& directory, const wire::DirectoryEntry& entry) {
+    ListedEntry listed{.name = {},
+                       .position = directory.number,
+                       .identity = {.inode = entry.inode},
+                       .type = static_cast<std::uint32_t>(DTTOIF(entry.type))};
+    const Inode* inode = inodes_.find(directory.inode);
+    if (entry.entry.node)
+        listed.identity = entry.entry.attributes.identity;
+    else if (inode != nullptr)
+        listed.identity.device = inode->identity.device;
+    return listed;
+}
+
+}  // namespace remofile::filesystem

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT
+#include "filesystem/file_system.hpp"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "base/log.hpp"
+
+namespace remofile::filesystem {
+
+FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, const Clock& clock, Counters& counters,
+                       FileSystemSettings settings)
+    : session_(session),
+      settings_(std::move(settings)),
+      export_device_(session.hello().root_attributes.identity.device),
+      inodes_(session.epoch(), session.hello().root, session.hello().root_attributes),
+      contents_(session, clock, inodes_, files_, counters, settings_.cache_bytes,
+                [this](InodeNumber inode) { drop_front(inode, nullptr); }),
+      xattr_memory_(clock),
+      second_attempts_(reactor, session),
+      fresh_look_ups_(clock) {
+    session_.on_invalidate = [this](const std::vector<NodeId>& nodes, std::function<void()> acknowledge) {
+        on_invalidate(nodes, std::move(acknowledge));
+    };
+    session_.on_new_epoch = [this] { on_new_epoch(); };
+    session_.on_reconnected = [this] { on_reconnected(); };
+}
+
+FileSystem::~FileSystem() {
+    session_.on_invalidate = nullptr;
+    session_.on_new_epoch = nullptr;
+    session_.on_reconnected = nullptr;
+}
+
+FileSystem::Usage FileSystem::usage() const {
+    return {.known_files = inodes_.size(),
+            .open_files = files_.size(),
+            .open_directories = directories_.size(),
+            .cached_bytes = contents_.memory().used_bytes(),
+            .cache_limit_bytes = contents_.memory().limit_bytes(),
+            .pending_write_bytes = contents_.writes().pending_bytes()};
+}
+
+Task<void> FileSystem::all_written_out() {
+    co_await contents_.writes().drain_all(nullptr);
+}
+
+// ---------------------------------------------------------------- asking the server
+
+Result<NodeId> FileSystem::node_of(InodeNumber id) {
+    const Inode* inode = inodes_.find(id);
+    if (inode == nullptr || inodes_.stale(*inode))
+        return Status::stale;
+    return inode->node;
+}
+
+Result<FileHandle*> FileSystem::file(HandleNumber handle) {
+    FileHandle* file = files_.find(handle);
+    if (file == nullptr || file->epoch != session_.epoch())
+        return Status::stale;
+    return file;
+}
+
+Result<DirectoryHandle*> FileSystem::directory(HandleNumber handle) {
+    DirectoryHandle* directory = directories_.find(handle);
+    if (directory == nullptr || directory->epoch != session_.epoch())
+        return Status::stale;
+    return directory;
+}
+
+CallerIdentity FileSystem::identity_of(const Operation& operation) const {
+    const Caller& caller = operation.caller;
+    return {.uid = caller.uid, .gid = caller.gid, .groups = settings_.facts_of(caller).groups};
+}
+
+Task<Result<std::uint32_t>> FileSystem::credential_of(CallerIdentity identity) {
+    if (!session_.hello().client_identity)
+        co_return Result<std::uint32_t>(0U);
+    co_return co_await session_.credential(identity.uid, identity.gid, std::move(identity.groups));
+}
+
+Task<Result<std::uint32_t>> FileSystem::credential_of(const Operation& operation) {
+    if (!session_.hello().client_identity)
+        co_return Result<std::uint32_t>(0U);
+    auto identity = identity_of(operation);
+    co_return co_await credential_of(std::move(identity));
+}
+
+void FileSystem::settle_set_id(Operation& operation, InodeNumber id, bool is_said) {
+    const Inode* inode = inodes_.find(id);
+    if (!is_said && !settings_.facts_of(operation.caller).keeps_set_id)
+        operation.set_id = wire::SetId::drop;
+    if (inode == nullptr || operation.set_id != wire::SetId::drop)
+        return;
+    // Whoever is of the file's group keeps its set-group-id bit where the group may not execute it. A server that acts
+    // as itself does not know of the caller's groups.
+    if ((inode->content.mode & (S_ISUID | S_ISGID | S_IXGRP)) != S_ISGID)
+        return;
+    const auto identity = identity_of(operation);
+    if (identity.gid == inode->content.gid ||
+        std::ranges::find(identity.groups, inode->content.gid) != identity.groups.end())
+        operation.set_id = wire::SetId::as_caller;
+}
+
+Task<std::vector<client::EncodedReply>> FileSystem::call_batch(Operation& operation,
+                                                               std::vector<client::EncodedRequest> requests) {
+    auto credential = co_await credential_of(operation);
+    if (!credential) {
+        std::vector<client::EncodedReply> replies(requests.size());
+        for (client::EncodedReply& reply : replies)
+            reply.status = credential.status();
+        co_return replies;
+    }
+    const client::CallOptions options{.credential = *credential, .set_id = operation.set_id};
+    co_return co_await session_.call_batch(std::move(requests), options, &operation.cancellation);
+}
+
+// ---------------------------------------------------------------- inodes and their holders
+
+// Takes in a reply that names a file below `parent`, asked for at `asked_at`.
+Result<Entry> FileSystem::entry_of(InodeNumber parent, const wire::EntryReply& reply, std::uint64_t asked_at) {
+    std::vector<wire::ForgetNode> unneeded;
+    Inode* inode = inodes_.adopt(parent, reply, unneeded);
+    give_back(std::move(unneeded));
+    if (inode == nullptr) {
+        log::warn("the server named node {} as an entry of a directory, which it cannot be", reply.node.value);
+        return Status::io_error;
+    }
+    return Entry{.inode = inode->id, .attributes = contents_.seen(inode->id, reply.attributes, asked_at)};
+}
+
+void FileSystem::forget(InodeNumber inode, std::uint64_t count) {
+    const Forgotten entry{inode, count};
+    forget(std::span(&entry, 1));
+}
+
+void FileSystem::forget(std::span<const Forgotten> entries) {
+    std::vector<wire::ForgetNode> unneeded;
+    for (const Forgotten& entry : entries)
+        inodes_.forget(entry.inode, entry.count, unneeded);
+    give_back(std::move(unneeded));
+}
+
+void FileSystem::give_back(std::vector<wire::ForgetNode> nodes) {
+    for (std::size_t start = 0; start < nodes.size(); start += wire::max_forgets) {
+        const auto first = nodes.begin() + static_cast<std::ptrdiff_t>(start);
+        const auto count = std::min(nodes.size() - start, wire::max_forgets);
+        wire::Forget forget{.nodes = {first, first + static_cast<std::ptrdiff_t>(count)}};
+        session_.tell(std::move(forget));
+    }
+}
+
+// A handle of a file has come, and gone; `maps`: a mapping that is written to can be made through it.
+void FileSystem::opened(InodeNumber id, bool maps) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        return;
+    InodeMap::opened(*inode);
+    inode->pages.mappable_by += maps ? 1 : 0;
+}
+
+void FileSystem::released(InodeNumber id, bool maps) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr || inode->open_count == 0)
+        return;
+    inode->pages.mappable_by -= maps ? 1 : 0;
+    if (inode->open_count == 1) {
+        inode->has_byte_locks = false;
+        contents_.closed(id);
+    }
+    std::vector<wire::ForgetNode> unneeded;
+    inodes_.closed(*inode, unneeded);
+    give_back(std::move(unneeded));
+}
+
+// ---------------------------------------------------------------- what is kept in front
+
+// Ends once nothing is kept in front of the file that is known to be out of date. Errors: interrupted.
+Task<Status> FileSystem::front_is_current(Operation& operation, InodeNumber inode) {
+    if (front_ == nullptr)
+        co_return Status::ok;
+    co_return co_await front_->current(inode, &operation.cancellation);
+}
+
+// Ends once all that was written to mappings in front of the file is at the server. Errors: interrupted.
+Task<Status> FileSystem::front_written_back(Operation& operation, InodeNumber inode) {
+    if (front_ == nullptr)
+        co_return Status::ok;
+    co_return co_await front_->mappings_written(inode, &operation.cancellation);
+}
+
+void FileSystem::drop_front(InodeNumber inode, std::function<void()> done) {
+    if (front_ != nullptr)
+        front_->drop(inode, std::move(done));
+    else if (done)
+        done();
+}
+
+// ---------------------------------------------------------------- what the session tells
+
+void FileSystem::on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge) {
+    if (nodes.empty())
+        return acknowledge();
+    const auto left = std::make_shared<std::size_t>(nodes.size());  // shared with the files that it waits for
+    const auto done = [left, acknowledge = std::move(acknowledge)] {
+        if (--*left == 0)
+            acknowledge();
+    };
+    for (const NodeId node : nodes) {
+        const Inode* inode = inodes_.find(node);
+        if (inode == nullptr) {
+            done();
+            continue;
+        }
+        contents_.forget(inode->id);
+        drop_front(inode->id, done);
+    }
+}
+
+void FileSystem::on_new_epoch() {
+    log::warn(
+        "the server has lost this session (it was restarted, or was away too long): files that were open report "
+        "errors, new ones work");
+    inodes_.new_epoch(session_.epoch(), session_.hello().root, session_.hello().root_attributes);
+    export_device_ = session_.hello().root_attributes.identity.device;
+    contents_.forget_all();
+    on_reconnected();
+}
+
+// What the server told while the connection was down is lost: nothing kept of an open file can be trusted.
+void FileSystem::on_reconnected() {
+    contents_.reader().reconnected();
+    files_.for_each([&](const FileHandle& file) { contents_.outdated(file.inode); });
+}
+
+}  // namespace remofile::filesystem

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: MIT
+// The file system of a server, as a mount shows it, without the kernel: a file or directory is an inode number that was
+// given out before, and each operation is a coroutine that answers with plain values.
+//
+// Operations are for one caller each, whose Operation must live until they have answered. They run on the session's
+// thread and lock nothing; several may be under way at a time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/counters.hpp"
+#include "base/result.hpp"
+#include "base/task.hpp"
+#include "client/session.hpp"
+#include "client/waiters.hpp"
+#include "filesystem/entry.hpp"
+#include "filesystem/file_contents.hpp"
+#include "filesystem/front_cache.hpp"
+#include "filesystem/handle_table.hpp"
+#include "filesystem/inode_map.hpp"
+#include "filesystem/open_file.hpp"
+#include "filesystem/operation.hpp"
+#include "filesystem/second_attempts.hpp"
+#include "filesystem/xattr_memory.hpp"
+
+namespace remofile::filesystem {
+
+struct FileSystemSettings {
+    std::size_t cache_bytes = 0;    // for contents of files, all together
+    bool contain_symlinks = false;  // a link that would lead out of the file system is refused
+    // With groups by the server's numbers. Asked for only where they matter: where the server acts as its callers, and
+    // where set-id bits are at stake.
+    std::function<CallerFacts(const Caller&)> facts_of;
+};
+
+// Errors: what the server answers, and of every operation
+//   stale        the inode or handle is of a session that the server has lost, or was never given out
+//   interrupted  the operation was cancelled
+//   no_session, shutting_down, timed_out, unreachable  as client::Session says
+class FileSystem {
+public:
+    // All must outlive it. Takes over the session's callbacks.
+    FileSystem(client::Session& session, transport::Reactor& reactor, const Clock& clock, Counters& counters,
+               FileSystemSettings settings);
+    ~FileSystem();
+    FileSystem(const FileSystem&) = delete;
+    FileSystem& operator=(const FileSystem&) = delete;
+
+    // Who caches in front from now on, and must live until another is named. Null, as in the beginning: nobody.
+    void set_front(FrontCache* front) { front_ = front; }
+
+    Operation begin(Caller caller) {
+        return {.caller = caller,
+                .arrived_at = contents_.now(),
+                .cancellation = {},
+                .set_id = wire::SetId::as_caller,
+                .just_looked_up = fresh_look_ups_.take(caller.thread),
+                .on_wait_over = nullptr};
+    }
+    // The caller of an operation was told that what it asked for is stale, and may try once more.
+    void told_stale(const Operation& operation) { second_attempts_.expect(operation.caller.thread); }
+
+    struct Usage {
+        std::size_t known_files = 0;
+        std::size_t open_files = 0;
+        std::size_t open_directories = 0;
+        std::size_t cached_bytes = 0;  // with what is pending
+        std::size_t cache_limit_bytes = 0;
+        std::size_t pending_write_bytes = 0;
+    };
+    Usage usage() const;
+
+    // Ends when the server has answered all that was written before.
+    Task<void> all_written_out();
+
+    // ---- names
+
+    Task<Result<Entry>> lookup(Operation& operation, InodeNumber parent, std::string name);
+    Task<Result<std::string>> readlink(Operation& operation, InodeNumber inode);
+    // `mode`: type and permissions; the caller's umask is taken off unless the parent has a default ACL.
+    Task<Result<Entry>> mknod(Operation& operation, InodeNumber parent, std::string name, std::uint32_t mode,
+                              std::uint32_t rdev_major, std::uint32_t rdev_minor);
+    Task<Result<Entry>> mkdir(Operation& operation, InodeNumber parent, std::string name, std::uint32_t mode);
+    Task<Result<Entry>> symlink(Operation& operation, InodeNumber parent, std::string name, std::string target);
+    Task<Result<Entry>> link(Operation& operation, InodeNumber inode, InodeNumber new_parent, std::string new_name);
+    Task<Result<>> unlink(Operation& operation, InodeNumber parent, std::string name);
+    Task<Result<>> rmdir(Operation& operation, InodeNumber parent, std::string name);
+    // `flags`: wire::rename_*.
+    Task<Result<>> rename(Operation& operation, InodeNumber parent, std::string name, InodeNumber new_parent,
+                          std::string new_name, std::uint32_t flags);
+
+    // Gives back entries of an inode.
+    void forget(InodeNumber inode, std::uint64_t count = 1);
+    struct Forgotten {
+        InodeNumber inode = 0;
+        std::uint64_t count = 0;
+    };
+    void forget(std::span<const Forgotten> entries);
+
+    // ---- directories
+
+    enum class Listing : std::uint8_t { plain, with_attributes };
+
+    Task<Result<HandleNumber>> opendir(Operation& operation, InodeNumber inode);
+    // Puts the entries after `position`, 0 or a cookie of before, into `sink`. None at the end of the directory.
+    Task<Result<>> readdir(Operation& operation, HandleNumber handle, std::uint64_t position, Listing listing,
+                           ListingSink& sink);
+    Task<Result<>> fsyncdir(Operation& operation, HandleNumber handle, bool data_only);
+    void releasedir(HandleNumber handle);
+
+    // ---- attributes
+
+    // `handle`: through which it is asked for, if any.
+    Task<Result<ShownAttributes>> getattr(Operation& operation, InodeNumber inode, HandleNumber handle);
+    // `change` names neither node nor handle.
+    Task<Result<ShownAttributes>> setattr(Operation& operation, InodeNumber inode, HandleNumber handle,
+                                          wire::Setattr change);
+    // `mask`: as wire::Access.
+    Task<Result<>> access(Operation& operation, InodeNumber inode, std::uint32_t mask);
+    Task<Result<wire::StatfsReply>> statfs(Operation& operation, InodeNumber inode);
+
+    // ---- open files
+
+    Task<Result<Opened>> open(Operation& operation, InodeNumber inode, OpenHow how);
+    Task<Result<Created>> create(Operation& operation, InodeNumber parent, std::string name, std::uint32_t mode,
+                                 OpenHow how);
+    Task<Result<Created>> tmpfile(Operation& operation, InodeNumber parent, std::uint32_t mode, OpenHow how);
+    void release(HandleNumber handle);
+    // Whether the handle was opened so.
+    bool past_cache(HandleNumber handle);
+
+    // Less than `size` bytes, which is cut to wire::max_bulk_bytes, only at the end of the file.
+    Task<Result<client::FileReader::Data>> read(Operation& operation, HandleNumber handle, std::uint64_t offset,
+                                                std::size_t size);
+    // How much was written. An error of a write that was accepted before is reported first, once.
+    Task<Result<std::size_t>> write(Operation& operation, HandleNumber handle, std::uint64_t offset, Payload payload,
+                                    WriteHow how);
+    // One descriptor of the handle is closed: all errors of its writes are known, and the owner's byte locks gone.
+    Task<Result<>> flush(Operation& operation, HandleNumber handle, LockOwner owner);
+    Task<Result<>> fsync(Operation& operation, HandleNumber handle, bool data_only);
+    Task<Result<>> fallocate(Operation& operation, HandleNumber handle, std::uint32_t mode, std::uint64_t offset,
+                             std::uint64_t length);
+    Task<Result<std::uint64_t>> seek(Operation& operation, HandleNumber handle, std::uint64_t offset,
+                                     wire::SeekWhat what);
+    // How much was copied.
+    Task<Result<std::uint64_t>> copy_range(Operation& operation, HandleNumber from, std::uint64_t from_offset,
+                                           HandleNumber to, std::uint64_t to_offset, std::uint64_t size);
+
+    // ---- locks
+
+    // The lock that stands in the way; type unlock if there is none.
+    Task<Result<wire::LockRange>> getlk(Operation& operation, HandleNumber handle, LockOwner owner,
+                                        wire::LockRange range);
+    Task<Result<>> setlk(Operation& operation, HandleNumber handle, LockOwner owner, wire::LockRange range, bool wait);
+    Task<Result<>> flock(Operation& operation, HandleNumber handle, wire::LockType type, bool wait);
+
+    // ---- extended attributes
+
+    // A caller that has room for no byte asks for the size alone.
+    Task<Result<Xattr>> getxattr(Operation& operation, InodeNumber inode, std::string name, std::size_t room);
+    // The names, each with a zero byte behind it.
+    Task<Result<Xattr>> listxattr(Operation& operation, InodeNumber inode, std::size_t room);
+    // `flags`: wire::xattr_*.
+    Task<Result<>> setxattr(Operation& operation, InodeNumber inode, std::string name, Buffer value,
+                            std::uint32_t flags);
+    Task<Result<>> removexattr(Operation& operation, InodeNumber inode, std::string name);
+
+    // ---- for whoever caches in front
+
+    InodeMap& inodes() { return inodes_; }
+    // The device whose files have their own inode numbers.
+    std::uint64_t export_device() const { return export_device_; }
+
+private:
+    // file_system.cpp
+
+    // The server's name for a file. To be asked for right before it is used: a wait may have made it stale.
+    Result<NodeId> node_of(InodeNumber inode);
+    wire::NewNode new_node() { return {session_.new_node_id(), true}; }
+    Result<FileHandle*> file(HandleNumber handle);
+    Result<DirectoryHandle*> directory(HandleNumber handle);
+
+    CallerIdentity identity_of(const Operation& operation) const;
+    // The number by which requests act as somebody.
+    Task<Result<std::uint32_t>> credential_of(CallerIdentity identity);
+    Task<Result<std::uint32_t>> credential_of(const Operation& operation);
+    // Settles what the server is told of set-id bits of the file. `is_said`: whoever is in front has said whether the
+    // caller may keep them.
+    void settle_set_id(Operation& operation, InodeNumber inode, bool is_said);
+    // Sends a request that acts as the caller.
+    template <class Message>
+    Task<Result<client::Reply<Message>>> call(Operation& operation, Message message);
+    template <class Message>
+    Task<Result<client::Reply<Message>>> call_with_bulk(Operation& operation, Message message, Buffer bulk,
+                                                        client::LaneKind lane = client::LaneKind::metadata);
+    // Sends several requests as one message.
+    Task<std::vector<client::EncodedReply>> call_batch(Operation& operation,
+                                                       std::vector<client::EncodedRequest> requests);
+    // The same of a request on a handle that changes the file. What reads and writes travels on one lane, in order.
+    template <class Message>
+    Task<Result<client::Reply<Message>>> change(Operation& operation, Message message);
+    // Sends a request for a handle, whose rights were settled when it was opened.
+    template <class Message>
+    Task<Result<client::Reply<Message>>> call_on_lane(Operation& operation, Message message, client::LaneKind lane) {
+        return session_.call(std::move(message), {.lane = lane}, &operation.cancellation);
+    }
+    template <class Message>
+    Task<Result<client::Reply<Message>>> call_on_handle(Operation& operation, Message message) {
+        return call_on_lane(operation, std::move(message), client::LaneKind::data);
+    }
+    // Ends when the server has answered all that was written to the file before, for a request that must not overtake
+    // it. Errors of those writes are their handles' affair. Errors: interrupted.
+    Task<Status> written_out(Operation& operation, InodeNumber inode) {
+        return contents_.writes().drain(inode, &operation.cancellation);
+    }
+
+    Result<Entry> entry_of(InodeNumber parent, const wire::EntryReply& reply, std::uint64_t asked_at);
+    void give_back(std::vector<wire::ForgetNode> nodes);
+    void opened(InodeNumber inode, bool maps);
+    void released(InodeNumber inode, bool maps);
+
+    Task<Status> front_is_current(Operation& operation, InodeNumber inode);
+    Task<Status> front_written_back(Operation& operation, InodeNumber inode);
+    void drop_front(InodeNumber inode, std::function<void()> done);
+    void on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge);
+    void on_new_epoch();
+    void on_reconnected();
+
+    // names.cpp
+    Task<Result<wire::EntryReply>> look_up(Operation& operation, wire::Lookup message);
+    Task<Result<wire::EntryReply>> look_up_and_hold(Operation& operation, wire::Lookup message);
+    template <class Message>
+    Task<Result<Entry>> make(Operation& operation, InodeNumber parent, Message message);
+    template <class Message>
+    Task<Result<>> remove(Operation& operation, InodeNumber parent, Message message);
+
+    // directories.cpp
+    Task<Result<>> fetch_entries(Operation& operation, HandleNumber handle, Listing listing);
+    bool go_to(DirectoryHandle& directory, std::uint64_t number);
+    void discard_entries(DirectoryHandle& directory);
+    void deliver(DirectoryHandle& directory, Listing listing, ListingSink& sink);
+    bool is_outdated(const DirectoryHandle& directory, const wire::DirectoryEntry& entry);
+    ListedEntry brief(const DirectoryHandle& directory, const wire::DirectoryEntry& entry);
+
+    // attributes.cpp
+    ShownAttributes shown(const Operation& operation, InodeNumber inode, const wire::Attributes& attributes);
+    const wire::Attributes* just_heard(const Operation& operation, InodeNumber inode);
+    Task<Result<ShownAttributes>> getattr_of_root(Operation& operation, NodeId node);
+    Task<Result<wire::Attributes>> set_at_server(Operation& operation, InodeNumber inode, wire::Setattr change);
+
+    // files.cpp
+    struct OpenAnswer {
+        HandleId handle;
+        wire::Attributes attributes;
+        Buffer beginning;  // of the content, if it came along
+        bool has_beginning = false;
+    };
+    bool wants_content(InodeNumber inode, const OpenHow& how);
+    Task<Result<OpenAnswer>> open_with_content(Operation& operation, wire::Open message);
+    Task<Result<OpenAnswer>> open_alone(Operation& operation, wire::Open message, bool to_append);
+    Opened add_file(const Operation& operation, InodeNumber inode, HandleId handle, const wire::Attributes& attributes,
+                    std::uint64_t asked_at, const OpenHow& how);
+    Result<Created> take_in(const Operation& operation, InodeNumber parent, const wire::EntryReply& reply,
+                            HandleId handle, const OpenHow& how);
+
+    // data.cpp
+    Task<Result<client::Reply<wire::Write>>> write_page(HandleNumber handle, wire::Write message, Buffer data);
+    Task<Result<std::size_t>> write_through(Operation& operation, InodeNumber inode, HandleNumber handle,
+                                            wire::Write message, Buffer data, bool of_mapping);
+    Task<Result<std::size_t>> write_behind(Operation& operation, client::WriteBehind::Target target,
+                                           std::uint64_t offset, Buffer data);
+    Status take_write_error(HandleNumber handle);
+    Result<> after_write_error(HandleNumber handle, Status now);
+
+    // locks.cpp
+    Task<void> release_locked(InodeNumber inode, HandleId handle);
+    Task<Status> locks_released(Operation& operation, InodeNumber inode);
+    // What is known of a locked file, if anything.
+    using Look = std::optional<wire::Attributes>;
+    Task<Result<Look>> look_at_locked(Operation& operation, wire::Getattr getattr);
+    template <class Message>
+    Task<Result<Look>> lock_and_look(Operation& operation, Message message, wire::Getattr getattr);
+    template <class Message>
+    Task<Result<>> take_lock(Operation& operation, InodeNumber inode, Message message);
+    template <class Message>
+    Task<Result<>> drop_lock(Operation& operation, InodeNumber inode, Message message);
+
+    // xattrs.cpp
+    void remember_xattr(InodeNumber inode, std::string_view name, Status status);
+    bool xattr_unsupported(InodeNumber inode, std::string_view name);
+
+    client::Session& session_;
+    FileSystemSettings settings_;
+    FrontCache* front_ = nullptr;
+    std::uint64_t export_device_;
+    InodeMap inodes_;
+    HandleTable<FileHandle> files_;
+    HandleTable<DirectoryHandle> directories_;
+    FileContents contents_;
+    XattrMemory xattr_memory_;
+    SecondAttempts second_attempts_;
+    FreshLookUps fresh_look_ups_;
+    std::unordered_map<InodeNumber, unsigned> locked_releases_;  // under way
+    client::Waiters locked_release_answered_;
+    std::optional<wire::StatfsReply> last_statistics_;
+};
+
+template <class Message>
+Task<Result<client::Reply<Message>>> FileSystem::call(Operation& operation, Message message) {
+    auto credential = co_await credential_of(operation);
+    if (!credential)
+        co_return Result<client::Reply<Message>>(credential.error());
+    const client::CallOptions options{.credential = *credential, .set_id = operation.set_id};
+    co_return co_await session_.call(std::move(message), options, &operation.cancellation);
+}
+
+template <class Message>
+Task<Result<client::Reply<Message>>> FileSystem::change(Operation& operation, Message message) {
+    auto credential = co_await credential_of(operation);
+    if (!credential)
+        co_return Result<client::Reply<Message>>(credential.error());
+    const client::CallOptions options{
+        .lane = client::LaneKind::data, .credential = *credential, .set_id = operation.set_id};
+    co_return co_await session_.call(std::move(message), options, &operation.cancellation);
+}
+
+template <class Message>
+Task<Result<client::Reply<Message>>> FileSystem::call_with_bulk(Operation& operation, Message message, Buffer bulk,
+                                                                client::LaneKind lane) {
+    auto credential = co_await credential_of(operation);
+    if (!credential)
+        co_return Result<client::Reply<Message>>(credential.error());
+    const client::CallOptions options{.lane = lane, .credential = *credential, .set_id = operation.set_id};
+    co_return co_await session_.call_with_bulk(std::move(message), std::move(bulk), options, &operation.cancellation);
+}
+
+}  // namespace remofile::filesystem

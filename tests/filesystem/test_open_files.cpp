@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: MIT
+// Open files: what is kept of their contents and for how long, what is shown of them while writes are pending, and who
+// is told of a write that failed.
+#include "fixture.hpp"
+
+namespace remofile::filesystem {
+namespace {
+
+constexpr OpenHow to_read{.flags = wire::open_read};
+constexpr OpenHow to_write{.flags = wire::open_read | wire::open_write};
+
+struct OpenFiles : Fixture {
+    explicit OpenFiles(std::string content = "content") {
+        server_files.make("file", std::move(content));
+        inode = lookup("file").inode;
+    }
+
+    FakeExport::File& at_server() { return server_files.file("file"); }
+    Opened open(OpenHow how = to_read) {
+        const auto opened = ask(&FileSystem::open, inode, how);
+        REQUIRE(opened.has_value());
+        return *opened;
+    }
+    static std::string text_of(const Result<client::FileReader::Data>& data) {
+        std::string text;
+        for (const auto piece : data.value().pieces)
+            text.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+        return text;
+    }
+    std::string read(HandleNumber handle, std::uint64_t offset = 0, std::size_t size = 1000) {
+        const auto data = ask(&FileSystem::read, handle, offset, size);
+        REQUIRE(data.has_value());
+        return text_of(data);
+    }
+    // As remofs writes.
+    static Payload payload(const std::string& data) {
+        const auto bytes =
+            std::make_shared<std::string>(data);  // shared with the function, whose copies may outlive it
+        return {.bytes = std::as_bytes(std::span(*bytes)),
+                .take = [bytes] { return Buffer::copy_of(std::string_view(*bytes)); }};
+    }
+    Status write(HandleNumber handle, std::uint64_t offset, const std::string& data, WriteHow how = {}) {
+        return ask(&FileSystem::write, handle, offset, payload(data), how).status();
+    }
+    Status flush(HandleNumber handle) { return ask(&FileSystem::flush, handle, LockOwner{9}).status(); }
+    Status fsync(HandleNumber handle) { return ask(&FileSystem::fsync, handle, false).status(); }
+    std::uint64_t size() {
+        const auto shown = ask(&FileSystem::getattr, inode, HandleNumber{});
+        REQUIRE(shown.has_value());
+        return shown->attributes.size;
+    }
+    void refuse_writes(Status status) {
+        instead = [status](const FakeRequest& request) -> std::optional<FakeReply> {
+            if (request.header.opcode != Opcode::write)
+                return std::nullopt;
+            return FakeReply{.status = status};
+        };
+    }
+    NodeId node() const { return server.of(Opcode::lookup)[0].as<wire::Lookup>().node.id; }
+
+    InodeNumber inode = 0;
+};
+
+}  // namespace
+
+// ---------------------------------------------------------------- what is kept
+
+TEST_CASE("a small file's content comes with the answer to OPEN") {
+    OpenFiles f;
+    const std::size_t messages = f.server.messages;
+    const Opened opened = f.open();
+    CHECK(f.server.messages == messages + 1);
+    CHECK(f.asked(Opcode::read) == 1);
+    CHECK(f.read(opened.handle) == "content");
+    CHECK(f.asked(Opcode::read) == 1);
+}
+
+TEST_CASE("no content is asked for with OPEN where it would be of no use") {
+    OpenFiles f(std::string(100'000, 'x'));
+    SECTION("the file is large") {
+        f.open();
+    }
+    f.server_files.write(f.at_server(), "small");
+    CHECK(f.size() == 5);
+    SECTION("it is opened to be written") {
+        f.open(to_write);
+    }
+    SECTION("it is emptied") {
+        f.open({.flags = wire::open_read | wire::open_write | wire::open_truncate});
+    }
+    SECTION("it is read past the cache") {
+        f.open({.flags = wire::open_read, .past_cache = true});
+    }
+    SECTION("it is empty") {
+        f.server_files.write(f.at_server(), "");
+        CHECK(f.size() == 0);
+        f.open();
+    }
+    CHECK(f.asked(Opcode::open) == 1);
+    CHECK(f.asked(Opcode::read) == 0);
+}
+
+TEST_CASE("what was read is kept from one open to the next while the version stays") {
+    OpenFiles f;
+    Opened opened = f.open();
+    CHECK_FALSE(opened.front_is_true);
+    CHECK(f.read(opened.handle) == "content");
+    f.fs->release(opened.handle);
+    CHECK(f.fs->usage().open_files == 0);
+
+    opened = f.open();
+    CHECK(opened.front_is_true);
+    CHECK(f.read(opened.handle) == "content");
+    CHECK(f.asked(Opcode::read) == 1);
+    f.fs->release(opened.handle);
+
+    f.server_files.write(f.at_server(), "another");
+    opened = f.open();
+    CHECK_FALSE(opened.front_is_true);
+    CHECK(f.read(opened.handle) == "another");
+}
+
+TEST_CASE("what was read under a fresh version is not kept for the next open") {
+    OpenFiles f;
+    f.server_files.fresh = true;
+    for (const char* content : {"content", "changed"}) {
+        // Within the same tick of the server's clock: the version says nothing of it.
+        f.at_server().content = content;
+        const Opened opened = f.open();
+        CHECK_FALSE(opened.front_is_true);
+        CHECK(f.read(opened.handle) == content);
+        f.fs->release(opened.handle);
+    }
+}
+
+TEST_CASE("what was written from here is not kept for the next open") {
+    OpenFiles f;
+    Opened opened = f.open(to_write);
+    CHECK(f.write(opened.handle, 0, "CON") == Status::ok);
+    CHECK(f.flush(opened.handle) == Status::ok);
+    f.fs->release(opened.handle);
+    opened = f.open();
+    CHECK_FALSE(opened.front_is_true);
+    CHECK(f.read(opened.handle) == "CONtent");
+}
+
+TEST_CASE("a file that others change while it is open is read anew, here and in front") {
+    OpenFiles f;
+    const Opened opened = f.open();
+    CHECK(f.read(opened.handle) == "content");
+    f.server_files.write(f.at_server(), "changed");
+    SECTION("when its attributes are seen") {
+        CHECK(f.size() == 7);
+    }
+    SECTION("when the server tells of it") {
+        f.server.push(wire::PushInvalidate{.sequence = 1, .nodes = {f.node()}});
+        REQUIRE(f.wait_for([&] { return f.asked(Opcode::invalidated) == 1; }));
+    }
+    CHECK(f.front.dropped == std::vector<InodeNumber>{f.inode});
+    CHECK(f.read(opened.handle) == "changed");
+}
+
+TEST_CASE("an invalidation is acknowledged once nothing is left in front") {
+    OpenFiles f;
+    f.open();
+    f.front.slow = true;
+    f.server.push(wire::PushInvalidate{.sequence = 4, .nodes = {f.node(), NodeId{4711}}});
+    REQUIRE(f.wait_for([&] { return !f.front.dropped.empty(); }));
+    f.settle();
+    CHECK(f.asked(Opcode::invalidated) == 0);
+    f.front.settle();
+    REQUIRE(f.wait_for([&] { return f.asked(Opcode::invalidated) == 1; }));
+    CHECK(f.server.of(Opcode::invalidated)[0].as<wire::Invalidated>().sequence == 4);
+}
+
+TEST_CASE("a lost connection makes what is kept of open files doubtful") {
+    OpenFiles f;
+    const Opened opened = f.open();
+    CHECK(f.read(opened.handle) == "content");
+    f.server.stop();
+    REQUIRE(f.wait_for([&] { return !f.session->connected(); }));
+    // The push that tells of it is lost.
+    f.server_files.write(f.at_server(), "changed");
+    f.server.start();
+    REQUIRE(f.wait_for([&] { return f.session->connected(); }));
+    f.settle();
+    CHECK(f.front.dropped == std::vector<InodeNumber>{f.inode});
+    CHECK(f.read(opened.handle) == "changed");
+}
+
+TEST_CASE("an open that finds its content kept waits until the front has dropped what was void") {
+    OpenFiles f;
+    f.fs->release(f.open().handle);
+    f.front.slow = true;
+    f.front.drop(f.inode, nullptr);
+    const auto opening = f.begin(&FileSystem::open, f.inode, to_read);
+    REQUIRE(f.wait_for([&] { return f.asked(Opcode::open) == 2; }));
+    f.settle();
+    CHECK_FALSE(opening->done());
+    SECTION("and then says so") {
+        f.front.settle();
+        CHECK(f.finish(opening).value().front_is_true);
+    }
+    SECTION("unless its caller gives up") {
+        opening->operation.cancellation.cancel();
+        CHECK(f.finish(opening).status() == Status::interrupted);
+        CHECK(f.wait_for([&] { return f.server_files.open_handles.empty(); }));
+        CHECK(f.fs->usage().open_files == 0);
+    }
+}
+
+TEST_CASE("an emptied or cut file is read anew") {
+    OpenFiles f;
+    const Opened opened = f.open(to_write);
+    CHECK(f.read(opened.handle) == "content");
+    SECTION("cut by its name") {
+        const auto shown =
+            f.ask(&FileSystem::setattr, f.inode, HandleNumber{}, wire::Setattr{.which = wire::set_size, .size = 3});
+        CHECK(shown.value().attributes.size == 3);
+        CHECK(f.read(opened.handle) == "con");
+    }
+    SECTION("emptied by another open") {
+        f.open({.flags = wire::open_write | wire::open_truncate});
+        CHECK(f.read(opened.handle).empty());
+    }
+}
+
+// ---------------------------------------------------------------- what is shown while writes are pending
+
+TEST_CASE("programs see their writes' size wherever those are") {
+    OpenFiles f;
+    const Opened opened = f.open(to_write);
+    f.held = {Opcode::write};
+    CHECK(f.write(opened.handle, 7, "12345") == Status::ok);
+    CHECK(f.size() == 12);
+    REQUIRE(f.await_held(1));
+    f.release();
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
+    CHECK(f.size() == 12);
+    CHECK(f.at_server().content == "content12345");
+}
+
+TEST_CASE("attributes that were asked for before a write do not take it back") {
+    OpenFiles f;
+    const Opened opened = f.open(to_write);
+    f.held = {Opcode::getattr};
+    const auto asking = f.begin(&FileSystem::getattr, f.inode, HandleNumber{});
+    REQUIRE(f.await_held(1));
+    const FakeReply old = FakeReply::of(wire::AttributesReply{f.server_files.attributes(f.at_server())});
+    CHECK(f.write(opened.handle, 7, "12345") == Status::ok);
+    CHECK(f.flush(opened.handle) == Status::ok);
+    f.instead = [&](const FakeRequest& request) {
+        return request.header.opcode == Opcode::getattr ? std::optional(old) : std::nullopt;
+    };
+    f.release();
+    CHECK(f.finish(asking).value().attributes.size == 12);
+    CHECK(f.front.dropped.empty());
+    CHECK(f.read(opened.handle) == "content12345");
+}
+
+TEST_CASE("a read waits for the pending writes that it needs, and for no others") {
+    OpenFiles f(std::string(1000, 'x'));
+    const Opened opened = f.open(to_write);
+    CHECK(f.read(opened.handle, 0, 3) == "xxx");
+    f.held = {Opcode::write};
+    CHECK(f.write(opened.handle, 500, "12345") == Status::ok);
+    REQUIRE(f.await_held(1));
+    CHECK(f.read(opened.handle, 0, 3) == "xxx");
+    const auto reading = f.begin(&FileSystem::read, opened.handle, 498U, 10U);
+    f.settle();
+    CHECK_FALSE(reading->done());
+    f.release();
+    CHECK(f.text_of(f.finish(reading)) == "xx12345xxx");
+}
+
+TEST_CASE("a write that must not be waited behind goes through") {
+    OpenFiles f;
+    const Opened opened = f.open(to_write);
+    f.held = {Opcode::write};
+    const auto writing = f.begin(&FileSystem::write, opened.handle, 0U, f.payload("CON"), WriteHow{.through = true});
+    REQUIRE(f.await_held(1));
+    CHECK_FALSE(writing->done());
+    f.release();
+    CHECK(f.finish(writing).value() == 3);
+    CHECK(f.write(opened.handle, 0, "!", {.append = true, .through = true}) == Status::ok);
+    CHECK(f.at_server().content == "CONtent!");
+    // The front put the bytes elsewhere.
+    CHECK(f.front.dropped == std::vector<InodeNumber>{f.inode});
+}
+
+// ---------------------------------------------------------------- writes that fail
+
+TEST_CASE("a write that failed is told to every handle that was open, once each") {
+    OpenFiles f;
+    const Opened writer = f.open(to_write);
+    const Opened other = f.open(to_write);
+    f.refuse_writes(Status::no_space);
+    CHECK(f.write(writer.handle, 0, "x") == Status::ok);
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
+    const Opened later = f.open(to_write);
+    f.instead = nullptr;
+    CHECK(f.fsync(other.handle) == Status::no_space);
+    CHECK(f.fsync(other.handle) == Status::ok);
+    CHECK(f.write(writer.handle, 0, "x") == Status::no_space);
+    CHECK(f.write(writer.handle, 0, "x") == Status::ok);
+    CHECK(f.flush(writer.handle) == Status::ok);
+    CHECK(f.flush(later.handle) == Status::ok);
+    CHECK(f.at_server().content == "xontent");
+}
+
+TEST_CASE("a write that failed shows no more, here and in front") {
+    OpenFiles f;
+    const Opened opened = f.open(to_write);
+    f.refuse_writes(Status::no_space);
+    CHECK(f.write(opened.handle, 7, "12345") == Status::ok);
+    CHECK(f.flush(opened.handle) == Status::no_space);
+    CHECK(f.size() == 7);
+    CHECK(f.read(opened.handle) == "content");
+    CHECK(f.front.dropped == std::vector<InodeNumber>{f.inode});
+}
+
+TEST_CASE("flush asks nothing for a handle through which nothing was written or locked") {
+    OpenFiles f;
+    const Opened opened = f.open(to_write);
+    CHECK(f.flush(opened.handle) == Status::ok);
+    CHECK(f.asked(Opcode::flush) == 0);
+    CHECK(f.write(opened.handle, 0, "x") == Status::ok);
+    CHECK(f.fsync(opened.handle) == Status::ok);
+    CHECK(f.flush(opened.handle) == Status::ok);
+    CHECK(f.asked(Opcode::flush) == 0);
+    CHECK(f.write(opened.handle, 0, "y") == Status::ok);
+    CHECK(f.flush(opened.handle) == Status::ok);
+    CHECK(f.asked(Opcode::flush) == 1);
+}
+
+TEST_CASE("a handle of a lost session fails, and flush tells whether something was lost") {
+    OpenFiles f;
+    const Opened written = f.open(to_write);
+    const Opened only_read = f.open();
+    f.held = {Opcode::write};
+    CHECK(f.write(written.handle, 0, "x") == Status::ok);
+    f.lose_session();
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
+    CHECK(f.ask(&FileSystem::read, only_read.handle, 0U, 10U).status() == Status::stale);
+    CHECK(f.flush(only_read.handle) == Status::io_error);  // it had the file open when the write was lost
+    CHECK(f.flush(only_read.handle) == Status::ok);
+    CHECK(f.write(written.handle, 0, "x") == Status::io_error);
+    CHECK(f.flush(written.handle) == Status::io_error);
+    CHECK(f.fsync(written.handle) == Status::io_error);
+    f.fs->release(written.handle);
+    f.fs->release(only_read.handle);
+    f.settle();
+    CHECK(f.asked(Opcode::release) == 0);
+    f.held.clear();
+}
+
+TEST_CASE("a rename waits for what was written to any file") {
+    OpenFiles f;
+    const Opened opened = f.open(to_write);
+    f.held = {Opcode::write};
+    CHECK(f.write(opened.handle, 0, "x") == Status::ok);
+    const auto renaming = f.begin(&FileSystem::rename, root_inode, "file", root_inode, "other", 0U);
+    REQUIRE(f.await_held(1));
+    f.settle();
+    CHECK(f.asked(Opcode::rename) == 0);
+    f.release();
+    CHECK(f.finish(renaming).has_value());
+}
+
+// ---------------------------------------------------------------- created files
+
+TEST_CASE("a created file is named, open and empty") {
+    Fixture f;
+    const auto created = f.ask(&FileSystem::create, root_inode, "new", 0640U, to_write);
+    REQUIRE(created.has_value());
+    CHECK(f.server_files.file("new").mode == (S_IFREG | 0640U));
+    CHECK(f.fs->usage().open_files == 1);
+    f.fs->release(created->opened.handle);
+    f.fs->forget(created->entry.inode);
+    CHECK(f.wait_for([&] { return f.server_files.held_nodes.empty() && f.server_files.open_handles.empty(); }));
+    CHECK(f.fs->usage().known_files == 1);
+}
+
+// ---------------------------------------------------------------- locks
+
+TEST_CASE("whoever gets a lock sees what its last holder wrote") {
+    OpenFiles f;
+    const Opened opened = f.open();
+    CHECK(f.read(opened.handle) == "content");
+    f.server_files.write(f.at_server(), "changed");
+    const std::size_t messages = f.server.messages;
+    CHECK(f.ask(&FileSystem::flock, opened.handle, wire::LockType::read, false).has_value());
+    CHECK(f.server.messages == messages + 1);
+    CHECK(f.front.dropped == std::vector<InodeNumber>{f.inode});
+    CHECK(f.read(opened.handle) == "changed");
+}
+
+TEST_CASE("what was written under a lock is at the server before the lock goes") {
+    OpenFiles f;
+    const Opened opened = f.open(to_write);
+    const wire::LockRange range{.type = wire::LockType::write, .start = 0, .end = INT64_MAX};
+    CHECK(f.ask(&FileSystem::setlk, opened.handle, LockOwner{9}, range, false).has_value());
+    f.held = {Opcode::write};
+    CHECK(f.write(opened.handle, 0, "x") == Status::ok);
+    REQUIRE(f.await_held(1));
+    const wire::LockRange none{.type = wire::LockType::unlock, .start = 0, .end = INT64_MAX};
+    const auto unlocking = f.begin(&FileSystem::setlk, opened.handle, LockOwner{9}, none, false);
+    f.settle();
+    CHECK(f.asked(Opcode::setlk) == 1);
+    f.release();
+    CHECK(f.finish(unlocking).has_value());
+    CHECK(f.asked(Opcode::setlk) == 2);
+}
+
+TEST_CASE("a question about locks waits for the release of a handle that had one") {
+    OpenFiles f;
+    const Opened locked = f.open();
+    const Opened other = f.open();
+    CHECK(f.ask(&FileSystem::flock, locked.handle, wire::LockType::write, false).has_value());
+    f.held = {Opcode::release};
+    f.fs->release(locked.handle);
+    REQUIRE(f.await_held(1));
+    const auto locking = f.begin(&FileSystem::flock, other.handle, wire::LockType::write, false);
+    f.settle();
+    CHECK(f.asked(Opcode::flock) == 1);
+    f.release();
+    CHECK(f.finish(locking).has_value());
+    CHECK(f.asked(Opcode::flock) == 2);
+}
+
+}  // namespace remofile::filesystem
