@@ -9,6 +9,9 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/file_time.hpp"
+#include "wire/protocol.hpp"
+
 namespace remofile::server {
 namespace {
 
@@ -54,11 +57,16 @@ wire::Attributes attributes_of(const struct statx& stat) {
 }
 
 Result<wire::Attributes> stat_at(int directory, const char* name, int flags) {
+    // Before the look: a change after it must not be taken for one before.
+    const timespec now = coarse_now();
     struct statx stat {};
     if (statx(directory, name, flags | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_BTIME, &stat) !=
         0)
         return errno_error();
-    return attributes_of(stat);
+    wire::Attributes attributes = attributes_of(stat);
+    const timespec change{.tv_sec = attributes.change.seconds, .tv_nsec = attributes.change.nanoseconds};
+    attributes.version = may_recur(change, now) ? wire::version_is_fresh : 0;
+    return attributes;
 }
 
 Result<> outcome_of(int result) {

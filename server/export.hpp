@@ -66,7 +66,8 @@ private:
 // directory.
 Result<UniqueFd> open_export_root(const std::string& directory);
 
-// Attributes less the version, which Inode::stamp adds.
+// Attributes less the version, which Inode::stamp adds: of it only version_is_fresh is there, by the clock of this
+// machine.
 Result<wire::Attributes> stat_descriptor(int descriptor);
 // Of the entry itself if it is a symlink.
 Result<wire::Attributes> stat_entry(int directory, const EntryName& name);
@@ -100,8 +101,8 @@ Result<> make_directory(int directory, const EntryName& name, mode_t mode);
 Result<> make_symlink(int directory, const EntryName& name, const std::string& target);
 Result<> remove_file(int directory, const EntryName& name);
 Result<> remove_directory(int directory, const EntryName& name);
-// `flags`: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT. The kernel refuses a whiteout (a character device 0:0) to
-// whoever may not make one by mknod(2), and with `invalid` where the file system has none.
+// `flags`: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT. The kernel refuses a whiteout (a character device 0:0)
+// to whoever may not make one by mknod(2), and with `invalid` where the file system has none.
 Result<> rename_entry(int directory, const EntryName& name, int new_directory, const EntryName& new_name,
                       unsigned flags);
 // Gives the file behind an O_PATH descriptor one more name.

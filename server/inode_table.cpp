@@ -2,14 +2,15 @@
 #include "server/inode_table.hpp"
 
 #include <sys/vfs.h>
-#include <time.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <unordered_map>
 
 #include "base/assert.hpp"
+#include "base/file_time.hpp"
 #include "server/open_description.hpp"
 
 namespace remofile::server {
@@ -31,10 +32,31 @@ constexpr std::array<unsigned long, 7> local_file_systems{0xEF53 /* ext2 to ext4
                                                           0x2FC12FC1 /* ZFS */,
                                                           0xCA451A4E /* bcachefs */};
 
-bool is_on_local_file_system(int fd) {
+// Others whose times are of this machine's clock.
+constexpr std::array<unsigned long, 11> other_file_systems_of_our_clock{0x794C7630 /* overlayfs */,
+                                                                        0x858458F6 /* ramfs */,
+                                                                        0x4D44 /* FAT */,
+                                                                        0x2011BAB0 /* exFAT */,
+                                                                        0x7366746E /* ntfs3 */,
+                                                                        0x482B /* HFS+ */,
+                                                                        0x3153464A /* JFS */,
+                                                                        0x52654973 /* ReiserFS */,
+                                                                        0x3434 /* NILFS */,
+                                                                        0x15013346 /* UDF */,
+                                                                        0x00011954 /* UFS */};
+// Elsewhere (NFS, SMB, FUSE, …) times are another machine's, whose clock may be any time apart. What is certain is
+// that as much time passes there as here. So a time counts as new until it has been seen for a step of the file
+// system's, and as long as a look at it and its answer may take.
+constexpr std::chrono::seconds foreign_slack(1);
+
+bool contains(std::span<const unsigned long> list, unsigned long type) {
+    return std::ranges::find(list, type) != list.end();
+}
+
+// Of statfs(2); 0 if unknown.
+unsigned long file_system_of(int fd) {
     struct statfs64 about {};
-    return fstatfs64(fd, &about) == 0 &&
-           std::ranges::find(local_file_systems, static_cast<unsigned long>(about.f_type)) != local_file_systems.end();
+    return fstatfs64(fd, &about) == 0 ? static_cast<unsigned long>(about.f_type) : 0;
 }
 
 struct IdentityHash {
@@ -43,6 +65,10 @@ struct IdentityHash {
         return XXH3_64bits(key.data(), sizeof key);
     }
 };
+
+std::chrono::nanoseconds step_of(const wire::Timestamp& time) {
+    return remofile::step_of({.tv_sec = time.seconds, .tv_nsec = time.nanoseconds});
+}
 
 std::uint64_t hash_of(const wire::Attributes& attributes, std::uint64_t salt) {
     const std::array<std::uint64_t, 6> key{static_cast<std::uint64_t>(attributes.change.seconds),
@@ -63,6 +89,9 @@ struct InodeIndex {
 
     // Inodes that hold a descriptor, in the order in which they got it: a ring for second-chance eviction.
     Guarded<std::list<Inode*>> ring;
+
+    // A file system that takes times from this machine's clock: the root's, if it does. Constant once opened.
+    std::optional<std::uint64_t> device_of_our_clock;
 
     // Guards every Inode::places_.
     std::mutex places;
@@ -119,23 +148,6 @@ struct InodeIndex {
 
 // ---------------------------------------------------------------- Inode
 
-namespace {
-
-// Whether a process on this machine could change the file once more without changing its times: those are taken from
-// the kernel's coarse clock, whose ticks are up to 10 ms long.
-bool is_fresh(const wire::Timestamp& change) {
-    constexpr std::int64_t two_ticks_ns = 20'000'000;
-    constexpr std::int64_t second_ns = 1'000'000'000;
-    timespec now{};
-    clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    const std::int64_t age_s = now.tv_sec - change.seconds;
-    if (age_s > 1)
-        return false;
-    return age_s < 0 || age_s * second_ns + now.tv_nsec - static_cast<std::int64_t>(change.nanoseconds) < two_ticks_ns;
-}
-
-}  // namespace
-
 Inode::Inode(std::shared_ptr<InodeIndex> index, const wire::FileIdentity& identity, mode_t type)
     : index_(std::move(index)), identity_(identity), type_(type & S_IFMT) {}
 
@@ -160,14 +172,18 @@ void Inode::stamp(wire::Attributes& attributes) {
     auto state = state_.lock();
     if (unsalted != state->stamped) {
         state->stamped = unsalted;
+        state->stamped_at = std::chrono::steady_clock::now();
         state->salt = 0;
     } else if (state->changed_since_stamp) {
         ++state->salt;
     }
     state->changed_since_stamp = false;
+    bool is_fresh = (attributes.version & wire::version_is_fresh) != 0;
+    if (identity_.device != index_->device_of_our_clock)
+        is_fresh |= std::chrono::steady_clock::now() - state->stamped_at < step_of(attributes.change) + foreign_slack;
     attributes.version = state->salt == 0 ? unsalted : hash_of(attributes, state->salt);
     attributes.version &= ~wire::version_is_fresh;
-    if (is_fresh(attributes.change))
+    if (is_fresh)
         attributes.version |= wire::version_is_fresh;
 }
 
@@ -222,8 +238,11 @@ InodeTable::InodeTable(std::size_t max_descriptors, std::shared_ptr<DescriptorBu
 
 InodeTable::~InodeTable() = default;
 
-void InodeTable::find_out_about(int root) {
-    root_is_local_ = is_on_local_file_system(root);
+void InodeTable::find_out_about(int root, std::uint64_t device) {
+    const unsigned long type = file_system_of(root);
+    root_is_local_ = contains(local_file_systems, type);
+    if (root_is_local_ || contains(other_file_systems_of_our_clock, type))
+        index_->device_of_our_clock = device;
     // open_by_handle_at needs CAP_DAC_READ_SEARCH, which root has as a rule, but not in every container.
     if (const auto handle = kernel_handle_of(root)) {
         root_mount_ = handle->mount;
@@ -235,7 +254,7 @@ Result<std::unique_ptr<InodeTable>> InodeTable::open(UniqueFd root, std::size_t 
                                                      std::shared_ptr<DescriptorBudget> budget, Counters& counters) {
     REMOFILE_TRY(attributes, stat_descriptor(root.get()));
     std::unique_ptr<InodeTable> table(new InodeTable(max_descriptors, std::move(budget), counters));
-    table->find_out_about(root.get());
+    table->find_out_about(root.get(), attributes.identity.device);
     table->root_ = table->at(attributes);
     // Not in the ring, so never given up.
     table->root_->state_.lock()->descriptor = std::make_shared<const UniqueFd>(std::move(root));

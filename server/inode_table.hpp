@@ -15,6 +15,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -58,8 +59,9 @@ public:
     // A request of ours has changed content or attributes: attributes read from now on get another version.
     void note_change();
     // Fills in the version of attributes just read: XXH3 over change time, modification time, size and a salt. The
-    // salt is 0 as long as the kernel's times tell states apart. They do not where two changes fall within one tick
-    // of its clock (up to 10 ms; finer since Linux 6.13), and then, if a change was ours, the salt does.
+    // salt is 0 as long as the file system's times tell states apart. They do not where two changes fall within one of
+    // its steps (base/file_time.hpp), and then, if a change was ours, the salt does. Others' changes are why a version
+    // is fresh for so long: version_is_fresh of attributes read by stat_entry() and stat_descriptor().
     void stamp(wire::Attributes& attributes);
 
     // A handle leads to the file even when no name does any more; it says when it goes.
@@ -78,9 +80,10 @@ private:
         std::unique_ptr<KernelHandle> kernel_handle;  // taken when a descriptor was given up
         // While a name of the file may be going, no handle gives up its descriptor.
         std::uint32_t removing = 0;
-        std::uint32_t removals = 0;                    // that were begun or ended
-        std::unique_ptr<DescriptorBudget::Slot> kept;  // the descriptor stays until all handles are closed
-        std::uint64_t stamped = 0;                     // hash that the last version was made from
+        std::uint32_t removals = 0;                          // that were begun or ended
+        std::unique_ptr<DescriptorBudget::Slot> kept;        // the descriptor stays until all handles are closed
+        std::uint64_t stamped = 0;                           // hash that the last version was made from
+        std::chrono::steady_clock::time_point stamped_at{};  // when that was first seen
         std::uint32_t salt = 0;
         bool changed_since_stamp = false;
     };
@@ -175,7 +178,7 @@ public:
 
 private:
     InodeTable(std::size_t max_descriptors, std::shared_ptr<DescriptorBudget> budget, Counters& counters);
-    void find_out_about(int root);
+    void find_out_about(int root, std::uint64_t device);
     void remember_place(const InodePtr& inode, const InodePtr& parent, const EntryName& name);
     InodePtr at(const wire::Attributes& attributes);
     std::vector<Place> places_of(const Inode& inode) const;

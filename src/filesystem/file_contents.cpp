@@ -14,6 +14,21 @@ bool same_version(std::uint64_t one, std::uint64_t other) {
     return (one | wire::version_is_fresh) == (other | wire::version_is_fresh);
 }
 
+bool is_fresh(std::uint64_t version) {
+    return (version & wire::version_is_fresh) != 0;
+}
+
+// Of a change of ours: its own content is no doubt true, and would be read again for nothing.
+std::uint64_t our_version(const wire::Attributes& attributes) {
+    return attributes.version & ~wire::version_is_fresh;
+}
+
+// Whoever has the file open may have read it before the last change that left the version as it is. From now on such a
+// change would be seen.
+bool has_settled(const Inode& inode, std::uint64_t version) {
+    return inode.open_count > 0 && is_fresh(inode.version) && !is_fresh(version);
+}
+
 // What a program can make of it. That the session has ended is remofs's affair.
 Status write_error(Status status) {
     switch (status) {
@@ -67,7 +82,7 @@ wire::Attributes FileContents::seen(InodeNumber id, const wire::Attributes& attr
     }
     content.size = shown.size;
     content.size_at_server = shown.size;
-    if (!same_version(inode->version, shown.version)) {
+    if (!same_version(inode->version, shown.version) || has_settled(*inode, shown.version)) {
         inode->version = shown.version;
         drop(*inode);
     }
@@ -97,7 +112,7 @@ void FileContents::replaced(InodeNumber id, const wire::Attributes& attributes) 
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
         return;
-    inode->version = attributes.version;
+    inode->version = our_version(attributes);
     inode->content.size = attributes.size;
     inode->content.size_at_server = attributes.size;
     inode->content.written_at = now();
@@ -108,7 +123,7 @@ void FileContents::touched(InodeNumber id, const wire::Attributes& attributes) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
         return;
-    inode->version = attributes.version;
+    inode->version = our_version(attributes);
     inode->content.kept_version = 0;
     recent_.erase(id);
 }
@@ -159,10 +174,9 @@ bool FileContents::keeps(InodeNumber id, const wire::Attributes& attributes, std
     const bool kept = content.kept_version != 0 && content.kept_version == attributes.version;
     if (!kept)
         ++content.generation;
-    // A change within the same tick of the server's clock would leave the version as it is.
-    const bool is_fresh = (attributes.version & wire::version_is_fresh) != 0;
+    // Another change could leave the version as it is.
     const bool changed = changed_since(id, asked_at);
-    content.kept_version = is_fresh || changed ? 0 : attributes.version;
+    content.kept_version = is_fresh(attributes.version) || changed ? 0 : attributes.version;
     if (!changed)
         remember(*inode, attributes);
     return kept;
@@ -190,7 +204,7 @@ void FileContents::written(InodeNumber id, std::uint64_t offset, const wire::Wri
     content.written_by_several = by_others;
     if (alone && !same_version(inode->version, reply.version_before))
         drop(*inode);
-    inode->version = reply.attributes.version;
+    inode->version = our_version(reply.attributes);
     content.size_at_server = reply.attributes.size;
     reader_.changed(id, content.generation, offset, reply.size);
 }

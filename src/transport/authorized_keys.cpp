@@ -3,8 +3,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <map>
 
+#include "base/file_time.hpp"
 #include "base/guarded.hpp"
 #include "base/log.hpp"
 #include "base/unique_fd.hpp"
@@ -94,16 +96,25 @@ public:
 
 private:
     void refresh() {
+        const timespec now = coarse_now();
         const FileVersion version = FileVersion::of(file_);
-        if (version == version_)
+        const bool is_known = version == version_;
+        if (is_known && !is_new_)
             return;
+        // A file system of another machine has another clock: there it also counts how long this version is known.
+        constexpr auto known_well = std::chrono::seconds(4);
+        if (!is_known)
+            known_since_ = std::chrono::steady_clock::now();
+        is_new_ = version.present &&
+                  (may_recur(version.changed, now) || std::chrono::steady_clock::now() - known_since_ < known_well);
         version_ = version;
         comments_.clear();
         if (!version.present)
             return;
         const auto keys = read_(file_);
         if (!keys) {
-            log::error("{}; none of its keys is let in", keys.error().to_string());
+            if (!is_known)
+                log::error("{}; none of its keys is let in", keys.error().to_string());
             return;
         }
         for (const AuthorizedKey& entry : *keys)
@@ -113,6 +124,8 @@ private:
     std::filesystem::path file_;
     Read read_;
     FileVersion version_;
+    bool is_new_ = false;  // another content could have the same version
+    std::chrono::steady_clock::time_point known_since_{};
     std::map<PublicKey, std::string> comments_;
 };
 

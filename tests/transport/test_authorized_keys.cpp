@@ -87,6 +87,12 @@ TEST_CASE("the file authoriser lets in listed keys and the account's own, and no
     std::filesystem::rename(directory / "edited", list);
     REQUIRE(authorizer->authorize(key(key_a), "local") == "carol");
 
+    // In place and of the same size, as often as fits into a tick.
+    for (int i = 0; i < 100; ++i) {
+        write_file(list, (i % 2 == 0 ? key_b : key_a) + " dave \n");
+        REQUIRE(authorizer->authorize(key(key_a), "local").has_value() == (i % 2 == 1));
+    }
+
     std::filesystem::remove(list);
     REQUIRE_FALSE(authorizer->authorize(key(key_a), "local"));
 }
