@@ -26,8 +26,9 @@ constexpr int max_requests_per_turn = 16;
 // Idle request buffers (1 MiB each) kept for reuse: fresh memory of that size costs 256 page faults a write.
 constexpr std::size_t max_idle_buffers = 8;
 
-// Below this a payload is copied rather than pinning a whole request buffer for it, which counts as dirty memory.
-constexpr std::size_t min_taken_payload_bytes = 512U << 10;
+// Below this a payload is copied rather than pinning a whole request buffer of 1 MiB for it: what is pinned beyond the
+// payload is accounted for nowhere.
+constexpr std::size_t min_taken_payload_bytes = 768U << 10;
 
 // What is written to standard error while it exists: fusermount3 and libfuse say there why a mount failed.
 class CapturedStandardError {

@@ -12,6 +12,7 @@
 #include <csignal>
 #include <optional>
 
+#include "base/allocator.hpp"
 #include "base/log.hpp"
 #include "server/data_port.hpp"
 #include "server/pid_file.hpp"
@@ -21,6 +22,7 @@
 #include "server/version.hpp"
 #include "server/worker_pool.hpp"
 #include "transport/context.hpp"
+#include "transport/idle_memory.hpp"
 #include "transport/listener.hpp"
 #include "transport/reactor.hpp"
 
@@ -146,6 +148,7 @@ private:
     Security security_;
     std::unique_ptr<FileService> files_;
     transport::Reactor reactor_;
+    transport::IdleMemory memory_{reactor_, give_back_freed_memory};
     ReactorThread thread_{reactor_};
     std::optional<transport::Context> context_;
     transport::LaneTickets tickets_;
@@ -204,6 +207,7 @@ Result<std::unique_ptr<transport::Listener>> Server::bind(transport::ListenerOpt
     return transport::Listener::bind(
         *context_, reactor_, std::move(options),
         [this](const transport::RouteId& route, const auto& peer, wire::Message message) {
+            memory_.busy();
             service_->on_message(route, peer, std::move(message));
         },
         [this](const transport::RouteId& route) { service_->on_unclogged(route); },

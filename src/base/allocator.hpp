@@ -11,4 +11,11 @@ namespace remofile {
 // main(), before there are threads.
 void keep_freed_memory(std::size_t bytes);
 
+// Has malloc give the kernel back all whole pages that are free, wherever they lie. Takes about as long as filling
+// them with zeros would.
+void give_back_freed_memory();
+
+// What the process has in memory, as the kernel counts it (VmRSS). 0 if it does not tell.
+std::size_t resident_bytes();
+
 }  // namespace remofile

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "client/block_cache.hpp"
 
+#include <utility>
+
 #include "base/assert.hpp"
+#include "wire/compression.hpp"
 
 namespace remofile::client {
 namespace {
@@ -62,7 +65,10 @@ std::shared_ptr<const BlockCache::Contents> BlockCache::insert(const BlockKey& k
     REMOFILE_ASSERT(charge.bytes() >= data.size() + block_overhead_bytes);
     if (const auto found = resident_.find(key); found != resident_.end())
         return found->second->contents;
-    charge.resize(data.size() + block_overhead_bytes);
+    const bool shared = wire::is_shared_zeros(data);
+    if (data.size() <= max_batched_bytes && !shared)
+        data = Buffer::copy_of(std::as_const(data).bytes());
+    charge.resize((shared ? 0 : data.size()) + block_overhead_bytes);
 
     const auto ghost = remembered_.find(key);
     const bool frequent = ghost != remembered_.end();
@@ -85,9 +91,21 @@ void BlockCache::erase(const BlockKey& key) {
         return;
     const auto block = found->second;
     resident_.erase(found);
+    drop(block);
+}
+
+void BlockCache::drop(Queue::iterator block) {
     if (!block->frequent)
         recent_bytes_ -= block->contents->charge.bytes();
     (block->frequent ? frequent_ : recent_).erase(block);
+}
+
+void BlockCache::erase_before(std::uint64_t file, std::uint64_t generation) {
+    const auto first = resident_.lower_bound({.file = file});
+    const auto end = resident_.lower_bound({.file = file, .generation = generation});
+    for (auto block = first; block != end; ++block)
+        drop(block->second);
+    resident_.erase(first, end);
 }
 
 void BlockCache::reclaim(std::size_t bytes) {

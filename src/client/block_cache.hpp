@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <unordered_map>
 
@@ -29,6 +30,10 @@ inline constexpr std::size_t block_bytes = 256U << 10;
 // What a cached block costs beyond its data: nodes of the list and the map, the Buffer and what ZeroMQ keeps.
 inline constexpr std::size_t block_overhead_bytes = 512;
 
+// Data up to here is copied into memory of its size: ZeroMQ receives small messages into batches of 8 KiB, and each
+// message keeps the whole batch.
+inline constexpr std::size_t max_batched_bytes = 8U << 10;
+
 struct BlockKey {
     std::uint64_t file = 0;        // the client's number for the file
     std::uint64_t generation = 0;  // of its content, as the client counts
@@ -40,7 +45,7 @@ struct BlockKeyHash {
     std::size_t operator()(const BlockKey& key) const noexcept;
 };
 
-// One thread. All operations take constant time, an insertion as many evictions as it needs room.
+// One thread. All operations take logarithmic time, an insertion as many evictions as it needs room.
 class BlockCache {
 public:
     // Charges its blocks to `budget` and gives them back when the budget asks; both must outlive it.
@@ -63,13 +68,15 @@ public:
     bool contains(const BlockKey& key) const { return resident_.contains(key); }
 
     // Keeps a block of at most block_bytes, of which `charge` holds the memory already (it may be larger: the rest is
-    // given back). A block that is there already stays, and the new one is dropped. Returns the one that is there.
-    // `used` says that somebody reads it at once.
+    // given back; shared zeros cost nothing). A block that is there already stays, and the new one is dropped. Returns
+    // the one that is there. `used` says that somebody reads it at once.
     std::shared_ptr<const Contents> insert(const BlockKey& key, Buffer data, MemoryBudget::Charge charge,
                                            bool used = false);
 
     // Drops a block, if it is there.
     void erase(const BlockKey& key);
+    // Drops all of a file's blocks of generations before this one.
+    void erase_before(std::uint64_t file, std::uint64_t generation);
 
     std::size_t blocks() const { return resident_.size(); }
     // How many blocks had to make room before anybody asked for them.
@@ -87,6 +94,7 @@ private:
 
     void reclaim(std::size_t bytes);
     void evict_one();
+    void drop(Queue::iterator block);
     void remember(const BlockKey& key);
 
     MemoryBudget& budget_;
@@ -98,7 +106,7 @@ private:
     Queue frequent_;  // least recently used at the back
     Ghosts ghosts_;   // keys that left recent_ lately; the newest in front
     std::size_t recent_bytes_ = 0;
-    std::unordered_map<BlockKey, Queue::iterator, BlockKeyHash> resident_;
+    std::map<BlockKey, Queue::iterator> resident_;
     std::unordered_map<BlockKey, Ghosts::iterator, BlockKeyHash> remembered_;
 };
 

@@ -87,12 +87,16 @@ Task<Result<FileReader::Data>> FileReader::read(ReadSource source, Readahead* re
 Task<Result<FileReader::Data>> FileReader::read_uncached(HandleId handle, std::uint64_t offset, std::uint32_t size,
                                                          Cancellation* cancellation) {
     uncached_.add();
+    // Where there is none it is read all the same: the limits of the session bound how much that can be.
+    MemoryBudget::Charge charge;
+    budget_.charge(size, charge);
     const wire::Read message{handle, offset, size};
     const CallOptions options{.lane = LaneKind::data};
     auto reply = co_await session_.call(message, options, cancellation);
     if (!reply)
         co_return Result<Data>(reply.error());
     Data data;
+    data.charge = std::move(charge);
     data.uncached = std::move(reply->bulk);
     data.pieces.push_back(std::as_const(data.uncached).bytes());
     co_return Result<Data>(std::move(data));
@@ -221,6 +225,17 @@ void FileReader::put_beginning(std::uint64_t file, std::uint64_t generation, Buf
     MemoryBudget::Charge charge;
     if (data.size() <= block_bytes && budget_.charge(data.size() + block_overhead_bytes, charge))
         cache_.insert({file, generation, 0}, std::move(data), std::move(charge));
+}
+
+void FileReader::forget_before(std::uint64_t file, std::uint64_t generation) {
+    cache_.erase_before(file, generation);
+    std::erase_if(under_way_, [&](const auto& entry) {
+        const auto& [key, fetch] = entry;
+        const bool goes = key.file == file && key.generation < generation;
+        if (goes)
+            fetch->outdated = true;  // whoever waits for it still gets it
+        return goes;
+    });
 }
 
 void FileReader::changed(std::uint64_t file, std::uint64_t generation, std::uint64_t offset, std::uint64_t size) {

@@ -43,6 +43,7 @@ public:
         std::vector<std::span<const std::byte>> pieces;
         std::vector<std::shared_ptr<const BlockCache::Contents>> blocks;
         Buffer uncached;
+        MemoryBudget::Charge charge;  // of `uncached`, where there was room for it
     };
 
     // At most `size` bytes from `offset`; fewer only at the end of the file. `readahead` is the handle's own and must,
@@ -61,6 +62,10 @@ public:
     // The range was written, and the server has answered: what is cached of it goes, and what is on its way will not
     // be kept.
     void changed(std::uint64_t file, std::uint64_t generation, std::uint64_t offset, std::uint64_t size);
+
+    // Nobody will ask for earlier generations of the file any more, nor, with every_generation, for the file.
+    static constexpr std::uint64_t every_generation = ~std::uint64_t{0};
+    void forget_before(std::uint64_t file, std::uint64_t generation);
 
     // The link may be another one from now on, of another delay.
     void reconnected() { window_.forget_delay(); }

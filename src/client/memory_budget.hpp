@@ -54,11 +54,20 @@ public:
             return false;
         used_bytes_ += bytes;
         charge = Charge(this, bytes);
+        turnover_bytes_ += bytes;
+        if (turnover_bytes_ >= watch_bytes && watch_) {
+            turnover_bytes_ = 0;
+            watch_();
+        }
         return true;
     }
 
     // Called to free at least so many bytes, if it can.
     void set_reclaimer(std::function<void(std::size_t bytes)> reclaim) { reclaim_ = std::move(reclaim); }
+
+    // Called whenever another `watch_bytes` have been charged; charges nothing itself.
+    static constexpr std::size_t watch_bytes = 8U << 20;
+    void set_watch(std::function<void()> watch) { watch_ = std::move(watch); }
 
     std::size_t limit_bytes() const { return limit_bytes_; }
     std::size_t used_bytes() const { return used_bytes_; }
@@ -66,7 +75,9 @@ public:
 private:
     std::size_t limit_bytes_;
     std::size_t used_bytes_ = 0;
+    std::size_t turnover_bytes_ = 0;  // since the watch was called last
     std::function<void(std::size_t)> reclaim_;
+    std::function<void()> watch_;
 };
 
 }  // namespace remofile::client

@@ -55,6 +55,7 @@ FileContents::FileContents(client::Session& session, const Clock& clock, InodeMa
       memory_(cache_bytes),
       reader_(session, memory_, counters),
       writes_(session, memory_, counters) {
+    inodes_.on_removed = [this](InodeNumber id) { reader_.forget_before(id, client::FileReader::every_generation); };
     using Target = client::WriteBehind::Target;
     writes_.on_written = [this](const Target& target, std::uint64_t offset, const wire::WriteReply& reply) {
         const Inode* inode = inodes_.find(target.file);
@@ -147,8 +148,13 @@ void FileContents::forget_all() {
     inodes_.for_each([this](Inode& inode) { forget(inode); });
 }
 
+// What is kept of it is void.
+void FileContents::begin_generation(Inode& inode) {
+    reader_.forget_before(inode.id, ++inode.content.generation);
+}
+
 void FileContents::forget(Inode& inode) {
-    ++inode.content.generation;
+    begin_generation(inode);
     inode.content.kept_version = 0;
     inode.content.forgotten_at = now();
     recent_.erase(inode.id);
@@ -173,7 +179,7 @@ bool FileContents::keeps(InodeNumber id, const wire::Attributes& attributes, std
     heard(*inode, attributes);
     const bool kept = content.kept_version != 0 && content.kept_version == attributes.version;
     if (!kept)
-        ++content.generation;
+        begin_generation(*inode);
     // Another change could leave the version as it is.
     const bool changed = changed_since(id, asked_at);
     content.kept_version = is_fresh(attributes.version) || changed ? 0 : attributes.version;

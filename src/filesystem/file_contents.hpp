@@ -35,6 +35,7 @@ public:
     client::FileReader& reader() { return reader_; }
     client::WriteBehind& writes() { return writes_; }
     const client::WriteBehind& writes() const { return writes_; }
+    client::MemoryBudget& memory() { return memory_; }
     const client::MemoryBudget& memory() const { return memory_; }
 
     // A number that rises: what was asked for later has the larger one.
@@ -103,6 +104,7 @@ public:
 private:
     void written(InodeNumber inode, std::uint64_t offset, const wire::WriteReply& reply, bool by_others);
     void failed(InodeNumber inode, std::uint64_t offset, std::uint64_t size, Status status);
+    void begin_generation(Inode& inode);
     void forget(Inode& inode);
     void drop(Inode& inode);
     void remember(const Inode& inode, const wire::Attributes& attributes);

@@ -18,6 +18,7 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
       inodes_(session.epoch(), session.hello().root, session.hello().root_attributes),
       contents_(session, clock, inodes_, files_, counters, settings_.cache_bytes,
                 [this](InodeNumber inode) { drop_front(inode, nullptr); }),
+      resident_memory_(contents_.memory(), reactor),
       xattr_memory_(clock),
       second_attempts_(reactor, session),
       fresh_look_ups_(clock) {

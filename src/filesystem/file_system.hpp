@@ -18,6 +18,7 @@
 #include "base/counters.hpp"
 #include "base/result.hpp"
 #include "base/task.hpp"
+#include "client/resident_memory.hpp"
 #include "client/session.hpp"
 #include "client/waiters.hpp"
 #include "filesystem/entry.hpp"
@@ -57,6 +58,7 @@ public:
     void set_front(FrontCache* front) { front_ = front; }
 
     Operation begin(Caller caller) {
+        resident_memory_.busy();
         return {.caller = caller,
                 .arrived_at = contents_.now(),
                 .cancellation = {},
@@ -304,6 +306,7 @@ private:
     HandleTable<FileHandle> files_;
     HandleTable<DirectoryHandle> directories_;
     FileContents contents_;
+    client::ResidentMemory resident_memory_;
     XattrMemory xattr_memory_;
     SecondAttempts second_attempts_;
     FreshLookUps fresh_look_ups_;

@@ -144,7 +144,10 @@ void InodeMap::remove_unless_held(Inode& inode, std::vector<wire::ForgetNode>& g
     const auto known = by_identity_.find(inode.identity);
     if (known != by_identity_.end() && known->second == inode.id)
         by_identity_.erase(known);
-    inodes_.erase(inode.id);
+    const InodeNumber id = inode.id;
+    inodes_.erase(id);
+    if (on_removed)
+        on_removed(id);
 }
 
 void InodeMap::new_epoch(std::uint64_t epoch, NodeId root_id, const wire::Attributes& attributes) {

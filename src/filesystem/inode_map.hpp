@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <unordered_map>
 #include <vector>
 
@@ -63,6 +64,9 @@ struct Inode {
 // One thread. References to inodes stay valid until the inode is forgotten.
 class InodeMap {
 public:
+    // The kernel has given back an inode, which goes now. Its number is not used again.
+    std::function<void(InodeNumber)> on_removed;
+
     // The table starts with its root.
     InodeMap(std::uint64_t epoch, NodeId root, const wire::Attributes& attributes);
 

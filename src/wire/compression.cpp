@@ -3,6 +3,7 @@
 
 #include <lz4.h>
 #include <lz4hc.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
@@ -95,6 +96,29 @@ Result<Buffer> decompress_lz4(const Buffer& bulk, std::size_t size) {
 
 }  // namespace
 
+namespace {
+
+// Pages that nobody can write to are all the kernel's one page of zeros.
+std::byte* zero_pages() {
+    static std::byte* const pages = [] {
+        void* mapped = ::mmap(nullptr, max_bulk_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        REMOFILE_ASSERT(mapped != MAP_FAILED);
+        return static_cast<std::byte*>(mapped);
+    }();
+    return pages;
+}
+
+}  // namespace
+
+Buffer shared_zeros(std::size_t size) {
+    REMOFILE_ASSERT(size <= max_bulk_bytes);
+    return {zero_pages(), size, [](void*) noexcept {}, nullptr};
+}
+
+bool is_shared_zeros(const Buffer& buffer) {
+    return buffer.data() == zero_pages();
+}
+
 Result<Buffer> decode_bulk(const RecordHeader& header, Buffer bulk, std::uint64_t features, std::size_t limit) {
     if (header.bulk_size > limit || header.bulk_size > max_bulk_bytes || bulk.size() > max_frame_bytes)
         return make_error(Status::malformed, "more bulk data than was asked for");
@@ -112,10 +136,7 @@ Result<Buffer> decode_bulk(const RecordHeader& header, Buffer bulk, std::uint64_
                 break;
             if (!bulk.empty())
                 return make_error(Status::malformed, "a frame of zeros that is not empty");
-            Buffer data = Buffer::allocate(header.bulk_size);
-            if (!data.empty())
-                std::memset(data.data(), 0, data.size());
-            return data;
+            return shared_zeros(header.bulk_size);
         }
     }
     return make_error(Status::malformed, "an encoding of bulk data that is not in force");

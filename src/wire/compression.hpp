@@ -92,6 +92,10 @@ std::uint8_t automatic_level(std::optional<double> link_bytes_per_s, bool local,
 
 bool is_all_zeros(std::span<const std::byte> bytes);
 
+// Zeros that take no memory: what decode_bulk() gives for zeros. Read-only, whatever Buffer allows.
+Buffer shared_zeros(std::size_t size);  // at most max_bulk_bytes
+bool is_shared_zeros(const Buffer& buffer);
+
 // Encodes as the plan allows; what does not become at least an eighth shorter stays raw, as the buffer that it is.
 // Takes up to milliseconds a megabyte, with LZ4 HC a hundred. `stream` may be null.
 EncodedBulk encode_bulk(Buffer data, const EncodingPlan& plan, Compressibility* stream,

@@ -3,6 +3,7 @@
 
 #include "catch.hpp"
 #include "client/block_cache.hpp"
+#include "wire/compression.hpp"
 
 using namespace remofile;
 using namespace remofile::client;
@@ -56,6 +57,70 @@ TEST_CASE("a short block is charged by what it holds") {
     REQUIRE(cache.budget.charge(charge_bytes, charge));
     cache.blocks.insert({.file = 1}, Buffer::allocate(100), std::move(charge));
     CHECK(cache.budget.used_bytes() == 100 + block_overhead_bytes);
+}
+
+TEST_CASE("small data is kept in memory of its own, large data where it came") {
+    Cache cache(4);
+    // As ZeroMQ's batches: nobody lets go of them before the block does.
+    static int held = 0;
+    held = 0;
+    const auto insert = [&](std::uint64_t file, std::size_t size) {
+        MemoryBudget::Charge charge;
+        REQUIRE(cache.budget.charge(charge_bytes, charge));
+        auto* batch = new std::byte[max_batched_bytes + size]{};
+        ++held;
+        Buffer part(
+            batch + 5, size,
+            [](void* hint) noexcept {
+                --held;
+                delete[] static_cast<std::byte*>(hint);
+            },
+            batch);
+        return cache.blocks.insert({.file = file}, std::move(part), std::move(charge));
+    };
+    const auto small = insert(1, 2000);
+    CHECK(held == 0);
+    CHECK(small->data.size() == 2000);
+    CHECK(insert(2, max_batched_bytes)->data.size() == max_batched_bytes);
+    CHECK(held == 0);
+    CHECK(insert(3, max_batched_bytes + 1)->data.size() == max_batched_bytes + 1);
+    CHECK(held == 1);
+    cache.blocks.erase({.file = 3});
+    CHECK(held == 0);
+}
+
+TEST_CASE("zeros take no memory") {
+    Cache cache(4);
+    for (std::uint64_t index = 0; index < 100; ++index) {
+        MemoryBudget::Charge charge;
+        REQUIRE(cache.budget.charge(charge_bytes, charge));
+        const auto block = cache.blocks.insert({.file = 1, .index = index}, wire::shared_zeros(block_bytes - index),
+                                               std::move(charge));
+        CHECK(block->data.size() == block_bytes - index);
+        CHECK(wire::is_all_zeros(block->data.bytes()));
+    }
+    CHECK(cache.blocks.blocks() == 100);
+    CHECK(cache.budget.used_bytes() == 100 * block_overhead_bytes);
+}
+
+TEST_CASE("what is kept of a file goes at once when it is forgotten") {
+    Cache cache(20);
+    for (std::uint64_t file = 1; file <= 3; ++file)
+        for (std::uint64_t generation = 1; generation <= 2; ++generation)
+            for (std::uint64_t index = 0; index < 3; ++index)
+                REQUIRE(cache.insert({.file = file, .generation = generation, .index = index}));
+    const auto reading = cache.blocks.find({.file = 2, .generation = 1, .index = 0});
+    cache.blocks.erase_before(2, 2);
+    CHECK(cache.blocks.blocks() == 15);
+    CHECK_FALSE(cache.blocks.contains({.file = 2, .generation = 1, .index = 2}));
+    CHECK(cache.blocks.contains({.file = 2, .generation = 2, .index = 0}));
+    CHECK(cache.budget.used_bytes() == 16 * charge_bytes);  // one is still being read
+    cache.blocks.erase_before(2, ~std::uint64_t{0});
+    CHECK(cache.blocks.blocks() == 12);
+    CHECK(cache.blocks.contains({.file = 1, .generation = 2, .index = 2}));
+    CHECK(cache.blocks.contains({.file = 3, .generation = 1, .index = 0}));
+    cache.blocks.erase_before(4, ~std::uint64_t{0});
+    CHECK(cache.blocks.blocks() == 12);
 }
 
 TEST_CASE("the budget is never exceeded, whatever is inserted, erased and kept out of the cache") {

@@ -185,6 +185,29 @@ TEST_CASE("another generation of a file has blocks of its own") {
     CHECK(f.read(0, step) == f.content);
 }
 
+TEST_CASE("a file that is forgotten takes no memory any more, nor does what is on its way") {
+    Fixture f(2 * block_bytes);
+    f.read(0, step);
+    f.settle();
+    CHECK(f.memory.used_bytes() >= block_bytes);
+    f.reader->forget_before(f.source.file, FileReader::every_generation);
+    CHECK(f.memory.used_bytes() == 0);
+
+    f.silent = true;
+    const std::size_t before = f.requests();
+    const auto reading = f.start(0, 100);
+    REQUIRE(f.wait_for([&] { return f.requests() == before + 1; }));
+    f.reader->forget_before(f.source.file, ++f.source.generation);
+    const FakeRequest request = f.server.of(Opcode::read)[before];
+    f.server.reply(request, f.read_reply(request));
+    REQUIRE(f.wait_for([&] { return reading->status.has_value(); }));
+    CHECK(reading->text == f.content.substr(0, 100));
+    CHECK(f.memory.used_bytes() == 0);
+    f.silent = false;
+    CHECK(f.read(0, 100) == f.content.substr(0, 100));
+    CHECK(f.requests() == before + 2);
+}
+
 TEST_CASE("the beginning of a file that came with its opening is not asked for") {
     Fixture f(1000);
     f.reader->put_beginning(f.source.file, f.source.generation, Buffer::copy_of(std::string_view(f.content)));

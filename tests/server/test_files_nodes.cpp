@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What ids stand for, and how files are found again whose descriptors were given up.
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -418,6 +419,61 @@ TEST_CASE("the blocks of a removed file are freed although another session knows
         CHECK(target.find(exported.directory / "file") == std::string::npos);
     }
     CHECK(getattr(second, known) == Status::stale);
+}
+
+TEST_CASE("what was walked and forgotten takes no memory") {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    constexpr int directories = 20;
+    constexpr int files = 200;
+    Export exported;
+    for (int d = 0; d < directories; ++d) {
+        const std::string directory = "d" + std::to_string(d);
+        std::filesystem::create_directory(exported.directory / directory);
+        for (int f = 0; f < files; ++f)
+            write_file(exported.directory / (directory + "/file" + std::to_string(f)), "");
+    }
+    Session session(*exported.service);
+    // Files are looked up, listed with their attributes, and opened.
+    const auto walk = [&] {
+        std::vector<wire::ForgetNode> seen;
+        for (int d = 0; d < directories; ++d) {
+            const NodeId directory = session.lookup(Session::root, "d" + std::to_string(d));
+            seen.push_back({.node = directory, .count = 1});
+            for (const auto& entry : session.list(directory, true)) {
+                if (!entry.entry.node)
+                    continue;
+                seen.push_back({.node = entry.entry.node, .count = 2});
+                CHECK(session.lookup(directory, entry.name) == entry.entry.node);
+                if (d == 0) {
+                    const HandleId handle = session.open(entry.entry.node, wire::open_read);
+                    CHECK(session.call(wire::Release{.handle = handle}));
+                }
+            }
+        }
+        return seen;
+    };
+    const auto forget_all = [&](const std::vector<wire::ForgetNode>& seen) {
+        for (std::size_t at = 0; at < seen.size(); at += wire::max_forgets) {
+            const auto end = std::min(seen.size(), at + wire::max_forgets);
+            session.call(wire::Forget{.nodes = {seen.begin() + static_cast<std::ptrdiff_t>(at),
+                                                seen.begin() + static_cast<std::ptrdiff_t>(end)}});
+        }
+    };
+    // Tables keep the room that they once needed.
+    forget_all(walk());
+    const auto in_use = [] { return mallinfo2().uordblks; };
+    const std::size_t before = in_use();
+    const auto seen = walk();
+    const std::size_t walked = in_use();
+    forget_all(seen);
+    const std::size_t after = in_use();
+    const std::size_t count = seen.size();
+    CHECK(count == directories * (files + 1));
+    WARN((walked - before) / count << " bytes a node, " << static_cast<std::ptrdiff_t>(after - before)
+                                   << " afterwards");
+    CHECK((walked - before) / count < 1024);
+    CHECK(after < before + count * 32);
+#endif
 }
 
 TEST_CASE("a file without a name can be given one") {

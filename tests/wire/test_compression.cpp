@@ -42,6 +42,13 @@ TEST_CASE("zeros take no bytes on the way") {
     REQUIRE(zeros.has_value());
     CHECK(zeros->text() == std::string_view("\0\0\0\0\0", 5));
     CHECK(decode(BulkEncoding::zeros, "", 0)->empty());
+    // Nor in memory.
+    const auto many = decode(BulkEncoding::zeros, "", max_bulk_bytes);
+    CHECK(is_shared_zeros(*many));
+    CHECK(many->size() == max_bulk_bytes);
+    CHECK(is_all_zeros(many->bytes()));
+    CHECK_FALSE(is_shared_zeros(Buffer::allocate(10)));
+    CHECK_FALSE(is_shared_zeros(Buffer()));
     CHECK(decode(BulkEncoding::zeros, "x", 5).status() == Status::malformed);
     CHECK(decode(BulkEncoding::zeros, "", 5, feature_lz4).status() == Status::malformed);
     CHECK(decode(BulkEncoding::zeros, "", max_bulk_bytes + 1, feature_zeros, SIZE_MAX).status() == Status::malformed);
