@@ -96,8 +96,9 @@ ssize_t write_reply(int fd, iovec* parts, int count, void* mount) {
 }  // namespace
 
 bool complete_init_reply(fuse_session* session) {
-    constexpr fuse_custom_io io = {
-        .writev = write_reply, .read = read_request, .splice_receive = nullptr, .splice_send = nullptr};
+    fuse_custom_io io{};  // newer versions have more members
+    io.writev = write_reply;
+    io.read = read_request;
     return fuse_session_custom_io(session, &io, fuse_session_fd(session)) == 0;
 }
 
