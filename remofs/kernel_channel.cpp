@@ -259,4 +259,15 @@ void KernelChannel::invalidate(InodeNumber inode) {
         log::debug("invalidating file {}: {}", inode, std::strerror(-result));
 }
 
+void KernelChannel::store(InodeNumber inode, std::uint64_t offset, std::byte byte) {
+    fuse_bufvec data{};
+    data.count = 1;
+    data.buf[0].size = 1;
+    data.buf[0].mem = &byte;
+    const int result = fuse_lowlevel_notify_store(session_, inode, static_cast<off_t>(offset), &data,
+                                                  static_cast<fuse_buf_copy_flags>(0));
+    if (result != 0 && result != -ENOENT)
+        log::debug("storing a byte of file {}: {}", inode, std::strerror(-result));
+}
+
 }  // namespace remofile::remofs

@@ -57,6 +57,8 @@ public:
 
     // Tells the kernel that a file's cached attributes and pages are void. Blocks; see Notifier. Any thread.
     void invalidate(InodeNumber inode);
+    // Puts a byte into the kernel's page cache, which makes the file at least so long. As invalidate().
+    void store(InodeNumber inode, std::uint64_t offset, std::byte byte);
 
     // For init_reply.cpp alone.
     InitExchange& init_exchange() { return init_exchange_; }

@@ -11,6 +11,25 @@
 namespace remofile::remofs {
 namespace {
 
+// How long a request of the kernel may lie unread, or an answer unnoticed by whoever asked, on a machine under load.
+constexpr auto doubt = std::chrono::seconds(1);
+
+// Something that the notifier's thread has done. Shared by that and a coroutine, which a signal may end before.
+struct Settled {
+    bool already = false;
+    client::Waiters waiters;
+
+    void now() {
+        already = true;
+        waiters.wake(Status::ok);
+    }
+    Task<Status> wait(client::Cancellation* cancellation) {
+        if (already)
+            co_return Status::ok;
+        co_return co_await waiters.wait(cancellation);
+    }
+};
+
 void forget(Inode::Pages& pages) {
     pages.kept = pages.outdated = pages.doubtful = false;
 }
@@ -27,7 +46,7 @@ void KernelPages::telling(InodeNumber id, std::uint64_t size) {
     if (inode == nullptr || inode->type != S_IFREG)
         return;
     Inode::Pages& pages = inode->pages;
-    if (pages.outdated && pages.size != size) {
+    if (pages.outdated && pages.size != size && !in_doubt(pages)) {
         pages.outdated = false;
         pages.doubtful = true;
         for (const auto& done : take_waiting(id))
@@ -36,19 +55,24 @@ void KernelPages::telling(InodeNumber id, std::uint64_t size) {
         schedule(id);
     }
     pages.size = size;
+    pages.sure_size = std::min(pages.sure_size, size);
 }
 
 void KernelPages::extended(InodeNumber id, std::uint64_t end) {
-    if (Inode* inode = inodes_.find(id); inode != nullptr)
-        inode->pages.size = std::max(inode->pages.size, end);
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        return;
+    inode->pages.size = std::max(inode->pages.size, end);
+    inode->pages.sure_size = std::max(inode->pages.sure_size, end);
 }
 
 void KernelPages::truncated(InodeNumber id, std::uint64_t size) {
     Inode* inode = inodes_.find(id);
-    if (inode == nullptr || inode->pages.size == size)
+    if (inode == nullptr)
         return;
-    inode->pages.size = size;
-    dropped(id);
+    inode->pages.sure_size = size;
+    if (std::exchange(inode->pages.size, size) != size)
+        dropped(id);
 }
 
 void KernelPages::dropped(InodeNumber id) {
@@ -79,18 +103,37 @@ Task<Status> KernelPages::current(InodeNumber id, client::Cancellation* cancella
         co_return Status::ok;
     if (const Inode* inode = inodes_.find(id); inode != nullptr && (inode->pages.outdated || inode->pages.doubtful))
         notify(id);
-    struct Settled {
-        bool already = false;
-        client::Waiters waiters;
-    };
-    const auto settled = std::make_shared<Settled>();  // shared with the notifier, which a signal does not stop
-    notifier_->when_settled(id, [settled] {
-        settled->already = true;
-        settled->waiters.wake(Status::ok);
+    const auto settled = std::make_shared<Settled>();
+    notifier_->when_settled(id, [settled] { settled->now(); });
+    co_return co_await settled->wait(cancellation);
+}
+
+bool KernelPages::may_refuse(InodeNumber id, std::uint64_t size) const {
+    const Inode* inode = inodes_.find(id);
+    return inode != nullptr && inode->type == S_IFREG && size > inode->pages.sure_size && in_doubt(inode->pages);
+}
+
+bool KernelPages::in_doubt(const Inode::Pages& pages) const {
+    const bool was_notified = pages.notified_at != TimePoint{};
+    return pages.notifying > 0 || (was_notified && reactor_.clock().now() - pages.notified_at < doubt);
+}
+
+Task<Status> KernelPages::store_last(InodeNumber id, std::uint64_t size, std::byte last,
+                                     client::Cancellation* cancellation) {
+    // A page that is kept ends where the file ended before, with zeros behind it.
+    if (const Status status = co_await current(id, cancellation); status != Status::ok)
+        co_return status;
+    const auto settled = std::make_shared<Settled>();
+    notifier_->run([this, id, size, last, settled] {
+        store_(id, size - 1, last);
+        reactor_.post([settled] { settled->now(); });
     });
-    if (settled->already)
-        co_return Status::ok;
-    co_return co_await settled->waiters.wait(cancellation);
+    const Status status = co_await settled->wait(cancellation);
+    if (Inode* inode = inodes_.find(id); inode != nullptr && status == Status::ok) {
+        inode->pages.kept = true;
+        inode->pages.sure_size = std::max(inode->pages.sure_size, size);
+    }
+    co_return status;
 }
 
 Task<Status> KernelPages::mappings_written(InodeNumber id, client::Cancellation* cancellation) {
@@ -118,14 +161,19 @@ void KernelPages::notify(InodeNumber id) {
     if (inode == nullptr || (!inode->pages.outdated && !inode->pages.doubtful))
         return dropped(id);
     forget(inode->pages);
-    std::function<void()> done;
-    if (auto waiting = take_waiting(id); !waiting.empty()) {
-        done = [waiting = std::move(waiting)] {
-            for (const auto& each : waiting)
-                each();
-        };
+    ++inode->pages.notifying;
+    notifier_->invalidate({id}, [this, id, waiting = take_waiting(id)] {
+        notified(id);
+        for (const auto& done : waiting)
+            done();
+    });
+}
+
+void KernelPages::notified(InodeNumber id) {
+    if (Inode* inode = inodes_.find(id); inode != nullptr && inode->pages.notifying > 0) {
+        --inode->pages.notifying;
+        inode->pages.notified_at = reactor_.clock().now();
     }
-    notifier_->invalidate({id}, std::move(done));
 }
 
 std::vector<std::function<void()>> KernelPages::take_waiting(InodeNumber id) {

@@ -2,11 +2,12 @@
 // When the kernel is told to drop the pages that it keeps of files.
 //
 // A notification does more than that: the kernel takes neither size nor times from any answer whose request began
-// before it. stat(2) then tells its caller of the new size, while mmap(2) goes on by the old one. Hence three rules.
-// Where no page can be, nothing is told. While the kernel asks for a file's attributes, the answer comes first. And an
+// before it. stat(2) then tells its caller of the new size, while mmap(2) goes on by the old one. Hence four rules.
+// Where no page can be, nothing is told. While the kernel asks for a file's attributes, the answer comes first. An
 // answer that tells of another size than before makes the kernel drop the pages by itself: no notification follows,
 // unless that size is told once more, for it may have missed the first (two answers may pass each other on their way
-// into the kernel).
+// into the kernel). And for a while after a notification, the kernel may refuse an answer because it asked before: then
+// the last byte of a file that has grown is stored in its page cache first, which tells it of the size in any case.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +37,14 @@ public:
     KernelPages(const KernelPages&) = delete;
     KernelPages& operator=(const KernelPages&) = delete;
 
+    // Stores a byte at an offset of a file in the kernel's page cache. Runs on the notifier's thread and may block.
+    using Store = std::function<void(InodeNumber, std::uint64_t offset, std::byte byte)>;
+
     // Until then no page is kept anywhere.
-    void notify_by(Notifier& notifier) { notifier_ = &notifier; }
+    void notify_by(Notifier& notifier, Store store) {
+        notifier_ = &notifier;
+        store_ = std::move(store);
+    }
 
     // Pages may be kept of what is being read or written.
     void filled(InodeNumber inode);
@@ -54,6 +61,12 @@ public:
     // What is kept of the file is void. `done`, if given, is called, now or later, once the kernel has dropped it.
     // Pages of a file that nobody has open need not go: opening it drops them.
     void drop(InodeNumber inode, std::function<void()> done = nullptr) override;
+
+    // Whether the kernel may refuse this size, larger than what it knows, from the answer to a request that it has
+    // made.
+    bool may_refuse(InodeNumber inode, std::uint64_t size) const;
+    // Tells it of the size by the file's last byte. Errors: interrupted.
+    Task<Status> store_last(InodeNumber inode, std::uint64_t size, std::byte last, client::Cancellation* cancellation);
 
     // Ends once no page is kept that drop() was called for. Errors: interrupted.
     Task<Status> current(InodeNumber inode, client::Cancellation* cancellation) override;
@@ -79,11 +92,14 @@ public:
 private:
     void schedule(InodeNumber inode);
     void notify(InodeNumber inode);
+    void notified(InodeNumber inode);
+    bool in_doubt(const Inode::Pages& pages) const;
     std::vector<std::function<void()>> take_waiting(InodeNumber inode);
 
     transport::Reactor& reactor_;
     InodeMap& inodes_;
     Notifier* notifier_ = nullptr;
+    Store store_;
     std::vector<InodeNumber> scheduled_;  // for the end of the turn
     std::unordered_map<InodeNumber, std::vector<std::function<void()>>> waiting_;
 };

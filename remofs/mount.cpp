@@ -60,7 +60,9 @@ Result<> Mount::start(const std::string& mountpoint, std::function<void()> on_re
     REMOFILE_CHECK(channel_->mount(mountpoint));
     notifier_.emplace(reactor_, counters_,
                       [channel = channel_.get()](InodeNumber inode) { channel->invalidate(inode); });
-    pages_.notify_by(*notifier_);
+    pages_.notify_by(*notifier_, [channel = channel_.get()](InodeNumber inode, std::uint64_t offset, std::byte byte) {
+        channel->store(inode, offset, byte);
+    });
     watch_kernel();
     return {};
 }
@@ -190,6 +192,18 @@ fuse_entry_param Mount::tell_entry(const filesystem::Entry& entry) {
     param.attr_timeout = to_seconds(entry.attributes_life);
     param.entry_timeout = to_seconds(entry.entry_life);
     return param;
+}
+
+Task<Status> Mount::size_will_be_known(Request& request, InodeNumber inode, std::uint64_t size) {
+    if (!pages_.may_refuse(inode, size))
+        co_return Status::ok;
+    const auto last = co_await file_system_.peek(request.operation(), inode, size - 1);
+    if (last.status() == Status::interrupted)
+        co_return Status::interrupted;
+    // Only who reads can map the file, and it may be shorter again by now.
+    if (!last || !last->has_value())
+        co_return Status::ok;
+    co_return co_await pages_.store_last(inode, size, **last, &request.operation().cancellation);
 }
 
 struct stat Mount::tell_attributes(InodeNumber inode, const wire::Attributes& attributes) {

@@ -14,6 +14,7 @@
 #include "base/clock.hpp"
 #include "base/counters.hpp"
 #include "base/result.hpp"
+#include "base/task.hpp"
 #include "client/session.hpp"
 #include "filesystem/file_system.hpp"
 #include "remofs/attributes.hpp"
@@ -94,6 +95,8 @@ public:
     // What an answer that is about to be written tells of a file.
     fuse_entry_param tell_entry(const filesystem::Entry& entry);
     struct stat tell_attributes(InodeNumber inode, const wire::Attributes& attributes);
+    // Ends once the kernel takes that size, of an open file, from the answer to the request. Errors: interrupted.
+    Task<Status> size_will_be_known(Request& request, InodeNumber inode, std::uint64_t size);
     // The number that programs see.
     std::uint64_t visible_inode(const wire::FileIdentity& identity) const {
         return remofs::visible_inode(identity, file_system_.export_device());

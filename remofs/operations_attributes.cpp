@@ -75,6 +75,9 @@ Task<void> reply_attributes(Mount& mount, Request request, InodeNumber inode,
     const auto shown = co_await std::move(answer);
     if (!shown)
         co_return request.error(shown.error());
+    if (const Status status = co_await mount.size_will_be_known(request, inode, shown->attributes.size);
+        status != Status::ok)
+        co_return request.error(status);
     tell(mount, request, inode, *shown);
 }
 

@@ -27,6 +27,10 @@ Task<void> reply_opened(Mount& mount, Request request, fuse_ino_t inode, fuse_fi
     if (!opened)
         co_return request.error(opened.error());
     describe(info, *opened);
+    if (const Status status = co_await mount.size_will_be_known(request, inode, opened->size); status != Status::ok) {
+        mount.file_system().release(opened->handle);
+        co_return request.error(status);
+    }
     if (!request.opened(info))
         mount.file_system().release(opened->handle);
     else if (info.keep_cache == 0)

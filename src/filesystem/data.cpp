@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What is in open files: reading, writing, and making sure of what was written.
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "filesystem/file_system.hpp"
@@ -35,6 +36,23 @@ Task<Result<client::FileReader::Data>> FileSystem::read(Operation& operation, Ha
                        : contents_.reader().read(contents_.source_of(from), &from.readahead, offset, wanted,
                                                  &operation.cancellation);
     co_return co_await std::move(reading);
+}
+
+Task<Result<std::optional<std::byte>>> FileSystem::peek(Operation& operation, InodeNumber inode, std::uint64_t offset) {
+    using Byte = std::optional<std::byte>;
+    HandleId reader;
+    files_.for_each([&](const FileHandle& file) {
+        if (file.inode == inode && file.reads && file.epoch == session_.epoch())
+            reader = file.handle;
+    });
+    if (!reader)
+        co_return Byte();
+    const auto data = co_await contents_.reader().read_uncached(reader, offset, 1, &operation.cancellation);
+    if (!data)
+        co_return Result<Byte>(data.error());
+    if (data->pieces.empty() || data->pieces.front().empty())
+        co_return Byte();
+    co_return Byte(data->pieces.front().front());
 }
 
 bool FileSystem::past_cache(HandleNumber handle) {

@@ -141,6 +141,8 @@ public:
     // Less than `size` bytes, which is cut to wire::max_bulk_bytes, only at the end of the file.
     Task<Result<client::FileReader::Data>> read(Operation& operation, HandleNumber handle, std::uint64_t offset,
                                                 std::size_t size);
+    // A byte as the server has it, past all caches. None if nobody has the file open for reading, or it ends before.
+    Task<Result<std::optional<std::byte>>> peek(Operation& operation, InodeNumber inode, std::uint64_t offset);
     // How much was written. An error of a write that was accepted before is reported first, once.
     Task<Result<std::size_t>> write(Operation& operation, HandleNumber handle, std::uint64_t offset, Payload payload,
                                     WriteHow how);

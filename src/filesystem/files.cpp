@@ -33,9 +33,10 @@ Opened FileSystem::add_file(const Operation& operation, InodeNumber inode, Handl
     file.past_cache = how.past_cache;
     if (session_.hello().client_identity)
         file.opener = std::make_unique<const CallerIdentity>(identity_of(operation));
+    file.reads = (how.flags & wire::open_read) != 0;
     file.maps = (how.flags & open_to_read_and_write) == open_to_read_and_write;
     opened(inode, file.maps);
-    return {.handle = files_.add(std::move(file)), .front_is_true = kept};
+    return {.handle = files_.add(std::move(file)), .size = attributes.size, .front_is_true = kept};
 }
 
 void FileSystem::release(HandleNumber handle) {

@@ -26,6 +26,7 @@ struct FileHandle {
     std::uint64_t epoch = 0;
     InodeNumber inode = 0;
     bool past_cache = false;          // direct I/O
+    bool reads = false;               // opened for reading
     bool maps = false;                // opened for reading and writing, which a mapping that is written to needs
     bool written = false;             // since the last flush or fsync
     bool locked = false;              // a lock was taken through it, which its release may end

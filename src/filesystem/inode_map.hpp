@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/clock.hpp"
 #include "base/strong_id.hpp"
 #include "filesystem/inode_number.hpp"
 #include "wire/messages.hpp"
@@ -57,6 +58,9 @@ struct Inode {
         std::uint64_t size = 0;         // as it should know it
         std::uint32_t questions = 0;    // for attributes, which it awaits
         std::uint32_t mappable_by = 0;  // handles through which a mapping may change them
+        std::uint32_t notifying = 0;    // notifications under way
+        TimePoint notified_at{};        // when the last one was done
+        std::uint64_t sure_size = 0;    // what it knows of the file's size at least
     };
     Pages pages;
 };

@@ -20,6 +20,7 @@ struct OpenHow {
 
 struct Opened {
     HandleNumber handle{};
+    std::uint64_t size = 0;  // of the file
     // What is kept in front of the file's content is true of it; if not, it has to go.
     bool front_is_true = false;
 };

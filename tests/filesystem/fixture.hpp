@@ -443,6 +443,7 @@ struct Fixture : client::SessionFixture {
         server.knows_session = false;
         server_files.new_session();
         server.stop();
+        REQUIRE(wait_for([&] { return !session->connected(); }));
         server.start();
         REQUIRE(wait_for([&] { return session->epoch() != epoch && session->connected(); }));
     }
@@ -478,9 +479,11 @@ struct Fixture : client::SessionFixture {
     }
     Caller caller{.uid = 1000, .gid = 1000, .umask = 022, .thread = 1};
 
+    // What the thread does next belongs to another system call.
     Entry lookup(const std::string& name, InodeNumber parent = root_inode) {
         const auto entry = ask(&FileSystem::lookup, parent, name);
         REQUIRE(entry.has_value());
+        clock.advance(std::chrono::milliseconds(2));
         return *entry;
     }
 

@@ -23,6 +23,17 @@ TEST_CASE("attributes are asked for each time, except by a handle within a secon
     CHECK(f.asked(Opcode::getattr) == 4);
 }
 
+TEST_CASE("attributes that a look-up has brought are those of the thread's next question, if that comes at once") {
+    Fixture f;
+    f.server_files.make("file", "content");
+    const auto looked_up = f.ask(&FileSystem::lookup, root_inode, std::string("file"));
+    REQUIRE(looked_up.has_value());
+    CHECK(f.ask(&FileSystem::getattr, looked_up->inode, HandleNumber{}).value().attributes.size == 7);
+    CHECK(f.asked(Opcode::getattr) == 0);
+    CHECK(f.ask(&FileSystem::getattr, looked_up->inode, HandleNumber{}).value().attributes.size == 7);
+    CHECK(f.asked(Opcode::getattr) == 1);
+}
+
 TEST_CASE("the root and the file system's size are told as last heard if the server is silent") {
     Fixture f;
     const std::uint64_t version = f.ask(&FileSystem::getattr, root_inode, HandleNumber{}).value().attributes.version;

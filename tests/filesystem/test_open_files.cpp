@@ -75,6 +75,17 @@ TEST_CASE("a small file's content comes with the answer to OPEN") {
     CHECK(f.asked(Opcode::read) == 1);
 }
 
+TEST_CASE("a byte is looked at as the server has it, through a handle that may read") {
+    OpenFiles f;
+    CHECK(f.ask(&FileSystem::peek, f.inode, std::uint64_t{6}).value() == std::nullopt);
+    f.open({.flags = wire::open_write});
+    CHECK(f.ask(&FileSystem::peek, f.inode, std::uint64_t{6}).value() == std::nullopt);
+    f.open();
+    f.server_files.write(f.at_server(), "other");
+    CHECK(f.ask(&FileSystem::peek, f.inode, std::uint64_t{4}).value() == std::byte{'r'});
+    CHECK(f.ask(&FileSystem::peek, f.inode, std::uint64_t{6}).value() == std::nullopt);
+}
+
 TEST_CASE("no content is asked for with OPEN where it would be of no use") {
     OpenFiles f(std::string(100'000, 'x'));
     SECTION("the file is large") {

@@ -22,7 +22,11 @@ struct Fixture {
     KernelPages pages{reactor, inodes};
     InodeNumber file = add_file();
 
-    Fixture() { pages.notify_by(notifier); }
+    std::vector<std::uint64_t> stored;
+
+    Fixture() {
+        pages.notify_by(notifier, [this](InodeNumber, std::uint64_t offset, std::byte) { stored.push_back(offset); });
+    }
     ~Fixture() {
         gate.release(1000);
         notifier.stop();
@@ -121,6 +125,43 @@ TEST_CASE("pages: an answer of the same size goes before the notification") {
     f.settle();
     CHECK(done);
     CHECK(f.notifications() == 1);
+}
+
+TEST_CASE("pages: for a while after a notification, sizes that have grown are stored before they are told") {
+    Fixture f;
+    CHECK_FALSE(f.pages.may_refuse(f.file, 200));
+    f.pages.telling(f.file, 100);
+    f.pages.filled(f.file);
+    f.pages.drop(f.file);
+    f.settle();
+    CHECK(f.notifications() == 1);
+    CHECK(f.pages.may_refuse(f.file, 200));
+    std::optional<Status> outcome;
+    spawn([](KernelPages& pages, InodeNumber file, std::optional<Status>& status) -> Task<void> {
+        status = co_await pages.store_last(file, 200, std::byte{1}, nullptr);
+    }(f.pages, f.file, outcome));
+    f.pages.filled(f.file);
+    f.pages.drop(f.file);
+    f.settle();
+    REQUIRE(outcome == Status::ok);
+    CHECK(f.stored == std::vector<std::uint64_t>{199});
+    CHECK_FALSE(f.pages.may_refuse(f.file, 200));
+    CHECK(f.pages.may_refuse(f.file, 201));
+    f.pages.extended(f.file, 300);
+    CHECK_FALSE(f.pages.may_refuse(f.file, 300));
+
+    // An answer that may be refused takes no notification's place.
+    f.pages.filled(f.file);
+    bool done = false;
+    {
+        const KernelPages::Question question(f.pages, f.file);
+        f.pages.drop(f.file, [&] { done = true; });
+        f.pages.telling(f.file, 250);
+        CHECK_FALSE(done);
+    }
+    f.settle();
+    CHECK(done);
+    CHECK(f.pages.may_refuse(f.file, 300));
 }
 
 TEST_CASE("pages: whoever waits for them to be current has them dropped at once, and may be told to give up") {
