@@ -19,6 +19,11 @@ using wire::Empty;
 // Bytes of entries read from the kernel at once: some hundred entries.
 constexpr std::size_t kernel_chunk_bytes = 32U << 10;
 
+// An entry may be replaced between two looks at it; more often than this is no accident.
+constexpr int max_looks = 4;
+
+constexpr int open_flags = O_RDONLY | O_DIRECTORY;
+
 // What getdents64(2) fills in, less the name that follows.
 struct KernelEntryHead {
     std::uint64_t inode;
@@ -74,9 +79,15 @@ std::size_t encoded_bytes(const OpenDirectory::Entry& entry) {
     return fixed + entry.name.size();
 }
 
+// What a client asks for at once.
+struct Portion {
+    std::uint32_t bytes = 0;
+    std::size_t entries = 0;
+};
+
 // Takes the entries that fit off those to send; `end` says that there are no more.
 Result<std::vector<OpenDirectory::Entry>> take_entries(OpenDirectory& directory, const Descriptor& descriptor,
-                                                       const wire::Readdir& request, bool& end) {
+                                                       const Portion& portion, bool& end) {
     std::vector<OpenDirectory::Entry> taken;
     std::size_t bytes = 0;
     std::size_t used = 0;
@@ -94,7 +105,7 @@ Result<std::vector<OpenDirectory::Entry>> take_entries(OpenDirectory& directory,
         }
         auto& entry = directory.unsent[used];
         bytes += encoded_bytes(entry);
-        full = bytes > request.size || taken.size() == request.max_entries;
+        full = bytes > portion.bytes || taken.size() == portion.entries;
         if (!full) {
             directory.unsent_cookie = entry.cookie;
             taken.push_back(std::move(entry));
@@ -107,35 +118,139 @@ Result<std::vector<OpenDirectory::Entry>> take_entries(OpenDirectory& directory,
     return taken;
 }
 
-// The attributes of the entries as the caller sees them, and their inodes; null for one that has gone or that the
-// caller may not look at, and for "." and "..", which are no names to look up.
-Result<std::vector<InodePtr>> look_at(Context& context, const Context::Held& directory,
-                                      const std::vector<OpenDirectory::Entry>& entries,
-                                      std::vector<wire::DirectoryEntry>& listed) {
-    std::vector<std::optional<EntryName>> names;
+// An entry that has attributes to be filled in.
+struct Looked {
+    wire::DirectoryEntry* entry;
+    EntryName name;
+};
+
+// All but "." and "..", which are no names to look up.
+std::vector<Looked> names_of(std::vector<wire::DirectoryEntry>& listed) {
+    std::vector<Looked> names;
+    names.reserve(listed.size());
+    for (wire::DirectoryEntry& entry : listed) {
+        if (auto name = EntryName::check(entry.name))
+            names.push_back({&entry, std::move(*name)});
+    }
+    return names;
+}
+
+// Fills in the attributes as the caller sees them, not stamped. Those of what has gone, or may not be looked at, become
+// empty and are left out.
+Result<> look_at(Context& context, const Context::Held& directory, std::vector<Looked>& names) {
     {
         REMOFILE_TRY(acting, context.act());
-        for (std::size_t i = 0; i < entries.size(); ++i) {
-            auto name = EntryName::check(entries[i].name);
-            auto attributes = name ? stat_entry(directory.fd(), *name) : Status::no_entry;
-            if (attributes) {
-                listed[i].entry.attributes = *attributes;
-                names.emplace_back(std::move(*name));
-            } else {
-                names.emplace_back();
-            }
+        for (const Looked& looked : names) {
+            const auto attributes = stat_entry(directory.fd(), looked.name);
+            looked.entry->entry.attributes = attributes ? *attributes : wire::Attributes{};
         }
     }
-    std::vector<InodePtr> inodes(entries.size());
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-        if (!names[i])
-            continue;
-        auto& attributes = listed[i].entry.attributes;
-        inodes[i] = context.inodes.intern(attributes, directory.inode, *names[i]);
-        listed[i].inode = attributes.identity.inode;
-        listed[i].type = IFTODT(attributes.mode);
+    std::erase_if(names, [](const Looked& looked) { return looked.entry->entry.attributes.mode == 0; });
+    for (const Looked& looked : names) {
+        looked.entry->inode = looked.entry->entry.attributes.identity.inode;
+        looked.entry->type = IFTODT(looked.entry->entry.attributes.mode);
     }
-    return inodes;
+    return {};
+}
+
+// Each entry gets a node, as by LOOKUP.
+Result<> fill_with_nodes(Context& context, const Context::Held& directory, const wire::Readdir& request,
+                         std::vector<wire::DirectoryEntry>& listed) {
+    std::vector<Looked> names = names_of(listed);
+    REMOFILE_CHECK(look_at(context, directory, names));
+    std::vector<InodePtr> inodes;
+    for (const Looked& looked : names)
+        inodes.push_back(context.inodes.intern(looked.entry->entry.attributes, directory.inode, looked.name));
+    REMOFILE_TRY(ids, context.files->bind_all(request.first_node, request.max_entries, inodes));
+    for (std::size_t i = 0; i < ids.size(); ++i)
+        names[i].entry->entry.node = ids[i];
+    return {};
+}
+
+// Attributes alone: what nobody knows is not made known by being listed.
+Result<> fill_alone(Context& context, const Context::Held& directory, std::vector<wire::DirectoryEntry>& listed) {
+    std::vector<Looked> names = names_of(listed);
+    for (int look = 1; look <= max_looks && !names.empty(); ++look) {
+        REMOFILE_CHECK(look_at(context, directory, names));
+        std::erase_if(names, [&](const Looked& looked) {
+            return context.inodes.recognize(looked.entry->entry.attributes, directory.inode, looked.name);
+        });
+    }
+    // Replaced by another known file at each look: the client asks for it by its name.
+    for (const Looked& looked : names)
+        looked.entry->entry.attributes = {};
+    return {};
+}
+
+std::vector<wire::DirectoryEntry> plain_listing(const Context& context, const InodePtr& directory,
+                                                std::vector<OpenDirectory::Entry> entries) {
+    std::vector<wire::DirectoryEntry> listed(entries.size());
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+        // The number of what lies above the export is nobody's business.
+        const bool above = entries[i].name == ".." && directory == context.inodes.root();
+        listed[i].cookie = entries[i].cookie;
+        listed[i].inode = above ? directory->identity().inode : entries[i].inode;
+        listed[i].type = entries[i].type;
+        listed[i].name = std::move(entries[i].name);
+    }
+    return listed;
+}
+
+void reply_with(Context& context, const std::vector<wire::DirectoryEntry>& listed) {
+    std::vector<std::byte> encoded;
+    wire::Encoder encoder(encoded);
+    for (const wire::DirectoryEntry& entry : listed)
+        encoder.put(entry);
+    context.reply_with(Buffer::copy_of(std::span<const std::byte>(encoded)));
+}
+
+// As the caller.
+Result<UniqueFd> open_directory(Context& context, const Context::Held& node) {
+    REMOFILE_TRY(acting, context.act());
+    return context.inodes.with_room([&] { return open_for_io(node.fd(), S_IFDIR, open_flags); });
+}
+
+Result<wire::Attributes> attributes_of(const Context::Held& directory) {
+    REMOFILE_TRY(attributes, stat_descriptor(directory.fd()));
+    directory.inode->stamp(attributes);
+    return attributes;
+}
+
+// The directory that LIST names, found as LOOKUP does.
+Result<Context::Held> find_directory(Context& context, const wire::List& request) {
+    REMOFILE_TRY(parent, context.hold_directory(request.node));
+    if (request.name.empty())
+        return parent;
+    REMOFILE_TRY(name, EntryName::check(request.name));
+    Result<wire::Attributes> found = Status::no_entry;
+    {
+        REMOFILE_TRY(acting, context.act());
+        found = stat_entry(parent.fd(), name);
+    }
+    if (!found)
+        return found.error();
+    if (!S_ISDIR(found->mode))
+        return Status::not_directory;
+    const InodePtr inode = context.inodes.intern(*found, parent.inode, name);
+    REMOFILE_TRY(descriptor, context.inodes.descriptor(inode));
+    return Context::Held{inode, std::move(descriptor)};
+}
+
+// What a handle has open, for READDIR to go on after the first entries.
+Result<> keep_open(Context& context, OpenDirectory& directory, const Descriptor& descriptor) {
+    auto copy = context.inodes.with_room([&]() -> Result<UniqueFd> {
+        UniqueFd opened(fcntl(descriptor->get(), F_DUPFD_CLOEXEC, 0));
+        if (!opened)
+            return errno_error();
+        return opened;
+    });
+    if (!copy)
+        return copy.error();
+    directory.open =
+        OpenDescription::make(context.inodes, directory.inode, std::move(*copy), open_flags, context.files->share());
+    REMOFILE_TRY(held, directory.open->hold());
+    directory.open->set_midway(true);
+    return {};
 }
 
 }  // namespace
@@ -144,27 +259,21 @@ Result<wire::AttributesReply> opendir(Context& context, const wire::Opendir& req
     REMOFILE_TRY(node, context.hold_directory(request.node));
     REMOFILE_TRY(reservation, context.files->reserve(request.handle));
     REMOFILE_CHECK(context.inodes.budget().make_room_for_directory());
-    constexpr int flags = O_RDONLY | O_DIRECTORY;
-    Result<UniqueFd> opened = Status::io_error;
-    {
-        REMOFILE_TRY(acting, context.act());
-        opened = context.inodes.with_room([&] { return open_for_io(node.fd(), S_IFDIR, flags); });
-    }
-    if (!opened)
-        return opened.error();
-    REMOFILE_TRY(attributes, stat_descriptor(opened->get()));
+    REMOFILE_TRY(opened, open_directory(context, node));
+    REMOFILE_TRY(attributes, stat_descriptor(opened.get()));
     node.inode->stamp(attributes);
     auto directory = std::make_shared<OpenDirectory>();
     directory->inode = node.inode;
     directory->open =
-        OpenDescription::make(context.inodes, node.inode, std::move(*opened), flags, context.files->share());
+        OpenDescription::make(context.inodes, node.inode, std::move(opened), open_flags, context.files->share());
     REMOFILE_CHECK(reservation.commit(std::move(directory)));
     return wire::AttributesReply{attributes};
 }
 
 Result<wire::ReaddirReply> readdir(Context& context, const wire::Readdir& request) {
     REMOFILE_TRY(directory, context.files->directory(request.handle));
-    if (request.size > wire::max_bulk_bytes || request.max_entries == 0)
+    if (request.size > wire::max_bulk_bytes || request.max_entries == 0 ||
+        request.attributes > wire::ListedAttributes::alone)
         return Status::invalid;
     REMOFILE_TRY(descriptor, directory->open->hold());
     std::vector<OpenDirectory::Entry> entries;
@@ -172,32 +281,50 @@ Result<wire::ReaddirReply> readdir(Context& context, const wire::Readdir& reques
     {
         const std::lock_guard guard(directory->reading);
         REMOFILE_CHECK(go_to(*directory, request.cookie));
-        REMOFILE_TRY(taken, take_entries(*directory, descriptor, request, reply.end));
+        REMOFILE_TRY(taken, take_entries(*directory, descriptor, {request.size, request.max_entries}, reply.end));
         entries = std::move(taken);
         directory->open->set_midway(!reply.end);
     }
-    std::vector<wire::DirectoryEntry> listed(entries.size());
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-        listed[i].cookie = entries[i].cookie;
-        // The number of what lies above the export is nobody's business.
-        const bool above = entries[i].name == ".." && directory->inode == context.inodes.root();
-        listed[i].inode = above ? directory->inode->identity().inode : entries[i].inode;
-        listed[i].type = entries[i].type;
-        listed[i].name = entries[i].name;
-    }
-    if (request.attributes) {
-        REMOFILE_TRY(inodes, look_at(context, {directory->inode, descriptor}, entries, listed));
-        REMOFILE_TRY(ids, context.files->bind_all(request.first_node, request.max_entries, inodes));
-        for (std::size_t i = 0; i < ids.size(); ++i)
-            listed[i].entry.node = ids[i];
-    }
-    std::vector<std::byte> encoded;
-    encoded.reserve(request.size);
-    wire::Encoder encoder(encoded);
-    for (const wire::DirectoryEntry& entry : listed)
-        encoder.put(entry);
+    std::vector<wire::DirectoryEntry> listed = plain_listing(context, directory->inode, std::move(entries));
+    if (request.attributes == wire::ListedAttributes::with_nodes)
+        REMOFILE_CHECK(fill_with_nodes(context, {directory->inode, descriptor}, request, listed));
+    else if (request.attributes == wire::ListedAttributes::alone)
+        REMOFILE_CHECK(fill_alone(context, {directory->inode, descriptor}, listed));
     reply.count = static_cast<std::uint16_t>(listed.size());
-    context.reply_with(Buffer::copy_of(std::span<const std::byte>(encoded)));
+    reply_with(context, listed);
+    return reply;
+}
+
+Result<wire::ListReply> list(Context& context, const wire::List& request) {
+    if (request.size > wire::max_bulk_bytes)
+        return Status::invalid;
+    std::optional<SessionFiles::Reservation> reservation;
+    if (request.handle) {
+        REMOFILE_TRY(reserved, context.files->reserve(request.handle));
+        reservation.emplace(std::move(reserved));
+        REMOFILE_CHECK(context.inodes.budget().make_room_for_directory());
+    }
+    REMOFILE_TRY(node, find_directory(context, request));
+    REMOFILE_TRY(opened, open_directory(context, node));
+    const Context::Held held{node.inode, std::make_shared<const UniqueFd>(std::move(opened))};
+    const auto directory = std::make_shared<OpenDirectory>();
+    directory->inode = node.inode;
+    wire::ListReply reply{.entry = {request.node, {}}};
+    REMOFILE_TRY(attributes, attributes_of(held));
+    reply.entry.attributes = attributes;
+    REMOFILE_TRY(entries, take_entries(*directory, held.descriptor, {request.size, UINT16_MAX}, reply.end));
+    std::vector<wire::DirectoryEntry> listed = plain_listing(context, node.inode, std::move(entries));
+    REMOFILE_CHECK(fill_alone(context, held, listed));
+    if (!reply.end && reservation)
+        REMOFILE_CHECK(keep_open(context, *directory, held.descriptor));
+    if (!request.name.empty()) {
+        REMOFILE_TRY(id, context.files->bind(request.new_node, node.inode));
+        reply.entry.node = id;
+    }
+    if (!reply.end && reservation)
+        REMOFILE_CHECK(reservation->commit(directory));
+    reply.count = static_cast<std::uint16_t>(listed.size());
+    reply_with(context, listed);
     return reply;
 }
 

@@ -148,6 +148,16 @@ struct InodeIndex {
 
 // ---------------------------------------------------------------- Inode
 
+namespace {
+
+void set_version(wire::Attributes& attributes, std::uint64_t hash, bool is_fresh) {
+    attributes.version = hash & ~wire::version_is_fresh;
+    if (is_fresh)
+        attributes.version |= wire::version_is_fresh;
+}
+
+}  // namespace
+
 Inode::Inode(std::shared_ptr<InodeIndex> index, const wire::FileIdentity& identity, mode_t type)
     : index_(std::move(index)), identity_(identity), type_(type & S_IFMT) {}
 
@@ -181,10 +191,7 @@ void Inode::stamp(wire::Attributes& attributes) {
     bool is_fresh = (attributes.version & wire::version_is_fresh) != 0;
     if (identity_.device != index_->device_of_our_clock)
         is_fresh |= std::chrono::steady_clock::now() - state->stamped_at < step_of(attributes.change) + foreign_slack;
-    attributes.version = state->salt == 0 ? unsalted : hash_of(attributes, state->salt);
-    attributes.version &= ~wire::version_is_fresh;
-    if (is_fresh)
-        attributes.version |= wire::version_is_fresh;
+    set_version(attributes, state->salt == 0 ? unsalted : hash_of(attributes, state->salt), is_fresh);
 }
 
 void Inode::add_open(OpenDescription& open) {
@@ -302,7 +309,21 @@ InodePtr InodeTable::intern_unnamed(wire::Attributes& attributes) {
     return inode;
 }
 
-void InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, const EntryName& name) {
+bool InodeTable::recognize(wire::Attributes& attributes, const InodePtr& parent, const EntryName& name) {
+    const InodePtr inode = find(attributes.identity);
+    if (!inode) {
+        // Since when a file of another clock has been as it is, nobody has seen.
+        const bool is_fresh = (attributes.version & wire::version_is_fresh) != 0 ||
+                              attributes.identity.device != index_->device_of_our_clock;
+        set_version(attributes, hash_of(attributes, 0), is_fresh);
+        return true;
+    }
+    const bool is_news = inode != root_ && remember_place(inode, parent, name);
+    inode->stamp(attributes);
+    return !is_news;
+}
+
+bool InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, const EntryName& name) {
     std::vector<Place> forgotten;  // let go after the lock
     const std::lock_guard guard(index_->places);
     auto& places = inode->places_;
@@ -310,7 +331,7 @@ void InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, c
         places, [&](const Place& place) { return place.parent == parent && place.name.text() == name.text(); });
     if (same != places.end()) {
         std::rotate(places.begin(), same, same + 1);
-        return;
+        return false;
     }
     if (inode->is_directory()) {
         std::ranges::move(places, std::back_inserter(forgotten));
@@ -328,12 +349,13 @@ void InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, c
             above = next;
         }
         if (parent == inode)
-            return;
+            return false;
     } else if (places.size() == max_places) {
         forgotten.push_back(std::move(places.back()));
         places.pop_back();
     }
     places.insert(places.begin(), Place{parent, name});
+    return true;
 }
 
 void InodeTable::moved(const InodePtr& inode, const InodePtr& parent, const EntryName& name) {

@@ -117,6 +117,10 @@ public:
     // The inode that `attributes` (of stat_entry in `parent`) describe, whether it was known or not; remembers its
     // place and stamps the attributes.
     InodePtr intern(wire::Attributes& attributes, const InodePtr& parent, const EntryName& name);
+    // The same for an answer after which nobody need know the file: one that nobody knows stays unknown, and its
+    // attributes are stamped all the same. False if somebody knows the file and this place of it is news: a change
+    // that did not look for it here may have come after the attributes were read, so that they must be read again.
+    bool recognize(wire::Attributes& attributes, const InodePtr& parent, const EntryName& name);
     // The same for a file without a name.
     InodePtr intern_unnamed(wire::Attributes& attributes);
     // Null if nobody knows the file.
@@ -179,7 +183,8 @@ public:
 private:
     InodeTable(std::size_t max_descriptors, std::shared_ptr<DescriptorBudget> budget, Counters& counters);
     void find_out_about(int root, std::uint64_t device);
-    void remember_place(const InodePtr& inode, const InodePtr& parent, const EntryName& name);
+    // False if it was known.
+    bool remember_place(const InodePtr& inode, const InodePtr& parent, const EntryName& name);
     InodePtr at(const wire::Attributes& attributes);
     std::vector<Place> places_of(const Inode& inode) const;
     Descriptor adopt(const InodePtr& inode, UniqueFd opened);

@@ -167,6 +167,12 @@ Result<Empty> forget(Context& context, const wire::Forget& request) {
     return Empty{};
 }
 
+Result<Empty> return_leases(Context&, const wire::ReturnLeases& request) {
+    if (request.directories.size() > wire::max_returned_leases)
+        return Status::limit_exceeded;
+    return Empty{};
+}
+
 Result<wire::AttributesReply> getattr_at_once(Context& context, const wire::Getattr& request) {
     InodePtr inode;
     if (request.handle) {

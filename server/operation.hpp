@@ -99,12 +99,15 @@ Result<wire::AttributesReply> fallocate(Context& context, const wire::Fallocate&
 Result<wire::SeekReply> seek(Context& context, const wire::Seek& request);
 Result<wire::CopyRangeReply> copy_range(Context& context, const wire::CopyRange& request);
 Result<wire::Empty> hash(Context& context, const wire::Hash& request);
+Result<wire::FetchReply> fetch(Context& context, const wire::Fetch& request);
 
 // Directories.
 Result<wire::AttributesReply> opendir(Context& context, const wire::Opendir& request);
 Result<wire::ReaddirReply> readdir(Context& context, const wire::Readdir& request);
 Result<wire::Empty> releasedir(Context& context, const wire::Releasedir& request);
 Result<wire::Empty> fsyncdir(Context& context, const wire::Fsyncdir& request);
+Result<wire::ListReply> list(Context& context, const wire::List& request);
+Result<wire::Empty> return_leases(Context& context, const wire::ReturnLeases& request);
 
 // Extended attributes.
 Result<wire::XattrReply> getxattr(Context& context, const wire::Getxattr& request);

@@ -79,6 +79,11 @@ constexpr OperationRow row(OperationTraits traits) {
 // not the same as doing it once. CREATE is not refused on a read-only export as such: it may open a file that is there.
 namespace op = operations;
 constexpr auto rows = std::to_array<OperationRow>({
+    row<ReturnLeases, op::return_leases,
+        [](Uses& uses, const ReturnLeases& r) {
+            for (const NodeId directory : r.directories)
+                uses.changes(directory);
+        }>({.name = "RETURN_LEASES"}),
     row<Lookup, op::lookup, [](Uses& uses, const Lookup& r) { uses.reads(r.parent).makes(r.node); }>(
         {.name = "LOOKUP", .repeatable = false}),
     row<Forget, op::forget,
@@ -129,6 +134,7 @@ constexpr auto rows = std::to_array<OperationRow>({
     row<CopyRange, op::copy_range, [](Uses& uses, const CopyRange& r) { uses.reads(r.from).changes(r.to); }>(
         {.name = "COPY_RANGE", .repeatable = false, .changes_files = true}),
     row<Hash, op::hash, [](Uses& uses, const Hash& r) { uses.reads(r.handle); }>({.name = "HASH"}),
+    row<Fetch, op::fetch, [](Uses& uses, const Fetch& r) { uses.reads(r.parent); }>({.name = "FETCH"}),
 
     row<Opendir, op::opendir, [](Uses& uses, const Opendir& r) { uses.reads(r.node).changes(r.handle); }>(
         {.name = "OPENDIR", .repeatable = false}),
@@ -138,6 +144,12 @@ constexpr auto rows = std::to_array<OperationRow>({
     row<Releasedir, op::releasedir, [](Uses& uses, const Releasedir& r) { uses.changes(r.handle); }>(
         {.name = "RELEASEDIR", .repeatable = false}),
     row<Fsyncdir, op::fsyncdir, [](Uses& uses, const Fsyncdir& r) { uses.reads(r.handle); }>({.name = "FSYNCDIR"}),
+    row<List, op::list,
+        [](Uses& uses, const List& r) {
+            uses.reads(r.node).changes(r.handle);
+            if (!r.name.empty())
+                uses.makes(r.new_node);
+        }>({.name = "LIST", .repeatable = false}),
 
     row<Getxattr, op::getxattr, [](Uses& uses, const Getxattr& r) { uses.reads(r.node); }>({.name = "GETXATTR"}),
     row<Setxattr, op::setxattr, [](Uses& uses, const Setxattr& r) { uses.changes(r.node); }>(

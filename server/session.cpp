@@ -54,7 +54,7 @@ bool takes_bulk(Opcode opcode) {
 // What gives back is accepted even when a client has used up its grant.
 bool gives_back(Opcode opcode) {
     return opcode == Opcode::forget || opcode == Opcode::release || opcode == Opcode::releasedir ||
-           opcode == Opcode::cancel;
+           opcode == Opcode::cancel || opcode == Opcode::invalidated || opcode == Opcode::return_leases;
 }
 
 bool is_in_force(wire::BulkEncoding encoding, std::uint64_t features) {

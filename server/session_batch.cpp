@@ -129,6 +129,10 @@ std::size_t expected_reply_bytes(const BatchRecord& record) {
             return small_reply_bytes + size_asked_for<wire::Read>(record.body);
         case wire::Opcode::readdir:
             return small_reply_bytes + size_asked_for<wire::Readdir>(record.body);
+        case wire::Opcode::list:
+            return small_reply_bytes + size_asked_for<wire::List>(record.body);
+        case wire::Opcode::fetch:
+            return small_reply_bytes + size_asked_for<wire::Fetch>(record.body);
         case wire::Opcode::getxattr:
             return small_reply_bytes + size_asked_for<wire::Getxattr>(record.body);
         case wire::Opcode::listxattr:

@@ -36,7 +36,8 @@ Result<std::vector<wire::DirectoryEntry>> decode_directory(const Buffer& bulk, s
             return bad_listing("it is shorter than its count says");
         if (!is_component(entry.name))
             return bad_listing("a name that cannot be one");
-        if (entry.entry.node && !are_valid(entry.entry.attributes))
+        const bool has_attributes = entry.entry.node || entry.entry.attributes.mode != 0;
+        if (has_attributes && !are_valid(entry.entry.attributes))
             return bad_listing("attributes that no file has");
         if (entry.cookie == 0 || entry.cookie == cookie || entry.cookie == previous)
             return bad_listing("it does not advance");

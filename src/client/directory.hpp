@@ -10,9 +10,10 @@
 
 namespace remofile::client {
 
-// The entries of a READDIR reply: `count` is the reply's and `cookie` the request's. Trusts nothing: io_error (logged)
-// for a name that is empty, longer than wire::max_name_bytes or contains '/' or a zero byte, for bytes that are missing
-// or left over, and for a cookie that would lead back to the start, to the request's place or to the entry before.
+// The entries of a READDIR or LIST reply: `count` is the reply's and `cookie` the request's, 0 for LIST. Trusts
+// nothing: io_error (logged) for a name that is empty, longer than wire::max_name_bytes or contains '/' or a zero byte,
+// for bytes that are missing or left over, and for a cookie that would lead back to the start, to the request's place
+// or to the entry before.
 // "." and ".." are passed on as they come.
 Result<std::vector<wire::DirectoryEntry>> decode_directory(const Buffer& bulk, std::uint16_t count,
                                                            std::uint64_t cookie = 0);

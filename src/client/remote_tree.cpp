@@ -162,7 +162,7 @@ Task<Result<DirectoryPart>> RemoteTree::list_part(NodeId directory, HandleId han
                                 cookie,
                                 static_cast<std::uint32_t>(wire::max_bulk_bytes),
                                 entries_a_request,
-                                true,
+                                wire::ListedAttributes::with_nodes,
                                 session_.new_node_ids(entries_a_request)};
     std::vector<EncodedRequest> requests;
     if (cookie == 0)

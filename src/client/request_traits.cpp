@@ -99,6 +99,33 @@ bool accepts_listing(const SentRequest&, Bytes reply, const Buffer&) {
     return body && (body->count > 0 || body->end);
 }
 
+bool is_directory(const wire::Attributes& attributes) {
+    return are_valid(attributes) && (attributes.mode & S_IFMT) == S_IFDIR;
+}
+
+bool accepts_list(const SentRequest& request, Bytes reply, const Buffer& bulk) {
+    const auto body = wire::decode_body<wire::ListReply>(reply);
+    if (!body || !is_directory(body->entry.attributes) || (body->count == 0 && !body->end))
+        return false;
+    const auto asked = own<wire::List>(request.body);
+    const bool is_it = asked.name.empty() ? body->entry.node == asked.node : is_answer_to(asked.new_node, body->entry);
+    if (!is_it || (body->leased && !asked.lease))
+        return false;
+    const auto entries = decode_directory(bulk, body->count);
+    return entries &&
+           std::ranges::none_of(*entries, [](const wire::DirectoryEntry& entry) { return bool(entry.entry.node); });
+}
+
+// The content belongs to the attributes: as long as they say, and of a regular file.
+bool accepts_fetch(const SentRequest&, Bytes reply, const Buffer& bulk) {
+    const auto body = wire::decode_body<wire::FetchReply>(reply);
+    if (!body || !are_valid(body->attributes))
+        return false;
+    if (!body->complete)
+        return bulk.empty();
+    return (body->attributes.mode & S_IFMT) == S_IFREG && bulk.size() == body->attributes.size;
+}
+
 template <class Request>
 bool accepts_xattr(const SentRequest& request, Bytes reply, const Buffer& bulk) {
     const auto body = wire::decode_body<wire::XattrReply>(reply);
@@ -162,6 +189,18 @@ std::vector<EncodedRequest> release_and_forget_chosen(Bytes request) {
     return requests;
 }
 
+// Not the lease, which a caller may hold by an earlier request. Holding one unknowingly does no harm.
+std::vector<EncodedRequest> give_back_list(Bytes request, Bytes reply, const Buffer&) {
+    std::vector<EncodedRequest> requests;
+    const auto asked = own<wire::List>(request);
+    const auto answer = own<wire::ListReply>(reply);
+    if (!answer.end && asked.handle)
+        requests.push_back(encoded(wire::Releasedir{asked.handle}));
+    if (!asked.name.empty())
+        requests.push_back(forget_one(answer.entry.node));
+    return requests;
+}
+
 std::vector<EncodedRequest> forget_listed(Bytes request, Bytes reply, const Buffer& bulk) {
     std::vector<EncodedRequest> requests;
     const auto entries =
@@ -207,8 +246,9 @@ const auto& table() {
         row<Cancel>("cancel", {.quick = true, .unlimited = true, .harmless_late = true}),
         row<Credential>("credential", {.quick = true, .harmless_late = true}),
         row<ServerStatus>("server_status", {.accepts = decodes<ServerStatus>, .harmless_late = true}),
-        row<Invalidated>("invalidated", {.quick = true, .harmless_late = true}),
+        row<Invalidated>("invalidated", {.quick = true, .unlimited = true, .harmless_late = true}),
         row<LaneTicket>("lane_ticket", {.quick = true, .accepts = accepts_lane_ticket, .harmless_late = true}),
+        row<ReturnLeases>("return_leases", {.quick = true, .unlimited = true, .harmless_late = true}),
 
         row<Lookup>(
             "lookup",
@@ -246,6 +286,8 @@ const auto& table() {
         row<Seek>("seek", {.accepts = decodes<Seek>, .harmless_late = true}),
         row<CopyRange>("copy_range", {.accepts = accepts_copy}),
         row<Hash>("hash", {.reply_bulk_limit = size_of_digests, .accepts = accepts_digests, .harmless_late = true}),
+        row<Fetch>("fetch",
+                   {.reply_bulk_limit = size_asked_for<Fetch>, .accepts = accepts_fetch, .harmless_late = true}),
 
         row<Opendir>("opendir", {.accepts = accepts_attributes<Opendir>,
                                  .give_back = release_opened<Opendir, Releasedir>,
@@ -256,6 +298,10 @@ const auto& table() {
                                  .harmless_late = true}),
         row<Releasedir>("releasedir", {.quick = true, .unlimited = true, .harmless_late = true}),
         row<Fsyncdir>("fsyncdir", {.harmless_late = true}),
+        row<List>("list", {.reply_bulk_limit = size_asked_for<List>,
+                           .accepts = accepts_list,
+                           .give_back = give_back_list,
+                           .harmless_late = true}),
 
         row<Getxattr>(
             "getxattr",

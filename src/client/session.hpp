@@ -99,6 +99,14 @@ Result<typename Request::Reply> decoded(const EncodedReply& reply) {
     return std::move(*body);
 }
 
+// What the server says that others have changed.
+struct Invalidation {
+    bool all_leases = false;  // every lease that was asked for before has ended
+    std::vector<NodeId> nodes;
+    // Checked: a name where one belongs, and none elsewhere.
+    std::vector<wire::LeaseChange> changes;
+};
+
 namespace detail {
 struct CancellationState;
 struct Call;
@@ -199,7 +207,7 @@ public:
     HandleId new_handle_id();
 
     // Called for every push_invalidate. `acknowledge` may be called later, on this thread, once all is dropped.
-    std::function<void(std::vector<NodeId> nodes, std::function<void()> acknowledge)> on_invalidate;
+    std::function<void(Invalidation invalidation, std::function<void()> acknowledge)> on_invalidate;
     // Called after the session was replaced; hello() is the new one's. Requests of the old one end after it.
     std::function<void()> on_new_epoch;
     // Called when a lost connection was made anew and the session lives on. Pushes may have been lost meanwhile.

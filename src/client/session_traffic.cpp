@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "client/directory.hpp"
 #include "client/session_state.hpp"
 
 namespace remofile::client {
@@ -401,6 +402,28 @@ void Session::State::retire(Batch& batch) {
 
 // ---------------------------------------------------------------- pushes
 
+namespace {
+
+bool makes_sense(const wire::LeaseChange& change) {
+    using What = wire::LeaseChange::What;
+    switch (change.what) {
+        case What::content:
+        case What::name:
+            return is_valid_name(change.name);
+        case What::ended:
+        case What::directory:
+            return change.name.empty();
+    }
+    return false;
+}
+
+bool makes_sense(const wire::PushInvalidate& push) {
+    return (push.flags & ~wire::invalidate_all_leases) == 0 &&
+           std::ranges::all_of(push.changes, [](const wire::LeaseChange& change) { return makes_sense(change); });
+}
+
+}  // namespace
+
 void Session::State::on_push(std::size_t lane, wire::ParsedMessage message) {
     for (const wire::Record& record : message.records) {
         if (closed)
@@ -408,7 +431,7 @@ void Session::State::on_push(std::size_t lane, wire::ParsedMessage message) {
         if (invalidations.size() >= max_open_invalidations)
             return reject_message(lane, make_error(Status::malformed, "it does not wait for acknowledgements"));
         if (record.header.opcode == wire::Opcode::push_invalidate) {
-            if (auto push = wire::decode_body<wire::PushInvalidate>(record.body)) {
+            if (auto push = wire::decode_body<wire::PushInvalidate>(record.body); push && makes_sense(*push)) {
                 on_invalidation(std::move(*push));
                 continue;
             }
@@ -435,7 +458,10 @@ void Session::State::on_invalidation(wire::PushInvalidate push) {
     if (owner == nullptr || !owner->on_invalidate)
         return acknowledge();
     const auto handler = owner->on_invalidate;
-    handler(std::move(push.nodes), std::move(acknowledge));
+    handler({.all_leases = (push.flags & wire::invalidate_all_leases) != 0,
+             .nodes = std::move(push.nodes),
+             .changes = std::move(push.changes)},
+            std::move(acknowledge));
 }
 
 // INVALIDATED covers all before it, so it waits until they are done too.

@@ -88,7 +88,8 @@ Task<Result<>> FileSystem::fetch_entries(Operation& operation, HandleNumber hand
                           .cookie = position,
                           .size = piece_bytes,
                           .max_entries = piece_entries,
-                          .attributes = listing == Listing::with_attributes};
+                          .attributes = listing == Listing::with_attributes ? wire::ListedAttributes::with_nodes
+                                                                            : wire::ListedAttributes::none};
     if (listing == Listing::with_attributes)
         message.first_node = session_.new_node_ids(piece_entries);
     const auto reply = co_await call(operation, message);

@@ -22,8 +22,8 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
       xattr_memory_(clock),
       second_attempts_(reactor, session),
       fresh_look_ups_(clock) {
-    session_.on_invalidate = [this](const std::vector<NodeId>& nodes, std::function<void()> acknowledge) {
-        on_invalidate(nodes, std::move(acknowledge));
+    session_.on_invalidate = [this](const client::Invalidation& invalidation, std::function<void()> acknowledge) {
+        on_invalidate(invalidation.nodes, std::move(acknowledge));
     };
     session_.on_new_epoch = [this] { on_new_epoch(); };
     session_.on_reconnected = [this] { on_reconnected(); };

@@ -78,8 +78,9 @@ Result<ParsedMessage> parse_message(Message message, MessageKind expected) {
                           fmt::format("protocol version {} instead of {}", parsed.header.version, protocol_version));
     if (parsed.header.kind != expected)
         return make_error(Status::malformed, "a message of the wrong kind");
-    if (parsed.header.reserved != 0)
-        return make_error(Status::malformed, "a reserved field is in use");
+    const std::uint16_t known_flags = expected == MessageKind::reply ? message_overtakes : 0;
+    if ((parsed.header.flags & ~known_flags) != 0)
+        return make_error(Status::malformed, "a message with an unknown flag");
     if (parsed.header.records == 0 || parsed.header.records > max_records)
         return make_error(Status::malformed, "a message with no record or with too many");
 

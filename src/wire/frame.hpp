@@ -31,15 +31,14 @@ struct MessageHeader {
     std::uint8_t version = protocol_version;
     MessageKind kind = MessageKind::request;
     std::uint16_t records = 0;
-    std::uint16_t reserved = 0;
+    std::uint16_t flags = 0;  // of replies: message_overtakes. 0 in others
     // In requests: every request of the session with a smaller id has been answered and the answer seen. 0 in others.
     RequestId answered_below;
     // In requests: byte_count() of all replies and pushes taken from this lane since it was attached. 0 in others.
     std::uint64_t received_bytes = 0;
-    static constexpr auto fields =
-        std::tuple{&MessageHeader::magic,         &MessageHeader::version,  &MessageHeader::kind,
-                   &MessageHeader::records,       &MessageHeader::reserved, &MessageHeader::answered_below,
-                   &MessageHeader::received_bytes};
+    static constexpr auto fields = std::tuple{
+        &MessageHeader::magic, &MessageHeader::version,        &MessageHeader::kind,          &MessageHeader::records,
+        &MessageHeader::flags, &MessageHeader::answered_below, &MessageHeader::received_bytes};
 };
 
 // Leads each record, which follows the one before without padding.
@@ -93,6 +92,7 @@ public:
     void add_encoded(RecordHeader header, std::span<const std::byte> body);
     void add_encoded(RecordHeader header, std::span<const std::byte> body, Buffer bulk);
 
+    void set_flags(std::uint16_t flags) { header_.flags = flags; }
     std::size_t records() const { return header_.records; }
     std::size_t head_bytes() const { return head_.size(); }
     bool empty() const { return header_.records == 0; }

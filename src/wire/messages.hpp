@@ -70,7 +70,11 @@ struct Client {
     std::string address;      // as the server sees it
     std::uint64_t since = 0;  // seconds since 1970
     bool exclusive = false;
-    static constexpr auto fields = std::tuple{&Client::name, &Client::address, &Client::since, &Client::exclusive};
+    std::uint32_t leases = 0;   // of directories, held now
+    std::uint64_t revoked = 0;  // names and directories that it was told to let go, since its session began
+    std::uint64_t expired = 0;  // leases that it lost because it was silent or did not say that it had let go
+    static constexpr auto fields = std::tuple{&Client::name,   &Client::address, &Client::since,  &Client::exclusive,
+                                              &Client::leases, &Client::revoked, &Client::expired};
 };
 
 struct HelloReply {
@@ -91,6 +95,7 @@ struct HelloReply {
     std::uint32_t reply_window_bytes = 0;  // reply bytes not yet acknowledged, a lane
     std::uint32_t session_timeout_ms = 0;  // a session of which nothing is heard for that long ends
     std::uint32_t ping_interval_ms = 0;    // send PING when nothing else was sent for that long
+    std::uint32_t lease_term_ms = 0;       // how long leases last after a sign of life; 0 without feature_leases
     std::vector<Client> others;            // who else is here
     static constexpr auto fields = std::tuple{&HelloReply::version,
                                               &HelloReply::features,
@@ -109,6 +114,7 @@ struct HelloReply {
                                               &HelloReply::reply_window_bytes,
                                               &HelloReply::session_timeout_ms,
                                               &HelloReply::ping_interval_ms,
+                                              &HelloReply::lease_term_ms,
                                               &HelloReply::others};
 };
 
@@ -226,6 +232,14 @@ struct Invalidated {
     static constexpr Opcode opcode = Opcode::invalidated;
     std::uint64_t sequence = 0;
     static constexpr auto fields = std::tuple{&Invalidated::sequence};
+};
+
+// The client keeps nothing any more of these directories that its leases cover.
+struct ReturnLeases {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::return_leases;
+    std::vector<NodeId> directories;
+    static constexpr auto fields = std::tuple{&ReturnLeases::directories};
 };
 
 // ---------------------------------------------------------------- names and attributes
@@ -587,6 +601,23 @@ struct Hash {
     static constexpr auto fields = std::tuple{&Hash::handle, &Hash::offset, &Hash::block_size, &Hash::count};
 };
 
+struct FetchReply {
+    Attributes attributes;  // from before the content was read, and the same after
+    bool complete = false;  // the bulk frame holds the whole content
+    static constexpr auto fields = std::tuple{&FetchReply::attributes, &FetchReply::complete};
+};
+
+// An entry's attributes and, if it is a regular file that the caller may read and holds at most `size` bytes, its whole
+// content. Makes no node and opens no handle.
+struct Fetch {
+    using Reply = FetchReply;
+    static constexpr Opcode opcode = Opcode::fetch;
+    NodeId parent;
+    std::string name;
+    std::uint32_t size = 0;  // at most max_bulk_bytes
+    static constexpr auto fields = std::tuple{&Fetch::parent, &Fetch::name, &Fetch::size};
+};
+
 // ---------------------------------------------------------------- directories
 
 struct Opendir {
@@ -603,8 +634,8 @@ struct ReaddirReply {
     static constexpr auto fields = std::tuple{&ReaddirReply::count, &ReaddirReply::end};
 };
 
-// One entry of the bulk frame of READDIR's reply, one after the other. `entry` is filled when attributes were asked for
-// and the file is neither "." nor ".." nor gone meanwhile; otherwise entry.node is 0.
+// One entry of the bulk frame of READDIR's and LIST's reply, one after the other. `entry` is filled as was asked for if
+// the file is neither "." nor ".." nor gone meanwhile; otherwise entry.node and the attributes' mode are 0.
 struct DirectoryEntry {
     std::uint64_t cookie = 0;  // pass it to go on after this entry
     std::uint64_t inode = 0;
@@ -615,6 +646,12 @@ struct DirectoryEntry {
                                               &DirectoryEntry::name, &DirectoryEntry::entry};
 };
 
+enum class ListedAttributes : std::uint8_t {
+    none = 0,
+    with_nodes = 1,
+    alone = 2,  // entries get no nodes
+};
+
 struct Readdir {
     using Reply = ReaddirReply;
     static constexpr Opcode opcode = Opcode::readdir;
@@ -622,10 +659,36 @@ struct Readdir {
     std::uint64_t cookie = 0;  // 0 from the start, or that of the last entry read
     std::uint32_t size = 0;    // bytes of entries wanted, at most max_bulk_bytes
     std::uint16_t max_entries = 0;
-    bool attributes = false;  // fill in each entry's node and attributes
-    NodeId first_node;        // ids first_node to first_node + max_entries - 1 are the server's to give to entries
+    ListedAttributes attributes = ListedAttributes::none;  // to fill in for each entry
+    // With nodes: ids first_node to first_node + max_entries - 1 are the server's to give to entries.
+    NodeId first_node;
     static constexpr auto fields = std::tuple{&Readdir::handle,      &Readdir::cookie,     &Readdir::size,
                                               &Readdir::max_entries, &Readdir::attributes, &Readdir::first_node};
+};
+
+struct ListReply {
+    EntryReply entry;            // of the directory
+    std::uint16_t count = 0;     // entries in the bulk frame
+    bool end = false;            // the directory has no more; otherwise the handle, if there is one, is open
+    bool leased = false;         // the session holds the directory's lease from now on
+    std::uint32_t trust_ms = 0;  // how long an answer about it may be used while nothing voids it; UINT32_MAX: no limit
+    static constexpr auto fields =
+        std::tuple{&ListReply::entry, &ListReply::count, &ListReply::end, &ListReply::leased, &ListReply::trust_ms};
+};
+
+// A directory's entries with their attributes, and leave to rely on them: LOOKUP, OPENDIR, READDIR and RELEASEDIR in
+// one, as far as `size` bytes of entries go.
+struct List {
+    using Reply = ListReply;
+    static constexpr Opcode opcode = Opcode::list;
+    NodeId node;             // the directory, or the one that has it under `name`
+    std::string name;        // may be empty
+    NewNode new_node;        // with a name only
+    HandleId handle;         // to go on with READDIR if the directory is larger; 0: do not
+    std::uint32_t size = 0;  // bytes of entries wanted, at most max_bulk_bytes
+    bool lease = false;
+    static constexpr auto fields =
+        std::tuple{&List::node, &List::name, &List::new_node, &List::handle, &List::size, &List::lease};
 };
 
 struct Releasedir {
@@ -740,12 +803,32 @@ struct Flock {
 
 // ---------------------------------------------------------------- pushes
 
-// Another client changed these nodes' content, attributes or, for directories, entries: what is cached of them is void.
+// Something that a lease covered.
+struct LeaseChange {
+    enum class What : std::uint8_t {
+        content = 0,    // attributes or content of the file that has the name
+        name = 1,       // the name stands for another file, or for none, or for one where there was none
+        ended = 2,      // the lease itself
+        directory = 3,  // attributes of the directory itself
+    };
+    NodeId directory;
+    What what = What::content;
+    std::string name;  // of content and name; otherwise empty
+    friend bool operator==(const LeaseChange&, const LeaseChange&) = default;
+    static constexpr auto fields = std::tuple{&LeaseChange::directory, &LeaseChange::what, &LeaseChange::name};
+};
+
+inline constexpr std::uint8_t invalidate_all_leases = 1U << 0;  // every lease of the session has ended
+
+// What somebody else changed: what is cached of it is void.
 struct PushInvalidate {
     static constexpr Opcode opcode = Opcode::push_invalidate;
     std::uint64_t sequence = 0;  // to be acknowledged with INVALIDATED
-    std::vector<NodeId> nodes;
-    static constexpr auto fields = std::tuple{&PushInvalidate::sequence, &PushInvalidate::nodes};
+    std::uint8_t flags = 0;
+    std::vector<NodeId> nodes;  // their content, attributes or, for directories, entries
+    std::vector<LeaseChange> changes;
+    static constexpr auto fields =
+        std::tuple{&PushInvalidate::sequence, &PushInvalidate::flags, &PushInvalidate::nodes, &PushInvalidate::changes};
 };
 
 struct PushShutdown {

@@ -25,6 +25,7 @@ enum class Opcode : std::uint16_t {
     server_status = 7,
     invalidated = 8,
     lane_ticket = 9,
+    return_leases = 10,
 
     // Names and attributes.
     lookup = 16,
@@ -55,12 +56,14 @@ enum class Opcode : std::uint16_t {
     seek = 41,
     copy_range = 42,
     hash = 43,
+    fetch = 44,
 
     // Directories.
     opendir = 48,
     readdir = 49,
     releasedir = 50,
     fsyncdir = 51,
+    list = 52,
 
     // Extended attributes.
     getxattr = 56,
@@ -77,6 +80,11 @@ enum class Opcode : std::uint16_t {
     push_invalidate = 0x8001,
     push_shutdown = 0x8002,
 };
+
+// Flags of a message.
+// A reply that left before a push that was decided earlier, and so shows nothing of what the client may still believe:
+// it renews no lease.
+inline constexpr std::uint16_t message_overtakes = 1U << 0;
 
 // Record flags.
 inline constexpr std::uint8_t flag_link = 1U << 0;    // the next record is carried out only if this one succeeds
@@ -108,6 +116,7 @@ inline constexpr std::uint64_t feature_lz4 = 1U << 0;
 inline constexpr std::uint64_t feature_zeros = 1U << 1;
 inline constexpr std::uint64_t feature_sealed_lanes = 1U << 2;  // LANE_TICKET
 inline constexpr std::uint64_t feature_set_id = 1U << 3;        // SetId
+inline constexpr std::uint64_t feature_leases = 1U << 4;        // LIST with `lease`, and what follows from it
 
 // What HELLO says of the compression of replies: never, at a level from 1 to max_compression_level, or as the server
 // sees fit. It binds nobody: raw data is always allowed.
@@ -126,6 +135,7 @@ inline constexpr std::size_t max_path_bytes = 4095;         // PATH_MAX less its
 inline constexpr std::size_t max_xattr_bytes = 65536;       // XATTR_SIZE_MAX; also the longest list of names
 inline constexpr std::size_t max_groups = 1024;             // supplementary groups of one credential; more are refused
 inline constexpr std::size_t max_forgets = 1024;            // nodes of one FORGET
+inline constexpr std::size_t max_returned_leases = 1024;    // of one RETURN_LEASES
 inline constexpr std::size_t digest_bytes = 16;             // of one block in the reply to HASH
 inline constexpr std::size_t max_hashed_blocks = 4096;      // of one HASH, and
 inline constexpr std::size_t max_hashed_bytes = 64U << 20;  // together: some 30 ms of a server's time

@@ -263,17 +263,90 @@ TEST_CASE("a server that grants nothing is still served one by one") {
     CHECK(second->status() == Status::ok);
 }
 
+TEST_CASE("listings and fetched files that make no sense end as input/output errors") {
+    SessionFixture f;
+    f.connect();
+    const auto directory = some_attributes();
+    auto attributes = directory;
+    attributes.mode = 0100644;
+    const wire::List list{.node = NodeId{1}, .name = "d", .new_node = {NodeId{5}, false}, .size = 4096};
+    const auto listing = [](std::vector<wire::DirectoryEntry> entries) {
+        std::vector<std::byte> bytes;
+        for (const auto& entry : entries)
+            wire::Encoder(bytes).put(entry);
+        return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    };
+    const wire::DirectoryEntry good{.cookie = 1, .name = "a", .entry = {{}, attributes}};
+    const auto answer = [&](const wire::ListReply& reply, std::string bulk) {
+        FakeReply made = FakeReply::of(reply);
+        made.bulk = std::move(bulk);
+        return answer_with(made);
+    };
+    const wire::ListReply honest{.entry = {NodeId{5}, directory}, .count = 1, .end = true};
+    CHECK(outcome_of(f, list, answer(honest, listing({good}))) == Status::ok);
+    const auto wrong = [&](const auto& change) {
+        wire::ListReply reply = honest;
+        change(reply);
+        return outcome_of(f, list, answer(reply, listing({good})));
+    };
+    CHECK(wrong([](auto& reply) { reply.entry.node = NodeId{6}; }) == Status::io_error);
+    CHECK(wrong([&](auto& reply) { reply.entry.attributes = attributes; }) == Status::io_error);  // a file
+    CHECK(wrong([](auto& reply) { reply.count = 2; }) == Status::io_error);
+    CHECK(wrong([](auto& reply) { reply.count = 0; }) == Status::io_error);
+    CHECK(wrong([](auto& reply) { reply.leased = true; }) == Status::io_error);  // not asked for
+    wire::ListReply empty = honest;
+    empty.count = 0;
+    CHECK(outcome_of(f, list, answer(empty, "")) == Status::ok);
+    empty.end = false;
+    CHECK(outcome_of(f, list, answer(empty, "")) == Status::io_error);
+    for (const std::string name : {"", "a/b", "x"}) {
+        wire::DirectoryEntry bad = good;
+        bad.name = name;
+        bad.entry.node = NodeId{name == "x" ? 9U : 0U};  // nodes were not asked for
+        CHECK(outcome_of(f, list, answer(honest, listing({bad}))) == Status::io_error);
+    }
+    wire::DirectoryEntry bad = good;
+    bad.entry.attributes.mode = 0777;  // no file type
+    CHECK(outcome_of(f, list, answer(honest, listing({bad}))) == Status::io_error);
+    wire::List by_node = list;
+    by_node.name.clear();
+    CHECK(outcome_of(f, by_node, answer(honest, listing({good}))) == Status::io_error);  // another node
+
+    const wire::Fetch fetch{NodeId{1}, "f", 10};
+    auto file = attributes;
+    file.size = 3;
+    const auto fetched = [&](const wire::Attributes& about, bool complete, std::string_view content) {
+        FakeReply made = FakeReply::of(wire::FetchReply{about, complete});
+        if (!content.empty())
+            made.bulk = std::string(content);
+        return outcome_of(f, fetch, answer_with(made));
+    };
+    CHECK(fetched(file, true, "abc") == Status::ok);
+    CHECK(fetched(file, false, "") == Status::ok);
+    CHECK(fetched(file, true, "ab") == Status::io_error);
+    CHECK(fetched(file, false, "abc") == Status::io_error);
+    CHECK(fetched(directory, true, "") == Status::io_error);
+    file.size = 11;
+    CHECK(fetched(file, true, "abcdefghijk") == Status::io_error);  // more than was asked for
+}
+
 TEST_CASE("unknown and wrong pushes are ignored") {
     SessionFixture f;
     f.connect();
-    f.session->on_invalidate = [](std::vector<NodeId>, const std::function<void()>&) { FAIL("not an invalidation"); };
+    f.session->on_invalidate = [](const Invalidation&, const std::function<void()>&) { FAIL("not an invalidation"); };
     wire::RecordHeader header{.opcode = static_cast<Opcode>(0x8abc)};
     f.server.send(f.server.greetings[0].route, header, {}, {}, wire::MessageKind::push);
     header.opcode = Opcode::push_invalidate;
     f.server.send(f.server.greetings[0].route, header, std::vector<std::byte>(3), {}, wire::MessageKind::push);
+    using What = wire::LeaseChange::What;
+    f.server.push(wire::PushInvalidate{.sequence = 1, .flags = 2});
+    for (const auto& [what, name] :
+         {std::pair(What::content, ""), std::pair(What::name, "a/b"), std::pair(What::name, ".."),
+          std::pair(What::ended, "name"), std::pair(What::directory, "name"), std::pair(static_cast<What>(4), "name")})
+        f.server.push(wire::PushInvalidate{.sequence = 1, .changes = {{NodeId{1}, what, name}}});
     f.server.push(wire::PushShutdown{"tired"});
     f.settle();
-    CHECK(f.counted("client.rejected_pushes") == 2);
+    CHECK(f.counted("client.rejected_pushes") == 9);
     CHECK(f.session->connected());
 }
 

@@ -211,15 +211,16 @@ TEST_CASE("a message can be built again for what is still unanswered") {
 
 TEST_CASE("every request of the protocol has its row, in ascending order") {
     for (const Opcode opcode :
-         {Opcode::hello,      Opcode::attach,        Opcode::bye,         Opcode::ping,     Opcode::cancel,
-          Opcode::credential, Opcode::server_status, Opcode::invalidated, Opcode::lookup,   Opcode::forget,
-          Opcode::getattr,    Opcode::setattr,       Opcode::readlink,    Opcode::mknod,    Opcode::mkdir,
-          Opcode::unlink,     Opcode::rmdir,         Opcode::symlink,     Opcode::rename,   Opcode::link,
-          Opcode::access,     Opcode::statfs,        Opcode::open,        Opcode::create,   Opcode::tmpfile,
-          Opcode::read,       Opcode::write,         Opcode::release,     Opcode::flush,    Opcode::fsync,
-          Opcode::fallocate,  Opcode::seek,          Opcode::copy_range,  Opcode::hash,     Opcode::opendir,
-          Opcode::readdir,    Opcode::releasedir,    Opcode::fsyncdir,    Opcode::getxattr, Opcode::setxattr,
-          Opcode::listxattr,  Opcode::removexattr,   Opcode::getlk,       Opcode::setlk,    Opcode::flock}) {
+         {Opcode::hello,       Opcode::attach,        Opcode::bye,         Opcode::ping,     Opcode::cancel,
+          Opcode::credential,  Opcode::server_status, Opcode::invalidated, Opcode::lookup,   Opcode::forget,
+          Opcode::getattr,     Opcode::setattr,       Opcode::readlink,    Opcode::mknod,    Opcode::mkdir,
+          Opcode::unlink,      Opcode::rmdir,         Opcode::symlink,     Opcode::rename,   Opcode::link,
+          Opcode::access,      Opcode::statfs,        Opcode::open,        Opcode::create,   Opcode::tmpfile,
+          Opcode::read,        Opcode::write,         Opcode::release,     Opcode::flush,    Opcode::fsync,
+          Opcode::fallocate,   Opcode::seek,          Opcode::copy_range,  Opcode::hash,     Opcode::opendir,
+          Opcode::readdir,     Opcode::releasedir,    Opcode::fsyncdir,    Opcode::getxattr, Opcode::setxattr,
+          Opcode::listxattr,   Opcode::removexattr,   Opcode::getlk,       Opcode::setlk,    Opcode::flock,
+          Opcode::lane_ticket, Opcode::return_leases, Opcode::fetch,       Opcode::list}) {
         const RequestTraits* traits = find_request_traits(opcode);
         REQUIRE(traits != nullptr);
         CHECK(traits->opcode == opcode);

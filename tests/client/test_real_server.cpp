@@ -108,7 +108,7 @@ Task<void> write_and_list(Session& session, std::string directory) {
     wire::Opendir opendir{root, listing};
     const auto opened = co_await session.call(opendir);
     CHECK(opened.has_value());
-    wire::Readdir readdir{listing, 0, 65536, 100, true, session.new_node_ids(100)};
+    wire::Readdir readdir{listing, 0, 65536, 100, wire::ListedAttributes::with_nodes, session.new_node_ids(100)};
     const auto page = co_await session.call(readdir);
     CHECK(page.has_value());
     const auto entries = decode_directory(page->bulk, page->body.count);
@@ -284,8 +284,8 @@ TEST_CASE("a session hears of what another changes") {
     REQUIRE((one && other));
     CHECK(clients.holders.size() == 1);  // who else is here
     std::vector<NodeId> invalid;
-    one->on_invalidate = [&](const std::vector<NodeId>& nodes, const std::function<void()>& acknowledge) {
-        invalid.insert(invalid.end(), nodes.begin(), nodes.end());
+    one->on_invalidate = [&](const Invalidation& invalidation, const std::function<void()>& acknowledge) {
+        invalid.insert(invalid.end(), invalidation.nodes.begin(), invalidation.nodes.end());
         acknowledge();
     };
     clients.run([](Session& s) -> Task<void> {

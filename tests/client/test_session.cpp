@@ -301,12 +301,12 @@ TEST_CASE("invalidations are acknowledged in their order") {
     SessionFixture f;
     f.connect();
     std::vector<std::function<void()>> acknowledge;
-    f.session->on_invalidate = [&](std::vector<NodeId> nodes, std::function<void()> done) {
-        CHECK(nodes == std::vector<NodeId>{NodeId{4}});
+    f.session->on_invalidate = [&](const Invalidation& invalidation, std::function<void()> done) {
+        CHECK(invalidation.nodes == std::vector<NodeId>{NodeId{4}});
         acknowledge.push_back(std::move(done));
     };
     for (const std::uint64_t sequence : {1, 2, 3})
-        f.server.push(wire::PushInvalidate{sequence, {NodeId{4}}});
+        f.server.push(wire::PushInvalidate{.sequence = sequence, .nodes = {NodeId{4}}});
     REQUIRE(f.wait_for([&] { return acknowledge.size() == 3; }));
     acknowledge[1]();
     f.settle();
@@ -323,10 +323,33 @@ TEST_CASE("invalidations are acknowledged in their order") {
     acknowledge[0]();  // harmless
 }
 
+TEST_CASE("an invalidation says what of the leases has changed") {
+    using What = wire::LeaseChange::What;
+    SessionFixture f;
+    f.connect();
+    std::vector<Invalidation> heard;
+    f.session->on_invalidate = [&](Invalidation invalidation, const std::function<void()>& done) {
+        heard.push_back(std::move(invalidation));
+        done();
+    };
+    const std::vector<wire::LeaseChange> changes{{NodeId{4}, What::content, "file"},
+                                                 {NodeId{4}, What::name, "made"},
+                                                 {NodeId{5}, What::ended, ""},
+                                                 {NodeId{4}, What::directory, ""}};
+    f.server.push(wire::PushInvalidate{.sequence = 1, .flags = wire::invalidate_all_leases});
+    f.server.push(wire::PushInvalidate{.sequence = 2, .nodes = {NodeId{7}}, .changes = changes});
+    REQUIRE(f.wait_for([&] { return heard.size() == 2; }));
+    CHECK(heard[0].all_leases);
+    CHECK(heard[0].changes.empty());
+    CHECK_FALSE(heard[1].all_leases);
+    CHECK(heard[1].nodes == std::vector<NodeId>{NodeId{7}});
+    CHECK(heard[1].changes == changes);
+}
+
 TEST_CASE("an invalidation that nobody listens to is acknowledged at once") {
     SessionFixture f;
     f.connect();
-    f.server.push(wire::PushInvalidate{8, {}});
+    f.server.push(wire::PushInvalidate{.sequence = 8});
     CHECK(f.wait_for([&] { return f.server.of(Opcode::invalidated).size() == 1; }));
 }
 

@@ -298,7 +298,7 @@ private:
                                         .inode = file.number,
                                         .type = static_cast<std::uint8_t>(IFTODT(file.mode)),
                                         .name = all[i].first};
-            if (asked.attributes && i >= 2)
+            if (asked.attributes == wire::ListedAttributes::with_nodes && i >= 2)
                 listed.entry = entry({NodeId{asked.first_node.value + i - start}, true}, file);
             encoder.put(listed);
         }

@@ -17,22 +17,27 @@ VERSION = 2
 KIND_REQUEST, KIND_REPLY, KIND_PUSH = 1, 2, 3
 LINK, BULK, RESENT, DROP_SET_ID, KEEP_SET_ID = 1, 2, 4, 8, 16
 RAW, LZ4, ZEROS = 0, 1, 2
-FEATURE_LZ4, FEATURE_ZEROS, FEATURE_SEALED_LANES, FEATURE_SET_ID = 1, 2, 4, 8
+FEATURE_LZ4, FEATURE_ZEROS, FEATURE_SEALED_LANES, FEATURE_SET_ID, FEATURE_LEASES = 1, 2, 4, 8, 16
+OVERTAKES = 1  # a reply's message flag
+NO_ATTRIBUTES, WITH_NODES, ATTRIBUTES_ALONE = 0, 1, 2  # of READDIR
 MAX_BULK = 1048576
 
 OPCODES = {
     name: number
     for number, name in [
         (1, "HELLO"), (2, "ATTACH"), (3, "BYE"), (4, "PING"), (5, "CANCEL"), (6, "CREDENTIAL"), (7, "SERVER_STATUS"),
-        (8, "INVALIDATED"), (9, "LANE_TICKET"), (16, "LOOKUP"), (17, "FORGET"), (18, "GETATTR"), (19, "SETATTR"), (20, "READLINK"),
+        (8, "INVALIDATED"), (9, "LANE_TICKET"), (10, "RETURN_LEASES"), (16, "LOOKUP"), (17, "FORGET"), (18, "GETATTR"), (19, "SETATTR"), (20, "READLINK"),
         (21, "MKNOD"), (22, "MKDIR"), (23, "UNLINK"), (24, "RMDIR"), (25, "SYMLINK"), (26, "RENAME"), (27, "LINK"),
         (28, "ACCESS"), (29, "STATFS"), (32, "OPEN"), (33, "CREATE"), (34, "TMPFILE"), (35, "READ"), (36, "WRITE"),
-        (37, "RELEASE"), (38, "FLUSH"), (39, "FSYNC"), (40, "FALLOCATE"), (41, "SEEK"), (42, "COPY_RANGE"),
-        (48, "OPENDIR"), (49, "READDIR"), (50, "RELEASEDIR"), (51, "FSYNCDIR"), (56, "GETXATTR"), (57, "SETXATTR"),
+        (37, "RELEASE"), (38, "FLUSH"), (39, "FSYNC"), (40, "FALLOCATE"), (41, "SEEK"), (42, "COPY_RANGE"), (44, "FETCH"),
+        (48, "OPENDIR"), (49, "READDIR"), (50, "RELEASEDIR"), (51, "FSYNCDIR"), (52, "LIST"), (56, "GETXATTR"), (57, "SETXATTR"),
         (58, "LISTXATTR"), (59, "REMOVEXATTR"), (64, "GETLK"), (65, "SETLK"), (66, "FLOCK"),
     ]
 }  # fmt: skip
 PUSH_INVALIDATE, PUSH_SHUTDOWN = 0x8001, 0x8002
+ALL_LEASES = 1  # INVALIDATE's flag
+CONTENT, NAME, ENDED, DIRECTORY = 0, 1, 2, 3  # a lease_change's what
+NO_LIMIT = 2**32 - 1  # of trust_ms
 
 STATUS = {
     "ok": 0, "not_permitted": 1, "no_entry": 2, "io_error": 3, "bad_handle": 5, "try_again": 6, "access_denied": 8,
@@ -159,7 +164,18 @@ class Reader:
         return self.u64(), self.attributes()
 
     def client(self):
-        return {"name": self.string(), "address": self.string(), "since": self.u64(), "exclusive": self.boolean()}
+        who = {"name": self.string(), "address": self.string(), "since": self.u64(), "exclusive": self.boolean()}
+        who.update(leases=self.u32(), revoked=self.u64(), expired=self.u64())
+        return who
+
+    def lease_change(self):
+        return self.u64(), self.u8(), self.string()
+
+    def invalidation(self):
+        found = {"sequence": self.u64(), "flags": self.u8(), "nodes": self.list_of(self.u64)}
+        found["changes"] = self.list_of(self.lease_change)
+        self.end()
+        return found
 
     def counter(self):
         return self.string(), self.u64()
@@ -208,11 +224,18 @@ def encode_message(records, answered_below=0, received_bytes=0, kind=KIND_REQUES
 
 def decode_message(frames):
     """(kind, [Record with its bulk data decoded])"""
+    kind, _, records = decode_message_with_flags(frames)
+    return kind, records
+
+
+def decode_message_with_flags(frames):
+    """(kind, the message's flags, [Record with its bulk data decoded])"""
     head = frames[0]
     if len(head) < 24:
         raise ProtocolError("no message header")
-    magic, version, kind, count, reserved, answered_below, received_bytes = struct.unpack_from("<HBBHHQQ", head)
-    if (magic, version, reserved, answered_below, received_bytes) != (MAGIC, VERSION, 0, 0, 0):
+    magic, version, kind, count, flags_of_message, answered_below, received_bytes = struct.unpack_from("<HBBHHQQ", head)
+    known_flags = OVERTAKES if kind == KIND_REPLY else 0
+    if (magic, version, flags_of_message & ~known_flags, answered_below, received_bytes) != (MAGIC, VERSION, 0, 0, 0):
         raise ProtocolError(f"bad message header {head[:24].hex()}")
     if kind not in (KIND_REPLY, KIND_PUSH) or not 1 <= count <= 64:
         raise ProtocolError(f"kind {kind} with {count} records")
@@ -235,7 +258,7 @@ def decode_message(frames):
         records.append(record)
     if at != len(head) or bulks:
         raise ProtocolError("bytes or frames left over in a message")
-    return kind, records
+    return kind, flags_of_message, records
 
 
 def decode_bulk(data, encoding, size):
@@ -264,6 +287,7 @@ class Lane:
         self.socket = context.socket(zmq.DEALER)
         self.socket.linger = 0
         self.received_bytes = 0
+        self.last_flags = 0  # of the latest message
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         if server_key:
             self.socket.curve_serverkey = server_key
@@ -291,7 +315,8 @@ class Lane:
         return frames
 
     def receive(self, timeout_s=10.0):
-        return decode_message(self.receive_frames(timeout_s))
+        kind, self.last_flags, records = decode_message_with_flags(self.receive_frames(timeout_s))
+        return kind, records
 
     def handshake(self, timeout_s=10.0):
         """True once the handshake succeeded, else the ZAP status that ended it; None if neither came in time."""
@@ -419,6 +444,41 @@ class Client:
             raise StatusError(reply.detail, reply.opcode)
         return Reader(reply.body), reply.bulk
 
+    def list_directory(self, node, name=b"", new=None, handle=0, size=MAX_BULK, lease=False):
+        """LIST's reply as a dictionary, with the entries by their names."""
+        body = u64(node) + string(name) + (new or new_node(0)) + u64(handle) + u32(size) + boolean(lease)
+        reader, bulk = self.call("LIST", body)
+        found_node, attributes = reader.entry()
+        count = reader.u16()
+        found = {"node": found_node, "attributes": attributes, "end": reader.boolean(), "leased": reader.boolean()}
+        found["trust_ms"] = reader.u32()
+        reader.end()
+        listing = Reader(bulk or b"")
+        entries = [listing.directory_entry() for _ in range(count)]
+        listing.end()
+        found["entries"] = {entry["name"]: entry for entry in entries}
+        found["cookie"] = entries[-1]["cookie"] if entries else 0
+        return found
+
+    def fetch(self, parent, name, size=MAX_BULK):
+        """(attributes, content), the content None if it does not come."""
+        reader, bulk = self.call("FETCH", u64(parent) + string(name) + u32(size))
+        attributes, complete = reader.attributes(), reader.boolean()
+        reader.end()
+        return attributes, (bulk or b"") if complete else None
+
+    def wait_for_push(self, timeout_s=10.0):
+        """The next INVALIDATE as a dictionary."""
+        while not self.pushes:
+            self.take(*self.lane.receive(timeout_s))
+        push = self.pushes.pop(0)
+        if push.opcode != PUSH_INVALIDATE:
+            raise ProtocolError(f"push {push.opcode} in place of INVALIDATE")
+        return Reader(push.body).invalidation()
+
+    def confirm(self, sequence):
+        self.call("INVALIDATED", u64(sequence))
+
     def say_hello(
         self, path=b"/", root=1, token=b"", features=0, flags=0, wait_ms=0, name=b"python", resume=False, versions=(2, 2),
         compression=0,
@@ -446,7 +506,7 @@ class Client:
             "client_identity": reader.boolean(), "server_uid": reader.u32(), "server_gid": reader.u32(),
             "root": reader.u64(), "attributes": reader.attributes(), "max_requests": reader.u32(),
             "request_bytes": reader.u32(), "reply_window_bytes": reader.u32(), "session_timeout_ms": reader.u32(),
-            "ping_interval_ms": reader.u32(), "clients": reader.list_of(reader.client),
+            "ping_interval_ms": reader.u32(), "lease_term_ms": reader.u32(), "clients": reader.list_of(reader.client),
         }  # fmt: skip
         reader.end()
         return self.hello

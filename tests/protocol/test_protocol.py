@@ -19,8 +19,8 @@ import zmq
 import zmq.auth
 
 from remofile2 import (
-    DROP_SET_ID, FEATURE_LZ4, FEATURE_SEALED_LANES, FEATURE_SET_ID, FEATURE_ZEROS, KEEP_SET_ID, LZ4, MAX_BULK, O_APPEND,
-    O_EXCLUSIVE, O_HOLD, O_READ, O_TRUNCATE, O_WRITE, PUSH_INVALIDATE, PUSH_SHUTDOWN, STATUS, ZEROS, Client, Lane, NoAnswer,
+    ATTRIBUTES_ALONE, DROP_SET_ID, FEATURE_LZ4, FEATURE_SEALED_LANES, FEATURE_SET_ID, FEATURE_ZEROS, KEEP_SET_ID, LZ4, MAX_BULK,
+    O_APPEND, O_EXCLUSIVE, O_HOLD, O_READ, O_TRUNCATE, O_WRITE, PUSH_INVALIDATE, PUSH_SHUTDOWN, STATUS, ZEROS, Client, Lane, NoAnswer,
     Reader, Record, SealedLane, StatusError, boolean, encode_message, lock_range, new_node, request, string, timestamp, u8, u16, u32,
     u64,
 )  # fmt: skip
@@ -246,6 +246,54 @@ class Files(ServerTest):
         self.assertEqual(reader.attributes()["identity"], entries[b"three"]["attributes"]["identity"])
         client.call("FORGET", u16(1) + u64(node, 1))
         self.assert_status("stale", client.call, "GETATTR", u64(node, 0))
+
+    def test_list_is_a_look_up_and_a_listing_in_one(self):
+        os.mkdir(self.path("d"))
+        for number in range(50):
+            self.put(f"d/{number}", b"x" * number)
+        client = self.client()
+        listed = client.list_directory(ROOT, b"d", new_node(2))
+        self.assertEqual((listed["node"], listed["end"], listed["leased"], len(listed["entries"])), (2, True, False, 52))
+        entry = listed["entries"][b"7"]
+        self.assertEqual((entry["node"], entry["attributes"]["size"]), (0, 7))
+        reader, _ = client.call("LOOKUP", u64(2) + string(b"7") + new_node(3))
+        self.assertEqual(reader.entry()[1], entry["attributes"])
+        # The rest of what is larger comes by READDIR.
+        part = client.list_directory(2, handle=9, size=1000)
+        self.assertFalse(part["end"])
+        rest, cookie = set(part["entries"]), part["cookie"]
+        end = False
+        while not end:
+            reader, bulk = client.call("READDIR", u64(9, cookie) + u32(2000) + u16(100) + u8(ATTRIBUTES_ALONE) + u64(0))
+            count, end = reader.u16(), reader.boolean()
+            listing = Reader(bulk or b"")
+            for entry in [listing.directory_entry() for _ in range(count)]:
+                self.assertNotIn(entry["name"], rest)
+                rest.add(entry["name"])
+                cookie = entry["cookie"]
+        self.assertEqual(rest, set(listed["entries"]))
+        client.call("RELEASEDIR", u64(9))
+        self.assert_status("not_directory", client.list_directory, 2, b"7", new_node(5))
+        self.assert_status("no_entry", client.list_directory, 2, b"none", new_node(5))
+        self.assert_status("invalid", client.list_directory, 2, size=10)
+        self.assert_status("invalid", client.list_directory, 2, size=MAX_BULK + 1)
+        client.call("RETURN_LEASES", u16(2) + u64(2, 77))
+        self.assert_status("limit_exceeded", client.call, "RETURN_LEASES", u16(1025) + u64(*range(1025)))
+
+    def test_fetch_brings_a_small_file_whole(self):
+        self.put("file", b"content")
+        self.put("empty", b"")
+        os.mkdir(self.path("directory"))
+        os.symlink("file", self.path("symlink"))
+        client = self.client()
+        attributes, content = client.fetch(ROOT, b"file")
+        self.assertEqual((attributes["size"], content), (7, b"content"))
+        self.assertEqual(client.fetch(ROOT, b"file", 7)[1], b"content")
+        self.assertEqual(client.fetch(ROOT, b"empty", 0)[1], b"")
+        for name, size in [(b"file", 6), (b"directory", 100), (b"symlink", 100)]:
+            self.assertIsNone(client.fetch(ROOT, name, size)[1], name)
+        self.assert_status("no_entry", client.fetch, ROOT, b"none")
+        self.assert_status("invalid", client.fetch, ROOT, b"file", MAX_BULK + 1)
 
     def test_create_write_and_release_are_one_message(self):
         client = self.client()
@@ -994,16 +1042,10 @@ class Coherence(ServerTest):
         self.open(writer, b"a", 2, 1, O_WRITE)
         reader.call("READ", u64(1, 0) + u32(10))
         writer.call("WRITE", u64(1, 0) + boolean(False), b"new")
-        deadline = time.monotonic() + 10
-        while not reader.pushes and time.monotonic() < deadline:
-            reader.take(*reader.lane.receive(10))
-        push = reader.pushes[0]
-        self.assertEqual(push.opcode, PUSH_INVALIDATE)
-        body = Reader(push.body)
-        sequence, nodes = body.u64(), body.list_of(body.u64)
-        body.end()
-        self.assertIn(2, nodes)
-        reader.call("INVALIDATED", u64(sequence))
+        push = reader.wait_for_push()
+        self.assertIn(2, push["nodes"])
+        self.assertEqual((push["flags"], push["changes"]), (0, []))
+        reader.confirm(push["sequence"])
         self.assertEqual(reader.call("READ", u64(1, 0) + u32(10))[1], b"new")
 
 

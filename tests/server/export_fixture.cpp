@@ -105,12 +105,13 @@ std::vector<wire::DirectoryEntry> Session::list(NodeId directory, bool attribute
     if (!call(wire::Opendir{.node = directory, .handle = handle}))
         return all;
     for (std::uint64_t cookie = 0;;) {
-        const auto part = call(wire::Readdir{.handle = handle,
-                                             .cookie = cookie,
-                                             .size = size,
-                                             .max_entries = max_entries,
-                                             .attributes = attributes,
-                                             .first_node = reserve_nodes(max_entries)});
+        const auto part = call(
+            wire::Readdir{.handle = handle,
+                          .cookie = cookie,
+                          .size = size,
+                          .max_entries = max_entries,
+                          .attributes = attributes ? wire::ListedAttributes::with_nodes : wire::ListedAttributes::none,
+                          .first_node = reserve_nodes(max_entries)});
         if (!part)
             break;
         for (auto& entry : decode_entries(part.body, part.bulk)) {
@@ -124,8 +125,8 @@ std::vector<wire::DirectoryEntry> Session::list(NodeId directory, bool attribute
     return all;
 }
 
-std::vector<wire::DirectoryEntry> decode_entries(const wire::ReaddirReply& reply, const Buffer& bulk) {
-    std::vector<wire::DirectoryEntry> entries(reply.count);
+std::vector<wire::DirectoryEntry> decode_entries(std::size_t count, const Buffer& bulk) {
+    std::vector<wire::DirectoryEntry> entries(count);
     wire::Decoder decoder(bulk.bytes());
     for (auto& entry : entries)
         decoder.get(entry);

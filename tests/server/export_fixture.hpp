@@ -114,8 +114,11 @@ private:
     std::uint64_t last_handle_ = 0;
 };
 
-// Decodes the bulk frame of READDIR's reply.
-std::vector<wire::DirectoryEntry> decode_entries(const wire::ReaddirReply& reply, const Buffer& bulk);
+// Decodes the bulk frame of READDIR's and LIST's reply.
+std::vector<wire::DirectoryEntry> decode_entries(std::size_t count, const Buffer& bulk);
+inline std::vector<wire::DirectoryEntry> decode_entries(const wire::ReaddirReply& reply, const Buffer& bulk) {
+    return decode_entries(reply.count, bulk);
+}
 
 // An export of a fresh directory.
 class Export {

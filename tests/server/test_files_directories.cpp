@@ -93,6 +93,156 @@ TEST_CASE("a listing tells what each entry is, and with attributes gives it a no
     CHECK(session.call(wire::Getattr{.node = file}).status == Status::stale);
 }
 
+TEST_CASE("a listing with attributes alone makes nobody know the entries") {
+    Export exported;
+    write_file(exported.directory / "known", "content");
+    write_file(exported.directory / "unknown", "some more");
+    std::filesystem::create_directory(exported.directory / "directory");
+    Session session(*exported.service);
+    const NodeId known = session.lookup(Session::root, "known");
+    const auto listed = session.call(wire::List{.node = Session::root, .size = 65536});
+    REQUIRE(listed);
+    CHECK(listed.body.end);
+    CHECK_FALSE(listed.body.leased);
+    CHECK(listed.body.entry.node == Session::root);
+    const auto entries = decode_entries(listed.body.count, listed.bulk);
+    CHECK(names_of(entries) == names_in(exported.directory.path()));
+    for (const auto& entry : entries) {
+        INFO(entry.name);
+        CHECK(entry.entry.node == NodeId{});
+        const bool is_dot = entry.name == "." || entry.name == "..";
+        CHECK((entry.entry.attributes.mode == 0) == is_dot);
+        if (is_dot)
+            continue;
+        // The version is that of a file that is looked up, known or not.
+        const auto found =
+            session.call(wire::Lookup{.parent = Session::root, .name = entry.name, .node = {session.new_node(), true}});
+        CHECK(found.body.attributes.version == entry.entry.attributes.version);
+        CHECK(found.body.attributes.size == entry.entry.attributes.size);
+        CHECK((found.body.node == known) == (entry.name == "known"));
+    }
+}
+
+TEST_CASE("LIST looks up a name, goes on with READDIR, and leaves nothing behind when it fails") {
+    Export exported;
+    std::filesystem::create_directory(exported.directory / "d");
+    for (int i = 0; i < 100; ++i)
+        write_file(exported.directory / ("d/" + std::to_string(i)), "x");
+    write_file(exported.directory / "file", "x");
+    Session session(*exported.service);
+    const auto ask = [&](const std::string& name, NodeId node, HandleId handle, std::uint32_t size) {
+        return session.call(
+            wire::List{.node = Session::root, .name = name, .new_node = {node, false}, .handle = handle, .size = size});
+    };
+    CHECK(ask("file", NodeId{5}, HandleId{1}, 65536).status == Status::not_directory);
+    CHECK(ask("none", NodeId{5}, HandleId{1}, 65536).status == Status::no_entry);
+    CHECK(ask("..", NodeId{5}, HandleId{1}, 65536).status == Status::invalid);
+    CHECK(ask("d", NodeId{5}, HandleId{1}, 50).status == Status::invalid);
+    CHECK(ask("d", NodeId{5}, HandleId{1}, wire::max_bulk_bytes + 1).status == Status::invalid);
+    CHECK(ask("d", Session::root, HandleId{1}, 65536).status == Status::invalid);
+    CHECK(session.call(wire::Getattr{.node = NodeId{5}}).status == Status::stale);
+
+    const auto whole = ask("d", NodeId{5}, HandleId{1}, 65536);
+    REQUIRE(whole);
+    CHECK(whole.body.end);
+    CHECK(whole.body.entry.node == NodeId{5});
+    CHECK(session.call(wire::Releasedir{.handle = HandleId{1}}).status == Status::bad_handle);
+
+    // By its own node, in parts.
+    const auto part = session.call(wire::List{.node = NodeId{5}, .handle = HandleId{1}, .size = 1000});
+    REQUIRE(part);
+    CHECK_FALSE(part.body.end);
+    auto entries = decode_entries(part.body.count, part.bulk);
+    CHECK(session.call(wire::List{.node = NodeId{5}, .handle = HandleId{1}, .size = 1000}).status == Status::invalid);
+    const auto rest = session.call(wire::Readdir{.handle = HandleId{1},
+                                                 .cookie = entries.back().cookie,
+                                                 .size = 65536,
+                                                 .max_entries = 1000,
+                                                 .attributes = wire::ListedAttributes::alone});
+    REQUIRE(rest);
+    for (auto& entry : decode_entries(rest.body, rest.bulk))
+        entries.push_back(std::move(entry));
+    CHECK(names_of(entries) == names_in(exported.directory / "d"));
+    for (const auto& entry : entries)
+        CHECK((entry.entry.attributes.size == 1 || entry.type == DT_DIR));
+    CHECK(session.call(wire::Releasedir{.handle = HandleId{1}}));
+
+    // Without a handle the rest is not to be had.
+    const auto first = session.call(wire::List{.node = NodeId{5}, .size = 1000});
+    CHECK((first && !first.body.end));
+    // One count by the name, none by the node.
+    session.call(wire::Forget{.nodes = {{.node = NodeId{5}, .count = 1}}});
+    CHECK(session.call(wire::Getattr{.node = NodeId{5}}).status == Status::stale);
+}
+
+TEST_CASE("FETCH brings attributes and content that belong together") {
+    Export exported;
+    write_file(exported.directory / "file", "content");
+    std::filesystem::create_directory(exported.directory / "directory");
+    std::filesystem::create_symlink("file", exported.directory / "symlink");
+    CHECK(mkfifo((exported.directory / "fifo").c_str(), 0644) == 0);
+    Session session(*exported.service);
+    const auto fetch = [&](const std::string& name, std::uint32_t size) {
+        return session.call(wire::Fetch{.parent = Session::root, .name = name, .size = size});
+    };
+    const auto whole = fetch("file", 7);
+    REQUIRE(whole);
+    CHECK(whole.body.complete);
+    CHECK(whole.bulk.text() == "content");
+    const auto found =
+        session.call(wire::Lookup{.parent = Session::root, .name = "file", .node = {session.new_node(), true}});
+    CHECK(found.body.attributes.version == whole.body.attributes.version);
+    for (const auto& [name, size] : {std::pair("file", 6), {"directory", 4096}, {"symlink", 4096}, {"fifo", 4096}}) {
+        INFO(name);
+        const auto part = fetch(name, static_cast<std::uint32_t>(size));
+        REQUIRE(part);
+        CHECK_FALSE(part.body.complete);
+        CHECK(part.bulk.empty());
+        CHECK(part.body.attributes.mode != 0);
+    }
+    CHECK(fetch("none", 100).status == Status::no_entry);
+    CHECK(fetch("..", 100).status == Status::invalid);
+    CHECK(fetch("file", wire::max_bulk_bytes + 1).status == Status::invalid);
+    CHECK(session.call(wire::Fetch{.parent = found.body.node, .name = "x", .size = 1}).status == Status::not_directory);
+    if (geteuid() == 0) {
+        chmod((exported.directory / "file").c_str(), 0600);
+        const auto unreadable =
+            session.call_as(as_user(1000, 1000), wire::Fetch{.parent = Session::root, .name = "file", .size = 100});
+        REQUIRE(unreadable);
+        CHECK_FALSE(unreadable.body.complete);
+        CHECK(unreadable.body.attributes.size == 7);
+    }
+}
+
+TEST_CASE("a file that is written to while it is fetched comes in one piece or not at all") {
+    Export exported;
+    write_file(exported.directory / "file", std::string(100'000, 'a'));
+    Session session(*exported.service);
+    Session writer(*exported.service);
+    const HandleId handle = writer.open(writer.lookup(Session::root, "file"), wire::open_read | wire::open_write);
+    REQUIRE(handle);
+    std::atomic<bool> stop = false;
+    std::thread thread([&] {
+        for (char letter = 'a'; !stop; letter = letter == 'z' ? 'a' : static_cast<char>(letter + 1))
+            writer.write(handle, 0, std::string(100'000, letter));
+    });
+    int complete = 0;
+    for (int i = 0; i < 200; ++i) {
+        const auto fetched = session.call(wire::Fetch{.parent = Session::root, .name = "file", .size = 1 << 20});
+        if (!fetched.body.complete)
+            continue;
+        ++complete;
+        const std::string_view content = fetched.bulk.text();
+        // Within a tick of the kernel's clock another write may leave no trace: then the version says so.
+        if ((fetched.body.attributes.version & wire::version_is_fresh) == 0)
+            CHECK(content == std::string(content.size(), content.front()));
+        CHECK(content.size() == 100'000);
+    }
+    stop = true;
+    thread.join();
+    INFO(complete << " complete");
+}
+
 TEST_CASE("the number of what lies above the export is not told") {
     Export exported;
     struct stat above {};
@@ -111,8 +261,11 @@ TEST_CASE("a listing with too few or unusable ids is refused and leaves nothing 
     REQUIRE(session.call(wire::Opendir{.node = Session::root, .handle = handle}));
     const auto read = [&](std::uint32_t size, std::uint16_t entries, NodeId first) {
         return session
-            .call(wire::Readdir{
-                .handle = handle, .size = size, .max_entries = entries, .attributes = true, .first_node = first})
+            .call(wire::Readdir{.handle = handle,
+                                .size = size,
+                                .max_entries = entries,
+                                .attributes = wire::ListedAttributes::with_nodes,
+                                .first_node = first})
             .status;
     };
     CHECK(read(65536, 10, NodeId{0}) == Status::invalid);

@@ -89,8 +89,10 @@ const std::string attributes_bytes =
     "0001000000000000 01000000 "                                    // modification
     "0101000000000000 02000000 "                                    // change
     "1032547698badcfe ";                                            // version
-const Client client{.name = "u@h", .address = "ipc", .since = 0x65000000, .exclusive = true};
-const std::string client_bytes = "0300 754068 0300 697063 0000006500000000 01 ";
+const Client client{
+    .name = "u@h", .address = "ipc", .since = 0x65000000, .exclusive = true, .leases = 3, .revoked = 4, .expired = 5};
+const std::string client_bytes =
+    "0300 754068 0300 697063 0000006500000000 01 03000000 0400000000000000 0500000000000000 ";
 
 }  // namespace
 
@@ -127,10 +129,11 @@ TEST_CASE("golden bytes: the session") {
                            .reply_window_bytes = 16 << 20,
                            .session_timeout_ms = 60000,
                            .ping_interval_ms = 15000,
+                           .lease_term_ms = 10000,
                            .others = {client}},
                 "02 0100000000000000 0900000000000000 " + secret_bytes +
                     "0700000000000000 01 00 01 21000000 22000000 0100000000000000 " + attributes_bytes +
-                    "00040000 00008000 00000001 60ea0000 983a0000 0100 " + client_bytes);
+                    "00040000 00008000 00000001 60ea0000 983a0000 10270000 0100 " + client_bytes);
     check_bytes(InUse{.holders = {client, client}}, "0200 " + client_bytes + client_bytes);
     check_request(2, Attach{.session = SessionId{9}, .session_secret = secret, .lane = 7},
                   "0900000000000000 " + secret_bytes + "07");
@@ -146,6 +149,7 @@ TEST_CASE("golden bytes: the session") {
         "0300 302e31 0200000000000000 0100 " + client_bytes + "0100 0800 7265717565737473 0102000000000000");
     check_request(8, Invalidated{.sequence = 5}, "0500000000000000");
     check_request(9, LaneTicket{.lane = 2}, "02");
+    check_request(10, ReturnLeases{.directories = {NodeId{2}, NodeId{3}}}, "0200 0200000000000000 0300000000000000");
     LaneTicketReply ticket{.port = 6769};
     ticket.ticket.fill(0xab);
     ticket.key_to_server.fill(1);
@@ -256,6 +260,8 @@ TEST_CASE("golden bytes: open files") {
     check_bytes(CopyRangeReply{.size = 7}, "0700000000000000");
     check_request(43, Hash{.handle = HandleId{3}, .offset = 4, .block_size = 5, .count = 6},
                   "0300000000000000 0400000000000000 05000000 0600");
+    check_request(44, Fetch{.parent = NodeId{1}, .name = "f", .size = 65536}, "0100000000000000 0100 66 00000100");
+    check_bytes(FetchReply{.attributes = attributes, .complete = true}, attributes_bytes + "01");
 }
 
 TEST_CASE("golden bytes: directories") {
@@ -265,9 +271,9 @@ TEST_CASE("golden bytes: directories") {
                           .cookie = 4,
                           .size = 65536,
                           .max_entries = 1000,
-                          .attributes = true,
+                          .attributes = ListedAttributes::alone,
                           .first_node = NodeId{50}},
-                  "0300000000000000 0400000000000000 00000100 e803 01 3200000000000000");
+                  "0300000000000000 0400000000000000 00000100 e803 02 3200000000000000");
     check_bytes(ReaddirReply{.count = 2, .end = true}, "0200 01");
     check_bytes(
         DirectoryEntry{
@@ -275,6 +281,20 @@ TEST_CASE("golden bytes: directories") {
         "0100000000000000 0200000000000000 08 0100 66 3300000000000000 " + attributes_bytes);
     check_request(50, Releasedir{.handle = HandleId{3}}, "0300000000000000");
     check_request(51, Fsyncdir{.handle = HandleId{3}, .data_only = false}, "0300000000000000 00");
+    check_request(52,
+                  List{.node = NodeId{1},
+                       .name = "d",
+                       .new_node = {.id = NodeId{2}, .reuse = true},
+                       .handle = HandleId{3},
+                       .size = 65536,
+                       .lease = true},
+                  "0100000000000000 0100 64 0200000000000000 01 0300000000000000 00000100 01");
+    check_bytes(ListReply{.entry = {.node = NodeId{2}, .attributes = attributes},
+                          .count = 2,
+                          .end = true,
+                          .leased = true,
+                          .trust_ms = 1000},
+                "0200000000000000 " + attributes_bytes + "0200 01 01 e8030000");
 }
 
 TEST_CASE("golden bytes: extended attributes and locks") {
@@ -297,8 +317,16 @@ TEST_CASE("golden bytes: extended attributes and locks") {
 }
 
 TEST_CASE("golden bytes: pushes") {
-    check_request(0x8001, PushInvalidate{.sequence = 5, .nodes = {NodeId{2}, NodeId{3}}},
-                  "0500000000000000 0200 0200000000000000 0300000000000000");
+    check_request(0x8001,
+                  PushInvalidate{.sequence = 5,
+                                 .flags = invalidate_all_leases,
+                                 .nodes = {NodeId{2}, NodeId{3}},
+                                 .changes = {{NodeId{4}, LeaseChange::What::content, "f"},
+                                             {NodeId{5}, LeaseChange::What::name, "g"},
+                                             {NodeId{6}, LeaseChange::What::ended, ""},
+                                             {NodeId{7}, LeaseChange::What::directory, ""}}},
+                  "0500000000000000 01 0200 0200000000000000 0300000000000000 0400 0400000000000000 00 0100 66 "
+                  "0500000000000000 01 0100 67 0600000000000000 02 0000 0700000000000000 03 0000");
     check_request(0x8002, PushShutdown{.reason = "stop"}, "0400 73746f70");
 }
 
@@ -320,11 +348,23 @@ TEST_CASE("golden bytes: a whole message") {
     CHECK(message.bulk[0].text() == "data");
 }
 
+TEST_CASE("golden bytes: a reply that renews no lease") {
+    MessageWriter writer(MessageKind::reply);
+    writer.set_flags(message_overtakes);
+    writer.add({.opcode = Opcode::ping, .id = RequestId{7}}, Empty{});
+    Message message = std::move(writer).finish();
+    CHECK(to_hex(message.head.bytes()) == to_hex(from_hex("5246 02 02 0100 0100 0000000000000000 0000000000000000"
+                                                          "00000000 0400 00 00 0700000000000000 00000000 00000000")));
+    const auto parsed = parse_message(std::move(message), MessageKind::reply);
+    REQUIRE(parsed);
+    CHECK(parsed->header.flags == message_overtakes);
+}
+
 TEST_CASE("every opcode has one structure") {
     std::multiset<unsigned> all;
     const auto collect = [&]<class... T>(std::tuple<T...>*) { (all.insert(static_cast<unsigned>(T::opcode)), ...); };
     collect(static_cast<Requests*>(nullptr));
     collect(static_cast<Pushes*>(nullptr));
-    CHECK(all.size() == 48);
+    CHECK(all.size() == 51);
     CHECK(std::set(all.begin(), all.end()).size() == all.size());
 }
