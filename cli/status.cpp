@@ -24,12 +24,18 @@ struct Incomplete {
     std::uint64_t size = 0;
 };
 
+std::string leases_of(const wire::Client& client) {
+    if (client.leases == 0 && client.revoked == 0 && client.expired == 0)
+        return {};
+    return fmt::format("; leases: {} held, {} revoked, {} expired", client.leases, client.revoked, client.expired);
+}
+
 std::string plain_text(const wire::ServerStatusReply& status, const std::vector<Incomplete>& incomplete) {
     std::string text =
         fmt::format("remofile-server {}, running since {}\n\n{} client{}:\n", log::printable(status.version),
                     client::local_time(status.started), status.clients.size(), status.clients.size() == 1 ? "" : "s");
     for (const wire::Client& client : status.clients)
-        text += "  " + client::describe(client) + "\n";
+        text += "  " + client::describe(client) + leases_of(client) + "\n";
     if (!incomplete.empty())
         text += "\nincomplete files here (\"remofile rm --partial\" removes them):\n";
     for (const Incomplete& file : incomplete)
@@ -47,8 +53,11 @@ std::string json(const wire::ServerStatusReply& status, const std::vector<Incomp
         fmt::format("{{\"version\": {}, \"started\": {}, \"clients\": [", json_text(status.version), status.started);
     for (std::size_t i = 0; i < status.clients.size(); ++i) {
         const wire::Client& client = status.clients[i];
-        text += fmt::format("{}{{\"name\": {}, \"address\": {}, \"since\": {}, \"exclusive\": {}}}", i > 0 ? ", " : "",
-                            json_text(client.name), json_text(client.address), client.since, client.exclusive);
+        text += fmt::format(
+            "{}{{\"name\": {}, \"address\": {}, \"since\": {}, \"exclusive\": {}, \"leases\": {}, \"revoked\": {}, "
+            "\"expired\": {}}}",
+            i > 0 ? ", " : "", json_text(client.name), json_text(client.address), client.since, client.exclusive,
+            client.leases, client.revoked, client.expired);
     }
     text += "], \"incomplete\": [";
     for (std::size_t i = 0; i < incomplete.size(); ++i)

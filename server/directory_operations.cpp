@@ -24,6 +24,9 @@ constexpr int max_looks = 4;
 
 constexpr int open_flags = O_RDONLY | O_DIRECTORY;
 
+// How long an answer may be used where changes by programs on the server go unnoticed.
+constexpr std::uint32_t unwatched_trust_ms = 1000;
+
 // What getdents64(2) fills in, less the name that follows.
 struct KernelEntryHead {
     std::uint64_t inode;
@@ -122,15 +125,19 @@ Result<std::vector<OpenDirectory::Entry>> take_entries(OpenDirectory& directory,
 struct Looked {
     wire::DirectoryEntry* entry;
     EntryName name;
+    bool may_keep;  // the session has a lease of the directory
 };
 
 // All but "." and "..", which are no names to look up.
-std::vector<Looked> names_of(std::vector<wire::DirectoryEntry>& listed) {
+std::vector<Looked> names_of(const Context& context, const Context::Held& directory,
+                             std::vector<wire::DirectoryEntry>& listed) {
     std::vector<Looked> names;
     names.reserve(listed.size());
     for (wire::DirectoryEntry& entry : listed) {
-        if (auto name = EntryName::check(entry.name))
-            names.push_back({&entry, std::move(*name)});
+        if (auto name = EntryName::check(entry.name)) {
+            const bool may_keep = context.asks(directory.inode, *name);
+            names.push_back({&entry, std::move(*name), may_keep});
+        }
     }
     return names;
 }
@@ -156,24 +163,36 @@ Result<> look_at(Context& context, const Context::Held& directory, std::vector<L
 // Each entry gets a node, as by LOOKUP.
 Result<> fill_with_nodes(Context& context, const Context::Held& directory, const wire::Readdir& request,
                          std::vector<wire::DirectoryEntry>& listed) {
-    std::vector<Looked> names = names_of(listed);
-    REMOFILE_CHECK(look_at(context, directory, names));
+    std::vector<Looked> names = names_of(context, directory, listed);
     std::vector<InodePtr> inodes;
-    for (const Looked& looked : names)
-        inodes.push_back(context.inodes.intern(looked.entry->entry.attributes, directory.inode, looked.name));
+    std::vector<wire::DirectoryEntry*> entries;
+    for (int look = 1; !names.empty(); ++look) {
+        REMOFILE_CHECK(look_at(context, directory, names));
+        std::erase_if(names, [&](const Looked& looked) {
+            bool is_news = false;
+            InodePtr inode =
+                context.inodes.intern(looked.entry->entry.attributes, directory.inode, looked.name, &is_news);
+            const bool was_told = context.asks(inode);
+            if (look < max_looks && (was_told || (is_news && looked.may_keep)))
+                return false;
+            inodes.push_back(std::move(inode));
+            entries.push_back(looked.entry);
+            return true;
+        });
+    }
     REMOFILE_TRY(ids, context.files->bind_all(request.first_node, request.max_entries, inodes));
     for (std::size_t i = 0; i < ids.size(); ++i)
-        names[i].entry->entry.node = ids[i];
+        entries[i]->entry.node = ids[i];
     return {};
 }
 
 // Attributes alone: what nobody knows is not made known by being listed.
 Result<> fill_alone(Context& context, const Context::Held& directory, std::vector<wire::DirectoryEntry>& listed) {
-    std::vector<Looked> names = names_of(listed);
+    std::vector<Looked> names = names_of(context, directory, listed);
     for (int look = 1; look <= max_looks && !names.empty(); ++look) {
         REMOFILE_CHECK(look_at(context, directory, names));
         std::erase_if(names, [&](const Looked& looked) {
-            return context.inodes.recognize(looked.entry->entry.attributes, directory.inode, looked.name);
+            return context.settle(looked.entry->entry.attributes, directory.inode, looked.name);
         });
     }
     // Replaced by another known file at each look: the client asks for it by its name.
@@ -210,7 +229,8 @@ Result<UniqueFd> open_directory(Context& context, const Context::Held& node) {
     return context.inodes.with_room([&] { return open_for_io(node.fd(), S_IFDIR, open_flags); });
 }
 
-Result<wire::Attributes> attributes_of(const Context::Held& directory) {
+Result<wire::Attributes> attributes_of(const Context& context, const Context::Held& directory) {
+    context.asks(directory.inode);
     REMOFILE_TRY(attributes, stat_descriptor(directory.fd()));
     directory.inode->stamp(attributes);
     return attributes;
@@ -222,18 +242,24 @@ Result<Context::Held> find_directory(Context& context, const wire::List& request
     if (request.name.empty())
         return parent;
     REMOFILE_TRY(name, EntryName::check(request.name));
-    Result<wire::Attributes> found = Status::no_entry;
-    {
-        REMOFILE_TRY(acting, context.act());
-        found = stat_entry(parent.fd(), name);
-    }
-    if (!found)
-        return found.error();
-    if (!S_ISDIR(found->mode))
+    REMOFILE_TRY(found, context.find_entry(parent, name));
+    if (!found.inode->is_directory())
         return Status::not_directory;
-    const InodePtr inode = context.inodes.intern(*found, parent.inode, name);
-    REMOFILE_TRY(descriptor, context.inodes.descriptor(inode));
-    return Context::Held{inode, std::move(descriptor)};
+    REMOFILE_TRY(descriptor, context.inodes.descriptor(found.inode));
+    return Context::Held{found.inode, std::move(descriptor)};
+}
+
+// Attributes and entries of a directory that has been found, opened and, if that was asked for, leased.
+Result<> read_listing(Context& context, std::uint32_t size, const Context::Held& held, OpenDirectory& directory,
+                      wire::ListReply& reply) {
+    REMOFILE_TRY(attributes, attributes_of(context, held));
+    reply.entry.attributes = attributes;
+    REMOFILE_TRY(entries, take_entries(directory, held.descriptor, {size, UINT16_MAX}, reply.end));
+    std::vector<wire::DirectoryEntry> listed = plain_listing(context, held.inode, std::move(entries));
+    REMOFILE_CHECK(fill_alone(context, held, listed));
+    reply.count = static_cast<std::uint16_t>(listed.size());
+    reply_with(context, listed);
+    return {};
 }
 
 // What a handle has open, for READDIR to go on after the first entries.
@@ -260,6 +286,7 @@ Result<wire::AttributesReply> opendir(Context& context, const wire::Opendir& req
     REMOFILE_TRY(reservation, context.files->reserve(request.handle));
     REMOFILE_CHECK(context.inodes.budget().make_room_for_directory());
     REMOFILE_TRY(opened, open_directory(context, node));
+    context.asks(node.inode);
     REMOFILE_TRY(attributes, stat_descriptor(opened.get()));
     node.inode->stamp(attributes);
     auto directory = std::make_shared<OpenDirectory>();
@@ -310,21 +337,26 @@ Result<wire::ListReply> list(Context& context, const wire::List& request) {
     const auto directory = std::make_shared<OpenDirectory>();
     directory->inode = node.inode;
     wire::ListReply reply{.entry = {request.node, {}}};
-    REMOFILE_TRY(attributes, attributes_of(held));
-    reply.entry.attributes = attributes;
-    REMOFILE_TRY(entries, take_entries(*directory, held.descriptor, {request.size, UINT16_MAX}, reply.end));
-    std::vector<wire::DirectoryEntry> listed = plain_listing(context, node.inode, std::move(entries));
-    REMOFILE_CHECK(fill_alone(context, held, listed));
-    if (!reply.end && reservation)
-        REMOFILE_CHECK(keep_open(context, *directory, held.descriptor));
     if (!request.name.empty()) {
         REMOFILE_TRY(id, context.files->bind(request.new_node, node.inode));
         reply.entry.node = id;
     }
-    if (!reply.end && reservation)
+    if (request.lease && context.lease(node.inode, reply.entry.node)) {
+        reply.leased = true;
+        reply.trust_ms = unwatched_trust_ms;
+    }
+    auto done = read_listing(context, request.size, held, *directory, reply);
+    const bool goes_on = done && !reply.end && reservation;
+    if (goes_on)
+        done = keep_open(context, *directory, held.descriptor);
+    if (!done) {
+        // A lease of a node that lives on stays, which does no harm: the client does not know of it, or had it before.
+        if (!request.name.empty())
+            context.forget(std::array{wire::ForgetNode{reply.entry.node, 1}});
+        return done.error();
+    }
+    if (goes_on)
         REMOFILE_CHECK(reservation->commit(directory));
-    reply.count = static_cast<std::uint16_t>(listed.size());
-    reply_with(context, listed);
     return reply;
 }
 

@@ -30,9 +30,9 @@ Result<std::size_t> read_from_start(int fd, std::span<std::byte> into) {
 
 // The attributes of what has been opened, stamped; looked at anew if it became known that the file is here.
 Result<Attributes> look_at(Context& context, int fd, const Context::Held& directory, const EntryName& name) {
-    for (int attempt = 0;; ++attempt) {
+    for (int attempt = 1;; ++attempt) {
         REMOFILE_TRY(attributes, stat_descriptor(fd));
-        if (context.inodes.recognize(attributes, directory.inode, name) || attempt == max_attempts)
+        if (context.settle(attributes, directory.inode, name) || attempt == max_attempts)
             return attributes;
     }
 }
@@ -67,6 +67,7 @@ Result<wire::FetchReply> fetch(Context& context, const wire::Fetch& request) {
         return Status::invalid;
     REMOFILE_TRY(directory, context.hold_directory(request.parent));
     REMOFILE_TRY(name, EntryName::check(request.name));
+    context.asks(directory.inode, name);
     Result<UniqueFd> found = Status::no_entry;
     {
         REMOFILE_TRY(acting, context.act());

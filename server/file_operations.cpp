@@ -109,7 +109,8 @@ Result<UniqueFd> open_existing(Context& context, const Context::Held& file, std:
     return context.inodes.with_room(open_it);
 }
 
-Result<Attributes> attributes_of(const HeldFile& file) {
+Result<Attributes> attributes_of(const Context& context, const HeldFile& file) {
+    context.asks(file->inode);
     REMOFILE_TRY(attributes, stat_descriptor(file.fd()));
     file->inode->stamp(attributes);
     return attributes;
@@ -133,6 +134,7 @@ Result<wire::AttributesReply> hold_open(Context& context, const Context::Held& h
 Result<wire::CreateReply> create_new(Context& context, const wire::Create& request, const Context::Held& directory,
                                      const EntryName& name, SessionFiles::Reservation& reservation) {
     REMOFILE_TRY(kernel_flags, to_kernel_flags(request.flags));
+    context.asks(directory.inode, name);
     Result<UniqueFd> made = Status::io_error;
     {
         REMOFILE_TRY(acting, context.act());
@@ -145,7 +147,7 @@ Result<wire::CreateReply> create_new(Context& context, const wire::Create& reque
     }
     if (!made)
         return made.error();
-    context.note_change(directory.inode);
+    context.note_name(directory.inode, name);
     REMOFILE_TRY(attributes, stat_descriptor(made->get()));
     const InodePtr inode = context.inodes.intern(attributes, directory.inode, name);
     REMOFILE_TRY(id, context.files->bind(request.node, inode));
@@ -156,20 +158,15 @@ Result<wire::CreateReply> create_new(Context& context, const wire::Create& reque
 // Opens the file that has the name; no_entry if there is none.
 Result<wire::CreateReply> create_existing(Context& context, const wire::Create& request, const Context::Held& directory,
                                           const EntryName& name, SessionFiles::Reservation& reservation) {
-    Result<Attributes> found = Status::no_entry;
-    {
-        REMOFILE_TRY(acting, context.act());
-        found = stat_entry(directory.fd(), name);
-    }
-    if (!found)
-        return found.error();
-    const InodePtr inode = context.inodes.intern(*found, directory.inode, name);
+    REMOFILE_TRY(found, context.find_entry(directory, name));
+    const InodePtr inode = found.inode;
     auto descriptor = context.inodes.descriptor(inode);
     if (!descriptor)
         return descriptor.error().status == Status::stale ? Status::no_entry : descriptor.error().status;
     REMOFILE_TRY(opened, open_existing(context, {inode, *descriptor}, request.flags));
     if (has(request.flags, wire::open_truncate))
         context.note_change(inode);
+    context.asks(inode);
     REMOFILE_TRY(attributes, stat_descriptor(opened.get()));
     inode->stamp(attributes);
     REMOFILE_TRY(id, context.files->bind(request.node, inode));
@@ -422,6 +419,7 @@ Result<wire::AttributesReply> open(Context& context, const wire::Open& request) 
     REMOFILE_TRY(opened, open_existing(context, file, request.flags & ~wire::open_exclusive));
     if (has(request.flags, wire::open_truncate))
         context.note_change(file.inode);
+    context.asks(file.inode);
     REMOFILE_TRY(attributes, stat_descriptor(opened.get()));
     file.inode->stamp(attributes);
     REMOFILE_CHECK(reservation.commit(make_handle(context, file.inode, std::move(opened), request.flags)));
@@ -534,7 +532,7 @@ Result<wire::WriteReply> write(Context& context, const wire::Write& request) {
         return Status::bad_handle;
     if (request.offset > INT64_MAX)
         return Status::invalid;
-    REMOFILE_TRY(before, attributes_of(file));
+    REMOFILE_TRY(before, attributes_of(context, file));
     Result<Written> written = Status::io_error;
     {
         // Who writes matters for set-id bits, which a write by an ordinary user clears, and for quotas.
@@ -543,10 +541,11 @@ Result<wire::WriteReply> write(Context& context, const wire::Write& request) {
                                                  : write_bytes(file, context.bulk.bytes(), request.offset);
     }
     file->open->set_unsynced(true);
+    // Also after an error: a part may have been written before it.
+    context.note_change(file->inode);
     if (!written)
         return written.error();
-    context.note_change(file->inode);
-    REMOFILE_TRY(attributes, attributes_of(file));
+    REMOFILE_TRY(attributes, attributes_of(context, file));
     return wire::WriteReply{written->offset, static_cast<std::uint32_t>(written->size), attributes, before.version};
 }
 
@@ -590,16 +589,22 @@ Result<wire::AttributesReply> fallocate(Context& context, const wire::Fallocate&
         return Status::bad_handle;
     if (request.offset > INT64_MAX || request.length > INT64_MAX || request.mode > INT32_MAX)
         return Status::invalid;
+    Result<> done;
     {
         REMOFILE_TRY(acting, context.act());
         while (::fallocate(file.fd(), static_cast<int>(request.mode), static_cast<off_t>(request.offset),
                            static_cast<off_t>(request.length)) != 0)
-            if (errno != EINTR)
-                return errno_error();
+            if (errno != EINTR) {
+                done = errno_error();
+                break;
+            }
     }
     file->open->set_unsynced(true);
+    // Also after an error: a part may have been done before it.
     context.note_change(file->inode);
-    REMOFILE_TRY(attributes, attributes_of(file));
+    if (!done)
+        return done.error();
+    REMOFILE_TRY(attributes, attributes_of(context, file));
     return wire::AttributesReply{attributes};
 }
 

@@ -76,6 +76,7 @@ public:
             return std::nullopt;
         Context context{.inodes = *inodes_,
                         .locks = *locks_,
+                        .leases = options_.leases.get(),
                         .own = own_,
                         .files = files,
                         .caller = caller,
@@ -114,13 +115,21 @@ private:
             return failure(Status::read_only);
         Context context{.inodes = *inodes_,
                         .locks = *locks_,
+                        .leases = options_.leases.get(),
                         .own = own_,
                         .files = files,
                         .caller = caller,
                         .request = request,
                         .bulk = std::move(bulk),
                         .later = std::move(later)};
-        return row.carry_out(context, body);
+        try {
+            return row.carry_out(context, body);
+        } catch (...) {
+            // What it has changed is not told any more.
+            if (!context.changed.empty() && options_.leases)
+                options_.leases->end_all();
+            throw;
+        }
     }
 
     // From the export's root to the directory that a session begins at.

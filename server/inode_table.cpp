@@ -17,7 +17,7 @@ namespace remofile::server {
 namespace {
 
 // Names remembered of one file with several links: enough to outlast the removal of the newest.
-constexpr std::size_t max_places = 4;
+constexpr std::size_t max_places = 8;
 // Directories above one another. Paths that a client can name in one system call end at 4,096 bytes, but directories
 // can be nested deeper by working from within; beyond this a file whose descriptors were all given up is stale.
 constexpr std::size_t max_depth = 1U << 16;
@@ -93,8 +93,9 @@ struct InodeIndex {
     // A file system that takes times from this machine's clock: the root's, if it does. Constant once opened.
     std::optional<std::uint64_t> device_of_our_clock;
 
-    // Guards every Inode::places_.
+    // Guards every Inode::places_, has_more_places_ and the number.
     std::mutex places;
+    std::uint64_t last_found = 0;
 
     // Parents that destroyed inodes leave behind. A chain of directories is let go by one loop, for its length is the
     // clients' choice and the stack is not.
@@ -278,7 +279,7 @@ InodePtr InodeTable::find(const wire::FileIdentity& identity) {
     return found == known->end() ? nullptr : found->second.lock();
 }
 
-InodePtr InodeTable::at(const wire::Attributes& attributes) {
+InodePtr InodeTable::at(const wire::Attributes& attributes, bool* made) {
     if (InodePtr inode = find(attributes.identity))
         return inode;
     auto fresh = std::make_shared<Inode>(index_, attributes.identity, attributes.mode);
@@ -292,13 +293,18 @@ InodePtr InodeTable::at(const wire::Attributes& attributes) {
             winner = fresh;
         }
     }
+    if (made != nullptr)
+        *made = winner == fresh;
     return winner;
 }
 
-InodePtr InodeTable::intern(wire::Attributes& attributes, const InodePtr& parent, const EntryName& name) {
-    InodePtr inode = at(attributes);
-    if (inode != root_)
-        remember_place(inode, parent, name);
+InodePtr InodeTable::intern(wire::Attributes& attributes, const InodePtr& parent, const EntryName& name,
+                            bool* is_news) {
+    bool made = false;
+    InodePtr inode = at(attributes, &made);
+    const bool added = inode != root_ && remember_place(inode, parent, name);
+    if (is_news != nullptr)
+        *is_news = added && !made;
     inode->stamp(attributes);
     return inode;
 }
@@ -309,18 +315,19 @@ InodePtr InodeTable::intern_unnamed(wire::Attributes& attributes) {
     return inode;
 }
 
-bool InodeTable::recognize(wire::Attributes& attributes, const InodePtr& parent, const EntryName& name) {
+InodeTable::Recognized InodeTable::recognize(wire::Attributes& attributes, const InodePtr& parent,
+                                             const EntryName& name) {
     const InodePtr inode = find(attributes.identity);
     if (!inode) {
         // Since when a file of another clock has been as it is, nobody has seen.
         const bool is_fresh = (attributes.version & wire::version_is_fresh) != 0 ||
                               attributes.identity.device != index_->device_of_our_clock;
         set_version(attributes, hash_of(attributes, 0), is_fresh);
-        return true;
+        return {};
     }
     const bool is_news = inode != root_ && remember_place(inode, parent, name);
     inode->stamp(attributes);
-    return !is_news;
+    return {inode, is_news};
 }
 
 bool InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, const EntryName& name) {
@@ -329,7 +336,9 @@ bool InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, c
     auto& places = inode->places_;
     const auto same = std::ranges::find_if(
         places, [&](const Place& place) { return place.parent == parent && place.name.text() == name.text(); });
+    const std::uint64_t found = ++index_->last_found;
     if (same != places.end()) {
+        same->found = found;
         std::rotate(places.begin(), same, same + 1);
         return false;
     }
@@ -353,8 +362,9 @@ bool InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, c
     } else if (places.size() == max_places) {
         forgotten.push_back(std::move(places.back()));
         places.pop_back();
+        inode->has_more_places_ = true;
     }
-    places.insert(places.begin(), Place{parent, name});
+    places.insert(places.begin(), Place{parent, name, found});
     return true;
 }
 
@@ -362,22 +372,39 @@ void InodeTable::moved(const InodePtr& inode, const InodePtr& parent, const Entr
     remember_place(inode, parent, name);
 }
 
+// Somebody may have put the file back meanwhile, and others may have found it there and rely on being told of its
+// changes: a place goes only if the file is not there, and was not found there since that was seen.
 void InodeTable::removed(const InodePtr& inode, const InodePtr& parent, const EntryName& name) {
-    std::vector<Place> forgotten;
-    bool nameless = false;
-    {
+    const auto is_same = [&](const Place& place) { return place.parent == parent && place.name.text() == name.text(); };
+    for (;;) {
+        std::vector<Place> places = places_of(*inode);
+        const auto known = std::ranges::find_if(places, is_same);
+        if (known != places.end() && is_at(inode, *known))
+            return;
+        std::vector<Place> forgotten;  // let go after the lock
         const std::lock_guard guard(index_->places);
-        auto& places = inode->places_;
-        const auto found = std::ranges::find_if(
-            places, [&](const Place& place) { return place.parent == parent && place.name.text() == name.text(); });
-        if (found != places.end()) {
-            forgotten.push_back(std::move(*found));
-            places.erase(found);
-        }
-        nameless = places.empty();
+        auto& now = inode->places_;
+        const auto found = std::ranges::find_if(now, is_same);
+        if (found == now.end())
+            break;
+        if (known == places.end() || found->found != known->found)
+            continue;
+        forgotten.push_back(std::move(*found));
+        now.erase(found);
+        break;
     }
-    if (nameless)
-        closed(inode);
+    closed(inode);
+}
+
+bool InodeTable::is_at(const InodePtr& inode, const Place& place) {
+    const auto directory = directory_descriptor(place.parent);
+    const auto attributes = directory ? stat_entry((*directory)->get(), place.name) : Status::no_entry;
+    return attributes && attributes->identity == inode->identity();
+}
+
+InodeTable::Places InodeTable::places(const Inode& inode) const {
+    const std::lock_guard guard(index_->places);
+    return {.places = inode.places_, .all = !inode.has_more_places_};
 }
 
 void InodeTable::closed(const InodePtr& inode) {

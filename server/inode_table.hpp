@@ -41,6 +41,7 @@ class OpenDescription;
 struct Place {
     InodePtr parent;
     EntryName name;
+    std::uint64_t found = 0;  // differs each time that it is found there
 };
 
 // Callable from any thread. Shared by the sessions that know the file, the places of its children, open handles, and
@@ -101,6 +102,7 @@ private:
 
     // Guarded by index_->places. Newest first; a directory has at most one.
     std::vector<Place> places_;
+    bool has_more_places_ = false;
     // Guarded by index_->ring.
     std::optional<std::list<Inode*>::iterator> ring_position_;
 };
@@ -116,13 +118,25 @@ public:
 
     // The inode that `attributes` (of stat_entry in `parent`) describe, whether it was known or not; remembers its
     // place and stamps the attributes.
-    InodePtr intern(wire::Attributes& attributes, const InodePtr& parent, const EntryName& name);
+    // `is_news`, if given, is set as recognize() says.
+    InodePtr intern(wire::Attributes& attributes, const InodePtr& parent, const EntryName& name,
+                    bool* is_news = nullptr);
     // The same for an answer after which nobody need know the file: one that nobody knows stays unknown, and its
-    // attributes are stamped all the same. False if somebody knows the file and this place of it is news: a change
-    // that did not look for it here may have come after the attributes were read, so that they must be read again.
-    bool recognize(wire::Attributes& attributes, const InodePtr& parent, const EntryName& name);
+    // attributes are stamped all the same. `is_news`: somebody knew the file, but not this place of it. A change that
+    // did not look for it here may have come after the attributes were read, so that they must be read again.
+    struct Recognized {
+        InodePtr inode;  // null if nobody knows the file
+        bool is_news = false;
+    };
+    Recognized recognize(wire::Attributes& attributes, const InodePtr& parent, const EntryName& name);
     // The same for a file without a name.
     InodePtr intern_unnamed(wire::Attributes& attributes);
+    // Where the file is known to be. Not `all`: it is known to have been in more places than are remembered.
+    struct Places {
+        std::vector<Place> places;
+        bool all = true;
+    };
+    Places places(const Inode& inode) const;
     // Null if nobody knows the file.
     InodePtr find(const wire::FileIdentity& identity);
 
@@ -137,8 +151,8 @@ public:
 
     // A rename by the server: the file is now there.
     void moved(const InodePtr& inode, const InodePtr& parent, const EntryName& name);
-    // It is no longer there. A file that has no other known place and no handle is let go, so that its blocks
-    // are freed.
+    // It is no longer there, unless it has come back meanwhile. A file that has no other known place and no handle is
+    // let go, so that its blocks are freed.
     void removed(const InodePtr& inode, const InodePtr& parent, const EntryName& name);
     // The handle whose descriptor this was has been closed.
     void closed(const InodePtr& inode);
@@ -185,7 +199,8 @@ private:
     void find_out_about(int root, std::uint64_t device);
     // False if it was known.
     bool remember_place(const InodePtr& inode, const InodePtr& parent, const EntryName& name);
-    InodePtr at(const wire::Attributes& attributes);
+    InodePtr at(const wire::Attributes& attributes, bool* made = nullptr);
+    bool is_at(const InodePtr& inode, const Place& place);
     std::vector<Place> places_of(const Inode& inode) const;
     Descriptor adopt(const InodePtr& inode, UniqueFd opened);
     std::size_t give_up_idle(std::size_t keep);

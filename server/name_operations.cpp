@@ -54,6 +54,7 @@ Result<EntryReply> make_entry(Context& context, NodeId parent, const std::string
     REMOFILE_TRY(directory, context.hold_directory(parent));
     REMOFILE_TRY(name, EntryName::check(unchecked_name));
     REMOFILE_CHECK(context.files->check_free(node.id));
+    context.asks(directory.inode, name);
     Result<Attributes> made = Status::io_error;
     {
         REMOFILE_TRY(acting, context.act());
@@ -61,7 +62,7 @@ Result<EntryReply> make_entry(Context& context, NodeId parent, const std::string
         REMOFILE_CHECK(make(directory.fd(), name, mask));
         made = stat_entry(directory.fd(), name);
     }
-    context.note_change(directory.inode);
+    context.note_name(directory.inode, name);
     if (!made)
         return made.error();
     // Somebody may have put another file there at once; what was made is gone then.
@@ -78,11 +79,12 @@ Result<Empty> remove_entry(Context& context, NodeId parent, const std::string& u
     REMOFILE_TRY(name, EntryName::check(unchecked_name));
     const InodePtr target = context.known_entry(directory, name);
     REMOFILE_TRY(removal, context.inodes.begin_removal(target, context.files->share()));
+    context.asks(directory.inode, name);
     {
         REMOFILE_TRY(acting, context.act());
         REMOFILE_CHECK(remove(directory.fd(), name));
     }
-    context.note_change(directory.inode);
+    context.note_name(directory.inode, name);
     if (target) {
         context.note_change(target);
         context.inodes.removed(target, directory.inode, name);
@@ -148,28 +150,25 @@ Result<> set_all(int fd, const std::optional<HeldFile>& handle, const wire::Seta
 Result<EntryReply> lookup(Context& context, const wire::Lookup& request) {
     REMOFILE_TRY(directory, context.hold_directory(request.parent));
     REMOFILE_TRY(name, EntryName::check(request.name));
-    Result<Attributes> found = Status::no_entry;
-    {
-        REMOFILE_TRY(acting, context.act());
-        found = stat_entry(directory.fd(), name);
-    }
-    if (!found)
-        return found.error();
-    const InodePtr inode = context.inodes.intern(*found, directory.inode, name);
-    REMOFILE_TRY(id, context.files->bind(request.node, inode));
-    return EntryReply{id, *found};
+    REMOFILE_TRY(found, context.find_entry(directory, name));
+    REMOFILE_TRY(id, context.files->bind(request.node, found.inode));
+    return EntryReply{id, found.attributes};
 }
 
 Result<Empty> forget(Context& context, const wire::Forget& request) {
     if (request.nodes.size() > wire::max_forgets)
         return Status::limit_exceeded;
-    context.files->forget(request.nodes);
+    context.forget(request.nodes);
     return Empty{};
 }
 
-Result<Empty> return_leases(Context&, const wire::ReturnLeases& request) {
+Result<Empty> return_leases(Context& context, const wire::ReturnLeases& request) {
     if (request.directories.size() > wire::max_returned_leases)
         return Status::limit_exceeded;
+    for (const NodeId directory : request.directories) {
+        if (context.leases != nullptr)
+            context.leases->give_back(context.files.get(), directory);
+    }
     return Empty{};
 }
 
@@ -201,6 +200,7 @@ Result<wire::AttributesReply> getattr(Context& context, const wire::Getattr& req
         }
         if (const auto node = context.files->node(request.node); node && *node != inode)
             return Status::invalid;
+        context.asks(inode);
         if (descriptor) {
             REMOFILE_TRY(attributes, stat_descriptor(descriptor->get()));
             inode->stamp(attributes);
@@ -210,7 +210,7 @@ Result<wire::AttributesReply> getattr(Context& context, const wire::Getattr& req
         return wire::AttributesReply{attributes};
     }
     REMOFILE_TRY(inode, context.files->node(request.node));
-    REMOFILE_TRY(attributes, context.inodes.attributes(inode));
+    REMOFILE_TRY(attributes, context.attributes(inode));
     return wire::AttributesReply{attributes};
 }
 
@@ -238,7 +238,7 @@ Result<wire::AttributesReply> setattr(Context& context, const wire::Setattr& req
     context.note_change(target.inode);
     if (!outcome)
         return outcome.error();
-    REMOFILE_TRY(attributes, context.inodes.attributes(target.inode));
+    REMOFILE_TRY(attributes, context.attributes(target.inode));
     return wire::AttributesReply{attributes};
 }
 
@@ -301,13 +301,14 @@ Result<Empty> rename(Context& context, const wire::Rename& request) {
     const InodePtr source = context.known_entry(from, name);
     const InodePtr target = context.known_entry(to, new_name);
     REMOFILE_TRY(removal, context.inodes.begin_removal(exchange ? nullptr : target, context.files->share()));
+    context.asks(from.inode, name);
+    context.asks(to.inode, new_name);
     {
         REMOFILE_TRY(acting, context.act());
         REMOFILE_CHECK(rename_entry(from.fd(), name, to.fd(), new_name, flags));
     }
-    context.note_change(from.inode);
-    if (to.inode != from.inode)
-        context.note_change(to.inode);
+    context.note_name(from.inode, name);
+    context.note_name(to.inode, new_name);
     // A rename between two names of one file does nothing.
     if (source == target)
         return Empty{};
@@ -329,14 +330,17 @@ Result<EntryReply> link(Context& context, const wire::Link& request) {
     REMOFILE_TRY(file, context.hold(request.node));
     REMOFILE_TRY(directory, context.hold_directory(request.new_parent));
     REMOFILE_TRY(name, EntryName::check(request.new_name));
+    context.asks(directory.inode, name);
     {
         REMOFILE_TRY(acting, context.act());
         REMOFILE_CHECK(link_entry(file.fd(), directory.fd(), name));
     }
+    // One of them may have to make room for the new one.
+    context.note_places(file.inode);
     context.inodes.moved(file.inode, directory.inode, name);
-    context.note_change(directory.inode);
+    context.note_name(directory.inode, name);
     context.note_change(file.inode);
-    REMOFILE_TRY(attributes, context.inodes.attributes(file.inode));
+    REMOFILE_TRY(attributes, context.attributes(file.inode));
     REMOFILE_CHECK(context.files->count(request.node));
     return EntryReply{request.node, attributes};
 }

@@ -13,6 +13,7 @@
 
 #include "server/caller_identity.hpp"
 #include "server/inode_table.hpp"
+#include "server/leases/lease_table.hpp"
 #include "server/lock_table.hpp"
 #include "server/operations.hpp"
 #include "server/session_files.hpp"
@@ -23,6 +24,7 @@ namespace remofile::server {
 struct Context {
     InodeTable& inodes;
     LockTable& locks;
+    LeaseTable* leases;  // none: there are no leases
     const OwnIdentity& own;
     const std::shared_ptr<SessionFiles>& files;
     const Caller& caller;
@@ -34,6 +36,7 @@ struct Context {
     bool has_reply_bulk = false;
     std::shared_ptr<wire::Compressibility> reply_stream{};  // as Outcome::stream
     std::vector<InodePtr> changed{};                        // also by one that failed half-way
+    std::vector<Touched> names_changed{};                   // likewise
     // Set by a request that waits: its outcome then goes to `later`, and what the function returns is not used.
     bool waits = false;
     std::function<void(Outcome)> later{};
@@ -43,6 +46,28 @@ struct Context {
         inode->note_change();
         changed.push_back(inode);
     }
+    // The name stands for something else now, or for nothing, or for something again. The directory has changed too.
+    void note_name(const InodePtr& directory, const EntryName& name) {
+        note_change(directory);
+        names_changed.push_back({directory, name.text(), true});
+    }
+    // Attributes of the file have changed for all its names of now, whatever becomes of them.
+    void note_places(const InodePtr& file);
+    // What changed as those who hold leases know it, for the outcome. To be called once all has been done.
+    void report_touched(Outcome& outcome) const;
+
+    // What the session asks for, it may keep if it has a lease: it must be told of the next change. To be called before
+    // the files are looked at; lease_table.hpp says why. What a name stands for: true if the answer may be kept.
+    bool asks(const InodePtr& directory, const EntryName& name) const;
+    // A file's attributes: true if the session had been told that they changed, so that what was read before is not to
+    // be kept.
+    bool asks(const InodePtr& file) const;
+    // Its attributes, which the session may keep.
+    Result<wire::Attributes> attributes(const InodePtr& file) const;
+    // The session may rely on a directory from now on; false if it may not. To be called before it is listed.
+    bool lease(const InodePtr& directory, NodeId node) const;
+    // Gives back counts of nodes; nothing is kept of what is not known any more.
+    void forget(std::span<const wire::ForgetNode> nodes) const;
     void reply_with(wire::EncodedBulk data) {
         reply_bulk = std::move(data);
         has_reply_bulk = true;
@@ -61,6 +86,15 @@ struct Context {
     Result<HeldFile> hold_file(HandleId handle) const;
     // Before a descriptor is opened that lasts. Errors: too_many_files.
     Result<> make_room() const { return inodes.budget().make_room(files->share()); }
+    // The entry as the caller sees it, and its attributes, which the session may keep.
+    struct Found {
+        InodePtr inode;
+        wire::Attributes attributes;
+    };
+    Result<Found> find_entry(const Held& directory, const EntryName& name) const;
+    // For attributes, just read, of an entry that nobody need know, and that was asked for: stamps them. False if they
+    // must be read again, because a change may have come that did not find this place.
+    bool settle(wire::Attributes& attributes, const InodePtr& directory, const EntryName& name) const;
     // The inode of an entry, if some session knows it.
     InodePtr known_entry(const Held& directory, const EntryName& name) const;
 };

@@ -43,6 +43,7 @@ std::optional<Outcome> decode_and_carry_out(Context& context, std::span<const st
     if (context.waits)
         return std::nullopt;
     outcome.status = reply.status();
+    context.report_touched(outcome);
     outcome.changed = std::move(context.changed);
     if (reply) {
         outcome.body = encode_body(*reply);

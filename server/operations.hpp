@@ -33,6 +33,20 @@ struct Caller {
     wire::SetId set_id = wire::SetId::as_caller;
 };
 
+// A file that some session knows, shared by all sessions that know it. Opaque outside this part.
+class Inode;
+using InodePtr = std::shared_ptr<Inode>;
+
+class LeaseTable;
+
+// What a change has touched of what leases cover.
+struct Touched {
+    InodePtr directory;
+    std::string name;             // empty: the attributes of the directory itself
+    bool is_new_meaning = false;  // the name stands for something else, or for nothing
+    friend bool operator==(const Touched&, const Touched&) = default;
+};
+
 struct ExportOptions {
     std::string directory;
     bool read_only = false;
@@ -44,11 +58,9 @@ struct ExportOptions {
     // Limits of one session.
     std::size_t max_handles = 65536;
     std::size_t max_nodes = 4U << 20;
+    // Shared with the sessions, which leave it when they end. None: no leases are granted.
+    std::shared_ptr<LeaseTable> leases;
 };
-
-// A file that some session knows, shared by all sessions that know it. Opaque outside this part.
-class Inode;
-using InodePtr = std::shared_ptr<Inode>;
 
 // How a request uses an id, so that the service can keep the order that docs/PROTOCOL.md promises: uses of one id may
 // overlap, but a request that makes, releases or changes what the id stands for waits for earlier ones and later ones
@@ -82,6 +94,10 @@ struct Outcome {
     // What the bulk data's source has shown of itself: part of an open file, which it keeps. None for others.
     std::shared_ptr<wire::Compressibility> stream;
     std::vector<InodePtr> changed;  // files whose content, attributes or entries changed
+    // The same as those who hold leases know it; only if there are any but the author. Files of which not all names are
+    // remembered are told of by their nodes.
+    std::vector<Touched> touched;
+    std::vector<InodePtr> touched_unplaced;
 };
 
 // The files of one session: what its node and handle ids stand for, and the locks it holds. Callable from any

@@ -8,6 +8,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "base/allocator.hpp"
 #include "base/log.hpp"
 #include "server/data_port.hpp"
+#include "server/leases/lease_table.hpp"
 #include "server/pid_file.hpp"
 #include "server/server_security.hpp"
 #include "server/service.hpp"
@@ -110,7 +112,15 @@ void log_counters(const Counters& counters) {
     }
 }
 
-ServiceOptions service_options(const ServerOptions& options, std::string token) {
+std::shared_ptr<LeaseTable> make_lease_table(const ServerOptions& options, const Clock& clock, Counters& counters) {
+    if (options.lease_term == options.lease_term.zero())
+        return nullptr;
+    // A session must not end before its client has ceased to trust its leases.
+    const LeaseTable::Limits limits{.term = std::min(options.lease_term, options.session_timeout)};
+    return std::make_shared<LeaseTable>(clock, limits, counters);
+}
+
+ServiceOptions service_options(const ServerOptions& options, std::string token, std::shared_ptr<LeaseTable> leases) {
     ServiceOptions service;
     service.limits.always_exclusive = options.exclusive;
     service.limits.max_sessions = options.max_clients;
@@ -121,6 +131,7 @@ ServiceOptions service_options(const ServerOptions& options, std::string token) 
     service.token = std::move(token);
     service.version = version;
     randombytes_buf(&service.boot, sizeof service.boot);
+    service.leases = std::move(leases);
     return service;
 }
 
@@ -146,9 +157,10 @@ private:
     Counters counters_;
     std::optional<PidFile> pid_file_;
     Security security_;
-    std::unique_ptr<FileService> files_;
     transport::Reactor reactor_;
     transport::IdleMemory memory_{reactor_, give_back_freed_memory};
+    std::shared_ptr<LeaseTable> leases_;  // shared with the files and the service
+    std::unique_ptr<FileService> files_;
     ReactorThread thread_{reactor_};
     std::optional<transport::Context> context_;
     transport::LaneTickets tickets_;
@@ -167,12 +179,14 @@ Result<std::string> Server::start() {
     }
     REMOFILE_TRY(security, prepare_security(options_));
     security_ = std::move(security);
-    REMOFILE_TRY(files,
-                 FileService::open({.directory = options_.directory, .read_only = options_.read_only}, counters_));
+    leases_ = make_lease_table(options_, reactor_.clock(), counters_);
+    REMOFILE_TRY(
+        files, FileService::open({.directory = options_.directory, .read_only = options_.read_only, .leases = leases_},
+                                 counters_));
     files_ = std::move(files);
     context_.emplace();
     workers_.emplace(WorkerPool::default_options(), counters_);
-    service_.emplace(*files_, *workers_, thread_, counters_, service_options(options_, security_.token));
+    service_.emplace(*files_, *workers_, thread_, counters_, service_options(options_, security_.token, leases_));
     transport::ListenerOptions listener_options;
     listener_options.endpoints = options_.listen;
     listener_options.server_key = security_.server_key;

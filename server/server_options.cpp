@@ -58,6 +58,8 @@ constexpr std::array<std::pair<std::string_view, log::Level>, 4> level_words{{{"
 // A session shorter than this would end over one lost packet; one longer than a day is as good as never.
 constexpr std::uint32_t min_session_timeout_s = 3;
 constexpr std::uint32_t max_session_timeout_s = 86'400;
+// A client that dies keeps those waiting that change what it knows.
+constexpr std::uint32_t max_lease_term_s = 300;
 constexpr std::uint32_t most_clients = 4096;
 
 enum class Kind : std::uint8_t { flag, value, list };
@@ -87,7 +89,7 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 16> rows{{
+const std::array<Row, 17> rows{{
     {"listen", Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
@@ -131,6 +133,14 @@ const std::array<Row, 16> rows{{
      [](ServerOptions& options, std::string_view value) -> Result<> {
          REMOFILE_TRY(number, parse_number(value, min_session_timeout_s, max_session_timeout_s));
          options.session_timeout = std::chrono::seconds(number);
+         return {};
+     }},
+    {"lease-term", Kind::value, "SECONDS",
+     "Let clients answer from memory for so long after they last spoke, while they are told of changes (default 10, at "
+     "most --session-timeout; 0: not at all)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         REMOFILE_TRY(number, parse_number(value, 0, max_lease_term_s));
+         options.lease_term = std::chrono::seconds(number);
          return {};
      }},
     {"max-clients", Kind::value, "NUMBER", "Sessions at a time (default 256)",

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <utility>
 
+#include "base/assert.hpp"
 #include "base/exception.hpp"
 #include "base/log.hpp"
 #include "transport/endpoint_address.hpp"
@@ -62,7 +63,12 @@ Service::Service(FileService& files, Executor& executor, ServiceThread& thread, 
       started_(thread.unix_time()),
       environment_(make_environment()),
       tokens_(options_.token),
-      turns_(options_.limits) {}
+      turns_(options_.limits),
+      held_([this](SessionId author, RequestId request, Outcome outcome) {
+          answer_held(author, request, std::move(outcome));
+      }) {
+    REMOFILE_ASSERT(!options_.leases || options_.leases->term() <= options_.grants.timeout);
+}
 
 SessionEnvironment Service::make_environment() {
     SessionEnvironment environment{
@@ -73,9 +79,12 @@ SessionEnvironment Service::make_environment() {
         .completions = std::make_shared<ServiceCompletions>(thread_, counters_),
         .callers = options_.callers,
         .compression = std::make_shared<wire::CompressionMeter>(counters_, "server.compression"),
+        .leases = options_.leases.get(),
         .find = {},
         .flush_soon = {},
         .files_changed = {},
+        .hold_back = {},
+        .let_go = {},
         .end_soon = {},
         .status = {},
         .issue_ticket = {}};
@@ -90,6 +99,12 @@ SessionEnvironment Service::make_environment() {
             return;
         changes_.push_back({session.terms().id, std::move(changed)});
         turn_has_work();
+    };
+    environment.hold_back = [this](Session& author, RequestId request, Outcome& outcome) {
+        return hold_back(author, request, outcome);
+    };
+    environment.let_go = [this](const Session& session, ToldNumber number) {
+        held_.confirmed(session.terms().id, number);
     };
     environment.end_soon = [this](Session& session, std::string reason) {
         to_end_.emplace_back(session.terms().id, std::move(reason));
@@ -106,10 +121,14 @@ Service::~Service() {
     environment_.completions->close();
     if (timer_)
         thread_.cancel(*timer_);
+    if (lease_timer_)
+        thread_.cancel(*lease_timer_);
     if (stop_timer_)
         thread_.cancel(*stop_timer_);
     for (auto& [id, member] : sessions_) {
         log_closed(*member.session, "the server stops");
+        if (options_.leases)
+            options_.leases->leave(member.session->files().get());
         files_.close_session(member.session->files());
     }
 }
@@ -368,6 +387,8 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
     counters_.at("server.sessions_opened").add();
 
     const SessionId id = terms.id;
+    if ((terms.features & wire::feature_leases) != 0)
+        options_.leases->enter(result->files.get(), id);
     auto session = std::make_unique<Session>(environment_, std::move(terms), std::move(result->files));
     Session& entered = *session;
     sessions_.emplace(id, Member{std::move(session), opening.visitor});
@@ -395,23 +416,25 @@ SessionGrants Service::next_grants() const {
 void Service::say_hello(Session& session, const Opening& opening, bool resumed, const wire::Attributes& attributes) {
     opening_routes_.erase(opening.route.bytes);
     const SessionTerms& terms = session.terms();
-    const wire::HelloReply reply{.features = terms.features,
-                                 .session = terms.id,
-                                 .session_secret = terms.secret,
-                                 .boot = options_.boot,
-                                 .resumed = resumed,
-                                 .read_only = terms.read_only,
-                                 .client_identity = options_.callers.client_identity,
-                                 .server_uid = ::geteuid(),
-                                 .server_gid = ::getegid(),
-                                 .root = terms.root,
-                                 .root_attributes = attributes,
-                                 .max_requests = terms.grants.max_requests,
-                                 .request_bytes = terms.grants.request_bytes,
-                                 .reply_window_bytes = terms.grants.reply_window_bytes,
-                                 .session_timeout_ms = to_ms(options_.grants.timeout),
-                                 .ping_interval_ms = to_ms(options_.grants.ping_interval()),
-                                 .others = clients(terms.id)};
+    const wire::HelloReply reply{
+        .features = terms.features,
+        .session = terms.id,
+        .session_secret = terms.secret,
+        .boot = options_.boot,
+        .resumed = resumed,
+        .read_only = terms.read_only,
+        .client_identity = options_.callers.client_identity,
+        .server_uid = ::geteuid(),
+        .server_gid = ::getegid(),
+        .root = terms.root,
+        .root_attributes = attributes,
+        .max_requests = terms.grants.max_requests,
+        .request_bytes = terms.grants.request_bytes,
+        .reply_window_bytes = terms.grants.reply_window_bytes,
+        .session_timeout_ms = to_ms(options_.grants.timeout),
+        .ping_interval_ms = to_ms(options_.grants.ping_interval()),
+        .lease_term_ms = (terms.features & wire::feature_leases) != 0 ? to_ms(options_.leases->term()) : 0,
+        .others = clients(terms.id)};
     take_lane(session, 0, opening.route);
     session.queue_reply(0, {.opcode = wire::Opcode::hello, .id = opening.request}, wire::encode_body(reply));
 }
@@ -451,9 +474,13 @@ void Service::offer_sealed_lanes(transport::LaneTickets& tickets, std::uint16_t 
 }
 
 std::uint64_t Service::offered_features(const transport::Peer& peer) const {
+    std::uint64_t offered = wire::encoding_features | wire::feature_set_id;
     // Tickets hold keys: only for connections that nobody can listen to.
-    const std::uint64_t features = wire::encoding_features | wire::feature_set_id;
-    return tickets_ != nullptr && peer.key ? features | wire::feature_sealed_lanes : features;
+    if (tickets_ != nullptr && peer.key)
+        offered |= wire::feature_sealed_lanes;
+    if (options_.leases)
+        offered |= wire::feature_leases;
+    return offered;
 }
 
 wire::LaneTicketReply Service::issue_ticket(const Session& session, std::uint8_t lane) {
@@ -492,6 +519,9 @@ void Service::end(SessionId id, const std::string& reason) {
         leave_lane(route);
     log_closed(session, reason);
     counters_.at("server.sessions_closed").add();
+    if (options_.leases)
+        options_.leases->leave(session.files().get());
+    held_.let_go(id);
     executor_.submit(service_group, [files = session.files(), service = &files_] { service->close_session(files); });
     turns_.leave(ended.mapped().visitor);
     next_turns();
@@ -547,6 +577,12 @@ void Service::end_of_turn() {
     turn_scheduled_ = false;
     spread_changes();
     std::vector<SessionId> to_flush = std::exchange(to_flush_, {});
+    if (options_.leases) {
+        const std::vector<SessionId> told = options_.leases->newly_told();
+        to_flush.insert(to_flush.end(), told.begin(), told.end());
+        if (!told.empty())
+            arm_lease_timer();
+    }
     std::ranges::sort(to_flush);
     const auto repeated = std::ranges::unique(to_flush);
     to_flush.erase(repeated.begin(), repeated.end());
@@ -601,6 +637,91 @@ void Service::tell_changes(Session& session, const std::vector<Change>& changes)
         session.invalidate(nodes);
 }
 
+// ---------------------------------------------------------------- leases
+
+// Whether its leases are worth nothing any more: the client trusts them for less than a term from when it last spoke.
+bool Service::is_silent(const Session& session) const {
+    return session.last_heard() + options_.leases->term() <= thread_.clock().now();
+}
+
+bool Service::hold_back(Session& author, RequestId request, Outcome& outcome) {
+    const std::vector<Touched> touched = std::exchange(outcome.touched, {});
+    const std::vector<InodePtr> unplaced = std::exchange(outcome.touched_unplaced, {});
+    if (!options_.leases)
+        return false;
+    const LeaseHolder by = author.files().get();
+    std::vector<LeaseTable::Wait> waits = options_.leases->tell(by, touched);
+    if (!unplaced.empty()) {
+        // Which files its nodes are, only a live session can say.
+        const auto more =
+            options_.leases->tell_nodes(by, [&](LeaseHolder holder) { return files_.known_as(*holder, unplaced); });
+        waits.insert(waits.end(), more.begin(), more.end());
+    }
+    turn_has_work();
+    std::erase_if(waits, [&](const LeaseTable::Wait& wait) {
+        Session* holder = find(wait.holder);
+        if (holder != nullptr && !is_silent(*holder))
+            return false;
+        if (holder != nullptr)
+            expire_leases(*holder, "nothing was heard of it");
+        return true;
+    });
+    if (waits.empty() || stopping_)
+        return false;
+    counters_.at("leases.waits").add();
+    held_.hold(author.terms().id, request, std::move(outcome), waits);
+    return true;
+}
+
+void Service::answer_held(SessionId author, RequestId request, Outcome outcome) {
+    if (Session* session = find(author))
+        session->answer_held(request, std::move(outcome));
+}
+
+void Service::expire_leases(Session& holder, std::string_view why) {
+    const SessionId id = holder.terms().id;
+    const LeaseTable::Expired expired = options_.leases->expire(id);
+    log::info("{} has lost its {} leases: {}{}", holder.terms().describe(), expired.leases, why,
+              expired.too_often ? "; it gets none for a while" : "");
+    held_.let_go(id);
+    turn_has_work();
+}
+
+// What a holder does not confirm within a term is worth nothing to it any more, whether it listens or not.
+void Service::check_leases() {
+    const TimePoint now = thread_.clock().now();
+    for (const LeaseTable::Outstanding& outstanding : options_.leases->outstanding()) {
+        Session* holder = find(outstanding.session);
+        if (holder == nullptr)
+            continue;
+        if (is_silent(*holder))
+            expire_leases(*holder, "nothing was heard of it");
+        else if (outstanding.since + options_.leases->term() <= now)
+            expire_leases(*holder, "it did not confirm that it let go of what others had changed");
+    }
+    arm_lease_timer();
+}
+
+void Service::arm_lease_timer() {
+    std::optional<TimePoint> soonest;
+    for (const LeaseTable::Outstanding& outstanding : options_.leases->outstanding()) {
+        const Session* holder = find(outstanding.session);
+        if (holder == nullptr)
+            continue;
+        const TimePoint end = std::min(outstanding.since, holder->last_heard()) + options_.leases->term();
+        soonest = soonest ? std::min(*soonest, end) : end;
+    }
+    if (!soonest || (lease_timer_ && lease_timer_due_ <= *soonest))
+        return;
+    if (lease_timer_)
+        thread_.cancel(*lease_timer_);
+    lease_timer_due_ = *soonest;
+    lease_timer_ = thread_.after(std::max(Duration::zero(), *soonest - thread_.clock().now()), [this] {
+        lease_timer_.reset();
+        check_leases();
+    });
+}
+
 // ---------------------------------------------------------------- time
 
 void Service::arm_timer() {
@@ -636,6 +757,11 @@ void Service::check_time() {
 void Service::stop(Duration deadline, std::function<void(bool)> stopped) {
     stopping_ = true;
     stopped_ = std::move(stopped);
+    if (options_.leases) {
+        options_.leases->close();
+        options_.leases->end_all();
+        held_.let_all_go();
+    }
     while (!waiting_.empty()) {
         const Opening opening = std::move(waiting_.extract(waiting_.begin()).mapped());
         turns_.leave(opening.visitor);

@@ -12,6 +12,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "server/leases/held_replies.hpp"
+#include "server/leases/lease_table.hpp"
 #include "server/service_log.hpp"
 #include "server/service_strangers.hpp"
 #include "server/session.hpp"
@@ -29,6 +31,8 @@ struct ServiceOptions {
     std::string token;  // empty: none is asked for
     std::string version;
     std::uint64_t boot = 0;  // differs for every start
+    // The one that the files were opened with. None: no leases are granted.
+    std::shared_ptr<LeaseTable> leases;
 };
 
 // Lives on the thread that it is given; everything but the file operations happens there.
@@ -123,6 +127,12 @@ private:
     };
     void spread_changes();
     void tell_changes(Session& session, const std::vector<Change>& changes);
+    bool hold_back(Session& author, RequestId request, Outcome& outcome);
+    void answer_held(SessionId author, RequestId request, Outcome outcome);
+    bool is_silent(const Session& session) const;
+    void expire_leases(Session& holder, std::string_view why);
+    void check_leases();
+    void arm_lease_timer();
     void check_time();
     void arm_timer();
     void check_stopped();
@@ -153,8 +163,11 @@ private:
     std::vector<SessionId> to_flush_;
     std::vector<std::pair<SessionId, std::string>> to_end_;
     std::vector<Change> changes_;
+    HeldReplies held_;
 
     std::optional<transport::TimerId> timer_;
+    std::optional<transport::TimerId> lease_timer_;
+    TimePoint lease_timer_due_{};
     std::optional<transport::TimerId> stop_timer_;
     std::function<void(bool)> stopped_;
     bool stopping_ = false;

@@ -24,13 +24,6 @@ constexpr Duration violation_period = std::chrono::minutes(1);
 // Unanswered requests, the refused ones included, as a multiple of what was granted.
 constexpr std::size_t gross_excess = 2;
 
-// Nodes of one INVALIDATE: its record fills half a head frame.
-constexpr std::size_t max_push_nodes = 8192;
-// Pushes that wait for INVALIDATED; what changes meanwhile is joined to the next.
-constexpr std::size_t max_unconfirmed_pushes = 8;
-// Nodes to invalidate of a client that confirms nothing. A list that long takes minutes of another's work.
-constexpr std::size_t max_invalid_nodes = 1U << 20;
-
 bool is_own(Opcode opcode) {
     switch (opcode) {
         case Opcode::bye:
@@ -138,16 +131,22 @@ Session::Session(SessionEnvironment& environment, SessionTerms terms, std::share
       replies_(wire::max_lanes * terms_.grants.max_requests),
       callers_(environment.callers),
       carried_out_at_once_(environment.counters.at("server.carried_out_at_once")),
-      last_heard_(environment.thread.clock().now()) {
+      last_heard_(environment.thread.clock().now()),
+      pushes_((terms_.features & wire::feature_leases) != 0 ? environment.leases : nullptr, files_.get()) {
     for (std::uint8_t number = 0; number < wire::max_lanes; ++number)
         lanes_.emplace_back(number, terms_.grants.reply_window_bytes);
 }
 
 wire::Client Session::as_client() const {
+    const auto leases =
+        environment_.leases == nullptr ? LeaseTable::Figures{} : environment_.leases->figures(files_.get());
     return {.name = terms_.client_name.empty() ? terms_.key_comment : terms_.client_name,
             .address = terms_.address,
             .since = terms_.since,
-            .exclusive = terms_.exclusive};
+            .exclusive = terms_.exclusive,
+            .leases = leases.leases,
+            .revoked = leases.revoked,
+            .expired = leases.expired};
 }
 
 // ---------------------------------------------------------------- connections
@@ -525,9 +524,7 @@ void Session::start(SessionLane& of, const BatchPtr& batch) {
 }
 
 void Session::decided_later(RequestId request, Outcome outcome) {
-    if (!outcome.changed.empty())
-        environment_.files_changed(*this, std::move(outcome.changed));
-    answer(request, std::move(outcome));
+    conclude(request, std::move(outcome));
 }
 
 void Session::slice_done(const BatchPtr& batch, Slice slice) {
@@ -537,9 +534,7 @@ void Session::slice_done(const BatchPtr& batch, Slice slice) {
     for (Answered& answered : slice.answers) {
         if (answered.outcome.status == Status::malformed)
             note_violation("a request that cannot be decoded");
-        if (!answered.outcome.changed.empty())
-            environment_.files_changed(*this, std::move(answered.outcome.changed));
-        answer(batch->records[answered.record].header.id, std::move(answered.outcome));
+        conclude(batch->records[answered.record].header.id, std::move(answered.outcome));
     }
     proceed(batch);
     dispatch(of);
@@ -611,6 +606,17 @@ void Session::cancel(RequestId request) {
 
 // ---------------------------------------------------------------- answers out
 
+// A request has been carried out. Others hear of what it changed; those who could rely on what was before must have let
+// go of it when it is answered.
+void Session::conclude(RequestId request, Outcome outcome) {
+    if (!outcome.changed.empty())
+        environment_.files_changed(*this, std::move(outcome.changed));
+    if (outcome.touched.empty() && outcome.touched_unplaced.empty())
+        return answer(request, std::move(outcome));
+    if (!environment_.hold_back(*this, request, outcome))
+        answer(request, std::move(outcome));
+}
+
 void Session::answer(RequestId request, Outcome outcome) {
     const auto found = pending_.find(request);
     if (found == pending_.end())
@@ -668,7 +674,8 @@ std::vector<transport::RouteId> Session::flush() {
     for (SessionLane& each : lanes_) {
         // What a clogged connection does not take stays with the lane and counts towards its window.
         while (each.route() && !environment_.thread.clogged(*each.route())) {
-            auto outgoing = each.next_message();
+            const bool overtakes = each.number() == 0 && pushes_.is_behind();
+            auto outgoing = each.next_message(overtakes ? wire::message_overtakes : 0);
             if (!outgoing)
                 break;
             for (const ReplyPtr& reply : outgoing->replies)
@@ -686,16 +693,15 @@ std::vector<transport::RouteId> Session::flush() {
 // ---------------------------------------------------------------- pushes
 
 void Session::invalidate(const std::vector<NodeId>& nodes) {
-    invalid_.insert(nodes.begin(), nodes.end());
-    if (invalid_.size() > max_invalid_nodes)
+    pushes_.invalidate(nodes);
+    if (pushes_.overflowed())
         end_soon("invalidations are not confirmed");
     environment_.flush_soon(*this);
 }
 
-bool Session::send_push(const Push& push) {
+bool Session::send_push(const wire::PushInvalidate& push) {
     wire::MessageWriter writer(wire::MessageKind::push);
-    writer.add({.opcode = wire::PushInvalidate::opcode},
-               wire::PushInvalidate{.sequence = push.sequence, .nodes = push.nodes});
+    writer.add({.opcode = wire::PushInvalidate::opcode}, push);
     wire::Message message = std::move(writer).finish();
     lane(0).count_sent(message.byte_count());
     environment_.counters.at("server.invalidations").add(push.nodes.size());
@@ -709,18 +715,10 @@ bool Session::flush_pushes() {
         return true;
     if (pushed_generation_ != first.generation()) {
         pushed_generation_ = first.generation();
-        for (const Push& push : unconfirmed_) {
-            if (!send_push(push))
-                return false;
-        }
+        pushes_.start_again();
     }
-    while (!invalid_.empty() && unconfirmed_.size() < max_unconfirmed_pushes) {
-        const auto end =
-            std::next(invalid_.begin(), static_cast<std::ptrdiff_t>(std::min(invalid_.size(), max_push_nodes)));
-        Push push{.sequence = ++push_sequence_, .nodes = {invalid_.begin(), end}};
-        invalid_.erase(invalid_.begin(), end);
-        unconfirmed_.push_back(std::move(push));
-        if (!send_push(unconfirmed_.back()))
+    while (const wire::PushInvalidate* push = pushes_.next()) {
+        if (!send_push(*push))
             return false;
     }
     if (!shutdown_reason_.empty()) {
@@ -735,10 +733,11 @@ bool Session::flush_pushes() {
 }
 
 bool Session::acknowledge_pushes(std::uint64_t sequence) {
-    if (sequence > push_sequence_)
+    const auto told = pushes_.confirm(sequence);
+    if (!told)
         return false;
-    while (!unconfirmed_.empty() && unconfirmed_.front().sequence <= sequence)
-        unconfirmed_.pop_front();
+    if (*told != 0)
+        environment_.let_go(*this, *told);
     environment_.flush_soon(*this);
     return true;
 }

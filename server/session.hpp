@@ -9,11 +9,11 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "server/leases/session_pushes.hpp"
 #include "server/operations.hpp"
 #include "server/reply_cache.hpp"
 #include "server/service_completions.hpp"
@@ -50,6 +50,7 @@ struct SessionEnvironment {
     std::shared_ptr<ServiceCompletions> completions;
     CallerPolicy callers;
     std::shared_ptr<wire::CompressionMeter> compression;  // shared with the work under way
+    LeaseTable* leases;                                   // none: there are no leases
 
     // A live session by its number, or null.
     std::function<class Session*(SessionId)> find;
@@ -57,6 +58,11 @@ struct SessionEnvironment {
     std::function<void(Session&)> flush_soon;
     // It changed these files.
     std::function<void(Session&, std::vector<InodePtr>)> files_changed;
+    // What a request of it has touched is told to those who hold leases. True if they must confirm it first: then the
+    // outcome has been taken, and answer_held() comes later.
+    std::function<bool(Session&, RequestId, Outcome&)> hold_back;
+    // The client has let go of what it was told of its leases up to that number.
+    std::function<void(Session&, ToldNumber)> let_go;
     // It must end at the end of the turn.
     std::function<void(Session&, std::string reason)> end_soon;
     std::function<wire::ServerStatusReply()> status;
@@ -119,6 +125,8 @@ public:
 
     // Another session changed files that this one knows.
     void invalidate(const std::vector<NodeId>& nodes);
+    // Nobody need be waited for any more before the request is answered.
+    void answer_held(RequestId request, Outcome outcome) { answer(request, std::move(outcome)); }
     // The server stops: the client is told, waits end, and new requests are refused.
     void shut_down(const std::string& reason);
 
@@ -149,10 +157,6 @@ private:
         std::uint64_t generation = 0;
         std::size_t bulk_bytes = 0;
     };
-    struct Push {
-        std::uint64_t sequence;
-        std::vector<NodeId> nodes;
-    };
 
     SessionLane& lane(std::uint8_t number) { return lanes_[number]; }
 
@@ -182,13 +186,14 @@ private:
     void cancel(RequestId request);
     bool acknowledge_pushes(std::uint64_t sequence);
 
+    void conclude(RequestId request, Outcome outcome);
     void answer(RequestId request, Outcome outcome);
     void deliver(SessionLane& lane, const Pending& pending, ReplyPtr reply);
     void credit(SessionLane& lane, const Reply& reply);
     void lose(SessionLane& lane);
     bool send(SessionLane& lane, wire::Message message);
     bool flush_pushes();
-    bool send_push(const Push& push);
+    bool send_push(const wire::PushInvalidate& push);
 
     SessionEnvironment& environment_;
     const SessionTerms terms_;
@@ -213,9 +218,7 @@ private:
     bool ending_ = false;
     std::string shutdown_reason_;  // to be pushed
 
-    std::set<NodeId> invalid_;      // not pushed yet
-    std::deque<Push> unconfirmed_;  // pushed; pushed again on a new connection until INVALIDATED names them
-    std::uint64_t push_sequence_ = 0;
+    SessionPushes pushes_;
     std::uint64_t pushed_generation_ = 0;  // of lane 0, when pushes were last sent
 
     Totals totals_;

@@ -108,8 +108,9 @@ Result<> SessionFiles::count(NodeId id) {
     return {};
 }
 
-void SessionFiles::forget(std::span<const wire::ForgetNode> forgotten) {
+std::vector<NodeId> SessionFiles::forget(std::span<const wire::ForgetNode> forgotten) {
     std::vector<InodePtr> let_go;  // after the lock
+    std::vector<NodeId> free;
     auto nodes = nodes_.lock();
     for (const wire::ForgetNode& one : forgotten) {
         const auto found = nodes->by_id.find(one.node);
@@ -124,7 +125,9 @@ void SessionFiles::forget(std::span<const wire::ForgetNode> forgotten) {
         nodes->by_inode.erase(link);
         let_go.push_back(std::move(found->second.inode));
         nodes->by_id.erase(found);
+        free.push_back(one.node);
     }
+    return free;
 }
 
 std::vector<NodeId> SessionFiles::ids_of(std::span<const InodePtr> inodes) const {

@@ -43,12 +43,13 @@ bool SessionLane::fits_message(const wire::MessageWriter& writer, std::size_t bu
             writer.head_bytes() + wire::RecordHeader::encoded_bytes + reply.body.size() <= wire::max_head_bytes);
 }
 
-std::optional<SessionLane::Outgoing> SessionLane::next_message() {
+std::optional<SessionLane::Outgoing> SessionLane::next_message(std::uint16_t flags) {
     const std::uint64_t unacknowledged = sent_bytes_ - acknowledged_bytes_;
     if (!route_ || queue_.empty() || (unacknowledged >= window_bytes_ && unacknowledged > 0))
         return std::nullopt;
 
     wire::MessageWriter writer(wire::MessageKind::reply);
+    writer.set_flags(flags);
     Outgoing outgoing;
     std::size_t bulk_bytes = 0;
     while (!queue_.empty() && fits_message(writer, bulk_bytes, *queue_.front())) {

@@ -35,8 +35,9 @@ public:
         wire::Message message;
         std::vector<ReplyPtr> replies;  // what it answers
     };
-    // The next message that the reply window lets out: as many replies as fit. It counts as sent.
-    std::optional<Outgoing> next_message();
+    // The next message that the reply window lets out: as many replies as fit. It counts as sent. `flags` are the
+    // message's.
+    std::optional<Outgoing> next_message(std::uint16_t flags = 0);
     // Counts a message that does not wait for the window: a push.
     void count_sent(std::size_t bytes) { sent_bytes_ += bytes; }
 

@@ -76,7 +76,9 @@ public:
             REMOFILE_ASSERT(turns < max_turns);
     }
 
-    TurnedClock turned;
+    explicit OneThread(TurnedClock& clock) : turned(clock) {}
+
+    TurnedClock& turned;
 
 private:
     bool turn() {
@@ -125,7 +127,8 @@ public:
         std::signal(SIGXFSZ, SIG_IGN);
         const rlimit limit{.rlim_cur = max_file_bytes, .rlim_max = max_file_bytes};
         REMOFILE_ASSERT(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
-        auto opened = server::FileService::open({.directory = directory_.string()}, counters);
+        leases = std::make_shared<server::LeaseTable>(clock, server::LeaseTable::Limits{.told_names = 4}, counters);
+        auto opened = server::FileService::open({.directory = directory_.string(), .leases = leases}, counters);
         REMOFILE_ASSERT(opened.has_value());
         files = std::move(*opened);
     }
@@ -150,7 +153,9 @@ public:
         }
     }
 
+    TurnedClock clock;
     Counters counters;
+    std::shared_ptr<server::LeaseTable> leases;  // shared with the files and each service
     std::unique_ptr<server::FileService> files;
 
 private:
@@ -204,14 +209,16 @@ std::string item(const Message& message, unsigned client = 0) {
 Message hello() {
     MessageWriter writer(MessageKind::request);
     writer.add({.opcode = Opcode::hello, .id = RequestId{1}},
-               Hello{.root = NodeId{1}, .path = "/", .client_name = "fuzz"});
+               Hello{.features = feature_leases, .root = NodeId{1}, .path = "/", .client_name = "fuzz"});
     return std::move(writer).finish();
 }
 
 class Conversation {
 public:
     Conversation()
-        : service_(*exported().files, thread_, thread_, exported().counters, {.version = "fuzz", .boot = 1}) {
+        : thread_(exported().clock),
+          service_(*exported().files, thread_, thread_, exported().counters,
+                   {.version = "fuzz", .boot = 1, .leases = exported().leases}) {
         for (unsigned client = 0; client < 2; ++client)
             say(client, hello());
     }
@@ -305,6 +312,12 @@ std::vector<std::string> fuzz_seeds() {
                          .lease = true},
                     List{.node = NodeId{1}, .size = 200, .lease = true},
                     ReturnLeases{.directories = {NodeId{1}, NodeId{2}}}),
+        // One client holds a lease, the other changes what it covers, twice; it confirms too late.
+        one_message(0, List{.node = NodeId{1}, .size = 4096, .lease = true}) + one_message(1, create) +
+            one_message(1, Unlink{.parent = NodeId{1}, .name = "f"}) + static_cast<char>(time_passes) +
+            static_cast<char>(time_passes) + one_message(0, Invalidated{.sequence = 1}),
+        one_message(1, List{.node = NodeId{1}, .size = 4096, .lease = true}) + one_message(0, create) +
+            one_message(1, Invalidated{.sequence = 1}, Invalidated{.sequence = 9}),
         one_message(0, create, Fetch{.parent = NodeId{1}, .name = "f", .size = 100},
                     Fetch{.parent = NodeId{1}, .name = "f", .size = 1}),
         one_message(0, Tmpfile{.parent = NodeId{1}, .node = node, .handle = handle, .flags = open_write, .mode = 0600},

@@ -19,10 +19,10 @@ import zmq
 import zmq.auth
 
 from remofile2 import (
-    ATTRIBUTES_ALONE, DROP_SET_ID, FEATURE_LZ4, FEATURE_SEALED_LANES, FEATURE_SET_ID, FEATURE_ZEROS, KEEP_SET_ID, LZ4, MAX_BULK,
-    O_APPEND, O_EXCLUSIVE, O_HOLD, O_READ, O_TRUNCATE, O_WRITE, PUSH_INVALIDATE, PUSH_SHUTDOWN, STATUS, ZEROS, Client, Lane, NoAnswer,
-    Reader, Record, SealedLane, StatusError, boolean, encode_message, lock_range, new_node, request, string, timestamp, u8, u16, u32,
-    u64,
+    ALL_LEASES, ATTRIBUTES_ALONE, CONTENT, DROP_SET_ID, FEATURE_LEASES, FEATURE_LZ4, FEATURE_SEALED_LANES, FEATURE_SET_ID,
+    FEATURE_ZEROS, KEEP_SET_ID, LZ4, MAX_BULK, NAME, NO_LIMIT, OVERTAKES, O_APPEND, O_EXCLUSIVE, O_HOLD, O_READ, O_TRUNCATE,
+    O_WRITE, PUSH_SHUTDOWN, STATUS, ZEROS, Client, Lane, NoAnswer, Reader, Record, SealedLane, StatusError, boolean,
+    encode_message, lock_range, new_node, request, string, timestamp, u8, u16, u32, u64,
 )  # fmt: skip
 
 SERVER = None  # the program under test: the first argument
@@ -1047,6 +1047,123 @@ class Coherence(ServerTest):
         self.assertEqual((push["flags"], push["changes"]), (0, []))
         reader.confirm(push["sequence"])
         self.assertEqual(reader.call("READ", u64(1, 0) + u32(10))[1], b"new")
+
+
+class Leases(ServerTest):
+    options = ("--lease-term", "3")
+
+    def setUp(self):
+        super().setUp()
+        os.mkdir(self.path("d"))
+        self.put("d/file", b"old")
+        self.holder = self.client(features=FEATURE_LEASES, name=b"holder")
+        self.author = self.client(features=FEATURE_LEASES, name=b"author")
+        self.author.call("LOOKUP", u64(ROOT) + string(b"d") + new_node(5))
+        self.listed = self.holder.list_directory(ROOT, b"d", new_node(2), lease=True)
+
+    def create_in_d(self, name):
+        body = u64(5) + string(name) + new_node(100 + self.author.next_id) + u64(100 + self.author.next_id)
+        (number,) = self.author.send(request("CREATE", body + u32(O_WRITE, 0o644, 0o022)))
+        return number
+
+    def assert_held(self, number):
+        """What the author has asked later is answered; it needs the directory, and so came after the change."""
+        self.author.call("LOOKUP", u64(5) + string(b"file") + new_node(6, True))
+        self.assertNotIn(number, self.author.replies)
+        self.assertIn(number, self.author.unanswered)
+
+    def test_hello_tells_the_term_and_list_grants_a_lease(self):
+        self.assertEqual(self.holder.hello["lease_term_ms"], 3000)
+        self.assertTrue(self.listed["leased"] and self.listed["end"])
+        self.assertIn(self.listed["trust_ms"], (1000, NO_LIMIT))
+        plain = self.client()
+        self.assertEqual(plain.hello["lease_term_ms"], 0)
+        self.assertFalse(plain.list_directory(ROOT, lease=True)["leased"])
+        reader, _ = self.holder.call("SERVER_STATUS")
+        reader.string(), reader.u64()
+        leases = {client["name"]: client["leases"] for client in reader.list_of(reader.client)}
+        self.assertEqual(leases, {b"holder": 1, b"author": 0, b"python": 0})
+
+    def test_a_change_is_answered_once_the_holder_has_let_go(self):
+        made = self.create_in_d(b"new")
+        push = self.holder.wait_for_push()
+        self.assertEqual(push["changes"], [(2, NAME, b"new")])
+        self.assertTrue(os.path.exists(self.path("d/new")))
+        self.assert_held(made)
+        self.holder.confirm(push["sequence"])
+        self.assertEqual(self.author.wait(made).detail, 0)
+        # It has been told, and does not ask: nobody waits for it. Only of the node it hears.
+        self.author.call("UNLINK", u64(5) + string(b"new"))
+        push = self.holder.wait_for_push()
+        self.assertEqual((push["nodes"], push["changes"]), ([2], []))
+        self.holder.confirm(push["sequence"])
+        # It asks, and finds no such name; then it must be told again.
+        self.assert_status("no_entry", self.holder.call, "LOOKUP", u64(2) + string(b"new") + new_node(3))
+        made = self.create_in_d(b"new")
+        push = self.holder.wait_for_push()
+        self.assertEqual(push["changes"], [(2, NAME, b"new")])
+        self.holder.confirm(push["sequence"])
+        self.assertEqual(self.author.wait(made).detail, 0)
+
+    def test_content_and_attributes_are_told_by_the_files_name(self):
+        self.author.call("LOOKUP", u64(5) + string(b"file") + new_node(6))
+        self.author.call("OPEN", u64(6, 1) + u32(O_WRITE))
+        (written,) = self.author.send(request("WRITE", u64(1, 0) + boolean(False), b"new"))
+        push = self.holder.wait_for_push()
+        self.assertEqual(push["changes"], [(2, CONTENT, b"file")])
+        self.assert_held(written)
+        self.holder.confirm(push["sequence"])
+        self.assertEqual(self.author.wait(written).detail, 0)
+        self.assertEqual(self.holder.fetch(2, b"file")[1], b"new")
+        # The content is known again.
+        (changed,) = self.author.send(request("FALLOCATE", u64(1) + u32(0) + u64(0, 100)))
+        push = self.holder.wait_for_push()
+        self.assertEqual(push["changes"], [(2, CONTENT, b"file")])
+        self.holder.confirm(push["sequence"])
+        self.author.wait(changed)
+
+    def test_a_holder_that_does_not_confirm_loses_its_leases(self):
+        made = self.create_in_d(b"new")
+        self.holder.wait_for_push()
+        self.assertEqual(self.author.wait(made).detail, 0)
+        push = self.holder.wait_for_push()
+        self.assertEqual((push["flags"], push["changes"]), (ALL_LEASES, []))
+        self.assertFalse(self.holder.list_directory(2, lease=True)["leased"])
+        self.holder.confirm(push["sequence"])
+        self.assertTrue(self.holder.list_directory(2, lease=True)["leased"])
+
+    def test_a_push_comes_again_on_a_new_connection_and_a_returned_lease_is_not_told(self):
+        made = self.create_in_d(b"new")
+        push = self.holder.wait_for_push()
+        self.holder.lose_connection()
+        self.holder.resume()
+        self.assertEqual(self.holder.wait_for_push(), push)
+        self.holder.confirm(push["sequence"])
+        self.author.wait(made)
+        self.holder.call("RETURN_LEASES", u16(1) + u64(2))
+        self.author.wait(self.create_in_d(b"another"))
+        self.holder.call("PING")
+        self.assertEqual([push for push in self.holder.pushes if Reader(push.body).invalidation()["changes"]], [])
+
+    def test_a_client_that_is_behind_is_told_that_its_trust_is_not_renewed(self):
+        numbers, sequences = [], []
+        for count in range(8):
+            numbers.append(self.create_in_d(f"n{count}".encode()))
+            sequences.append(self.holder.wait_for_push()["sequence"])
+        self.holder.call("PING")
+        self.assertEqual(self.holder.lane.last_flags, 0)
+        numbers.append(self.create_in_d(b"ninth"))
+        # It needs the directory, and so comes after the CREATE has been carried out.
+        self.author.call("LOOKUP", u64(5) + string(b"ninth") + new_node(99))
+        self.holder.call("PING")
+        self.assertEqual(self.holder.lane.last_flags, OVERTAKES)
+        self.holder.confirm(sequences[-1])
+        push = self.holder.wait_for_push()
+        self.assertEqual(push["changes"], [(2, NAME, b"ninth")])
+        self.holder.confirm(push["sequence"])
+        self.assertEqual(self.holder.lane.last_flags, 0)
+        for number in numbers:
+            self.assertEqual(self.author.wait(number).detail, 0)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ struct Answer {
     typename Request::Reply body{};
     Buffer bulk;
     std::vector<InodePtr> changed;
+    std::vector<Touched> touched;
+    std::vector<InodePtr> unplaced;
     explicit operator bool() const { return status == Status::ok; }
 };
 
@@ -75,7 +77,12 @@ public:
         header.bulk_size = outcome.bulk.size;
         auto bulk =
             wire::decode_bulk(header, std::move(outcome.bulk.data), wire::encoding_features, wire::max_bulk_bytes);
-        Answer<Request> answer{outcome.status, {}, std::move(bulk.value()), std::move(outcome.changed)};
+        Answer<Request> answer{outcome.status,
+                               {},
+                               std::move(bulk.value()),
+                               std::move(outcome.changed),
+                               std::move(outcome.touched),
+                               std::move(outcome.touched_unplaced)};
         if (outcome.status == Status::ok)
             answer.body = wire::decode_body<typename Request::Reply>(outcome.body).value();
         return answer;

@@ -118,7 +118,9 @@ public:
             throw std::bad_alloc();
         // Opaque to the service: any object will do.
         auto owner = std::make_shared<int>(++opened);
-        return OpenedSession{std::shared_ptr<SessionFiles>(owner, reinterpret_cast<SessionFiles*>(owner.get())), {}};
+        std::shared_ptr<SessionFiles> files(owner, reinterpret_cast<SessionFiles*>(owner.get()));
+        sessions.push_back(files);
+        return OpenedSession{std::move(files), {}};
     }
     std::optional<Outcome> carry_out(const std::shared_ptr<SessionFiles>&, RequestId request, Opcode opcode,
                                      std::span<const std::byte>, Buffer bulk, const Caller& caller,
@@ -159,6 +161,7 @@ public:
     std::vector<Call> calls;
     std::vector<std::uint64_t> cancelled;
     std::vector<NodeId> known;
+    std::vector<std::shared_ptr<SessionFiles>> sessions;  // in the order in which they were opened
     int known_as_calls = 0;
     bool known_as_fails = false;
     bool at_once_fails = false;
@@ -180,11 +183,15 @@ struct World {
     ManualExecutor executor;
     FakeFiles files;
     Counters counters;
+    std::shared_ptr<LeaseTable> leases;  // shared with the service
     std::optional<Service> service;
     bool hold_workers = false;
 
-    explicit World(ServiceOptions options = {}) {
+    explicit World(ServiceOptions options = {}, const std::optional<LeaseTable::Limits>& lease_limits = {}) {
         log::configure("test", log::Level::error, log::Target::standard_error);
+        if (lease_limits)
+            leases = std::make_shared<LeaseTable>(thread.turned, *lease_limits, counters);
+        options.leases = leases;
         service.emplace(files, executor, thread, counters, std::move(options));
     }
 
@@ -212,6 +219,7 @@ struct Received {
     std::size_t bulk_bytes = 0;
     std::size_t bulk_size = 0;  // once decoded
     wire::BulkEncoding bulk_encoding = wire::BulkEncoding::raw;
+    std::uint16_t message_flags = 0;
 
     template <class Body>
     Body as() const {
@@ -265,7 +273,8 @@ struct Connection {
                                   {record.body.begin(), record.body.end()},
                                   record.bulk.size(),
                                   record.header.bulk_size,
-                                  record.header.bulk_encoding};
+                                  record.header.bulk_encoding,
+                                  parsed->header.flags};
                 (is_push ? pushes : all).push_back(std::move(received));
             }
         }

@@ -30,6 +30,7 @@ TEST_CASE("a directory is all that is needed") {
     CHECK(options->listen == std::vector<std::string>{"tcp://127.0.0.1:6768"});
     CHECK(options->identity == IdentityMode::squash);
     CHECK(options->session_timeout == std::chrono::seconds(30));
+    CHECK(options->lease_term == std::chrono::seconds(10));
     CHECK_FALSE(options->insecure);
     CHECK_FALSE(options->daemon);
 }
@@ -39,7 +40,7 @@ TEST_CASE("options are taken from the command line") {
         parse({"--listen", "tcp://*:1",    "--listen=ipc:///s", "--read-only", "--exclusive",   "--identity",
                "client",   "--allow-root", "--session-timeout", "60",          "--max-clients", "5",
                "--daemon", "--pid-file",   "/run/x.pid",        "--log-level", "debug",         "--token-file",
-               "/t",       "dir"});
+               "/t",       "--lease-term", "5",                 "dir"});
     REQUIRE(options);
     CHECK(options->listen == std::vector<std::string>{"tcp://*:1", "ipc:///s"});
     CHECK(options->read_only);
@@ -47,6 +48,7 @@ TEST_CASE("options are taken from the command line") {
     CHECK(options->identity == IdentityMode::client);
     CHECK(options->allow_root);
     CHECK(options->session_timeout == std::chrono::seconds(60));
+    CHECK(options->lease_term == std::chrono::seconds(5));
     CHECK(options->max_clients == 5);
     CHECK(options->daemon);
     CHECK(options->pid_file == "/run/x.pid");
@@ -81,6 +83,7 @@ TEST_CASE("wrong options are refused by name") {
                            {{"--identity", "root", "/a"}, "--identity: \"root\" is none of: squash, client"},
                            {{"--session-timeout", "1", "/a"}, "--session-timeout: \"1\" is not a number from 3"},
                            {{"--session-timeout", "30s", "/a"}, "--session-timeout"},
+                           {{"--lease-term", "301", "/a"}, "--lease-term: \"301\" is not a number from 0 to 300"},
                            {{"--max-clients", "0", "/a"}, "--max-clients"},
                            {{"--data-port", "0", "/a"}, "--data-port: \"0\" is not a number from 1 to 65535"},
                            {{"--data-port", "65536", "/a"}, "--data-port"},
