@@ -24,9 +24,6 @@ constexpr int max_looks = 4;
 
 constexpr int open_flags = O_RDONLY | O_DIRECTORY;
 
-// How long an answer may be used where changes by programs on the server go unnoticed.
-constexpr std::uint32_t unwatched_trust_ms = 1000;
-
 // What getdents64(2) fills in, less the name that follows.
 struct KernelEntryHead {
     std::uint64_t inode;
@@ -341,9 +338,10 @@ Result<wire::ListReply> list(Context& context, const wire::List& request) {
         REMOFILE_TRY(id, context.files->bind(request.new_node, node.inode));
         reply.entry.node = id;
     }
-    if (request.lease && context.lease(node.inode, reply.entry.node)) {
-        reply.leased = true;
-        reply.trust_ms = unwatched_trust_ms;
+    if (request.lease) {
+        const auto trust_ms = context.lease(held, reply.entry.node);
+        reply.leased = trust_ms.has_value();
+        reply.trust_ms = trust_ms.value_or(0);
     }
     auto done = read_listing(context, request.size, held, *directory, reply);
     const bool goes_on = done && !reply.end && reservation;

@@ -6,6 +6,7 @@
 #include <csignal>
 
 #include "base/log.hpp"
+#include "server/leases/change_watch.hpp"
 #include "server/operation_table.hpp"
 
 namespace remofile::server {
@@ -31,11 +32,12 @@ struct RowCounters {
 class ExportService final : public FileService {
 public:
     ExportService(ExportOptions options, std::unique_ptr<InodeTable> inodes, std::shared_ptr<DescriptorBudget> budget,
-                  Counters& counters)
+                  std::unique_ptr<ChangeWatch> watch, Counters& counters)
         : options_(std::move(options)),
           own_(OwnIdentity::of_this_process()),
           inodes_(std::move(inodes)),
           budget_(std::move(budget)),
+          watch_(std::move(watch)),
           // Shared with the sessions, which give up their locks even if they outlive the export.
           locks_(std::make_shared<LockTable>(counters)) {
         for (const OperationRow& row : operation_rows()) {
@@ -77,6 +79,7 @@ public:
         Context context{.inodes = *inodes_,
                         .locks = *locks_,
                         .leases = options_.leases.get(),
+                        .watch = watch_.get(),
                         .own = own_,
                         .files = files,
                         .caller = caller,
@@ -95,6 +98,18 @@ public:
 
     std::vector<NodeId> known_as(const SessionFiles& files, std::span<const InodePtr> changed) override {
         return files.ids_of(changed);
+    }
+
+    ChangeWatch* change_watch() override { return watch_.get(); }
+
+    void stop_watching(std::span<const InodePtr> directories) override {
+        if (!watch_)
+            return;
+        for (const InodePtr& directory : directories) {
+            const auto descriptor = inodes_->descriptor(directory);
+            watch_->remove(directory, descriptor ? (*descriptor)->get() : -1,
+                           [&] { return options_.leases->is_leased(*directory); });
+        }
     }
 
     void close_session(const std::shared_ptr<SessionFiles>& files) override { files->close(); }
@@ -116,6 +131,7 @@ private:
         Context context{.inodes = *inodes_,
                         .locks = *locks_,
                         .leases = options_.leases.get(),
+                        .watch = watch_.get(),
                         .own = own_,
                         .files = files,
                         .caller = caller,
@@ -168,8 +184,23 @@ private:
     std::vector<RowCounters> row_counters_;  // in the order of operation_rows()
     const std::unique_ptr<InodeTable> inodes_;
     const std::shared_ptr<DescriptorBudget> budget_;  // shared with sessions and what they have open
+    const std::unique_ptr<ChangeWatch> watch_;
     const std::shared_ptr<LockTable> locks_;
 };
+
+// None where it is not to be had, which is said once.
+std::unique_ptr<ChangeWatch> open_watch(const ExportOptions& options, int root, Counters& counters) {
+    if (!options.watch || !options.leases)
+        return nullptr;
+    auto watch = ChangeWatch::open(root, !options.read_only, counters);
+    if (!watch) {
+        log::info("changes by programs on this machine are not noticed, clients ask again after a second: {}",
+                  watch.error().to_string());
+        return nullptr;
+    }
+    log::info("changes by programs on this machine are noticed");
+    return std::move(*watch);
+}
 
 }  // namespace
 
@@ -179,8 +210,10 @@ Result<std::unique_ptr<FileService>> FileService::open(ExportOptions options, Co
     std::signal(SIGXFSZ, SIG_IGN);
     const DescriptorPlan plan = divide_descriptors(raise_descriptor_limit(), options.max_idle_descriptors);
     auto budget = std::make_shared<DescriptorBudget>(std::min(plan.open, options.max_open_descriptors));
+    auto watch = open_watch(options, root.get(), counters);
     REMOFILE_TRY(inodes, InodeTable::open(std::move(root), plan.idle, budget, counters));
-    return std::make_unique<ExportService>(std::move(options), std::move(inodes), std::move(budget), counters);
+    return std::make_unique<ExportService>(std::move(options), std::move(inodes), std::move(budget), std::move(watch),
+                                           counters);
 }
 
 }  // namespace remofile::server

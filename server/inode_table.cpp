@@ -658,15 +658,7 @@ bool InodeTable::can_find_again(const InodePtr& inode, int descriptor) {
 bool InodeTable::is_at_place(const InodePtr& inode) {
     if (inode == root_)
         return true;
-    for (const Place& place : places_of(*inode)) {
-        const auto parent = directory_descriptor(place.parent);
-        if (!parent)
-            continue;
-        const auto attributes = stat_entry((*parent)->get(), place.name);
-        if (attributes && attributes->identity == inode->identity())
-            return true;
-    }
-    return false;
+    return std::ranges::any_of(places_of(*inode), [&](const Place& place) { return is_at(inode, place); });
 }
 
 // ---------------------------------------------------------------- attributes

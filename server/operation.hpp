@@ -25,6 +25,7 @@ struct Context {
     InodeTable& inodes;
     LockTable& locks;
     LeaseTable* leases;  // none: there are no leases
+    ChangeWatch* watch;  // none: changes by programs on the server go unnoticed
     const OwnIdentity& own;
     const std::shared_ptr<SessionFiles>& files;
     const Caller& caller;
@@ -64,8 +65,6 @@ struct Context {
     bool asks(const InodePtr& file) const;
     // Its attributes, which the session may keep.
     Result<wire::Attributes> attributes(const InodePtr& file) const;
-    // The session may rely on a directory from now on; false if it may not. To be called before it is listed.
-    bool lease(const InodePtr& directory, NodeId node) const;
     // Gives back counts of nodes; nothing is kept of what is not known any more.
     void forget(std::span<const wire::ForgetNode> nodes) const;
     void reply_with(wire::EncodedBulk data) {
@@ -86,6 +85,9 @@ struct Context {
     Result<HeldFile> hold_file(HandleId handle) const;
     // Before a descriptor is opened that lasts. Errors: too_many_files.
     Result<> make_room() const { return inodes.budget().make_room(files->share()); }
+    // The session may rely on a directory from now on, an open one, and on each answer for so long (milliseconds); none
+    // if it may not. To be called before it is listed.
+    std::optional<std::uint32_t> lease(const Held& directory, NodeId node) const;
     // The entry as the caller sees it, and its attributes, which the session may keep.
     struct Found {
         InodePtr inode;

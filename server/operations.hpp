@@ -37,6 +37,7 @@ struct Caller {
 class Inode;
 using InodePtr = std::shared_ptr<Inode>;
 
+class ChangeWatch;
 class LeaseTable;
 
 // What a change has touched of what leases cover.
@@ -60,6 +61,8 @@ struct ExportOptions {
     std::size_t max_nodes = 4U << 20;
     // Shared with the sessions, which leave it when they end. None: no leases are granted.
     std::shared_ptr<LeaseTable> leases;
+    // Leased directories are watched, if they can be, for changes by programs on the server; from the first lease on.
+    bool watch = false;
 };
 
 // How a request uses an id, so that the service can keep the order that docs/PROTOCOL.md promises: uses of one id may
@@ -140,6 +143,11 @@ public:
 
     // The ids under which a session knows these files; empty if it knows none of them.
     virtual std::vector<NodeId> known_as(const SessionFiles& files, std::span<const InodePtr> changed) = 0;
+
+    // What tells of changes by programs on the server; none if it is not to be had.
+    virtual ChangeWatch* change_watch() { return nullptr; }
+    // Directories that may be without a lease now need not be watched any more. Takes system calls.
+    virtual void stop_watching(std::span<const InodePtr> /*directories*/) {}
 
     // Ends every wait and closes what the session holds. Later requests of it get `no_session`.
     virtual void close_session(const std::shared_ptr<SessionFiles>& files) = 0;

@@ -16,6 +16,7 @@
 #include "base/allocator.hpp"
 #include "base/log.hpp"
 #include "server/data_port.hpp"
+#include "server/leases/change_watch.hpp"
 #include "server/leases/lease_table.hpp"
 #include "server/pid_file.hpp"
 #include "server/server_security.hpp"
@@ -149,6 +150,7 @@ private:
     Result<std::unique_ptr<transport::Listener>> bind(transport::ListenerOptions options);
     Result<> open_data_port();
     void on_signal();
+    void watch_changes();
     void read_token_again();
     void stop();
 
@@ -180,9 +182,11 @@ Result<std::string> Server::start() {
     REMOFILE_TRY(security, prepare_security(options_));
     security_ = std::move(security);
     leases_ = make_lease_table(options_, reactor_.clock(), counters_);
-    REMOFILE_TRY(
-        files, FileService::open({.directory = options_.directory, .read_only = options_.read_only, .leases = leases_},
-                                 counters_));
+    REMOFILE_TRY(files, FileService::open({.directory = options_.directory,
+                                           .read_only = options_.read_only,
+                                           .leases = leases_,
+                                           .watch = options_.watch},
+                                          counters_));
     files_ = std::move(files);
     context_.emplace();
     workers_.emplace(WorkerPool::default_options(), counters_);
@@ -195,6 +199,7 @@ Result<std::string> Server::start() {
     listener_ = std::move(listener);
     REMOFILE_CHECK(open_data_port());
     thread_.use(listener_.get(), sealed_listener_.get());
+    watch_changes();
 
     std::string text;
     const auto say = [&](log::Level level, const std::string& line) {
@@ -212,6 +217,21 @@ Result<std::string> Server::start() {
     for (const std::string& line : client_lines(listener_->endpoints(), security_.server_key))
         say(log::Level::info, line);
     return text;
+}
+
+// A program that writes all the time makes an event with each write; a pause between two looks lets the kernel join
+// them.
+void Server::watch_changes() {
+    constexpr Duration pause = std::chrono::milliseconds(1);
+    ChangeWatch* watch = files_->change_watch();
+    if (watch == nullptr)
+        return;
+    reactor_.watch(watch->descriptor(), [this, watch] {
+        reactor_.unwatch(watch->descriptor());
+        const ChangeWatch::Seen seen = watch->read();
+        service_->changed_outside(seen.touched, seen.lost);
+        reactor_.after(pause, [this] { watch_changes(); });
+    });
 }
 
 Result<std::unique_ptr<transport::Listener>> Server::bind(transport::ListenerOptions options) {

@@ -50,6 +50,7 @@ Result<> take_word(T& into, std::string_view value, const std::array<std::pair<s
 
 constexpr std::array<std::pair<std::string_view, IdentityMode>, 2> identity_words{
     {{"squash", IdentityMode::squash}, {"client", IdentityMode::client}}};
+constexpr std::array<std::pair<std::string_view, bool>, 2> watch_words{{{"auto", true}, {"none", false}}};
 constexpr std::array<std::pair<std::string_view, log::Level>, 4> level_words{{{"debug", log::Level::debug},
                                                                               {"info", log::Level::info},
                                                                               {"warn", log::Level::warn},
@@ -89,7 +90,7 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 17> rows{{
+const std::array<Row, 18> rows{{
     {"listen", Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
@@ -142,6 +143,12 @@ const std::array<Row, 17> rows{{
          REMOFILE_TRY(number, parse_number(value, 0, max_lease_term_s));
          options.lease_term = std::chrono::seconds(number);
          return {};
+     }},
+    {"watch", Kind::value, "auto|none",
+     "Notice what programs on this machine change, so that clients can go on answering from memory: where it can be "
+     "done (auto, the default), or not (none: clients ask again after a second)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         return take_word(options.watch, value, watch_words);
      }},
     {"max-clients", Kind::value, "NUMBER", "Sessions at a time (default 256)",
      take_clients<&ServerOptions::max_clients>},

@@ -582,6 +582,9 @@ void Service::end_of_turn() {
         to_flush.insert(to_flush.end(), told.begin(), told.end());
         if (!told.empty())
             arm_lease_timer();
+        if (auto unleased = options_.leases->unleased(); !unleased.empty() && files_.change_watch() != nullptr)
+            executor_.submit(service_group,
+                             [unleased = std::move(unleased), files = &files_] { files->stop_watching(unleased); });
     }
     std::ranges::sort(to_flush);
     const auto repeated = std::ranges::unique(to_flush);
@@ -671,6 +674,22 @@ bool Service::hold_back(Session& author, RequestId request, Outcome& outcome) {
     counters_.at("leases.waits").add();
     held_.hold(author.terms().id, request, std::move(outcome), waits);
     return true;
+}
+
+void Service::changed_outside(std::span<const Touched> touched, bool lost) {
+    if (!options_.leases)
+        return;
+    options_.leases->tell(nullptr, touched);
+    if (lost) {
+        options_.leases->end_all();
+        counters_.at("leases.watch_overflows").add();
+        const TimePoint now = thread_.clock().now();
+        if (!loss_logged_ || now - *loss_logged_ >= std::chrono::minutes(1)) {
+            loss_logged_ = now;
+            log::warn("programs on this machine change more than can be followed: all leases have ended");
+        }
+    }
+    turn_has_work();
 }
 
 void Service::answer_held(SessionId author, RequestId request, Outcome outcome) {

@@ -59,6 +59,9 @@ public:
     // From now on HELLOs must bring this token. Sessions go on.
     void change_token(std::string token) { tokens_.change(std::move(token)); }
 
+    // A program on the server has touched this; or, if something was `lost`, whatever it may be.
+    void changed_outside(std::span<const Touched> touched, bool lost);
+
     // Tells every client, refuses what is new, and calls `stopped` when the requests under way are answered (true) or
     // `deadline` has passed (false).
     void stop(Duration deadline, std::function<void(bool)> stopped);
@@ -167,6 +170,7 @@ private:
 
     std::optional<transport::TimerId> timer_;
     std::optional<transport::TimerId> lease_timer_;
+    std::optional<TimePoint> loss_logged_;  // of changes by programs
     TimePoint lease_timer_due_{};
     std::optional<transport::TimerId> stop_timer_;
     std::function<void(bool)> stopped_;

@@ -2,6 +2,7 @@
 // How an operation keeps the order that leases need: see lease_table.hpp.
 #include <algorithm>
 
+#include "server/leases/change_watch.hpp"
 #include "server/operation.hpp"
 
 namespace remofile::server {
@@ -9,6 +10,9 @@ namespace {
 
 // An entry may be replaced between two looks at it; more often than this is no accident.
 constexpr int max_looks = 4;
+// How long an answer may be used: without a limit, or where changes by programs on the server go unnoticed.
+constexpr std::uint32_t watched_trust_ms = UINT32_MAX;
+constexpr std::uint32_t unwatched_trust_ms = 1000;
 
 }  // namespace
 
@@ -41,17 +45,19 @@ Result<wire::Attributes> Context::attributes(const InodePtr& file) const {
     return inodes.attributes(file);
 }
 
-bool Context::lease(const InodePtr& directory, NodeId node) const {
-    if (leases == nullptr || !leases->grant(files.get(), directory, node))
-        return false;
+std::optional<std::uint32_t> Context::lease(const Held& directory, NodeId node) const {
+    if (leases == nullptr || !leases->grant(files.get(), directory.inode, node))
+        return std::nullopt;
+    // After the grant, or it might be thought to be watched in vain.
+    const bool watched = watch != nullptr && watch->add(directory.inode, directory.fd());
     if (leases->on_asked)
         leases->on_asked();
     // A FORGET by another lane may have come between; it ends a lease that it finds.
     const auto known = files->node(node);
-    if (known && *known == directory)
-        return true;
+    if (known && *known == directory.inode)
+        return watched ? watched_trust_ms : unwatched_trust_ms;
     leases->give_back(files.get(), node);
-    return false;
+    return std::nullopt;
 }
 
 void Context::forget(std::span<const wire::ForgetNode> nodes) const {

@@ -165,6 +165,14 @@ bool LeaseTable::others_than(LeaseHolder author) const {
     return total_.load() > own;
 }
 
+bool LeaseTable::is_leased(const Inode& directory) const {
+    return state_.lock()->by_directory.contains(&directory);
+}
+
+std::vector<InodePtr> LeaseTable::unleased() {
+    return std::exchange(state_.lock()->unleased, {});
+}
+
 // ---------------------------------------------------------------- coming and going
 
 void LeaseTable::enter(LeaseHolder key, SessionId session) {
@@ -192,7 +200,8 @@ void LeaseTable::remove(State& state, LeasePosition lease, LetGo& let_go) {
     state.by_directory.erase(std::find_if(begin, end, [&](const auto& each) { return each.second == lease; }));
     holder.by_node.erase(lease->node);
     take_back_all(*lease);
-    let_go.push_back(std::move(lease->directory));
+    const bool is_last = !state.by_directory.contains(lease->directory.get());
+    (is_last ? state.unleased : let_go).push_back(std::move(lease->directory));
     total_.fetch_sub(1);
     if (lease->ended != 0) {
         holder.ended.erase(lease);

@@ -82,6 +82,10 @@ public:
     // Whether anybody but the author has a lease: if not, nobody need be told.
     bool others_than(LeaseHolder author) const;
     bool nobody() const { return total_.load() == 0; }
+    // Whether anybody has one of the directory, or had and has not confirmed its end.
+    bool is_leased(const Inode& directory) const;
+    // Directories that have none any more, since the last call.
+    std::vector<InodePtr> unleased();
 
     // ---- as sessions come, change things and go
 
@@ -189,6 +193,7 @@ private:
         std::unordered_map<SessionId, LeaseHolder> sessions;
         std::unordered_multimap<const Inode*, LeasePosition> by_directory;
         std::vector<SessionId> newly_told;
+        std::vector<InodePtr> unleased;
         std::size_t in_force = 0;
         bool closed = false;
     };

@@ -1132,6 +1132,21 @@ class Leases(ServerTest):
         self.holder.confirm(push["sequence"])
         self.assertTrue(self.holder.list_directory(2, lease=True)["leased"])
 
+    def test_a_program_on_the_server_is_told_of_too(self):
+        if self.listed["trust_ms"] != NO_LIMIT:
+            self.skipTest("changes by programs are not noticed here")
+        self.put("d/file", b"by a program")
+        push = self.holder.wait_for_push()
+        self.assertEqual(push["changes"], [(2, CONTENT, b"file")])
+        self.holder.confirm(push["sequence"])
+        os.rename(self.path("d/file"), self.path("d/moved"))
+        changes = []
+        while len(changes) < 2:
+            push = self.holder.wait_for_push()
+            changes += push["changes"]
+            self.holder.confirm(push["sequence"])
+        self.assertEqual(changes, [(2, NAME, b"file"), (2, NAME, b"moved")])
+
     def test_a_push_comes_again_on_a_new_connection_and_a_returned_lease_is_not_told(self):
         made = self.create_in_d(b"new")
         push = self.holder.wait_for_push()

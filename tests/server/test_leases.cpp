@@ -426,6 +426,45 @@ TEST_CASE("files whose names are not all remembered are told of by their nodes, 
     CHECK(f.answered(id));
 }
 
+TEST_CASE("what a program on the server changes is told, and nobody waits") {
+    Leased f;
+    f.world.service->changed_outside(std::vector<Touched>{{f.directory, "file"}, {f.directory, "name", true}}, false);
+    f.world.settle();
+    const auto push = f.push(f.holder);
+    CHECK(push.changes == std::vector<wire::LeaseChange>{{directory_node, What::content, "file"},
+                                                         {directory_node, What::name, "name"}});
+    // What a client does with the name waits until the holder knows that it knows nothing of it.
+    const std::uint64_t id = f.change("name");
+    CHECK_FALSE(f.answered(id));
+    CHECK(f.holder.take_pushes().empty());
+    f.confirm(push.sequence);
+    CHECK(f.answered(id));
+}
+
+TEST_CASE("a program's change that is not confirmed within a term ends the leases") {
+    Leased f;
+    f.world.service->changed_outside(std::vector<Touched>{{f.directory, "file"}}, false);
+    for (int second = 0; second < 10; ++second) {
+        f.world.pass(1s);
+        f.holder_speaks();
+    }
+    CHECK(f.world.leases->nobody());
+    CHECK(f.holder.take_pushes().size() == 2);
+}
+
+TEST_CASE("when programs change more than can be followed all leases end, and authors wait until that is known") {
+    Leased f;
+    f.world.service->changed_outside({}, true);
+    f.world.settle();
+    const auto push = f.push(f.holder);
+    CHECK(push.flags == wire::invalidate_all_leases);
+    const std::uint64_t id = f.change();
+    CHECK_FALSE(f.answered(id));
+    f.confirm(push.sequence);
+    CHECK(f.answered(id));
+    CHECK(f.world.count("leases.watch_overflows") == 1);
+}
+
 TEST_CASE("when the server stops nothing is held, and clients hear that their leases have ended") {
     Leased f;
     const std::uint64_t id = f.change();

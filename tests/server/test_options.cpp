@@ -31,6 +31,7 @@ TEST_CASE("a directory is all that is needed") {
     CHECK(options->identity == IdentityMode::squash);
     CHECK(options->session_timeout == std::chrono::seconds(30));
     CHECK(options->lease_term == std::chrono::seconds(10));
+    CHECK(options->watch);
     CHECK_FALSE(options->insecure);
     CHECK_FALSE(options->daemon);
 }
@@ -40,7 +41,7 @@ TEST_CASE("options are taken from the command line") {
         parse({"--listen", "tcp://*:1",    "--listen=ipc:///s", "--read-only", "--exclusive",   "--identity",
                "client",   "--allow-root", "--session-timeout", "60",          "--max-clients", "5",
                "--daemon", "--pid-file",   "/run/x.pid",        "--log-level", "debug",         "--token-file",
-               "/t",       "--lease-term", "5",                 "dir"});
+               "/t",       "--lease-term", "5",                 "--watch",     "none",          "dir"});
     REQUIRE(options);
     CHECK(options->listen == std::vector<std::string>{"tcp://*:1", "ipc:///s"});
     CHECK(options->read_only);
@@ -49,6 +50,7 @@ TEST_CASE("options are taken from the command line") {
     CHECK(options->allow_root);
     CHECK(options->session_timeout == std::chrono::seconds(60));
     CHECK(options->lease_term == std::chrono::seconds(5));
+    CHECK_FALSE(options->watch);
     CHECK(options->max_clients == 5);
     CHECK(options->daemon);
     CHECK(options->pid_file == "/run/x.pid");
