@@ -151,6 +151,7 @@ private:
     Result<> open_data_port();
     void on_signal();
     void watch_changes();
+    void watch_mounts();
     void read_token_again();
     void stop();
 
@@ -200,6 +201,7 @@ Result<std::string> Server::start() {
     REMOFILE_CHECK(open_data_port());
     thread_.use(listener_.get(), sealed_listener_.get());
     watch_changes();
+    watch_mounts();
 
     std::string text;
     const auto say = [&](log::Level level, const std::string& line) {
@@ -231,6 +233,16 @@ void Server::watch_changes() {
         const ChangeWatch::Seen seen = watch->read();
         service_->changed_outside(seen.touched, seen.lost);
         reactor_.after(pause, [this] { watch_changes(); });
+    });
+}
+
+void Server::watch_mounts() {
+    ChangeWatch* watch = files_->change_watch();
+    if (watch == nullptr)
+        return;
+    reactor_.watch(watch->mounts().descriptor(), [this, watch] {
+        if (watch->mounts().changed())
+            service_->mounts_changed();
     });
 }
 

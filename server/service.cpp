@@ -692,6 +692,14 @@ void Service::changed_outside(std::span<const Touched> touched, bool lost) {
     turn_has_work();
 }
 
+void Service::mounts_changed() {
+    if (!options_.leases)
+        return;
+    log::info("file systems have been mounted or unmounted in the export: all leases have ended");
+    options_.leases->end_all();
+    turn_has_work();
+}
+
 void Service::answer_held(SessionId author, RequestId request, Outcome outcome) {
     if (Session* session = find(author))
         session->answer_held(request, std::move(outcome));

@@ -61,6 +61,8 @@ public:
 
     // A program on the server has touched this; or, if something was `lost`, whatever it may be.
     void changed_outside(std::span<const Touched> touched, bool lost);
+    // Names in the export stand for what is on other file systems now, or no longer.
+    void mounts_changed();
 
     // Tells every client, refuses what is new, and calls `stopped` when the requests under way are answered (true) or
     // `deadline` has passed (false).

@@ -63,8 +63,9 @@ bool is_watchable_file_system(unsigned long type) {
     return std::ranges::find(watchable_file_systems, type) != watchable_file_systems.end();
 }
 
-ChangeWatch::ChangeWatch(UniqueFd queue, Counters& counters)
+ChangeWatch::ChangeWatch(UniqueFd queue, std::unique_ptr<MountWatch> mounts, Counters& counters)
     : queue_(std::move(queue)),
+      mounts_(std::move(mounts)),
       watched_(counters.at("leases.watched")),
       unwatched_(counters.at("leases.unwatched")),
       events_(counters.at("leases.watch_events")),
@@ -81,7 +82,8 @@ Result<std::unique_ptr<ChangeWatch>> ChangeWatch::open(int root, bool may_write,
     if (!queue)
         return make_error(Status::not_supported,
                           fmt::format("fanotify is not to be had: {}", describe(from_errno(errno))));
-    std::unique_ptr<ChangeWatch> watch(new ChangeWatch(std::move(queue), counters));
+    REMOFILE_TRY(mounts, MountWatch::open(root));
+    std::unique_ptr<ChangeWatch> watch(new ChangeWatch(std::move(queue), std::move(mounts), counters));
     REMOFILE_CHECK(watch->try_out(root, may_write));
     return watch;
 }
@@ -114,14 +116,16 @@ Result<> ChangeWatch::try_out(int root, bool may_write) {
 }
 
 bool ChangeWatch::add(const InodePtr& directory, int descriptor) {
+    const bool is_exposed = !is_watchable(descriptor) || mounts_->has_mounted_file(descriptor);
     auto state = state_.lock();
-    if (state->directories.contains(directory.get()))
-        return true;
-    const auto handle = is_watchable(descriptor) ? kernel_handle_of(descriptor) : Status::not_supported;
+    const auto handle = !is_exposed ? kernel_handle_of(descriptor) : Status::not_supported;
+    // Also what is marked already: the mark goes, unseen, when the directory's file system is unmounted.
     if (!handle || !mark(queue_.get(), FAN_MARK_ADD, descriptor)) {
         unwatched_.add();
         return false;
     }
+    if (state->directories.contains(directory.get()))
+        return true;
     const std::string text = text_of(*handle);
     state->directories.emplace(directory.get(), Watched{directory, text});
     state->by_handle.emplace(text, directory.get());

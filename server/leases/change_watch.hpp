@@ -21,6 +21,7 @@
 #include "base/guarded.hpp"
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
+#include "server/leases/mount_watch.hpp"
 #include "server/operations.hpp"
 
 namespace remofile::server {
@@ -49,9 +50,10 @@ public:
     Seen read();
 
     std::size_t directories() const;
+    MountWatch& mounts() { return *mounts_; }
 
 private:
-    ChangeWatch(UniqueFd queue, Counters& counters);
+    ChangeWatch(UniqueFd queue, std::unique_ptr<MountWatch> mounts, Counters& counters);
     Result<> try_out(int root, bool may_write);
     void take_event(const void* event, Seen& seen);
 
@@ -67,6 +69,7 @@ private:
     };
 
     const UniqueFd queue_;
+    const std::unique_ptr<MountWatch> mounts_;
     Counters::Counter& watched_;
     Counters::Counter& unwatched_;  // that could not be watched
     Counters::Counter& events_;

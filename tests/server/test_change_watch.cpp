@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What programs on the server change in watched directories, as the kernel tells it.
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -232,4 +234,56 @@ TEST_CASE("file systems that others may change are not watched") {
     Counters counters;
     const UniqueFd process = open_directory("/proc/self");
     CHECK(ChangeWatch::open(process.get(), false, counters).status() == Status::not_supported);
+}
+
+TEST_CASE("mounts that come and go below the export are noticed, and in which directories files are mounted") {
+    const TemporaryDirectory directory;
+    for (const char* each : {"export", "export/a", "export/with space", "beside"})
+        std::filesystem::create_directory(directory / each);
+    for (const char* each : {"export/with space/file", "beside/file"})
+        write_file(directory / each, "x");
+    // The number of the check that failed.
+    const int failed = in_child_as({}, [&] {
+        constexpr int not_possible = 100;
+        if (unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+            return not_possible;
+        const UniqueFd root = open_directory(directory / "export");
+        const UniqueFd inner = open_directory(directory / "export/with space");
+        auto watch = MountWatch::open(root.get());
+        if (!watch)
+            return 1;
+        const auto told = [&] {
+            pollfd polled{.fd = (*watch)->descriptor(), .events = POLLIN, .revents = 0};
+            return ::poll(&polled, 1, 0) == 1 && (*watch)->changed();
+        };
+        const auto path = [&](const char* name) { return directory / name; };
+        const auto mount_memory = [&](const char* at) {
+            return ::mount("none", path(at).c_str(), "tmpfs", 0, nullptr) == 0;
+        };
+        const auto unmount = [&](const char* at) { return ::umount(path(at).c_str()) == 0; };
+        int check = 1;
+        for (const bool holds :
+             {!told(),                                        // 2
+              mount_memory("beside") && !told(),              // 3
+              unmount("beside") && !told(),                   // 4
+              mount_memory("export/a") && told() && !told(),  // 5
+              !(*watch)->has_mounted_file(root.get()),        // 6
+              unmount("export/a") && told() && !told(),       // 7
+              ::mount(path("beside/file").c_str(), path("export/with space/file").c_str(), nullptr, MS_BIND,
+                      nullptr) == 0 &&
+                  told(),                                   // 8
+              (*watch)->has_mounted_file(inner.get()),      // 9
+              !(*watch)->has_mounted_file(root.get()),      // 10
+              unmount("export/with space/file") && told(),  // 11
+              !(*watch)->has_mounted_file(inner.get())}) {  // 12
+            ++check;
+            if (!holds)
+                return check;
+        }
+        return 0;
+    });
+    if (failed == 100)
+        WARN("no mounts of our own here");
+    else
+        CHECK(failed == 0);
 }

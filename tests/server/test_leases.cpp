@@ -465,6 +465,13 @@ TEST_CASE("when programs change more than can be followed all leases end, and au
     CHECK(f.world.count("leases.watch_overflows") == 1);
 }
 
+TEST_CASE("when something is mounted in the export all leases end") {
+    Leased f;
+    f.world.service->mounts_changed();
+    f.world.settle();
+    CHECK(f.push(f.holder).flags == wire::invalidate_all_leases);
+}
+
 TEST_CASE("when the server stops nothing is held, and clients hear that their leases have ended") {
     Leased f;
     const std::uint64_t id = f.change();
