@@ -84,6 +84,7 @@ SessionEnvironment Service::make_environment() {
         .flush_soon = {},
         .files_changed = {},
         .hold_back = {},
+        .left_behind = {},
         .let_go = {},
         .end_soon = {},
         .status = {},
@@ -103,6 +104,7 @@ SessionEnvironment Service::make_environment() {
     environment.hold_back = [this](Session& author, RequestId request, Outcome& outcome) {
         return hold_back(author, request, outcome);
     };
+    environment.left_behind = [this](Outcome outcome) { left_behind(std::move(outcome)); };
     environment.let_go = [this](const Session& session, ToldNumber number) {
         held_.confirmed(session.terms().id, number);
     };
@@ -647,20 +649,29 @@ bool Service::is_silent(const Session& session) const {
     return session.last_heard() + options_.leases->term() <= thread_.clock().now();
 }
 
-bool Service::hold_back(Session& author, RequestId request, Outcome& outcome) {
+std::vector<LeaseTable::Wait> Service::tell_holders(LeaseHolder author, Outcome& outcome) {
     const std::vector<Touched> touched = std::exchange(outcome.touched, {});
     const std::vector<InodePtr> unplaced = std::exchange(outcome.touched_unplaced, {});
     if (!options_.leases)
-        return false;
-    const LeaseHolder by = author.files().get();
-    std::vector<LeaseTable::Wait> waits = options_.leases->tell(by, touched);
+        return {};
+    std::vector<LeaseTable::Wait> waits = options_.leases->tell(author, touched);
     if (!unplaced.empty()) {
         // Which files its nodes are, only a live session can say.
-        const auto more =
-            options_.leases->tell_nodes(by, [&](LeaseHolder holder) { return files_.known_as(*holder, unplaced); });
-        waits.insert(waits.end(), more.begin(), more.end());
+        const auto nodes_of = [&](LeaseHolder holder) { return files_.known_as(*holder, unplaced); };
+        for (const LeaseTable::Wait& more : options_.leases->tell_nodes(author, nodes_of)) {
+            const auto known = std::ranges::find(waits, more.holder, &LeaseTable::Wait::holder);
+            if (known == waits.end())
+                waits.push_back(more);
+            else
+                known->number = std::max(known->number, more.number);
+        }
     }
     turn_has_work();
+    return waits;
+}
+
+bool Service::hold_back(Session& author, RequestId request, Outcome& outcome) {
+    std::vector<LeaseTable::Wait> waits = tell_holders(author.files().get(), outcome);
     std::erase_if(waits, [&](const LeaseTable::Wait& wait) {
         Session* holder = find(wait.holder);
         if (holder != nullptr && !is_silent(*holder))
@@ -674,6 +685,14 @@ bool Service::hold_back(Session& author, RequestId request, Outcome& outcome) {
     counters_.at("leases.waits").add();
     held_.hold(author.terms().id, request, std::move(outcome), waits);
     return true;
+}
+
+void Service::left_behind(Outcome outcome) {
+    tell_holders(nullptr, outcome);
+    if (outcome.changed.empty())
+        return;
+    changes_.push_back({SessionId{}, std::move(outcome.changed)});
+    turn_has_work();
 }
 
 void Service::changed_outside(std::span<const Touched> touched, bool lost) {

@@ -132,7 +132,9 @@ private:
     };
     void spread_changes();
     void tell_changes(Session& session, const std::vector<Change>& changes);
+    std::vector<LeaseTable::Wait> tell_holders(LeaseHolder author, Outcome& outcome);
     bool hold_back(Session& author, RequestId request, Outcome& outcome);
+    void left_behind(Outcome outcome);
     void answer_held(SessionId author, RequestId request, Outcome outcome);
     bool is_silent(const Session& session) const;
     void expire_leases(Session& holder, std::string_view why);

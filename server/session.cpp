@@ -97,17 +97,21 @@ ReplyPtr repeat(const ReplyPtr& kept) {
     return again;
 }
 
-// What fails half-way in a session ends that session.
+// What fails half-way in a session ends that session, and all leases, as some change may not have been told. False if
+// the session has ended.
 template <class Work>
-void in_session(SessionEnvironment& environment, SessionId id, Work&& work) {
+bool in_session(SessionEnvironment& environment, SessionId id, Work&& work) {
     Session* session = environment.find(id);
     if (session == nullptr)
-        return;
+        return false;
     try {
         work(*session);
     } catch (...) {
         environment.end_soon(*session, std::string(describe(status_of_exception("an answer"))));
+        if (environment.leases != nullptr)
+            environment.leases->end_all();
     }
+    return true;
 }
 
 }  // namespace
@@ -510,7 +514,9 @@ void Session::start(SessionLane& of, const BatchPtr& batch) {
     const SessionId id = terms_.id;
     auto later = [completions, environment = &environment_, id](RequestId request, Outcome outcome) {
         completions->push([environment, id, request, outcome = std::move(outcome)]() mutable {
-            in_session(*environment, id, [&](Session& session) { session.decided_later(request, std::move(outcome)); });
+            const auto conclude = [&](Session& session) { session.decided_later(request, std::move(outcome)); };
+            if (!in_session(*environment, id, conclude))
+                environment->left_behind(std::move(outcome));
         });
     };
     environment_.executor.submit(
@@ -518,7 +524,11 @@ void Session::start(SessionLane& of, const BatchPtr& batch) {
                    completions, environment = &environment_, id, coding, later = std::move(later)] {
             Slice slice = run_slice(*batch, files, *service, *clock, coding, later);
             completions->push([environment, id, batch, slice = std::move(slice)]() mutable {
-                in_session(*environment, id, [&](Session& session) { session.slice_done(batch, std::move(slice)); });
+                const auto take = [&](Session& session) { session.slice_done(batch, std::move(slice)); };
+                if (in_session(*environment, id, take))
+                    return;
+                for (Answered& answered : slice.answers)
+                    environment->left_behind(std::move(answered.outcome));
             });
         });
 }

@@ -61,6 +61,8 @@ struct SessionEnvironment {
     // What a request of it has touched is told to those who hold leases. True if they must confirm it first: then the
     // outcome has been taken, and answer_held() comes later.
     std::function<bool(Session&, RequestId, Outcome&)> hold_back;
+    // What a request has done whose session has ended meanwhile: others hear of it all the same.
+    std::function<void(Outcome)> left_behind;
     // The client has let go of what it was told of its leases up to that number.
     std::function<void(Session&, ToldNumber)> let_go;
     // It must end at the end of the turn.

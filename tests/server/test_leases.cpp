@@ -316,6 +316,26 @@ TEST_CASE("an author that ends leaves no answer behind") {
     CHECK(f.world.service->open_requests() == 0);
 }
 
+TEST_CASE("what was changed for an author that had ended by then is told all the same") {
+    Leased f;
+    f.world.files.known = {NodeId{77}};
+    f.world.files.handler = [&](RequestId, Opcode, const auto&) {
+        Outcome outcome;
+        outcome.touched = f.touched;
+        outcome.changed = {f.directory};
+        return outcome;
+    };
+    f.world.hold_workers = true;
+    f.change();
+    f.author.send(++f.last_id, wire::Bye{});
+    REQUIRE(f.world.count("server.sessions_closed") == 1);
+    f.world.hold_workers = false;
+    f.world.settle();
+    const auto push = f.push(f.holder);
+    CHECK(push.changes == std::vector<wire::LeaseChange>{{directory_node, What::name, "name"}});
+    CHECK(push.nodes == std::vector<NodeId>{NodeId{77}});
+}
+
 TEST_CASE("what leaves while the client is behind with its confirmations renews no lease") {
     Leased f;
     std::vector<std::uint64_t> ids;
