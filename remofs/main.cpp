@@ -79,6 +79,7 @@ int run(const std::vector<std::string>& arguments) {
     if (!session)
         return fail(client::exit_status_for(session.status()), session.error());
     plan.session = std::move(*session);
+    plan.session.leases = true;
 
     if (plan.options.foreground)
         return static_cast<int>(serve(std::move(plan), StartReport()));

@@ -29,9 +29,10 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
       counters_(counters),
       settings_(std::move(settings)),
       callers_(reactor.clock()),
-      file_system_(session, reactor, reactor.clock(), counters,
+      file_system_(session, reactor, Clock::with_sleep(), counters,
                    {.cache_bytes = settings_.cache_bytes,
                     .contain_symlinks = settings_.contain_symlinks,
+                    .front_checks_permissions = settings_.check_permissions_here,
                     .facts_of = [this](const filesystem::Caller& caller) { return facts_of(caller); }}),
       pages_(reactor, file_system_.inodes()) {
     file_system_.set_front(&pages_);

@@ -16,6 +16,8 @@ public:
 
     // The system's monotonic clock.
     static const Clock& system();
+    // The same, but going on while the machine sleeps.
+    static const Clock& with_sleep();
 };
 
 }  // namespace remofile

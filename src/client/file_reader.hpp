@@ -43,6 +43,7 @@ public:
         std::vector<std::span<const std::byte>> pieces;
         std::vector<std::shared_ptr<const BlockCache::Contents>> blocks;
         Buffer uncached;
+        std::shared_ptr<const Buffer> whole;  // of somebody else's, in which the pieces are
         MemoryBudget::Charge charge;  // of `uncached`, where there was room for it
     };
 

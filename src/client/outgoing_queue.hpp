@@ -44,6 +44,7 @@ struct Batch {
 
     // Known once it is sent; 0 before.
     RequestId first_id;
+    TimePoint sent_at{};  // for the first time, by SessionOptions::lease_clock
     std::size_t unanswered = 0;
 
     // Who waits for it: none for a told one and an abandoned one. Cleared by the call when it ends.

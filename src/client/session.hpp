@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/buffer.hpp"
+#include "base/clock.hpp"
 #include "base/counters.hpp"
 #include "base/result.hpp"
 #include "base/task.hpp"
@@ -43,6 +44,9 @@ struct SessionOptions {
     // answered there for that long either. None (hard): it waits as long as it takes.
     std::optional<Duration> request_timeout;
     Duration first_connect_timeout = std::chrono::seconds(10);  // of open()
+    // Whether to ask for leases of directories, and keep them in force while nothing else is sent.
+    bool leases = false;
+    const Clock* lease_clock = &Clock::with_sleep();  // of on_answered
 };
 
 // What a request may carry along.
@@ -210,6 +214,9 @@ public:
     std::function<void(Invalidation invalidation, std::function<void()> acknowledge)> on_invalidate;
     // Called after the session was replaced; hello() is the new one's. Requests of the old one end after it.
     std::function<void()> on_new_epoch;
+    // Called, before whoever waits for it is resumed, with each answer that proves that the server held this session's
+    // leases when the request was sent, at this time by SessionOptions::lease_clock.
+    std::function<void(TimePoint sent_at)> on_answered;
     // Called when a lost connection was made anew and the session lives on. Pushes may have been lost meanwhile.
     std::function<void()> on_reconnected;
 

@@ -166,6 +166,8 @@ std::uint64_t Session::State::asked_features() const {
     // The keys of a sealed lane come over an encrypted one.
     if (options.lane.identity && options.lane.endpoint.starts_with("tcp://") && transport::has_fast_cipher())
         features |= wire::feature_sealed_lanes;
+    if (options.leases)
+        features |= wire::feature_leases;
     return features;
 }
 
@@ -499,9 +501,16 @@ void Session::State::announce_return() {
 
 void Session::State::schedule_tick() {
     reactor.cancel(tick_timer);
-    // A third of what the server asks for, so that a tick that comes late is still in time.
-    const auto interval = std::chrono::milliseconds(std::max<std::uint32_t>(greeting_reply.ping_interval_ms, 300)) / 3;
-    tick_timer = reactor.after(interval, [this] { tick(); });
+    // A third of it, so that a tick that comes late is still in time.
+    tick_timer = reactor.after(ping_interval() / 3, [this] { tick(); });
+}
+
+// As often as the server asks for, and so often that leases stay in force: for 0.9 terms after a request.
+Duration Session::State::ping_interval() const {
+    std::uint32_t interval_ms = greeting_reply.ping_interval_ms;
+    if ((greeting_reply.features & wire::feature_leases) != 0)
+        interval_ms = std::min(interval_ms, greeting_reply.lease_term_ms / 3 * 2);
+    return std::chrono::milliseconds(std::max<std::uint32_t>(interval_ms, 300));
 }
 
 void Session::State::tick() {
@@ -509,8 +518,7 @@ void Session::State::tick() {
     const Connection& connection = connections[metadata_lane];
     if (connection.stage != Stage::ready || idle_pings >= max_idle_pings)
         return;
-    const auto interval = std::chrono::milliseconds(greeting_reply.ping_interval_ms);
-    if (reactor.clock().now() - connection.last_sent < interval / 2)
+    if (reactor.clock().now() - connection.last_sent < ping_interval() / 2)
         return;
     ++idle_pings;
     connections[metadata_lane].queue.push_urgent(make_told({.opcode = wire::Opcode::ping}, LaneKind::metadata));

@@ -256,6 +256,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void restart_session();
     void tick();
     void schedule_tick();
+    Duration ping_interval() const;
 
     // session_coding.cpp
     std::shared_ptr<wire::Compressibility> stream_of(const PendingRecord& record);
@@ -281,7 +282,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     bool is_worth_resending(const Batch& batch) const;
     void on_message(std::size_t lane, wire::Message message);
     void on_replies(std::size_t lane, wire::ParsedMessage message);
-    void on_reply(std::size_t lane, wire::Record& record);
+    void on_reply(std::size_t lane, wire::Record& record, bool renews);
     void on_rejected(std::size_t lane, Status status);
     void on_push(std::size_t lane, wire::ParsedMessage message);
     void on_invalidation(wire::PushInvalidate push);

@@ -94,6 +94,7 @@ bool Session::State::send_next(std::size_t lane) {
     bool awaited = false;
     for (auto& batch : batches) {
         batch->first_id = RequestId{last_id.value + 1};
+        batch->sent_at = options.lease_clock->now();
         const auto [place, entered] = sent.try_emplace(batch->first_id, nullptr);
         REMOFILE_ASSERT(entered);
         for (const PendingRecord& record : batch->records)
@@ -262,14 +263,15 @@ void Session::State::reject_message(std::size_t lane, const Error& error) {
 }
 
 void Session::State::on_replies(std::size_t lane, wire::ParsedMessage message) {
+    const bool renews = lane == metadata_lane && (message.header.flags & wire::message_overtakes) == 0;
     for (wire::Record& record : message.records) {
-        on_reply(lane, record);
+        on_reply(lane, record, renews);
         if (closed)
             return;
     }
 }
 
-void Session::State::on_reply(std::size_t lane, wire::Record& record) {
+void Session::State::on_reply(std::size_t lane, wire::Record& record, bool renews) {
     Connection& connection = connections[lane];
     const RequestId id = record.header.id;
     if (connection.greeting && id == connection.greeting)
@@ -294,6 +296,8 @@ void Session::State::on_reply(std::size_t lane, wire::Record& record) {
     if (record.header.detail == static_cast<std::uint32_t>(Status::no_session))
         return restart_session();
     connection.retry_delay = first_retry_delay;
+    if (renews && owner != nullptr && owner->on_answered)
+        owner->on_answered(batch.sent_at);
     EncodedReply reply;
     try {
         reply = judge_reply(batch, index, record);

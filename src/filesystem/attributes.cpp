@@ -23,6 +23,8 @@ bool is_silence(Status status) {
 ShownAttributes FileSystem::shown(const Operation& operation, InodeNumber inode, const wire::Attributes& attributes) {
     if (inode == root_inode)
         inodes_.root().last_attributes = attributes;
+    if (const Inode* known = inodes_.find(inode); known != nullptr)
+        names_.heard(*known, attributes, operation.arrived_at);
     return {.attributes = contents_.seen(inode, attributes, operation.arrived_at)};
 }
 
@@ -37,9 +39,20 @@ const wire::Attributes* FileSystem::just_heard(const Operation& operation, Inode
 }
 
 Task<Result<ShownAttributes>> FileSystem::getattr(Operation& operation, InodeNumber inode, HandleNumber handle) {
-    const auto node = node_of(inode);
-    if (!node)
+    const Inode* asked = inodes_.find(inode);
+    if (asked == nullptr || inodes_.stale(*asked))
+        co_return Result<ShownAttributes>(Status::stale);
+    if (may_use_names(operation) && !contents_.writes().pending(inode)) {
+        if (const wire::Attributes* known = names_.attributes(*asked); known != nullptr)
+            co_return ShownAttributes{.attributes = contents_.seen(inode, *known, operation.arrived_at)};
+    }
+    const auto node = co_await node_for(operation, inode);
+    if (!node) {
+        // Its name is gone, and it was open without the server's knowledge.
+        if (const FileHandle* known = known_handle(inode); known != nullptr && node.status() == Status::stale)
+            co_return ShownAttributes{.attributes = known->known.attributes};
         co_return Result<ShownAttributes>(node.error());
+    }
     if (inode == root_inode)
         co_return co_await getattr_of_root(operation, *node);
     if (const wire::Attributes* heard = just_heard(operation, inode); heard != nullptr)
@@ -105,7 +118,7 @@ Task<Result<ShownAttributes>> FileSystem::setattr(Operation& operation, InodeNum
     }
     if (const Status status = co_await written_out(operation, inode); status != Status::ok)
         co_return Result<ShownAttributes>(status);
-    const auto node = node_of(inode);
+    const auto node = co_await node_for(operation, inode);
     if (!node)
         co_return Result<ShownAttributes>(node.error());
     change.node = *node;
@@ -116,8 +129,10 @@ Task<Result<ShownAttributes>> FileSystem::setattr(Operation& operation, InodeNum
         change.handle = (*open)->handle;
     }
     const auto attributes = co_await set_at_server(operation, inode, std::move(change));
-    if (!attributes)
+    if (!attributes) {
+        changed_here(inode);  // a part of it, perhaps
         co_return Result<ShownAttributes>(attributes.error());
+    }
     if (truncates)
         contents_.replaced(inode, *attributes);
     else
@@ -126,7 +141,7 @@ Task<Result<ShownAttributes>> FileSystem::setattr(Operation& operation, InodeNum
 }
 
 Task<Result<>> FileSystem::access(Operation& operation, InodeNumber inode, std::uint32_t mask) {
-    const auto node = node_of(inode);
+    const auto node = co_await node_for(operation, inode);
     if (!node)
         co_return Result<>(node.error());
     const wire::Access message{*node, mask};
@@ -135,7 +150,7 @@ Task<Result<>> FileSystem::access(Operation& operation, InodeNumber inode, std::
 }
 
 Task<Result<wire::StatfsReply>> FileSystem::statfs(Operation& operation, InodeNumber inode) {
-    const auto node = node_of(inode);
+    const auto node = co_await node_for(operation, inode);
     if (!node)
         co_return Result<wire::StatfsReply>(node.error());
     const wire::Statfs message{*node};

@@ -14,7 +14,24 @@ namespace {
 // short copy.
 constexpr std::uint64_t max_copy_bytes = 64U << 20;
 
+client::FileReader::Data piece_of(const std::shared_ptr<const Buffer>& whole, std::uint64_t offset, std::size_t size) {
+    client::FileReader::Data data;
+    if (offset < whole->size())
+        data.pieces.push_back(whole->bytes().subspan(offset, std::min(size, whole->size() - offset)));
+    data.whole = whole;
+    return data;
+}
+
 }  // namespace
+
+// From the content that is known, if nothing of it has changed since the file was opened.
+std::optional<client::FileReader::Data> FileSystem::read_known(const FileHandle& file, std::uint64_t offset,
+                                                               std::size_t size) {
+    const Inode* inode = inodes_.find(file.inode);
+    const bool is_true =
+        inode != nullptr && inode->content.generation == file.known.generation && inode->changed_at <= file.known.at;
+    return is_true ? std::optional(piece_of(file.known.content, offset, size)) : std::nullopt;
+}
 
 Task<Result<client::FileReader::Data>> FileSystem::read(Operation& operation, HandleNumber handle, std::uint64_t offset,
                                                         std::size_t size) {
@@ -30,6 +47,19 @@ Task<Result<client::FileReader::Data>> FileSystem::read(Operation& operation, Ha
     }
     if (!open || inodes_.find((*open)->inode) == nullptr)
         co_return Result<Data>(Status::stale);
+    if (!(*open)->handle) {
+        if (auto known = read_known(**open, offset, wanted))
+            co_return std::move(*known);
+        const auto had = co_await have_open(operation, handle);
+        open = file(handle);
+        if (!open || inodes_.find((*open)->inode) == nullptr)
+            co_return Result<Data>(Status::stale);
+        // The file is gone: what was there when it was opened is all that there is.
+        if (!had && had.status() == Status::stale)
+            co_return piece_of((*open)->known.content, offset, wanted);
+        if (!had)
+            co_return Result<Data>(had.error());
+    }
     FileHandle& from = **open;
     auto reading = from.past_cache
                        ? contents_.reader().read_uncached(from.handle, offset, wanted, &operation.cancellation)
@@ -42,7 +72,7 @@ Task<Result<std::optional<std::byte>>> FileSystem::peek(Operation& operation, In
     using Byte = std::optional<std::byte>;
     HandleId reader;
     files_.for_each([&](const FileHandle& file) {
-        if (file.inode == inode && file.reads && file.epoch == session_.epoch())
+        if (file.inode == inode && file.reads && file.handle && file.epoch == session_.epoch())
             reader = file.handle;
     });
     if (!reader)
@@ -173,6 +203,8 @@ Task<Result<>> FileSystem::flush(Operation& operation, HandleNumber handle, Lock
 
 // What is on the server's disk needs no round trip at close: the handle counts as written again only if this fails.
 Task<Result<>> FileSystem::fsync(Operation& operation, HandleNumber handle, bool data_only) {
+    if (const auto had = co_await have_open(operation, handle); !had)
+        co_return Result<>(Status::io_error);
     const auto open = file(handle);
     if (!open)
         co_return Result<>(Status::io_error);
@@ -199,14 +231,18 @@ Task<Result<>> FileSystem::fallocate(Operation& operation, HandleNumber handle, 
     if (const Status status = co_await written_out(operation, inode); status != Status::ok)
         co_return Result<>(status);
     const auto reply = co_await change(operation, message);
-    if (!reply)
+    if (!reply) {
+        changed_here(inode);
         co_return Result<>(reply.error());
+    }
     contents_.replaced(inode, reply->body.attributes);
     co_return Result<>();
 }
 
 Task<Result<std::uint64_t>> FileSystem::seek(Operation& operation, HandleNumber handle, std::uint64_t offset,
                                              wire::SeekWhat what) {
+    if (const auto had = co_await have_open(operation, handle); !had)
+        co_return Result<std::uint64_t>(had.error());
     const auto open = file(handle);
     if (!open)
         co_return Result<std::uint64_t>(open.error());
@@ -221,6 +257,8 @@ Task<Result<std::uint64_t>> FileSystem::seek(Operation& operation, HandleNumber 
 
 Task<Result<std::uint64_t>> FileSystem::copy_range(Operation& operation, HandleNumber from, std::uint64_t from_offset,
                                                    HandleNumber to, std::uint64_t to_offset, std::uint64_t size) {
+    if (const auto had = co_await have_open(operation, from); !had)
+        co_return Result<std::uint64_t>(had.error());
     const auto source = file(from);
     const auto target = file(to);
     if (!source || !target)
@@ -240,6 +278,7 @@ Task<Result<std::uint64_t>> FileSystem::copy_range(Operation& operation, HandleN
     const auto reply = co_await change(operation, message);
     // Whoever caches in front drops the range itself.
     contents_.forget(written_to);
+    changed_here(written_to);
     if (!reply)
         co_return Result<std::uint64_t>(reply.error());
     co_return std::min(reply->body.size, message.size);

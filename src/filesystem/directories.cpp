@@ -20,25 +20,77 @@ namespace {
 constexpr std::uint32_t piece_bytes = 256U << 10;
 constexpr std::uint16_t piece_entries = 1024;
 
+// Before the names that are known come "." and "..".
+constexpr std::uint64_t dots = 2;
+
 bool is_dot(std::string_view name) {
     return name == "." || name == "..";
 }
 
 }  // namespace
 
-Task<Result<HandleNumber>> FileSystem::opendir(Operation& operation, InodeNumber inode) {
+// All names of a directory, if they are known or come with one answer, under a lease; else null. Errors: interrupted.
+Task<Result<DirectoryCache::Names>> FileSystem::names_of(Operation& operation, InodeNumber inode) {
+    using Names = DirectoryCache::Names;
+    const Inode* directory = inodes_.find(inode);
+    if (directory == nullptr || directory->unlistable || !may_use_names(operation) || !names_.in_force())
+        co_return Names();
+    if (Names names = names_.known().names(inode); names != nullptr)
+        co_return std::move(names);
+    const auto credential = co_await credential_of(operation);
+    if (!credential)
+        co_return Names();
+    if (const Status status = co_await names_.list(inode, *credential, &operation.cancellation); status != Status::ok)
+        co_return Result<Names>(status);
+    co_return names_.in_force() ? names_.known().names(inode) : Names();
+}
+
+Task<Result<HandleId>> FileSystem::open_at_server(Operation& operation, InodeNumber inode) {
     const auto node = node_of(inode);
     if (!node)
-        co_return Result<HandleNumber>(node.error());
+        co_return Result<HandleId>(node.error());
     const wire::Opendir message{*node, session_.new_handle_id()};
     const auto reply = co_await call(operation, message);
     if (!reply)
-        co_return Result<HandleNumber>(reply.error());
-    co_return directories_.add({.handle = message.handle, .epoch = session_.epoch(), .inode = inode});
+        co_return Result<HandleId>(reply.error());
+    co_return message.handle;
+}
+
+Task<Result<HandleNumber>> FileSystem::opendir(Operation& operation, InodeNumber inode) {
+    if (const auto node = node_of(inode); !node)
+        co_return Result<HandleNumber>(node.error());
+    const auto names = co_await names_of(operation, inode);
+    if (!names)
+        co_return Result<HandleNumber>(names.error());
+    DirectoryHandle opened{.epoch = session_.epoch(), .inode = inode, .names = *names};
+    if (*names == nullptr) {
+        const auto handle = co_await open_at_server(operation, inode);
+        if (!handle)
+            co_return Result<HandleNumber>(handle.error());
+        opened.handle = *handle;
+        opened.epoch = session_.epoch();
+    }
+    co_return directories_.add(std::move(opened));
+}
+
+// Ends when the server has a handle for an open directory.
+Task<Result<>> FileSystem::have_at_server(Operation& operation, HandleNumber handle) {
+    const auto found = directory(handle);
+    if (!found || (*found)->handle)
+        co_return found ? Result<>() : Result<>(found.error());
+    const auto opened = co_await open_at_server(operation, (*found)->inode);
+    if (!opened)
+        co_return Result<>(opened.error());
+    const auto again = directory(handle);
+    if (!again || (*again)->handle)
+        session_.tell(wire::Releasedir{*opened});
+    else
+        (*again)->handle = *opened;
+    co_return again ? Result<>() : Result<>(again.error());
 }
 
 void FileSystem::releasedir(HandleNumber handle) {
-    if (const auto found = directory(handle); found) {
+    if (const auto found = directory(handle); found && (*found)->handle) {
         discard_entries(**found);
         session_.tell(wire::Releasedir{(*found)->handle});
     }
@@ -46,6 +98,8 @@ void FileSystem::releasedir(HandleNumber handle) {
 }
 
 Task<Result<>> FileSystem::fsyncdir(Operation& operation, HandleNumber handle, bool data_only) {
+    if (const auto had = co_await have_at_server(operation, handle); !had)
+        co_return had;
     const auto found = directory(handle);
     if (!found)
         co_return Result<>(found.error());
@@ -112,6 +166,50 @@ Task<Result<>> FileSystem::fetch_entries(Operation& operation, HandleNumber hand
     co_return Result<>();
 }
 
+// The names that are known, from the directory's position on.
+void FileSystem::list_known(DirectoryHandle& directory) {
+    const Inode* inode = inodes_.find(directory.inode);
+    const Inode* parent = inode == nullptr ? nullptr : inodes_.find(inode->parent);
+    const std::uint64_t own = inode == nullptr ? 0 : inode->identity.inode;
+    const auto entry = [&](std::uint64_t cookie) -> wire::DirectoryEntry {
+        if (cookie == 1)
+            return {.cookie = cookie, .inode = own, .type = DT_DIR, .name = "."};
+        if (cookie == 2)
+            return {.cookie = cookie,
+                    .inode = parent == nullptr ? own : parent->identity.inode,
+                    .type = DT_DIR,
+                    .name = ".."};
+        const DirectoryCache::Name& name = (*directory.names)[cookie - dots - 1];
+        return {.cookie = cookie, .inode = name.inode, .type = name.type, .name = name.name};
+    };
+    for (std::uint64_t cookie = directory.position + 1; cookie <= directory.names->size() + dots; ++cookie)
+        directory.entries.push_back(entry(cookie));
+    directory.end = true;
+}
+
+// What comes after the directory's position. A listing that begins anew shows what there is now.
+Task<Result<>> FileSystem::find_entries(Operation& operation, HandleNumber handle, Listing listing) {
+    auto found = directory(handle);
+    if (!found)
+        co_return Result<>(found.error());
+    if (!(*found)->handle && (*found)->position == 0) {
+        const auto names = co_await names_of(operation, (*found)->inode);
+        if (!names)
+            co_return Result<>(names.error());
+        found = directory(handle);
+        if (!found)
+            co_return Result<>(found.error());
+        (*found)->names = *names;
+    }
+    if (!(*found)->handle && (*found)->names != nullptr) {
+        list_known(**found);
+        co_return Result<>();
+    }
+    if (const auto had = co_await have_at_server(operation, handle); !had)
+        co_return had;
+    co_return co_await fetch_entries(operation, handle, listing);
+}
+
 Task<Result<>> FileSystem::readdir(Operation& operation, HandleNumber handle, std::uint64_t position, Listing listing,
                                    ListingSink& sink) {
     auto found = directory(handle);
@@ -120,7 +218,7 @@ Task<Result<>> FileSystem::readdir(Operation& operation, HandleNumber handle, st
     if (!go_to(**found, position))
         co_return Result<>(Status::invalid);
     if ((*found)->entries.empty() && !(*found)->end) {
-        const auto fetched = co_await fetch_entries(operation, handle, listing);
+        const auto fetched = co_await find_entries(operation, handle, listing);
         if (!fetched)
             co_return Result<>(fetched.error());
         found = directory(handle);
@@ -144,7 +242,7 @@ void FileSystem::deliver(DirectoryHandle& directory, Listing listing, ListingSin
         if (entry.entry.node && (listing == Listing::plain || is_dot(listed.name) || is_outdated(directory, entry)))
             unneeded.push_back({entry.entry.node, 1});
         else if (entry.entry.node)
-            listed.entry = entry_of(directory.inode, entry.entry, directory.asked_at).value_or(Entry{});
+            listed.entry = entry_of(directory.inode, listed.name, entry.entry, directory.asked_at).value_or(Entry{});
         sink.add(listed);
     }
     give_back(std::move(unneeded));

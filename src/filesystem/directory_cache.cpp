@@ -166,12 +166,26 @@ bool DirectoryCache::learn(Listed listed) {
         added.entry.inode = entry.inode;
         added.entry.type = entry.type;
     }
-    if (Directory* parent = trusted(directory.place.parent); parent != nullptr) {
-        if (const auto found = parent->by_name.find(directory.place.name); found != parent->by_name.end())
-            found->second->directory = listed.directory;
-    }
+    link(directory);
     keep_within_limit();
     return true;
+}
+
+// The entry that the directory is, if that is known, leads to it.
+void DirectoryCache::link(const Directory& directory) {
+    Directory* parent = trusted(directory.place.parent);
+    if (parent == nullptr)
+        return;
+    if (const auto found = parent->by_name.find(directory.place.name); found != parent->by_name.end())
+        found->second->directory = directory.number;
+}
+
+void DirectoryCache::put(InodeNumber number, Place place) {
+    Directory* directory = trusted(number);
+    if (directory == nullptr)
+        return;
+    directory->place = std::move(place);
+    link(*directory);
 }
 
 // The directory, if what was asked for at that time may be kept of it.

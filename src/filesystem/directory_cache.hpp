@@ -118,6 +118,8 @@ public:
     void revoke(InodeNumber directory, std::uint64_t now);
     void revoke_all(std::uint64_t now);
 
+    // The directory, of which something is known, was found there.
+    void put(InodeNumber directory, Place place);
     // The number means nothing any more.
     void remove(InodeNumber directory);
 
@@ -145,6 +147,7 @@ private:
     const Directory* trusted(InodeNumber directory) const;
     Directory* accepting(InodeNumber directory, std::uint64_t asked_at);
     Directory& mark(InodeNumber directory, std::uint64_t now);
+    void link(const Directory& directory);
     void put(Directory& directory, std::string_view name, const wire::Attributes& attributes);
     void take_out(Directory& directory, std::string_view name);
     void forget_name(Directory& directory, std::string_view name);

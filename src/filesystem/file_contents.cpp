@@ -118,6 +118,7 @@ void FileContents::replaced(InodeNumber id, const wire::Attributes& attributes) 
     inode->content.size_at_server = attributes.size;
     inode->content.written_at = now();
     drop(*inode);
+    tell_changed(id);
 }
 
 void FileContents::touched(InodeNumber id, const wire::Attributes& attributes) {
@@ -127,6 +128,12 @@ void FileContents::touched(InodeNumber id, const wire::Attributes& attributes) {
     inode->version = our_version(attributes);
     inode->content.kept_version = 0;
     recent_.erase(id);
+    tell_changed(id);
+}
+
+void FileContents::tell_changed(InodeNumber id) {
+    if (on_changed)
+        on_changed(id);
 }
 
 void FileContents::outdated(InodeNumber id) {
@@ -196,6 +203,7 @@ void FileContents::accepted(InodeNumber id, std::uint64_t offset, std::uint64_t 
     inode->content.written_at = now();
     inode->content.kept_version = 0;
     recent_.erase(id);
+    tell_changed(id);
 }
 
 // The write makes a new version. If it has not found the one that was known, somebody else has changed the file, which
@@ -272,6 +280,7 @@ void FileContents::failed(InodeNumber id, std::uint64_t offset, std::uint64_t si
         inode->content.size = inode->content.size_at_server;
         drop(*inode);
     }
+    tell_changed(id);
 }
 
 client::ReadSource FileContents::source_of(const FileHandle& file) const {

@@ -32,6 +32,9 @@ public:
     FileContents(const FileContents&) = delete;
     FileContents& operator=(const FileContents&) = delete;
 
+    // Called when something of a file was changed from here, whose attributes are others now.
+    std::function<void(InodeNumber)> on_changed;
+
     client::FileReader& reader() { return reader_; }
     client::WriteBehind& writes() { return writes_; }
     const client::WriteBehind& writes() const { return writes_; }
@@ -104,6 +107,7 @@ public:
 private:
     void written(InodeNumber inode, std::uint64_t offset, const wire::WriteReply& reply, bool by_others);
     void failed(InodeNumber inode, std::uint64_t offset, std::uint64_t size, Status status);
+    void tell_changed(InodeNumber inode);
     void begin_generation(Inode& inode);
     void forget(Inode& inode);
     void drop(Inode& inode);

@@ -13,18 +13,25 @@ namespace remofile::filesystem {
 FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, const Clock& clock, Counters& counters,
                        FileSystemSettings settings)
     : session_(session),
+      reactor_(reactor),
       settings_(std::move(settings)),
       export_device_(session.hello().root_attributes.identity.device),
       inodes_(session.epoch(), session.hello().root, session.hello().root_attributes),
       contents_(session, clock, inodes_, files_, counters, settings_.cache_bytes,
                 [this](InodeNumber inode) { drop_front(inode, nullptr); }),
       resident_memory_(contents_.memory(), reactor),
+      names_(
+          session, clock, counters, inodes_, [this] { return contents_.now(); },
+          [this](std::vector<wire::ForgetNode> nodes) { give_back(std::move(nodes)); }),
+      fetched_(session, counters, inodes_, names_.known(), [this] { return contents_.now(); }),
       xattr_memory_(clock),
       second_attempts_(reactor, session),
       fresh_look_ups_(clock) {
     session_.on_invalidate = [this](const client::Invalidation& invalidation, std::function<void()> acknowledge) {
-        on_invalidate(invalidation.nodes, std::move(acknowledge));
+        on_invalidate(invalidation, std::move(acknowledge));
     };
+    names_.on_void = [this](InodeNumber directory, std::string_view name) { fetched_.drop(directory, name); };
+    contents_.on_changed = [this](InodeNumber inode) { changed_here(inode); };
     session_.on_new_epoch = [this] { on_new_epoch(); };
     session_.on_reconnected = [this] { on_reconnected(); };
 }
@@ -33,6 +40,9 @@ FileSystem::~FileSystem() {
     session_.on_invalidate = nullptr;
     session_.on_new_epoch = nullptr;
     session_.on_reconnected = nullptr;
+    names_.on_void = nullptr;
+    if (late_timer_)
+        reactor_.cancel(*late_timer_);
 }
 
 FileSystem::Usage FileSystem::usage() const {
@@ -55,6 +65,35 @@ Result<NodeId> FileSystem::node_of(InodeNumber id) {
     if (inode == nullptr || inodes_.stale(*inode))
         return Status::stale;
     return inode->node;
+}
+
+Task<Result<NodeId>> FileSystem::node_for(Operation& operation, InodeNumber id) {
+    const Inode* inode = inodes_.find(id);
+    if (inode == nullptr || inodes_.stale(*inode))
+        co_return Result<NodeId>(Status::stale);
+    if (inode->node)
+        co_return inode->node;
+    co_return co_await find_node(operation, id);
+}
+
+Task<Result<NodeId>> FileSystem::find_node(Operation& operation, InodeNumber id) {
+    const Inode::Place place = inodes_.find(id)->place;
+    const auto parent = node_of(place.parent);
+    if (!parent)
+        co_return Result<NodeId>(parent.error());
+    const wire::Lookup message{.parent = *parent, .name = place.name, .node = new_node()};
+    const std::uint64_t asked_at = contents_.now();
+    const auto reply = co_await call(operation, message);
+    if (!reply)
+        co_return Result<NodeId>(reply.status() == Status::no_entry ? Status::stale : reply.status());
+    const auto entry = entry_of(place.parent, place.name, reply->body, asked_at);
+    if (!entry)
+        co_return Result<NodeId>(entry.error());
+    const Inode* found = inodes_.find(id);
+    const bool is_same = entry->inode == id && found != nullptr;
+    const NodeId node = is_same ? found->node : NodeId{};
+    forget(entry->inode);
+    co_return is_same ? Result<NodeId>(node) : Result<NodeId>(Status::stale);
 }
 
 Result<FileHandle*> FileSystem::file(HandleNumber handle) {
@@ -121,7 +160,8 @@ Task<std::vector<client::EncodedReply>> FileSystem::call_batch(Operation& operat
 // ---------------------------------------------------------------- inodes and their holders
 
 // Takes in a reply that names a file below `parent`, asked for at `asked_at`.
-Result<Entry> FileSystem::entry_of(InodeNumber parent, const wire::EntryReply& reply, std::uint64_t asked_at) {
+Result<Entry> FileSystem::entry_of(InodeNumber parent, std::string_view name, const wire::EntryReply& reply,
+                                   std::uint64_t asked_at) {
     std::vector<wire::ForgetNode> unneeded;
     Inode* inode = inodes_.adopt(parent, reply, unneeded);
     give_back(std::move(unneeded));
@@ -129,6 +169,7 @@ Result<Entry> FileSystem::entry_of(InodeNumber parent, const wire::EntryReply& r
         log::warn("the server named node {} as an entry of a directory, which it cannot be", reply.node.value);
         return Status::io_error;
     }
+    names_.found(parent, name, *inode, reply.attributes, asked_at);
     return Entry{.inode = inode->id, .attributes = contents_.seen(inode->id, reply.attributes, asked_at)};
 }
 
@@ -201,23 +242,31 @@ void FileSystem::drop_front(InodeNumber inode, std::function<void()> done) {
 
 // ---------------------------------------------------------------- what the session tells
 
-void FileSystem::on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge) {
-    if (nodes.empty())
-        return acknowledge();
-    const auto left = std::make_shared<std::size_t>(nodes.size());  // shared with the files that it waits for
-    const auto done = [left, acknowledge = std::move(acknowledge)] {
-        if (--*left == 0)
-            acknowledge();
-    };
-    for (const NodeId node : nodes) {
+bool FileSystem::may_use_names(const Operation& operation) {
+    if (!session_.hello().client_identity || settings_.front_checks_permissions)
+        return true;
+    if (!names_user_)
+        names_user_ = operation.caller.uid;
+    return *names_user_ == operation.caller.uid;
+}
+
+void FileSystem::changed_here(InodeNumber id) {
+    if (Inode* inode = inodes_.find(id); inode != nullptr)
+        names_.changed(*inode);
+}
+
+// What is void is not answered from here any more when it is acknowledged. What the kernel keeps goes afterwards: it
+// may hold on to a page until a request is answered, which waits for others' acknowledgements, as they do for ours.
+void FileSystem::on_invalidate(const client::Invalidation& invalidation, std::function<void()> acknowledge) {
+    names_.revoke(invalidation);
+    for (const NodeId node : invalidation.nodes) {
         const Inode* inode = inodes_.find(node);
-        if (inode == nullptr) {
-            done();
+        if (inode == nullptr)
             continue;
-        }
         contents_.forget(inode->id);
-        drop_front(inode->id, done);
+        drop_front(inode->id, nullptr);
     }
+    acknowledge();
 }
 
 void FileSystem::on_new_epoch() {
@@ -227,6 +276,7 @@ void FileSystem::on_new_epoch() {
     inodes_.new_epoch(session_.epoch(), session_.hello().root, session_.hello().root_attributes);
     export_device_ = session_.hello().root_attributes.identity.device;
     contents_.forget_all();
+    names_.begin_session();
     on_reconnected();
 }
 

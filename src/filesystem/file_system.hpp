@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <optional>
 #include <span>
@@ -22,10 +23,12 @@
 #include "client/session.hpp"
 #include "client/waiters.hpp"
 #include "filesystem/entry.hpp"
+#include "filesystem/fetched_files.hpp"
 #include "filesystem/file_contents.hpp"
 #include "filesystem/front_cache.hpp"
 #include "filesystem/handle_table.hpp"
 #include "filesystem/inode_map.hpp"
+#include "filesystem/leased_names.hpp"
 #include "filesystem/open_file.hpp"
 #include "filesystem/operation.hpp"
 #include "filesystem/second_attempts.hpp"
@@ -36,6 +39,8 @@ namespace remofile::filesystem {
 struct FileSystemSettings {
     std::size_t cache_bytes = 0;    // for contents of files, all together
     bool contain_symlinks = false;  // a link that would lead out of the file system is refused
+    // Whoever is in front checks what callers may do, besides the server.
+    bool front_checks_permissions = false;
     // With groups by the server's numbers. Asked for only where they matter: where the server acts as its callers, and
     // where set-id bits are at stake.
     std::function<CallerFacts(const Caller&)> facts_of;
@@ -185,8 +190,12 @@ public:
 private:
     // file_system.cpp
 
-    // The server's name for a file. To be asked for right before it is used: a wait may have made it stale.
+    // The server's name for a directory. To be asked for right before it is used: a wait may have made it stale.
     Result<NodeId> node_of(InodeNumber inode);
+    // The same for any file: one that is known from a listing alone is looked up first. Errors also: stale if its name
+    // stands for another file by now.
+    Task<Result<NodeId>> node_for(Operation& operation, InodeNumber inode);
+    Task<Result<NodeId>> find_node(Operation& operation, InodeNumber inode);
     wire::NewNode new_node() { return {session_.new_node_id(), true}; }
     Result<FileHandle*> file(HandleNumber handle);
     Result<DirectoryHandle*> directory(HandleNumber handle);
@@ -225,7 +234,8 @@ private:
         return contents_.writes().drain(inode, &operation.cancellation);
     }
 
-    Result<Entry> entry_of(InodeNumber parent, const wire::EntryReply& reply, std::uint64_t asked_at);
+    Result<Entry> entry_of(InodeNumber parent, std::string_view name, const wire::EntryReply& reply,
+                           std::uint64_t asked_at);
     void give_back(std::vector<wire::ForgetNode> nodes);
     void opened(InodeNumber inode, bool maps);
     void released(InodeNumber inode, bool maps);
@@ -233,11 +243,20 @@ private:
     Task<Status> front_is_current(Operation& operation, InodeNumber inode);
     Task<Status> front_written_back(Operation& operation, InodeNumber inode);
     void drop_front(InodeNumber inode, std::function<void()> done);
-    void on_invalidate(const std::vector<NodeId>& nodes, std::function<void()> acknowledge);
+    void on_invalidate(const client::Invalidation& invalidation, std::function<void()> acknowledge);
     void on_new_epoch();
     void on_reconnected();
 
+    // Whether what is known under leases may answer the caller: it was told to whoever asked first, who need not be the
+    // one to whom the server would tell it, and is kept for one user where the server tells users apart.
+    bool may_use_names(const Operation& operation);
+    void changed_here(InodeNumber inode);
+
     // names.cpp
+    Task<std::optional<Result<Entry>>> known_entry(Operation& operation, InodeNumber parent, const std::string& name);
+    Entry give_out(Inode& inode, const wire::Attributes& attributes, const Operation& operation);
+    void made(InodeNumber parent, std::string_view name, const wire::Attributes& attributes, std::uint64_t asked_at);
+    void removed(InodeNumber parent, std::string_view name, std::uint64_t asked_at);
     Task<Result<wire::EntryReply>> look_up(Operation& operation, wire::Lookup message);
     Task<Result<wire::EntryReply>> look_up_and_hold(Operation& operation, wire::Lookup message);
     template <class Message>
@@ -246,6 +265,11 @@ private:
     Task<Result<>> remove(Operation& operation, InodeNumber parent, Message message);
 
     // directories.cpp
+    Task<Result<DirectoryCache::Names>> names_of(Operation& operation, InodeNumber inode);
+    Task<Result<HandleId>> open_at_server(Operation& operation, InodeNumber inode);
+    Task<Result<>> have_at_server(Operation& operation, HandleNumber handle);
+    Task<Result<>> find_entries(Operation& operation, HandleNumber handle, Listing listing);
+    void list_known(DirectoryHandle& directory);
     Task<Result<>> fetch_entries(Operation& operation, HandleNumber handle, Listing listing);
     bool go_to(DirectoryHandle& directory, std::uint64_t number);
     void discard_entries(DirectoryHandle& directory);
@@ -267,14 +291,22 @@ private:
         bool has_beginning = false;
     };
     bool wants_content(InodeNumber inode, const OpenHow& how);
+    Task<Result<std::optional<Opened>>> open_known_file(Operation& operation, InodeNumber inode, OpenHow how);
+    Task<Result<>> have_open(Operation& operation, HandleNumber handle);
+    Task<Result<>> have_all_open(Operation& operation, InodeNumber directory, std::string name);
+    void open_later(const Operation& operation, HandleNumber handle);
+    void open_late_ones();
+    Task<void> open_late(Caller caller, HandleNumber handle);
+    const FileHandle* known_handle(InodeNumber inode);
     Task<Result<OpenAnswer>> open_with_content(Operation& operation, wire::Open message);
     Task<Result<OpenAnswer>> open_alone(Operation& operation, wire::Open message, bool to_append);
     Opened add_file(const Operation& operation, InodeNumber inode, HandleId handle, const wire::Attributes& attributes,
                     std::uint64_t asked_at, const OpenHow& how);
-    Result<Created> take_in(const Operation& operation, InodeNumber parent, const wire::EntryReply& reply,
-                            HandleId handle, const OpenHow& how);
+    Result<Created> take_in(const Operation& operation, InodeNumber parent, std::string_view name,
+                            const wire::EntryReply& reply, HandleId handle, const OpenHow& how);
 
     // data.cpp
+    std::optional<client::FileReader::Data> read_known(const FileHandle& file, std::uint64_t offset, std::size_t size);
     Task<Result<client::Reply<wire::Write>>> write_page(HandleNumber handle, wire::Write message, Buffer data);
     Task<Result<std::size_t>> write_through(Operation& operation, InodeNumber inode, HandleNumber handle,
                                             wire::Write message, Buffer data, bool of_mapping);
@@ -301,6 +333,7 @@ private:
     bool xattr_unsupported(InodeNumber inode, std::string_view name);
 
     client::Session& session_;
+    transport::Reactor& reactor_;
     FileSystemSettings settings_;
     FrontCache* front_ = nullptr;
     std::uint64_t export_device_;
@@ -309,6 +342,16 @@ private:
     HandleTable<DirectoryHandle> directories_;
     FileContents contents_;
     client::ResidentMemory resident_memory_;
+    LeasedNames names_;
+    FetchedFiles fetched_;
+    struct LateOpen {
+        TimePoint due{};
+        Caller caller;
+        HandleNumber handle{};
+    };
+    std::deque<LateOpen> late_opens_;  // in the order of their time
+    std::optional<transport::TimerId> late_timer_;
+    std::optional<std::uint32_t> names_user_;  // for whom they are kept, if not for everybody
     XattrMemory xattr_memory_;
     SecondAttempts second_attempts_;
     FreshLookUps fresh_look_ups_;

@@ -15,6 +15,9 @@ namespace {
 // quarter of the round trip that it saves there.
 constexpr std::uint64_t max_content_with_open_bytes = 64U << 10;
 
+// How long a file may be open before the server is asked for a handle whose content is known already.
+constexpr auto late_open_delay = std::chrono::milliseconds(100);
+
 constexpr std::uint32_t open_to_read_and_write = wire::open_read | wire::open_write;
 
 // The server is not told to append when it opens a file: each write through the handle says so itself. A page of a
@@ -29,6 +32,8 @@ std::uint32_t server_flags(const OpenHow& how) {
 Opened FileSystem::add_file(const Operation& operation, InodeNumber inode, HandleId handle,
                             const wire::Attributes& attributes, std::uint64_t asked_at, const OpenHow& how) {
     const bool kept = contents_.keeps(inode, attributes, asked_at);
+    if (const Inode* known = inodes_.find(inode); known != nullptr)
+        names_.heard(*known, attributes, asked_at);
     FileHandle file{.handle = handle, .epoch = session_.epoch(), .inode = inode, .readahead = {}};
     file.past_cache = how.past_cache;
     if (session_.hello().client_identity)
@@ -44,10 +49,12 @@ void FileSystem::release(HandleNumber handle) {
     if (file == nullptr)
         return;
     contents_.writes().send(file->inode);
-    if (file->epoch == session_.epoch() && file->locked)
-        spawn(release_locked(file->inode, file->handle));
-    else if (file->epoch == session_.epoch())
-        session_.tell(wire::Release{file->handle}, client::LaneKind::data);
+    if (file->handle && file->epoch == session_.epoch()) {
+        if (file->locked)
+            spawn(release_locked(file->inode, file->handle));
+        else
+            session_.tell(wire::Release{file->handle}, client::LaneKind::data);
+    }
     released(file->inode, file->maps);
     files_.remove(handle);
 }
@@ -89,14 +96,131 @@ Task<Result<FileSystem::OpenAnswer>> FileSystem::open_alone(Operation& operation
         OpenAnswer{.handle = message.handle, .attributes = reply->body.attributes, .beginning = {}});
 }
 
+// ---------------------------------------------------------------- without the server
+
+// Opens a small file to be read whose content has been fetched ahead: nothing if it is not there.
+Task<Result<std::optional<Opened>>> FileSystem::open_known_file(Operation& operation, InodeNumber id, OpenHow how) {
+    using Known = std::optional<Opened>;
+    const Inode* inode = inodes_.find(id);
+    const bool fits = how.flags == wire::open_read && !how.past_cache && inode != nullptr && inode->type == S_IFREG &&
+                      !inodes_.stale(*inode) && !inode->place.name.empty() && may_use_names(operation) &&
+                      names_.attributes(*inode) != nullptr && !contents_.writes().pending(id);
+    if (!fits)
+        co_return Known();
+    const Inode::Place place = inode->place;
+    const auto credential = co_await credential_of(operation);
+    if (!credential)
+        co_return Known();
+    fetched_.visit(place.parent, place.name, *credential);
+    const auto content = co_await fetched_.find(place.parent, place.name, &operation.cancellation);
+    if (!content)
+        co_return Result<Known>(content.error());
+    inode = inodes_.find(id);
+    const wire::Attributes* current = inode == nullptr ? nullptr : names_.attributes(*inode);
+    if (*content == nullptr || current == nullptr || contents_.writes().pending(id) ||
+        current->size != (*content)->size())
+        co_return Known();
+    const wire::Attributes attributes = *current;
+    const Opened opened = add_file(operation, id, HandleId{}, attributes, operation.arrived_at, how);
+    files_.find(opened.handle)->known = {
+        .content = *content, .generation = inode->content.generation, .at = contents_.now(), .attributes = attributes};
+    open_later(operation, opened.handle);
+    co_return Known(opened);
+}
+
+// Ends when the server has a handle for an open file.
+Task<Result<>> FileSystem::have_open(Operation& operation, HandleNumber handle) {
+    const auto found = file(handle);
+    if (!found || (*found)->handle)
+        co_return found ? Result<>() : Result<>(found.error());
+    const auto node = co_await node_for(operation, (*found)->inode);
+    if (!node)
+        co_return Result<>(node.error());
+    const wire::Open message{*node, session_.new_handle_id(), wire::open_read};
+    const auto reply = co_await call(operation, message);
+    if (!reply)
+        co_return Result<>(reply.error());
+    const auto again = file(handle);
+    if (!again || (*again)->handle)
+        session_.tell(wire::Release{message.handle}, client::LaneKind::data);
+    else
+        (*again)->handle = message.handle;
+    co_return again ? Result<>() : Result<>(again.error());
+}
+
+// The same for all handles of the file that has a name, which is about to lose it. Errors do not matter: what is known
+// of the content is all that there will be.
+Task<Result<>> FileSystem::have_all_open(Operation& operation, InodeNumber directory, std::string name) {
+    const DirectoryCache::Entry* entry = names_.known().peek(directory, name);
+    const Inode* inode = entry == nullptr ? nullptr : inodes_.find(entry->attributes.identity);
+    if (inode == nullptr || inode->open_count == 0)
+        co_return Result<>();
+    std::vector<HandleNumber> handles;
+    files_.for_each_numbered([&](HandleNumber number, const FileHandle& file) {
+        if (file.inode == inode->id && !file.handle)
+            handles.push_back(number);
+    });
+    for (const HandleNumber handle : handles)
+        co_await have_open(operation, handle);
+    co_return Result<>();
+}
+
+const FileHandle* FileSystem::known_handle(InodeNumber inode) {
+    const FileHandle* known = nullptr;
+    files_.for_each([&](const FileHandle& file) {
+        if (file.inode == inode && !file.handle && file.epoch == session_.epoch())
+            known = &file;
+    });
+    return known;
+}
+
+// Most files that are read are closed at once. What is not must not go with its name.
+void FileSystem::open_later(const Operation& operation, HandleNumber handle) {
+    Caller caller = operation.caller;
+    caller.thread = 0;
+    late_opens_.push_back({reactor_.clock().now() + late_open_delay, caller, handle});
+    if (!late_timer_)
+        late_timer_ = reactor_.after(late_open_delay, [this] { open_late_ones(); });
+}
+
+void FileSystem::open_late_ones() {
+    late_timer_.reset();
+    const TimePoint now = reactor_.clock().now();
+    while (!late_opens_.empty() && late_opens_.front().due <= now) {
+        const LateOpen due = late_opens_.front();
+        late_opens_.pop_front();
+        if (const FileHandle* open = files_.find(due.handle); open != nullptr && !open->handle)
+            spawn(open_late(due.caller, due.handle));
+    }
+    if (!late_opens_.empty())
+        late_timer_ = reactor_.after(late_opens_.front().due - now, [this] { open_late_ones(); });
+}
+
+Task<void> FileSystem::open_late(Caller caller, HandleNumber handle) {
+    Operation operation = begin(caller);
+    co_await have_open(operation, handle);
+}
+
 Task<Result<Opened>> FileSystem::open(Operation& operation, InodeNumber inode, OpenHow how) {
+    const auto without_server = co_await open_known_file(operation, inode, how);
+    if (!without_server)
+        co_return Result<Opened>(without_server.error());
+    if (*without_server) {
+        if ((*without_server)->front_is_true) {
+            if (const Status status = co_await front_is_current(operation, inode); status != Status::ok) {
+                release((*without_server)->handle);
+                co_return Result<Opened>(status);
+            }
+        }
+        co_return **without_server;
+    }
     const bool truncates = (how.flags & wire::open_truncate) != 0;
     settle_set_id(operation, inode, true);
     if (truncates) {
         if (const Status status = co_await written_out(operation, inode); status != Status::ok)
             co_return Result<Opened>(status);
     }
-    const auto node = node_of(inode);
+    const auto node = co_await node_for(operation, inode);
     if (!node)
         co_return Result<Opened>(node.error());
     const wire::Open message{*node, session_.new_handle_id(), server_flags(how)};
@@ -123,9 +247,9 @@ Task<Result<Opened>> FileSystem::open(Operation& operation, InodeNumber inode, O
 }
 
 // CREATE and TMPFILE: a new file and a handle for it.
-Result<Created> FileSystem::take_in(const Operation& operation, InodeNumber parent, const wire::EntryReply& reply,
-                                    HandleId handle, const OpenHow& how) {
-    auto entry = entry_of(parent, reply, operation.arrived_at);
+Result<Created> FileSystem::take_in(const Operation& operation, InodeNumber parent, std::string_view name,
+                                    const wire::EntryReply& reply, HandleId handle, const OpenHow& how) {
+    auto entry = entry_of(parent, name, reply, operation.arrived_at);
     if (!entry) {
         session_.tell(wire::Release{handle}, client::LaneKind::data);
         return entry.error();
@@ -151,7 +275,8 @@ Task<Result<Created>> FileSystem::create(Operation& operation, InodeNumber paren
     const auto reply = co_await call(operation, message);
     if (!reply)
         co_return Result<Created>(reply.error());
-    co_return take_in(operation, parent, reply->body.entry, message.handle, how);
+    made(parent, message.name, reply->body.entry.attributes, operation.arrived_at);
+    co_return take_in(operation, parent, message.name, reply->body.entry, message.handle, how);
 }
 
 Task<Result<Created>> FileSystem::tmpfile(Operation& operation, InodeNumber parent, std::uint32_t mode, OpenHow how) {
@@ -168,7 +293,7 @@ Task<Result<Created>> FileSystem::tmpfile(Operation& operation, InodeNumber pare
     if (!reply)
         co_return Result<Created>(reply.error());
     constexpr InodeNumber no_parent = 0;
-    co_return take_in(operation, no_parent, reply->body, message.handle, how);
+    co_return take_in(operation, no_parent, {}, reply->body, message.handle, how);
 }
 
 }  // namespace remofile::filesystem

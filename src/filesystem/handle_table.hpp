@@ -8,9 +8,11 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/buffer.hpp"
 #include "base/status.hpp"
 #include "base/strong_id.hpp"
 #include "client/readahead.hpp"
+#include "filesystem/directory_cache.hpp"
 #include "filesystem/directory_positions.hpp"
 #include "filesystem/inode_map.hpp"
 #include "filesystem/operation.hpp"
@@ -22,7 +24,7 @@ namespace remofile::filesystem {
 using HandleNumber = StrongId<struct HandleNumberTag>;
 
 struct FileHandle {
-    HandleId handle;
+    HandleId handle;  // 0: the server has not been asked for one, as the content is known
     std::uint64_t epoch = 0;
     InodeNumber inode = 0;
     bool past_cache = false;          // direct I/O
@@ -34,11 +36,20 @@ struct FileHandle {
     // Who opened it, for pages that are written for nobody in particular; null if the server acts as itself.
     std::unique_ptr<const CallerIdentity> opener;
     client::Readahead readahead;
+    // Without a handle: the whole content, of that generation and as of that event (see FileContents), and the
+    // attributes that belong to it.
+    struct Known {
+        std::shared_ptr<const Buffer> content;
+        std::uint64_t generation = 0;
+        std::uint64_t at = 0;
+        wire::Attributes attributes;
+    };
+    Known known;
 };
 
 // A listing under way. Entries wait here until they are asked for.
 struct DirectoryHandle {
-    HandleId handle;
+    HandleId handle;  // 0: the server has not been asked for one, as the names are known
     std::uint64_t epoch = 0;
     InodeNumber inode = 0;
     std::deque<wire::DirectoryEntry> entries;
@@ -47,6 +58,7 @@ struct DirectoryHandle {
     std::uint64_t position = 0;                        // the cookie of it
     std::uint64_t asked_at = 0;                        // when `entries` were; see FileContents
     bool end = false;                                  // nothing comes after `entries`
+    DirectoryCache::Names names;                       // without a handle: what is listed, since its beginning
 };
 
 // One thread. References stay valid until the handle is removed.
@@ -68,6 +80,12 @@ public:
     void for_each(Visit visit) {
         for (auto& [handle, open] : open_)
             visit(open);
+    }
+
+    template <class Visit>
+    void for_each_numbered(Visit visit) {
+        for (auto& [handle, open] : open_)
+            visit(handle, open);
     }
 
 private:

@@ -48,36 +48,82 @@ Inode* InodeMap::adopt(InodeNumber parent, const wire::EntryReply& entry, std::v
         give_back.push_back({entry.node, 1});
         return nullptr;
     }
-    const auto known = by_identity_.find(identity);
-    if (known != by_identity_.end()) {
-        Inode& inode = inodes_.at(known->second);
-        if (inode.type == type) {
-            claim(inode, entry, give_back);
-            found_in(inode, parent);
-            ++inode.entry_count;
-            return &inode;
-        }
-        // The server's file system has used the inode's number again, and keeps no birth time to tell: another file.
-        by_identity_.erase(known);
+    if (Inode* known = known_as(identity, type); known != nullptr) {
+        claim(*known, entry, give_back);
+        found_in(*known, parent);
+        ++known->entry_count;
+        return known;
     }
+    Inode& inode = make(parent, entry.attributes);
+    inode.server_count = 1;
+    bind_node(inode, entry.node);
+    return &inode;
+}
+
+Inode* InodeMap::adopt_listed(InodeNumber parent, std::string_view name, const wire::Attributes& attributes) {
+    if (attributes.identity == root().identity)
+        return nullptr;
+    Inode* inode = known_as(attributes.identity, attributes.mode & S_IFMT);
+    if (inode != nullptr) {
+        if (stale(*inode)) {
+            inode->epoch = epoch_;
+            inode->server_count = 0;
+            inode->node = NodeId{};
+        }
+        found_in(*inode, parent);
+        ++inode->entry_count;
+    } else {
+        inode = &make(parent, attributes);
+    }
+    put(*inode, parent, name);
+    return inode;
+}
+
+Inode* InodeMap::known_as(const wire::FileIdentity& identity, std::uint32_t type) {
+    const auto known = by_identity_.find(identity);
+    if (known == by_identity_.end())
+        return nullptr;
+    Inode& inode = inodes_.at(known->second);
+    if (inode.type == type)
+        return &inode;
+    // The server's file system has used the inode's number again, and keeps no birth time to tell: another file.
+    by_identity_.erase(known);
+    return nullptr;
+}
+
+// A new one, given out as an entry once.
+Inode& InodeMap::make(InodeNumber parent, const wire::Attributes& attributes) {
     const InodeNumber id = next_id_++;
     Inode& inode = inodes_[id];
     inode.id = id;
-    inode.identity = identity;
-    inode.type = type;
-    inode.version = entry.attributes.version;
+    inode.identity = attributes.identity;
+    inode.type = attributes.mode & S_IFMT;
+    inode.version = attributes.version;
     inode.parent = parent;
     inode.epoch = epoch_;
     inode.entry_count = 1;
-    inode.server_count = 1;
-    bind_node(inode, entry.node);
-    by_identity_[identity] = id;
-    return &inode;
+    by_identity_[inode.identity] = id;
+    return inode;
+}
+
+Inode* InodeMap::find(const wire::FileIdentity& identity) {
+    const auto known = by_identity_.find(identity);
+    return known == by_identity_.end() ? nullptr : &inodes_.at(known->second);
+}
+
+void InodeMap::put(Inode& inode, InodeNumber parent, std::string_view name) {
+    inode.place.parent = parent;
+    inode.place.name = name;
+}
+
+void InodeMap::let_go(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
+    inode.leased = false;
+    remove_unless_held(inode, give_back);
 }
 
 // Accounts for a reply that named a known inode.
 void InodeMap::claim(Inode& inode, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back) {
-    if (stale(inode)) {
+    if (stale(inode) || !inode.node) {
         inode.epoch = epoch_;
         inode.server_count = 1;
         bind_node(inode, entry.node);
@@ -135,9 +181,9 @@ void InodeMap::closed(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
 }
 
 void InodeMap::remove_unless_held(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
-    if (inode.id == root_inode || inode.entry_count > 0 || inode.open_count > 0)
+    if (inode.id == root_inode || inode.entry_count > 0 || inode.open_count > 0 || inode.leased)
         return;
-    if (!stale(inode)) {
+    if (!stale(inode) && inode.node) {
         give_back.push_back({inode.node, inode.server_count});
         unbind_node(inode);
     }

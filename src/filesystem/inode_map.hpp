@@ -8,6 +8,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -20,7 +22,7 @@ namespace remofile::filesystem {
 
 struct Inode {
     InodeNumber id = 0;
-    NodeId node;              // the server's name for it, in `epoch`
+    NodeId node;              // the server's name for it, in `epoch`; 0 while it is known from a listing alone
     std::uint64_t epoch = 0;  // of the session; an inode of an older one is stale until a look-up finds it again
     wire::FileIdentity identity;
     std::uint32_t type = 0;     // S_IFMT bits
@@ -28,6 +30,16 @@ struct Inode {
     // The directory in which it was found last or, for what may have several names, the one nearest to the root; 0
     // for the root and for files without a name.
     InodeNumber parent = 0;
+    // Where it was found last. Without a name: by none, or by one that is not known.
+    struct Place {
+        InodeNumber parent = 0;
+        std::string name;
+    };
+    Place place;
+    bool leased = false;               // a directory that stays known for its lease's sake
+    bool unlistable = false;           // a directory that could not be listed ahead
+    std::uint8_t looked_into = 0;      // a directory: look-ups in it while it was not leased, as far as they matter
+    std::uint64_t changed_at = 0;      // FileContents::now() when something of it was last changed from here
     bool has_byte_locks = false;       // bytes of it have been locked from here since it was opened
     std::uint32_t open_count = 0;      // handles: while it is not 0, what is kept in front is relied on
     std::uint64_t entry_count = 0;     // entries that were given out and not forgotten
@@ -92,6 +104,20 @@ public:
     // Entries come back, and the inode goes if nothing else holds it. A count larger than what was given out is cut.
     void forget(InodeNumber id, std::uint64_t count, std::vector<wire::ForgetNode>& give_back);
 
+    // The inode that a listing under a lease has shown under that name, given out as an entry: one that is not known is
+    // made without a node. Null for what cannot be an entry, the root.
+    Inode* adopt_listed(InodeNumber parent, std::string_view name, const wire::Attributes& attributes);
+    // One that is known is given out as an entry once more.
+    static void hand_out(Inode& inode) { ++inode.entry_count; }
+    // Null if it is not known.
+    Inode* find(const wire::FileIdentity& identity);
+    // It was found there.
+    static void put(Inode& inode, InodeNumber parent, std::string_view name);
+
+    // A directory stays known while its lease is held.
+    static void hold(Inode& inode) { inode.leased = true; }
+    void let_go(Inode& inode, std::vector<wire::ForgetNode>& give_back);
+
     // A handle of the file has come.
     static void opened(Inode& inode) { ++inode.open_count; }
     // One has gone, and the inode goes if nothing else holds it.
@@ -111,6 +137,8 @@ private:
         std::size_t operator()(const wire::FileIdentity& identity) const noexcept;
     };
 
+    Inode* known_as(const wire::FileIdentity& identity, std::uint32_t type);
+    Inode& make(InodeNumber parent, const wire::Attributes& attributes);
     void claim(Inode& inode, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back);
     void found_in(Inode& inode, InodeNumber parent);
     void bind_node(Inode& inode, NodeId node);

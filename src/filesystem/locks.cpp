@@ -68,7 +68,7 @@ Task<Result<>> FileSystem::take_lock(Operation& operation, InodeNumber inode, Me
         co_return Result<>(status);
     if (const Status status = co_await written_out(operation, inode); status != Status::ok)
         co_return Result<>(status);
-    const auto node = node_of(inode);
+    const auto node = co_await node_for(operation, inode);
     if (!node)
         co_return Result<>(node.error());
     const std::uint64_t asked_at = contents_.now();
@@ -93,6 +93,8 @@ Task<Result<>> FileSystem::drop_lock(Operation& operation, InodeNumber inode, Me
 
 Task<Result<wire::LockRange>> FileSystem::getlk(Operation& operation, HandleNumber handle, LockOwner owner,
                                                 wire::LockRange range) {
+    if (const auto had = co_await have_open(operation, handle); !had)
+        co_return Result<wire::LockRange>(had.error());
     const auto open = file(handle);
     if (!open)
         co_return Result<wire::LockRange>(open.error());
@@ -107,6 +109,8 @@ Task<Result<wire::LockRange>> FileSystem::getlk(Operation& operation, HandleNumb
 
 Task<Result<>> FileSystem::setlk(Operation& operation, HandleNumber handle, LockOwner owner, wire::LockRange range,
                                  bool wait) {
+    if (const auto had = co_await have_open(operation, handle); !had)
+        co_return Result<>(had.error());
     const auto open = file(handle);
     if (!open)
         co_return Result<>(open.error());
@@ -121,6 +125,8 @@ Task<Result<>> FileSystem::setlk(Operation& operation, HandleNumber handle, Lock
 }
 
 Task<Result<>> FileSystem::flock(Operation& operation, HandleNumber handle, wire::LockType type, bool wait) {
+    if (const auto had = co_await have_open(operation, handle); !had)
+        co_return Result<>(had.error());
     const auto open = file(handle);
     if (!open)
         co_return Result<>(open.error());

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Looking up, making, removing and renaming entries of directories.
+#include <sys/stat.h>
+
+#include "client/directory.hpp"
 #include "filesystem/file_system.hpp"
 #include "filesystem/outcome.hpp"
 #include "filesystem/symlink_containment.hpp"
@@ -39,18 +42,87 @@ Task<Result<wire::EntryReply>> FileSystem::look_up_and_hold(Operation& operation
     }
 }
 
+// Gives out an inode, as an entry, whose attributes are known.
+Entry FileSystem::give_out(Inode& inode, const wire::Attributes& attributes, const Operation& operation) {
+    return {.inode = inode.id, .attributes = contents_.seen(inode.id, attributes, operation.arrived_at)};
+}
+
+// What is known of a name under leases; nothing if the server has to be asked. What cannot be a name is not absent: it
+// has errors of its own.
+Task<std::optional<Result<Entry>>> FileSystem::known_entry(Operation& operation, InodeNumber parent,
+                                                           const std::string& name) {
+    using Known = std::optional<Result<Entry>>;
+    if (!may_use_names(operation) || !names_.in_force() || !client::is_valid_name(name))
+        co_return Known();
+    const auto credential = co_await credential_of(operation);
+    if (!credential)
+        co_return Known();
+    if (const Status status = co_await names_.prepare(parent, name, *credential, &operation.cancellation);
+        status != Status::ok)
+        co_return Known(status);
+    using Knowledge = DirectoryCache::Knowledge;
+    const auto answer = names_.known().find(parent, name);
+    if (!names_.in_force() || answer.knowledge == Knowledge::unknown)
+        co_return Known();
+    if (answer.knowledge == Knowledge::absent)
+        co_return Known(Status::no_entry);
+    if (S_ISDIR(answer.attributes->mode)) {
+        const InodeNumber number = names_.known().known_directory(parent, name);
+        const wire::Attributes* own = number == 0 ? nullptr : names_.known().own_attributes(number);
+        Inode* directory = inodes_.find(number);
+        if (own == nullptr || directory == nullptr || inodes_.stale(*directory))
+            co_return Known();
+        inodes_.hand_out(*directory);
+        co_return Known(give_out(*directory, *own, operation));
+    }
+    if (!answer.current)
+        co_return Known();
+    const wire::Attributes attributes = *answer.attributes;
+    if (const Inode* known = inodes_.find(attributes.identity);
+        known != nullptr && contents_.writes().pending(known->id))
+        co_return Known();
+    Inode* inode = inodes_.adopt_listed(parent, name, attributes);
+    co_return inode == nullptr ? Known() : Known(give_out(*inode, attributes, operation));
+}
+
+// A request of ours, asked at that time, has made the name, or removed it.
+void FileSystem::made(InodeNumber parent, std::string_view name, const wire::Attributes& attributes,
+                      std::uint64_t asked_at) {
+    const std::uint64_t now = contents_.now();
+    names_.known().changed_here(parent, name, &attributes, asked_at, now);
+    // What was written to a file that was there already may have come later.
+    if (const Inode* inode = inodes_.find(attributes.identity); inode != nullptr && inode->changed_at >= asked_at)
+        names_.known().attributes_changed_here(parent, name, now);
+}
+
+void FileSystem::removed(InodeNumber parent, std::string_view name, std::uint64_t asked_at) {
+    names_.known().changed_here(parent, name, nullptr, asked_at, contents_.now());
+}
+
 Task<Result<Entry>> FileSystem::lookup(Operation& operation, InodeNumber parent, std::string name) {
+    const std::uint32_t thread = operation.caller.thread;
+    if (!second_attempts_.is_one(thread)) {
+        auto known = co_await known_entry(operation, parent, name);
+        if (known) {
+            if (*known)
+                fresh_look_ups_.add(
+                    thread, {.inode = (*known)->inode, .attributes = (*known)->attributes, .event = contents_.now()});
+            co_return std::move(*known);
+        }
+    }
     const auto node = node_of(parent);
     if (!node)
         co_return Result<Entry>(node.error());
-    const std::uint32_t thread = operation.caller.thread;
-    wire::Lookup message{.parent = *node, .name = std::move(name), .node = new_node()};
+    wire::Lookup message{.parent = *node, .name = name, .node = new_node()};
+    const std::uint64_t asked_at = contents_.now();
     auto looking = second_attempts_.is_one(thread) ? look_up_and_hold(operation, std::move(message))
                                                    : look_up(operation, std::move(message));
     const auto reply = co_await std::move(looking);
+    if (reply.status() == Status::no_entry)
+        names_.known().learn_absent(parent, name, asked_at);
     if (!reply)
         co_return Result<Entry>(reply.error());
-    auto entry = entry_of(parent, *reply, operation.arrived_at);
+    auto entry = entry_of(parent, name, *reply, asked_at);
     if (entry)
         fresh_look_ups_.add(thread, {.inode = entry->inode, .attributes = entry->attributes, .event = contents_.now()});
     co_return entry;
@@ -64,10 +136,11 @@ Task<Result<Entry>> FileSystem::make(Operation& operation, InodeNumber parent, M
         co_return Result<Entry>(node.error());
     message.parent = *node;
     message.node = new_node();
-    const auto reply = co_await call(operation, std::move(message));
+    const auto reply = co_await call(operation, message);
     if (!reply)
         co_return Result<Entry>(reply.error());
-    co_return entry_of(parent, reply->body, operation.arrived_at);
+    made(parent, message.name, reply->body.attributes, operation.arrived_at);
+    co_return entry_of(parent, message.name, reply->body, operation.arrived_at);
 }
 
 Task<Result<Entry>> FileSystem::mknod(Operation& operation, InodeNumber parent, std::string name, std::uint32_t mode,
@@ -91,15 +164,17 @@ Task<Result<Entry>> FileSystem::symlink(Operation& operation, InodeNumber parent
 
 Task<Result<Entry>> FileSystem::link(Operation& operation, InodeNumber inode, InodeNumber new_parent,
                                      std::string new_name) {
-    const auto node = node_of(inode);
+    const auto node = co_await node_for(operation, inode);
     const auto parent = node_of(new_parent);
     if (!node || !parent)
         co_return Result<Entry>(Status::stale);
-    wire::Link message{*node, *parent, std::move(new_name)};
-    const auto reply = co_await call(operation, std::move(message));
+    const wire::Link message{*node, *parent, new_name};
+    const auto reply = co_await call(operation, message);
+    changed_here(inode);
     if (!reply)
         co_return Result<Entry>(reply.error());
-    co_return entry_of(new_parent, reply->body, operation.arrived_at);
+    made(new_parent, new_name, reply->body.attributes, operation.arrived_at);
+    co_return entry_of(new_parent, new_name, reply->body, operation.arrived_at);
 }
 
 template <class Message>
@@ -108,7 +183,17 @@ Task<Result<>> FileSystem::remove(Operation& operation, InodeNumber parent, Mess
     if (!node)
         co_return Result<>(node.error());
     message.parent = *node;
-    const auto reply = co_await call(operation, std::move(message));
+    // Of what is removed, and what names it has left, nothing is known any more.
+    const InodeNumber directory = names_.known().known_directory(parent, message.name);
+    std::string name = message.name;
+    co_await have_all_open(operation, parent, std::move(name));
+    const auto reply = co_await call(operation, message);
+    if (reply)
+        removed(parent, message.name, operation.arrived_at);
+    else
+        names_.known().revoke_name(parent, message.name, contents_.now());
+    if (reply && directory != 0)
+        names_.forget(directory);
     co_return outcome_of(reply);
 }
 
@@ -130,13 +215,23 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     const auto new_node = node_of(new_parent);
     if (!node || !new_node)
         co_return Result<>(Status::stale);
-    wire::Rename message{*node, std::move(name), *new_node, std::move(new_name), flags};
-    const auto reply = co_await call(operation, std::move(message));
+    const wire::Rename message{*node, name, *new_node, new_name, flags};
+    std::string replaced = new_name;
+    co_await have_all_open(operation, new_parent, std::move(replaced));
+    const InodeNumber moved = names_.known().known_directory(parent, name);
+    const InodeNumber other = names_.known().known_directory(new_parent, new_name);
+    const auto reply = co_await call(operation, message);
+    // What they stand for now is not said.
+    names_.known().revoke_name(parent, name, contents_.now());
+    names_.known().revoke_name(new_parent, new_name, contents_.now());
+    for (const InodeNumber directory : {moved, other})
+        if (directory != 0)
+            names_.known().revoke_own_attributes(directory, contents_.now());
     co_return outcome_of(reply);
 }
 
 Task<Result<std::string>> FileSystem::readlink(Operation& operation, InodeNumber inode) {
-    const auto node = node_of(inode);
+    const auto node = co_await node_for(operation, inode);
     if (!node)
         co_return Result<std::string>(node.error());
     const wire::Readlink message{*node};

@@ -50,7 +50,7 @@ bool FileSystem::xattr_unsupported(InodeNumber id, std::string_view name) {
 Task<Result<Xattr>> FileSystem::getxattr(Operation& operation, InodeNumber inode, std::string name, std::size_t room) {
     if (is_security(name) || xattr_unsupported(inode, name))
         co_return Result<Xattr>(Status::not_supported);
-    const auto node = node_of(inode);
+    const auto node = co_await node_for(operation, inode);
     if (!node)
         co_return Result<Xattr>(node.error());
     const wire::Getxattr message{*node, name, size_to_ask_for(room)};
@@ -65,17 +65,18 @@ Task<Result<>> FileSystem::setxattr(Operation& operation, InodeNumber inode, std
                                     std::uint32_t flags) {
     if (is_security(name) || xattr_unsupported(inode, name))
         co_return Result<>(Status::not_supported);
-    const auto node = node_of(inode);
+    const auto node = co_await node_for(operation, inode);
     if (!node)
         co_return Result<>(node.error());
     const wire::Setxattr message{*node, name, flags};
     const auto reply = co_await call_with_bulk(operation, message, std::move(value));
+    changed_here(inode);
     remember_xattr(inode, name, reply.status());
     co_return outcome_of(reply);
 }
 
 Task<Result<Xattr>> FileSystem::listxattr(Operation& operation, InodeNumber inode, std::size_t room) {
-    const auto node = node_of(inode);
+    const auto node = co_await node_for(operation, inode);
     if (!node)
         co_return Result<Xattr>(node.error());
     const wire::Listxattr message{*node, size_to_ask_for(room)};
@@ -90,11 +91,12 @@ Task<Result<Xattr>> FileSystem::listxattr(Operation& operation, InodeNumber inod
 Task<Result<>> FileSystem::removexattr(Operation& operation, InodeNumber inode, std::string name) {
     if (is_security(name) || xattr_unsupported(inode, name))
         co_return Result<>(Status::not_supported);
-    const auto node = node_of(inode);
+    const auto node = co_await node_for(operation, inode);
     if (!node)
         co_return Result<>(node.error());
     const wire::Removexattr message{*node, name};
     const auto reply = co_await call(operation, message);
+    changed_here(inode);
     remember_xattr(inode, name, reply.status());
     co_return outcome_of(reply);
 }

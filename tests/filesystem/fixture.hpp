@@ -89,7 +89,8 @@ public:
     // How often replies have named each node, less what FORGET gave back.
     std::map<std::uint64_t, std::uint64_t> held_nodes;
     std::set<HandleId> open_handles;
-    std::uint16_t piece_entries = 1024;  // READDIR answers with no more than that
+    std::uint16_t piece_entries = 1024;   // READDIR and LIST answer with no more than that
+    std::uint32_t trust_ms = UINT32_MAX;  // of leases
 
     // ---- what the server answers
 
@@ -135,6 +136,10 @@ public:
                 return opendir(request.as<wire::Opendir>());
             case Opcode::readdir:
                 return readdir(request.as<wire::Readdir>());
+            case Opcode::fetch:
+                return fetch(request.as<wire::Fetch>());
+            case Opcode::list:
+                return list(request.as<wire::List>());
             case Opcode::releasedir:
                 return close(request.as<wire::Releasedir>().handle);
             case Opcode::getxattr:
@@ -307,6 +312,43 @@ private:
         reply.bulk = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
         return reply;
     }
+    FakeReply fetch(const wire::Fetch& asked) {
+        const File* file = find(asked.parent, asked.name);
+        if (file == nullptr)
+            return {.status = Status::no_entry};
+        const bool complete = S_ISREG(file->mode) && file->content.size() <= asked.size;
+        FakeReply reply = FakeReply::of(wire::FetchReply{attributes(*file), complete});
+        if (complete)
+            reply.bulk = file->content;
+        return reply;
+    }
+    FakeReply list(const wire::List& asked) {
+        const File* found = asked.name.empty() ? &at(asked.node) : find(asked.node, asked.name);
+        if (found == nullptr)
+            return {.status = Status::no_entry};
+        const File& directory = *found;
+        if (!S_ISDIR(directory.mode))
+            return {.status = Status::not_directory};
+        wire::ListReply body{.leased = asked.lease, .trust_ms = trust_ms};
+        body.entry =
+            asked.name.empty() ? wire::EntryReply{asked.node, attributes(directory)} : entry(asked.new_node, directory);
+        std::vector<std::byte> bytes;
+        wire::Encoder encoder(bytes);
+        for (const auto& [name, number] : directory.names) {
+            if (body.count == piece_entries)
+                break;
+            const File& file = files_.at(number);
+            encoder.put(wire::DirectoryEntry{.cookie = first_cookie + ++body.count,
+                                             .inode = number,
+                                             .type = static_cast<std::uint8_t>(IFTODT(file.mode)),
+                                             .name = name,
+                                             .entry = {NodeId{}, attributes(file)}});
+        }
+        body.end = body.count == directory.names.size();
+        FakeReply reply = FakeReply::of(body);
+        reply.bulk = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+        return reply;
+    }
     FakeReply getxattr(const wire::Getxattr& asked) {
         const auto& xattrs = at(asked.node).xattrs;
         const auto found = xattrs.find(asked.name);
@@ -400,7 +442,16 @@ struct Fixture : client::SessionFixture {
     // Answers in place of the tree's, while they say something.
     std::function<std::optional<FakeReply>(const FakeRequest&)> instead;
 
-    Fixture() {
+    enum class Leases : std::uint8_t { none, granted };
+    static constexpr std::chrono::milliseconds lease_term{10'000};
+
+    explicit Fixture(Leases leases = Leases::none) {
+        if (leases == Leases::granted) {
+            server.greeting.features |= wire::feature_leases;
+            server.greeting.lease_term_ms = static_cast<std::uint32_t>(lease_term.count());
+            options.leases = true;
+            options.lease_clock = &clock;
+        }
         server.greeting.root_attributes = server_files.attributes(server_files.file(1));
         server.on_request = [this](const FakeRequest& request) -> std::optional<FakeReply> {
             if (held.contains(request.header.opcode)) {

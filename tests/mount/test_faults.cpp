@@ -252,7 +252,8 @@ TEST_CASE("faults: the content that comes with an open is older than what anothe
     // No look-up, whose answer would be held too. What was kept of the file is not in use any more.
     write_file(server.directory() + "/file", std::string(5'001, 'o'));
     struct stat attributes = {};
-    REQUIRE(fstat(writer, &attributes) == 0);
+    REQUIRE(eventually(Milliseconds{3'000},
+                       [&] { return fstat(writer, &attributes) == 0 && attributes.st_size == 5'001; }));
 
     proxy.hold_answers_of(server.port());
     Bell opened;

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: MIT
+#include "filesystem/leased_names.hpp"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "client/directory.hpp"
+
+namespace remofile::filesystem {
+namespace {
+
+// What is known of names takes no more: some 150,000 of them.
+constexpr std::size_t max_known_bytes = 48U << 20;
+// One answer: most directories; of a larger one the rest is asked for name by name, or by whoever reads it.
+constexpr std::uint32_t listing_bytes = 128U << 10;
+// A directory is listed at the second look-up in it: one alone is cheaper asked for.
+constexpr std::uint8_t enough_look_ups = 2;
+// Listings that a walk may be ahead.
+constexpr std::size_t max_ahead = 128;
+constexpr std::uint32_t no_limit_of_trust = UINT32_MAX;
+
+bool is_dot(std::string_view name) {
+    return name == "." || name == "..";
+}
+
+std::vector<DirectoryCache::Entry> entries_of(std::vector<wire::DirectoryEntry> listed) {
+    std::vector<DirectoryCache::Entry> entries;
+    entries.reserve(listed.size());
+    for (wire::DirectoryEntry& entry : listed) {
+        if (!is_dot(entry.name))
+            entries.push_back({std::move(entry.name), entry.inode, entry.type, entry.entry.attributes});
+    }
+    return entries;
+}
+
+}  // namespace
+
+LeasedNames::LeasedNames(client::Session& session, const Clock& clock, Counters& counters, InodeMap& inodes, Events now,
+                         GiveBack give_back)
+    : session_(session),
+      clock_(clock),
+      inodes_(inodes),
+      now_(std::move(now)),
+      give_back_(std::move(give_back)),
+      term_(clock),
+      known_(term_, clock, counters, max_known_bytes),
+      directories_(known_, &is_directory_entry, max_ahead),
+      listed_(counters.at("names.listed")),
+      listed_ahead_(counters.at("names.listed_ahead")) {
+    session_.on_answered = [this](TimePoint sent_at) { term_.heard(sent_at); };
+    known_.on_given_up = [this](InodeNumber directory) {
+        if (const Inode* inode = inodes_.find(directory); inode != nullptr && inode->leased)
+            session_.tell(wire::ReturnLeases{{inode->node}});
+        let_go(directory);
+    };
+    begin_session();
+}
+
+LeasedNames::~LeasedNames() {
+    session_.on_answered = nullptr;
+    for (const auto& [key, pending] : pending_)
+        pending->abandoned = true;
+}
+
+void LeasedNames::begin_session() {
+    const wire::HelloReply& hello = session_.hello();
+    const bool granted = (hello.features & wire::feature_leases) != 0;
+    term_.end();
+    term_.agree(std::chrono::milliseconds(granted ? hello.lease_term_ms : 0));
+    known_.revoke_all(now_());
+    make_void(0, {});
+    let_go_all();
+}
+
+void LeasedNames::make_void(InodeNumber directory, std::string_view name) {
+    if (on_void)
+        on_void(directory, name);
+}
+
+// ---------------------------------------------------------------- what is revoked
+
+void LeasedNames::revoke(const client::Invalidation& invalidation) {
+    const std::uint64_t now = now_();
+    if (invalidation.all_leases) {
+        known_.revoke_all(now);
+        make_void(0, {});
+        for (const auto& [key, pending] : pending_)
+            pending->is_void = true;
+        let_go_all();
+    }
+    using What = wire::LeaseChange::What;
+    for (const wire::LeaseChange& change : invalidation.changes) {
+        for (const auto& [key, pending] : pending_)
+            pending->is_void |= pending->node == change.directory;
+        Inode* inode = inodes_.find(change.directory);
+        if (inode == nullptr)
+            continue;
+        switch (change.what) {
+            case What::content:
+                known_.revoke_attributes(inode->id, change.name, now);
+                make_void(inode->id, change.name);
+                break;
+            case What::name:
+                known_.revoke_name(inode->id, change.name, now);
+                make_void(inode->id, change.name);
+                break;
+            case What::directory:
+                if (inode->type != S_IFDIR) {
+                    known_.revoke_attributes(inode->place.parent, inode->place.name, now);
+                    make_void(inode->place.parent, inode->place.name);
+                    break;
+                }
+                // Who may enter it is among them.
+                [[fallthrough]];
+            case What::ended:
+                known_.revoke(inode->id, now);
+                make_void(inode->id, {});
+                let_go(inode->id);
+                break;
+        }
+    }
+}
+
+void LeasedNames::let_go(InodeNumber directory) {
+    Inode* inode = inodes_.find(directory);
+    if (inode == nullptr || !inode->leased)
+        return;
+    std::vector<wire::ForgetNode> unneeded;
+    inodes_.let_go(*inode, unneeded);
+    give_back_(std::move(unneeded));
+}
+
+void LeasedNames::let_go_all() {
+    std::vector<InodeNumber> held;
+    inodes_.for_each([&](const Inode& inode) {
+        if (inode.leased)
+            held.push_back(inode.id);
+    });
+    for (const InodeNumber directory : held)
+        let_go(directory);
+}
+
+// ---------------------------------------------------------------- listing
+
+LeasedNames::PendingPtr LeasedNames::start(const Key& key, std::uint32_t credential) {
+    const auto [place, is_new] = pending_.try_emplace(key);
+    PendingPtr& pending = place->second;
+    if (!is_new)
+        return pending;
+    pending = std::make_shared<Pending>();
+    const Inode* inode = inodes_.find(key.first);
+    pending->node = key.second.empty() && inode != nullptr ? inode->node : session_.new_node_id();
+    const PendingPtr started = pending;  // the coroutine may end, and take the place away, before spawn() returns
+    spawn(ask(key, credential, started), [this, key, started](Status) {
+        if (!started->abandoned)
+            pending_.erase(key);
+        started->waiters.wake(Status::ok);
+    });
+    return started;
+}
+
+Task<void> LeasedNames::ask(Key key, std::uint32_t credential, PendingPtr pending) {
+    const Inode* inode = inodes_.find(key.first);
+    const std::uint64_t epoch = session_.epoch();
+    const std::uint64_t asked_at = now_();
+    const TimePoint asked = clock_.now();
+    listed_.add();
+    const wire::List message{.node = inode == nullptr ? NodeId{} : inode->node,
+                             .name = key.second,
+                             .new_node = {pending->node, true},
+                             .handle = {},
+                             .size = listing_bytes,
+                             .lease = true};
+    const client::CallOptions options{.credential = credential};
+    const auto reply = co_await session_.call(message, options);
+    if (pending->abandoned)
+        co_return;
+    pending_.erase(key);
+    if (session_.epoch() != epoch) {
+        pending->waiters.wake(Status::ok);
+        co_return;
+    }
+    if (reply)
+        take_in(key, *pending, *reply, asked_at, asked);
+    else if (Inode* refused = inodes_.find(key.first); refused != nullptr && key.second.empty())
+        refused->unlistable = true;
+    pending->waiters.wake(Status::ok);
+    if (!key.second.empty())
+        fetch_ahead(credential);
+}
+
+// The directory that an answer is about, held if its lease is; null if nobody knows it.
+Inode* LeasedNames::directory_of(const Key& key, const wire::ListReply& reply,
+                                 std::vector<wire::ForgetNode>& unneeded) {
+    if (key.second.empty())
+        return inodes_.find(key.first);
+    return inodes_.adopt(key.first, reply.entry, unneeded);
+}
+
+void LeasedNames::take_in(const Key& key, const Pending& pending, const client::Reply<wire::List>& reply,
+                          std::uint64_t asked_at, TimePoint asked) {
+    std::vector<wire::ForgetNode> unneeded;
+    Inode* directory = directory_of(key, reply.body, unneeded);
+    auto listed = client::decode_directory(reply.bulk, reply.body.count);
+    if (directory != nullptr) {
+        const InodeNumber id = directory->id;
+        const bool by_name = !key.second.empty();
+        if (by_name)
+            InodeMap::put(*directory, key.first, key.second);
+        if (listed && reply.body.leased && !pending.is_void) {
+            DirectoryCache::Listed news{.directory = id,
+                                        .place = {directory->place.parent, directory->place.name},
+                                        .attributes = reply.body.entry.attributes,
+                                        .entries = entries_of(std::move(*listed)),
+                                        .complete = reply.body.end,
+                                        .asked_at = asked_at,
+                                        .asked = asked,
+                                        .trust = std::nullopt};
+            if (reply.body.trust_ms != no_limit_of_trust)
+                news.trust = std::chrono::milliseconds(reply.body.trust_ms);
+            const auto known_by_number = put_entries(id, news.entries);
+            if (known_.learn(std::move(news))) {
+                InodeMap::hold(*directory);
+                reconcile(id, known_by_number, asked_at);
+            }
+        }
+        if (by_name)
+            inodes_.forget(id, 1, unneeded);
+    }
+    give_back_(std::move(unneeded));
+}
+
+// Of what a listing shows, that which is known by number: this is where it is.
+std::vector<InodeNumber> LeasedNames::put_entries(InodeNumber directory,
+                                                  const std::vector<DirectoryCache::Entry>& entries) {
+    std::vector<InodeNumber> known;
+    for (const DirectoryCache::Entry& entry : entries) {
+        Inode* inode = entry.attributes.mode == 0 ? nullptr : inodes_.find(entry.attributes.identity);
+        if (inode == nullptr)
+            continue;
+        InodeMap::put(*inode, directory, entry.name);
+        known.push_back(inode->id);
+    }
+    return known;
+}
+
+// What was changed from here since the listing was asked for is not in it.
+void LeasedNames::reconcile(InodeNumber directory, const std::vector<InodeNumber>& inodes, std::uint64_t asked_at) {
+    for (const InodeNumber id : inodes) {
+        const Inode* inode = inodes_.find(id);
+        if (inode == nullptr)
+            continue;
+        if (inode->leased)
+            known_.put(id, {directory, inode->place.name});
+        if (inode->changed_at >= asked_at)
+            known_.attributes_changed_here(directory, inode->place.name, now_());
+    }
+}
+
+Task<Status> LeasedNames::list(InodeNumber directory, std::uint32_t credential, client::Cancellation* cancellation) {
+    if (!in_force())
+        co_return Status::ok;
+    const PendingPtr pending = start({directory, {}}, credential);
+    if (!pending_.contains({directory, {}}))
+        co_return Status::ok;
+    co_return co_await pending->waiters.wait(cancellation);
+}
+
+Task<Status> LeasedNames::prepare(InodeNumber parent, std::string_view name, std::uint32_t credential,
+                                  client::Cancellation* cancellation) {
+    if (!in_force())
+        co_return Status::ok;
+    const Key key{parent, name};
+    if (known_.place(parent) == nullptr) {
+        Inode* directory = inodes_.find(parent);
+        if (directory == nullptr || directory->unlistable)
+            co_return Status::ok;
+        directory->looked_into = std::min<std::uint8_t>(directory->looked_into + 1, enough_look_ups);
+        if (directory->looked_into < enough_look_ups)
+            co_return Status::ok;
+        if (const Status status = co_await list(parent, credential, cancellation); status != Status::ok)
+            co_return status;
+    }
+    const DirectoryCache::Entry* entry = known_.peek(parent, key.second);
+    if (entry == nullptr || !is_directory_entry(*entry))
+        co_return Status::ok;
+    directories_.visit(parent, key.second);
+    fetch_ahead(credential);
+    const bool is_known = known_.known_directory(parent, key.second) != 0;
+    if (!is_known && directories_.window() > 0)
+        start(key, credential);
+    if (const auto asked = pending_.find(key); asked != pending_.end() && !is_known) {
+        const PendingPtr pending = asked->second;
+        co_return co_await pending->waiters.wait(cancellation);
+    }
+    co_return Status::ok;
+}
+
+void LeasedNames::fetch_ahead(std::uint32_t credential) {
+    for (const Walk::Target& target : directories_.ahead()) {
+        if (known_.known_directory(target.parent, target.name) != 0 || pending_.contains({target.parent, target.name}))
+            continue;
+        if (pending_.size() >= max_ahead)
+            return;
+        listed_ahead_.add();
+        start({target.parent, target.name}, credential);
+    }
+}
+
+// ---------------------------------------------------------------- what other answers bring
+
+void LeasedNames::found(InodeNumber parent, std::string_view name, Inode& inode, const wire::Attributes& attributes,
+                        std::uint64_t asked_at) {
+    if (parent == 0)
+        return;
+    InodeMap::put(inode, parent, name);
+    if (inode.leased)
+        known_.put(inode.id, {parent, std::string(name)});
+    if (inode.changed_at >= asked_at)
+        return;
+    known_.learn(parent, name, attributes, asked_at);
+    if (inode.type == S_IFDIR)
+        known_.learn_own(inode.id, attributes, asked_at);
+}
+
+void LeasedNames::heard(const Inode& inode, const wire::Attributes& attributes, std::uint64_t asked_at) {
+    if (inode.changed_at >= asked_at)
+        return;
+    if (inode.type == S_IFDIR)
+        return known_.learn_own(inode.id, attributes, asked_at);
+    // By its number it says nothing of what its name stands for.
+    const DirectoryCache::Entry* entry = known_.peek(inode.place.parent, inode.place.name);
+    if (entry != nullptr && entry->attributes.identity == inode.identity)
+        known_.learn(inode.place.parent, inode.place.name, attributes, asked_at);
+}
+
+void LeasedNames::changed(Inode& inode) {
+    inode.changed_at = now_();
+    if (inode.type == S_IFDIR) {
+        known_.revoke(inode.id, inode.changed_at);
+        let_go(inode.id);
+    }
+    if (inode.place.name.empty())
+        return;
+    make_void(inode.place.parent, inode.place.name);
+    known_.attributes_changed_here(inode.place.parent, inode.place.name, inode.changed_at);
+}
+
+void LeasedNames::forget(InodeNumber directory) {
+    known_.revoke(directory, now_());
+    let_go(directory);
+}
+
+const wire::Attributes* LeasedNames::attributes(const Inode& inode) {
+    if (!in_force())
+        return nullptr;
+    if (inode.type == S_IFDIR)
+        return known_.own_attributes(inode.id);
+    const DirectoryCache::Entry* entry = known_.peek(inode.place.parent, inode.place.name);
+    if (entry == nullptr || entry->attributes.identity != inode.identity)
+        return nullptr;
+    const auto answer = known_.find(inode.place.parent, inode.place.name);
+    return answer.current ? answer.attributes : nullptr;
+}
+
+}  // namespace remofile::filesystem

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+// The client's side of leases of directories: asks for listings under a lease, ahead of a walk too, keeps in a
+// DirectoryCache what they say, and takes back what the server revokes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/counters.hpp"
+#include "base/task.hpp"
+#include "client/session.hpp"
+#include "client/waiters.hpp"
+#include "filesystem/directory_cache.hpp"
+#include "filesystem/inode_map.hpp"
+#include "filesystem/lease_term.hpp"
+#include "filesystem/walk.hpp"
+
+namespace remofile::filesystem {
+
+// One thread: the session's.
+class LeasedNames {
+public:
+    // Numbers that rise with each event of the file system; see FileContents::now().
+    using Events = std::function<std::uint64_t()>;
+    using GiveBack = std::function<void(std::vector<wire::ForgetNode>)>;
+
+    // All must outlive it. Takes over Session::on_answered.
+    LeasedNames(client::Session& session, const Clock& clock, Counters& counters, InodeMap& inodes, Events now,
+                GiveBack give_back);
+    ~LeasedNames();
+    LeasedNames(const LeasedNames&) = delete;
+    LeasedNames& operator=(const LeasedNames&) = delete;
+
+    // Whether what is known may be used, and more be learned.
+    bool in_force() const { return session_.connected() && term_.in_force(); }
+    // The session is another one: nothing is known.
+    void begin_session();
+    // What the server tells. What is void is not known any more when this returns.
+    void revoke(const client::Invalidation& invalidation);
+
+    DirectoryCache& known() { return known_; }
+
+    // Called when what is kept of the content of a name is void, of all names of a directory (an empty name), or of all
+    // (directory 0).
+    std::function<void(InodeNumber directory, std::string_view name)> on_void;
+
+    // ---- what asks the server; each ends when what there is to know is known. Errors: interrupted, nothing else:
+    // what could not be had is not known, and whoever needs it asks for it alone.
+
+    // The listing of a directory, as far as one answer goes.
+    Task<Status> list(InodeNumber directory, std::uint32_t credential, client::Cancellation* cancellation);
+    // Of names that are looked up: lists the directory, if it is worth it, and the directory that has the name, if the
+    // look-ups show a walk; then fetches more ahead of it.
+    Task<Status> prepare(InodeNumber parent, std::string_view name, std::uint32_t credential,
+                         client::Cancellation* cancellation);
+
+    // ---- what answers to other requests bring, and what is changed from here
+
+    // The file, found under that name by a request that was asked at `asked_at`.
+    void found(InodeNumber parent, std::string_view name, Inode& inode, const wire::Attributes& attributes,
+               std::uint64_t asked_at);
+    // Attributes of a file that came by its number.
+    void heard(const Inode& inode, const wire::Attributes& attributes, std::uint64_t asked_at);
+    // The attributes of a file, or who may enter a directory, were changed from here.
+    void changed(Inode& inode);
+    // The directory is gone.
+    void forget(InodeNumber directory);
+    // The current attributes of a file that is known by number; null: they have to be asked for.
+    const wire::Attributes* attributes(const Inode& inode);
+
+private:
+    using Key = std::pair<InodeNumber, std::string>;  // a directory by its number, or by its name in another one
+
+    // A LIST under way.
+    struct Pending {
+        NodeId node;  // by which it may be revoked
+        bool is_void = false;
+        bool abandoned = false;  // nobody is there any more to know what it brings
+        client::Waiters waiters;
+    };
+    using PendingPtr = std::shared_ptr<Pending>;  // shared by the coroutine that asks and those that wait
+
+    PendingPtr start(const Key& key, std::uint32_t credential);
+    Task<void> ask(Key key, std::uint32_t credential, PendingPtr pending);
+    void take_in(const Key& key, const Pending& pending, const client::Reply<wire::List>& reply, std::uint64_t asked_at,
+                 TimePoint asked);
+    Inode* directory_of(const Key& key, const wire::ListReply& reply, std::vector<wire::ForgetNode>& unneeded);
+    std::vector<InodeNumber> put_entries(InodeNumber directory, const std::vector<DirectoryCache::Entry>& entries);
+    void reconcile(InodeNumber directory, const std::vector<InodeNumber>& inodes, std::uint64_t asked_at);
+    void fetch_ahead(std::uint32_t credential);
+    void make_void(InodeNumber directory, std::string_view name);
+    void let_go(InodeNumber directory);
+    void let_go_all();
+
+    client::Session& session_;
+    const Clock& clock_;
+    InodeMap& inodes_;
+    Events now_;
+    GiveBack give_back_;
+    LeaseTerm term_;
+    DirectoryCache known_;
+    Walk directories_;
+    std::map<Key, PendingPtr> pending_;
+    Counters::Counter& listed_;
+    Counters::Counter& listed_ahead_;
+};
+
+}  // namespace remofile::filesystem

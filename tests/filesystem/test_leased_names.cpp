@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: MIT
+// What is answered without the server while it tells of changes, and what is asked for again once it has.
+#include "fixture.hpp"
+
+namespace remofile::filesystem {
+namespace {
+
+using What = wire::LeaseChange::What;
+
+struct Leased : Fixture {
+    // A tree of three directories with two files each, and a file.
+    Leased() : Fixture(Leases::granted) {
+        for (const char* name : {"a", "b", "c"}) {
+            const std::uint64_t number = server_files.make_directory(name).number;
+            server_files.make("one", "1", number);
+            server_files.make("two", "22", number);
+        }
+        server_files.make("file", "content");
+        settle();  // an answer, so that the term runs
+    }
+
+    Result<Entry> look(const std::string& name, InodeNumber parent = root_inode) {
+        return ask(&FileSystem::lookup, parent, name);
+    }
+    // Looks often enough into a directory for its names to be asked for.
+    void get_to_know(InodeNumber directory = root_inode) {
+        CHECK(look("no such name", directory).status() == Status::no_entry);
+        CHECK(look("nor this one", directory).status() == Status::no_entry);
+    }
+    std::uint64_t size_of(InodeNumber inode) {
+        return ask(&FileSystem::getattr, inode, HandleNumber{}).value().attributes.size;
+    }
+    std::vector<std::string> names(InodeNumber directory = root_inode) {
+        const auto opened = ask(&FileSystem::opendir, directory);
+        REQUIRE(opened.has_value());
+        FakeSink sink(1000);
+        REQUIRE(ask(&FileSystem::readdir, *opened, std::uint64_t{0}, FileSystem::Listing::plain,
+                    static_cast<ListingSink&>(sink))
+                    .has_value());
+        fs->releasedir(*opened);
+        return sink.names();
+    }
+    // The server tells, and is told that it has been heard.
+    void tell(wire::LeaseChange change) { tell(wire::PushInvalidate{.changes = {std::move(change)}}); }
+    void tell(wire::PushInvalidate push) {
+        push.sequence = ++sequence_;
+        server.push(push);
+        REQUIRE(wait_for([&] { return asked(Opcode::invalidated) == sequence_; }));
+    }
+    // Requests since the last call, but for those that keep the session going.
+    std::size_t requests() {
+        std::size_t count = 0;
+        for (const FakeRequest& request : server.requests)
+            if (request.header.opcode != Opcode::ping && request.header.opcode != Opcode::invalidated)
+                ++count;
+        return count - std::exchange(counted_, count);
+    }
+
+private:
+    std::uint64_t sequence_ = 0;
+    std::size_t counted_ = 0;
+};
+
+constexpr NodeId root_node{1};
+
+}  // namespace
+
+TEST_CASE("leases: names, attributes and absent names are known once a directory has been listed") {
+    Leased f;
+    f.get_to_know();
+    CHECK(f.asked(Opcode::list) == 1);
+    f.requests();
+    const auto file = f.look("file");
+    REQUIRE(file.has_value());
+    CHECK(file->attributes.size == 7);
+    CHECK(f.size_of(file->inode) == 7);
+    CHECK(f.look("nothing").status() == Status::no_entry);
+    CHECK(f.names() == std::vector<std::string>{".", "..", "a", "b", "c", "file"});
+    CHECK(f.requests() == 0);
+}
+
+TEST_CASE("leases: what is too long for a name is not absent, but an error of the server's") {
+    Leased f;
+    f.get_to_know();
+    f.requests();
+    CHECK(f.look(std::string(wire::max_name_bytes + 1, 'x')).status() != Status::ok);
+    CHECK(f.requests() == 1);
+}
+
+TEST_CASE("leases: one look-up in a directory does not list it") {
+    Leased f;
+    CHECK(f.look("file").has_value());
+    CHECK(f.asked(Opcode::list) == 0);
+    CHECK(f.asked(Opcode::lookup) == 1);
+}
+
+TEST_CASE("leases: what the server tells of is asked for again, and nothing else") {
+    Leased f;
+    f.get_to_know();
+    const InodeNumber file = f.lookup("file").inode;
+    f.server_files.write(f.server_files.file("file"), "longer content");
+    SECTION("the attributes of a file") {
+        f.tell({root_node, What::content, "file"});
+        f.requests();
+        CHECK(f.size_of(file) == 14);
+        CHECK(f.requests() == 2);  // the file was known from the listing alone
+        CHECK(f.size_of(file) == 14);
+        CHECK(f.requests() == 0);
+    }
+    SECTION("a name") {
+        f.server_files.file(1).names.erase("file");
+        f.tell({root_node, What::name, "file"});
+        f.requests();
+        CHECK(f.look("file").status() == Status::no_entry);
+        CHECK(f.requests() == 1);
+        CHECK(f.look("file").status() == Status::no_entry);
+        CHECK(f.requests() == 0);
+        CHECK(f.names() == std::vector<std::string>{".", "..", "a", "b", "c"});
+    }
+    SECTION("a lease") {
+        f.tell({root_node, What::ended, ""});
+        CHECK(f.size_of(file) == 14);
+    }
+    SECTION("who may enter the directory") {
+        f.tell({root_node, What::directory, ""});
+        CHECK(f.size_of(file) == 14);
+    }
+    SECTION("all leases") {
+        f.tell(wire::PushInvalidate{.flags = wire::invalidate_all_leases});
+        CHECK(f.size_of(file) == 14);
+    }
+    SECTION("none: what the server does not tell of is not seen") {
+        CHECK(f.size_of(file) == 7);
+    }
+}
+
+TEST_CASE("leases: a listing under way when the server tells of a change is not kept") {
+    Leased f;
+    f.held = {Opcode::list};
+    const auto first = f.begin(&FileSystem::lookup, root_inode, std::string("nothing"));
+    CHECK(f.finish(first).status() == Status::no_entry);
+    const auto second = f.begin(&FileSystem::lookup, root_inode, std::string("file"));
+    REQUIRE(f.await_held(1));
+    f.tell({root_node, What::name, "file"});
+    f.release();
+    CHECK(f.finish(second).value().attributes.size == 7);
+    f.requests();
+    CHECK(f.look("file").has_value());
+    CHECK(f.requests() > 0);
+}
+
+TEST_CASE("leases: nothing is known any longer than the term, counted from the latest request that was answered") {
+    Leased f;
+    f.get_to_know();
+    f.requests();
+    f.clock.advance(f.lease_term * 8 / 10);
+    CHECK(f.look("file").has_value());
+    CHECK(f.requests() == 0);
+    f.settle();  // an answer renews it
+    f.clock.advance(f.lease_term * 8 / 10);
+    f.requests();
+    CHECK(f.look("file").has_value());
+    CHECK(f.requests() == 0);
+    f.clock.advance(f.lease_term * 2 / 10);
+    CHECK(f.look("file").has_value());
+    CHECK(f.requests() > 0);
+}
+
+TEST_CASE("leases: where the server does not hear of all changes, what it said is good for a moment") {
+    Leased f;
+    f.server_files.trust_ms = 1'000;
+    f.get_to_know();
+    f.requests();
+    CHECK(f.look("file").has_value());
+    CHECK(f.requests() == 0);
+    f.clock.advance(std::chrono::milliseconds(1'001));
+    CHECK(f.look("file").has_value());
+    CHECK(f.requests() > 0);
+}
+
+TEST_CASE("leases: what is made and removed here is known") {
+    Leased f;
+    f.get_to_know();
+    REQUIRE(f.ask(&FileSystem::mkdir, root_inode, std::string("new"), 0755U).has_value());
+    REQUIRE(f.ask(&FileSystem::unlink, root_inode, std::string("file")).has_value());
+    REQUIRE(f.ask(&FileSystem::rename, root_inode, std::string("b"), root_inode, std::string("z"), 0U).has_value());
+    CHECK(f.look("file").status() == Status::no_entry);
+    CHECK(f.look("b").status() == Status::no_entry);
+    CHECK(f.look("new").has_value());
+    CHECK(f.look("z").has_value());
+    CHECK(f.names() == std::vector<std::string>{".", "..", "a", "c", "new", "z"});
+}
+
+TEST_CASE("leases: a directory in which something was made is looked at once, and then known again") {
+    Leased f;
+    f.get_to_know();
+    const InodeNumber a = f.look("a").value().inode;
+    REQUIRE(f.ask(&FileSystem::mkdir, a, std::string("new"), 0755U).has_value());
+    const std::size_t before = f.asked(Opcode::lookup);
+    CHECK(f.look("a").has_value());
+    CHECK(f.asked(Opcode::lookup) == before + 1);
+    CHECK(f.look("a").has_value());
+    CHECK(f.asked(Opcode::lookup) == before + 1);
+}
+
+TEST_CASE("leases: what was written here makes attributes that were known before worthless") {
+    Leased f;
+    f.get_to_know();
+    const InodeNumber file = f.lookup("file").inode;
+    const auto opened = f.ask(&FileSystem::open, file, OpenHow{.flags = wire::open_read | wire::open_write});
+    REQUIRE(opened.has_value());
+    const std::string data = "a new end";
+    const Payload payload{.bytes = std::as_bytes(std::span(data)),
+                          .take = [&] { return Buffer::copy_of(std::string_view(data)); }};
+    REQUIRE(f.ask(&FileSystem::write, opened->handle, std::uint64_t{7}, payload, WriteHow{}).has_value());
+    REQUIRE(f.ask(&FileSystem::fsync, opened->handle, false).has_value());
+    CHECK(f.look("file").value().attributes.size == 16);
+    CHECK(f.size_of(file) == 16);
+    REQUIRE(f.ask(&FileSystem::setattr, file, HandleNumber{}, wire::Setattr{.which = wire::set_size, .size = 3})
+                .has_value());
+    CHECK(f.look("file").value().attributes.size == 3);
+}
+
+TEST_CASE("leases: a walk finds the listings of the next directories there") {
+    Leased f;
+    f.get_to_know();
+    const auto a = f.look("a");
+    REQUIRE(a.has_value());
+    f.settle();
+    CHECK(f.asked(Opcode::list) == 4);
+    f.requests();
+    CHECK(f.names(a->inode) == std::vector<std::string>{".", "..", "one", "two"});
+    for (const char* name : {"b", "c"}) {
+        const auto directory = f.look(name);
+        REQUIRE(directory.has_value());
+        CHECK(f.look("one", directory->inode).value().attributes.size == 1);
+        CHECK(f.names(directory->inode) == std::vector<std::string>{".", "..", "one", "two"});
+    }
+    CHECK(f.requests() == 0);
+    CHECK(f.asked(Opcode::lookup) == 1);  // the one before anything was known
+}
+
+namespace {
+
+// Reads the files of a directory, one after the other, as far as the second: those behind it are fetched by then.
+struct Reading : Leased {
+    Reading() {
+        for (const char* name : {"f1", "f2", "f3", "f4", "f5"})
+            server_files.make(name, std::string("content of ") + name);
+        get_to_know();
+        for (const char* name : {"f1", "f2"})
+            fs->release(open(name));
+        settle();
+        requests();
+    }
+
+    HandleNumber open(const std::string& name) {
+        const InodeNumber inode = lookup(name).inode;
+        const auto opened = ask(&FileSystem::open, inode, OpenHow{.flags = wire::open_read});
+        REQUIRE(opened.has_value());
+        return opened->handle;
+    }
+    std::string read(HandleNumber handle) {
+        const auto data = ask(&FileSystem::read, handle, std::uint64_t{0}, std::size_t{1000});
+        REQUIRE(data.has_value());
+        std::string text;
+        for (const auto piece : data->pieces)
+            text.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+        return text;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("leases: whoever reads one small file after the other finds the next ones there") {
+    Reading f;
+    for (const std::string name : {"f3", "f4", "f5"}) {
+        const HandleNumber handle = f.open(name);
+        CHECK(f.read(handle) == "content of " + name);
+        CHECK(f.size_of(f.lookup(name).inode) == 13);
+        REQUIRE(f.ask(&FileSystem::flush, handle, LockOwner{9}).has_value());
+        f.fs->release(handle);
+    }
+    CHECK(f.requests() == 0);
+    CHECK(f.counted("files.fetched_in_vain") == 0);
+}
+
+TEST_CASE("leases: a content that was fetched is void once the server tells of a change") {
+    Reading f;
+    f.server_files.write(f.server_files.file("f3"), "changed");
+    SECTION("before it is opened") {
+        f.tell({root_node, What::content, "f3"});
+        CHECK(f.read(f.open("f3")) == "changed");
+    }
+    SECTION("while it is open") {
+        const HandleNumber handle = f.open("f3");
+        f.tell({root_node, What::content, "f3"});
+        CHECK(f.size_of(f.lookup("f3").inode) == 7);
+        CHECK(f.read(handle) == "changed");
+    }
+}
+
+TEST_CASE("leases: a file that was opened without the server stays readable when its name is gone") {
+    Reading f;
+    const HandleNumber handle = f.open("f3");
+    const InodeNumber inode = f.lookup("f3").inode;
+    SECTION("removed here") {
+        REQUIRE(f.ask(&FileSystem::unlink, root_inode, std::string("f3")).has_value());
+        CHECK(f.asked(Opcode::open) == 2);
+    }
+    SECTION("replaced here") {
+        REQUIRE(
+            f.ask(&FileSystem::rename, root_inode, std::string("f4"), root_inode, std::string("f3"), 0U).has_value());
+        CHECK(f.asked(Opcode::open) == 2);
+    }
+    SECTION("removed elsewhere") {
+        f.server_files.file(1).names.erase("f3");
+        f.tell({root_node, What::name, "f3"});
+        CHECK(f.asked(Opcode::open) == 1);
+    }
+    CHECK(f.read(handle) == "content of f3");
+    CHECK(f.size_of(inode) == 13);
+    f.fs->release(handle);
+}
+
+TEST_CASE("leases: a file that stays open is opened at the server, too") {
+    Reading f;
+    const HandleNumber handle = f.open("f3");
+    CHECK(f.asked(Opcode::open) == 1);
+    REQUIRE(f.wait_for([&] { return f.asked(Opcode::open) == 2; }));
+    f.settle();
+    f.fs->release(handle);
+    REQUIRE(f.wait_for([&] { return f.asked(Opcode::release) == 2; }));
+}
+
+TEST_CASE("leases: what is asked of an open file that the server does not know is asked once it does") {
+    Reading f;
+    const HandleNumber handle = f.open("f3");
+    SECTION("a lock") {
+        CHECK(f.ask(&FileSystem::flock, handle, wire::LockType::read, false).has_value());
+    }
+    SECTION("that it is on the disk") {
+        CHECK(f.ask(&FileSystem::fsync, handle, false).has_value());
+    }
+    CHECK(f.asked(Opcode::open) == 2);
+}
+
+TEST_CASE("leases: a file that is known from a listing gets its node when one is needed") {
+    Leased f;
+    f.get_to_know();
+    const InodeNumber file = f.lookup("file").inode;
+    SECTION("and is what it was") {
+        CHECK(f.ask(&FileSystem::open, file, OpenHow{.flags = wire::open_read}).has_value());
+    }
+    SECTION("unless the name stands for another by then") {
+        f.server_files.file(1).names.erase("file");
+        f.server_files.make("file", "another");
+        CHECK(f.ask(&FileSystem::open, file, OpenHow{.flags = wire::open_read}).status() == Status::stale);
+    }
+    SECTION("or for nothing") {
+        f.server_files.file(1).names.erase("file");
+        CHECK(f.ask(&FileSystem::open, file, OpenHow{.flags = wire::open_read}).status() == Status::stale);
+    }
+}
+
+TEST_CASE("leases: files with several names are asked for each time") {
+    Leased f;
+    f.server_files.file("file").links = 2;
+    f.get_to_know();
+    f.requests();
+    CHECK(f.look("file").has_value());
+    CHECK(f.requests() == 1);
+    f.clock.advance(std::chrono::milliseconds(2));
+    CHECK(f.look("file").has_value());
+    CHECK(f.requests() == 1);
+}
+
+TEST_CASE("leases: of a directory that is too large for one answer what is known is used, and all is listed") {
+    Leased f;
+    f.server_files.piece_entries = 2;
+    f.get_to_know();
+    f.requests();
+    CHECK(f.look("a").has_value());
+    CHECK(f.look("file").has_value());
+    CHECK(f.requests() > 0);
+    CHECK(f.names().size() <= 4);  // one piece
+    CHECK(f.asked(Opcode::opendir) == 1);
+}
+
+TEST_CASE("leases: where the server tells users apart, they are for one of them") {
+    Leased f;
+    f.server.greeting.client_identity = true;
+    f.settings.facts_of = [](const Caller&) { return CallerFacts{}; };
+    f.lose_session();
+    f.make_file_system();
+    f.settle();
+    f.get_to_know();
+    CHECK(f.look("file").has_value());
+    f.requests();
+    CHECK(f.look("file").has_value());
+    CHECK(f.requests() == 0);
+    f.caller.uid = 1001;
+    f.clock.advance(std::chrono::milliseconds(2));
+    CHECK(f.look("file").has_value());
+    CHECK(f.requests() > 0);
+}
+
+TEST_CASE("leases: a new session knows nothing") {
+    Leased f;
+    f.get_to_know();
+    f.server_files.write(f.server_files.file("file"), "longer content");
+    f.lose_session();
+    CHECK(f.look("file").value().attributes.size == 14);
+}
+
+}  // namespace remofile::filesystem
