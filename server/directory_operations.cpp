@@ -8,6 +8,7 @@
 #include <array>
 #include <cstring>
 
+#include "server/leases/exact_names.hpp"
 #include "server/operation.hpp"
 #include "wire/frame.hpp"
 
@@ -338,7 +339,7 @@ Result<wire::ListReply> list(Context& context, const wire::List& request) {
         REMOFILE_TRY(id, context.files->bind(request.new_node, node.inode));
         reply.entry.node = id;
     }
-    if (request.lease) {
+    if (request.lease && has_exact_names(held.fd())) {
         const auto trust_ms = context.lease(held, reply.entry.node);
         reply.leased = trust_ms.has_value();
         reply.trust_ms = trust_ms.value_or(0);
