@@ -39,7 +39,8 @@ std::function<ExitStatus()> prepare_ping(CLI::App& app);
 std::function<ExitStatus()> prepare_generate_keys(CLI::App& app);
 std::function<ExitStatus()> prepare_generate_token(CLI::App& app);
 
-// Writes "remofile: MESSAGE" to standard error; the exit status that belongs to the error.
+// Writes "remofile: MESSAGE" to standard error; the exit status that belongs to the error, or that was given.
 ExitStatus complain(const Error& error);
+ExitStatus complain(const Error& error, ExitStatus status);
 
 }  // namespace remofile::cli

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/allocator.hpp"
+#include "base/descriptors.hpp"
 #include "base/log.hpp"
 #include "client/connect_options.hpp"
 #include "client/exit_status.hpp"
@@ -59,14 +60,27 @@ int fail(client::ExitStatus status, const Error& error) {
     return static_cast<int>(status);
 }
 
+int show(const std::string& text) {
+    return std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0 ? 1 : 0;
+}
+
+int remount(const Options& options) {
+    const Result<> changed = change_mount(options.mountpoint, options.kernel_options, options.read_only);
+    return changed ? 0 : fail(client::ExitStatus::mountpoint, changed.error());
+}
+
 int run(const std::vector<std::string>& arguments) {
+    if (const auto raised = raise_descriptor_limit(); !raised)
+        return fail(client::ExitStatus::failure, raised.error());
     auto options = parse_command_line(arguments);
     if (!options)
         return fail(client::ExitStatus::failure, options.error());
     if (options->action == Options::Action::show_help)
-        return std::fputs(help_text().c_str(), stdout) < 0 ? 1 : 0;
+        return show(help_text());
     if (options->action == Options::Action::show_version)
-        return std::puts("remofs " REMOFS_VERSION) < 0 ? 1 : 0;
+        return show("remofs " REMOFS_VERSION "\n");
+    if (options->remount)
+        return remount(*options);
 
     ServicePlan plan{.options = std::move(*options)};
     if (auto read = read_id_map(plan); !read)
@@ -77,7 +91,7 @@ int run(const std::vector<std::string>& arguments) {
     plan.mountpoint = std::move(*mountpoint);
     auto session = client::make_session_options(to_connect_options(plan.options));
     if (!session)
-        return fail(client::exit_status_for(session.status()), session.error());
+        return fail(client::exit_status_of_setup(session.status()), session.error());
     plan.session = std::move(*session);
     plan.session.leases = true;
 
@@ -91,6 +105,7 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace remofile::remofs
 
 int main(int argc, char** argv) {
+    remofile::open_standard_descriptors();
     remofile::keep_freed_memory(remofile::remofs::kept_memory_bytes);
     return remofile::remofs::run({argv + 1, argv + argc});
 }

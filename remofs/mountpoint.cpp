@@ -148,6 +148,38 @@ Result<std::string> prepare_mountpoint(const std::string& path) {
     return resolved;
 }
 
+Result<> change_mount(const std::string& path, std::span<const std::string> kernel_options, bool read_only) {
+    struct Row {
+        std::string_view name;
+        unsigned long flag;
+        bool set;
+    };
+    static constexpr auto rows = std::to_array<Row>({{"dev", MS_NODEV, false},
+                                                     {"nodev", MS_NODEV, true},
+                                                     {"suid", MS_NOSUID, false},
+                                                     {"nosuid", MS_NOSUID, true},
+                                                     {"exec", MS_NOEXEC, false},
+                                                     {"noexec", MS_NOEXEC, true},
+                                                     {"async", MS_SYNCHRONOUS, false},
+                                                     {"sync", MS_SYNCHRONOUS, true},
+                                                     {"dirsync", MS_DIRSYNC, true},
+                                                     {"noatime", MS_NOATIME, true}});
+    const std::string mountpoint = absolute_path(path);
+    const auto mounted = find_mount(mountpoint);
+    if (!mounted || mounted->type != file_system_type)
+        return make_error(Status::no_entry,
+                          fmt::format("{} is no mountpoint of remofs, so there is nothing to change", mountpoint));
+    unsigned long flags = MS_REMOUNT | (read_only ? MS_RDONLY : 0);
+    for (const std::string& option : kernel_options) {
+        const auto* row = std::ranges::find(rows, std::string_view(option), &Row::name);
+        if (row != rows.end())
+            flags = row->set ? flags | row->flag : flags & ~row->flag;
+    }
+    if (::mount(mounted->source.c_str(), mountpoint.c_str(), nullptr, flags, nullptr) != 0)
+        return errno_error(fmt::format("cannot change the mount at {}: {}", mountpoint, describe(from_errno(errno))));
+    return {};
+}
+
 Result<> unmount(const std::string& mountpoint, bool lazy) {
     if (::geteuid() != 0)
         return spawn_fusermount(mountpoint, lazy);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -29,6 +30,10 @@ std::optional<MountEntry> find_mount(std::string_view path);
 // whose process has died is taken away first. Errors, each naming the path: no_entry, not_directory, access_denied,
 // busy (remofs is mounted there already, or a dead mount cannot be taken away).
 Result<std::string> prepare_mountpoint(const std::string& path);
+
+// Changes what the kernel does with a mount of remofs that is there: "nodev", "suid", "noatime" and so on, as mount(2)
+// has them. Errors, naming the path: no_entry (no such mount), not_permitted and others of mount(2).
+Result<> change_mount(const std::string& path, std::span<const std::string> kernel_options, bool read_only);
 
 // Unmounts; as an ordinary user by way of fusermount3. `lazy` detaches a mount that is in use. Blocks until dirty pages
 // are written. Errors: busy, not_permitted and others of umount(2).

@@ -128,6 +128,7 @@ constexpr auto table = std::to_array<OptionRow>({
     {"cache_size", Kind::value, "SIZE", "memory for cached data", set_cache_size},
     {"fsname", Kind::value, "NAME", "what mount shows as the source", set_text<&Options::file_system_name>},
     {"debug", Kind::flag, "", "as -d", set_true<&Options::debug>},
+    {"remount", Kind::flag, "", "change ro, nosuid and the like of a mount that is there", set_true<&Options::remount>},
 
     {"subtype", Kind::value, "", "", set_subtype},
     {"dev", Kind::kernel},
@@ -162,6 +163,11 @@ constexpr auto table = std::to_array<OptionRow>({
     {"owner", Kind::ignored},
     {"group", Kind::ignored},
     {"comment", Kind::ignored},
+    // What the kernel shows of a mount, and mount(8) hands on with remount.
+    {"user_id", Kind::ignored},
+    {"group_id", Kind::ignored},
+    {"max_read", Kind::ignored},
+    {"blksize", Kind::ignored},
     {"x-*", Kind::ignored},
     {"X-*", Kind::ignored},
 });
@@ -210,6 +216,16 @@ Result<> check(const Options& options) {
     return {};
 }
 
+Result<> apply_place(Options& options, std::string_view word) {
+    if (options.source.empty())
+        options.source = word;
+    else if (options.mountpoint.empty())
+        options.mountpoint = word;
+    else
+        return usage_error(fmt::format("\"{}\" is one word too many: expected SOURCE MOUNTPOINT", word));
+    return {};
+}
+
 // One word of the command line; `next` is the one after it, if it is needed.
 Result<> apply_word(Options& options, std::string_view word, const std::string* next, bool& took_next) {
     if (word == "-h" || word == "--help")
@@ -229,12 +245,8 @@ Result<> apply_word(Options& options, std::string_view word, const std::string* 
         return apply_options(options, word.substr(2));
     else if (word.starts_with('-') && word.size() > 1)
         return usage_error(fmt::format("unknown option \"{}\" (remofs --help lists them)", word));
-    else if (options.source.empty())
-        options.source = word;
-    else if (options.mountpoint.empty())
-        options.mountpoint = word;
     else
-        return usage_error(fmt::format("\"{}\" is one word too many: expected SOURCE MOUNTPOINT", word));
+        return apply_place(options, word);
     return {};
 }
 
@@ -260,7 +272,15 @@ std::vector<std::string> split_options(std::string_view list) {
 
 Result<Options> parse_command_line(std::span<const std::string> arguments) {
     Options options;
+    bool places_only = false;  // after "--"
     for (std::size_t i = 0; i < arguments.size(); ++i) {
+        if (places_only) {
+            REMOFILE_CHECK(apply_place(options, arguments[i]));
+            continue;
+        }
+        places_only = arguments[i] == "--";
+        if (places_only)
+            continue;
         bool took_next = false;
         const std::string* next = i + 1 < arguments.size() ? &arguments[i + 1] : nullptr;
         REMOFILE_CHECK(apply_word(options, arguments[i], next, took_next));

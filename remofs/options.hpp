@@ -26,6 +26,7 @@ struct Options {
     std::string mountpoint;
     bool foreground = false;
     bool debug = false;
+    bool remount = false;  // change a mount that is there: as the kernel options and `read_only` say
 
     std::string server_key;
     std::string identity;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/allocator.hpp"
+#include "base/descriptors.hpp"
 #include "server/server.hpp"
 
 using namespace remofile;
@@ -17,6 +18,7 @@ constexpr std::size_t kept_memory_bytes = 16U << 20;
 }  // namespace
 
 int main(int argc, char** argv) {
+    open_standard_descriptors();
     keep_freed_memory(kept_memory_bytes);
     const auto command_line = parse_command_line(std::vector<std::string>(argv + 1, argv + argc));
     if (!command_line) {
@@ -24,8 +26,12 @@ int main(int argc, char** argv) {
         return exit_usage;
     }
     if (!command_line->options) {
-        std::fputs(command_line->text.c_str(), stdout);
-        return exit_clean;
+        return std::fputs(command_line->text.c_str(), stdout) < 0 || std::fflush(stdout) != 0 ? exit_failed
+                                                                                              : exit_clean;
+    }
+    if (const auto raised = raise_descriptor_limit(); !raised) {
+        std::fprintf(stderr, "remofile-server: %s\n", raised.error().to_string().c_str());
+        return exit_failed;
     }
     auto report = command_line->options->daemon ? StartReport::become_daemon()
                                                 : Result<StartReport>(StartReport::in_foreground());

@@ -63,7 +63,7 @@ constexpr std::uint32_t max_session_timeout_s = 86'400;
 constexpr std::uint32_t max_lease_term_s = 300;
 constexpr std::uint32_t most_clients = 4096;
 
-enum class Kind : std::uint8_t { flag, value, list };
+enum class Kind : std::uint8_t { flag, value, number, list };  // a number may be written as one in the file
 
 // A row of the table of options. `take` is called once for each value; flags get "true" or "false".
 struct Row {
@@ -187,12 +187,27 @@ Error config_error(const std::string& file, const toml::source_region& where, st
     return make_error(Status::bad_usage, fmt::format("{}:{}: {}", file, where.begin.line, what));
 }
 
-Result<std::string> scalar_text(const toml::node& node) {
+std::optional<std::string> scalar_text(const toml::node& node, Kind kind) {
     if (const auto text = node.value_exact<std::string>())
         return *text;
-    if (const auto number = node.value_exact<std::int64_t>())
+    if (const auto number = node.value_exact<std::int64_t>(); number && kind == Kind::number)
         return std::to_string(*number);
-    return Status::bad_usage;
+    return std::nullopt;
+}
+
+// What else it must be.
+Error wrong_type(Kind kind) {
+    switch (kind) {
+        case Kind::flag:
+            return make_error(Status::bad_usage, "must be true or false");
+        case Kind::number:
+            return make_error(Status::bad_usage, "must be a text or a number");
+        case Kind::list:
+            return make_error(Status::bad_usage, "must be a text or a list of texts");
+        case Kind::value:
+            break;
+    }
+    return make_error(Status::bad_usage, "must be a text");
 }
 
 Result<std::vector<std::string>> config_values(const Row* row, const toml::node& node) {
@@ -201,18 +216,19 @@ Result<std::vector<std::string>> config_values(const Row* row, const toml::node&
     if (kind == Kind::flag) {
         const auto flag = node.value_exact<bool>();
         if (!flag)
-            return make_error(Status::bad_usage, "must be true or false");
+            return wrong_type(kind);
         values.emplace_back(*flag ? "true" : "false");
     } else if (const toml::array* list = node.as_array(); list != nullptr && kind == Kind::list) {
         for (const toml::node& element : *list) {
-            REMOFILE_TRY(text, scalar_text(element));
-            values.push_back(std::move(text));
+            auto text = scalar_text(element, kind);
+            if (!text)
+                return wrong_type(kind);
+            values.push_back(std::move(*text));
         }
     } else {
-        auto text = scalar_text(node);
+        auto text = scalar_text(node, kind);
         if (!text)
-            return make_error(Status::bad_usage,
-                              kind == Kind::list ? "must be a text or a list of texts" : "must be a text or a number");
+            return wrong_type(kind);
         values.push_back(std::move(*text));
     }
     return values;
@@ -233,6 +249,10 @@ Result<> read_config(const std::string& file, SaidByName& said) {
             return make_error(Status::bad_usage, fmt::format("cannot read the configuration file {}", file));
         return config_error(file, error.source(), error.description());
     }
+    // toml++ takes a directory for an empty file.
+    std::error_code ignored;
+    if (std::filesystem::is_directory(file, ignored))
+        return make_error(Status::bad_usage, fmt::format("the configuration file {} is a directory", file));
     for (const auto& [key, node] : table) {
         const Row* row = find_row(key.str());
         if (row == nullptr && key.str() != "directory")
@@ -275,14 +295,31 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
     std::string directory;
     std::string config;
     app.add_option("DIRECTORY", directory, "The directory to serve");
+// CLI11 would take "--insecure=false" for what turns it on, or off again.
+Result<> refuse_values_of_flags(const std::vector<std::string>& arguments) {
+    for (const std::string& argument : arguments) {
+        if (argument == "--")
+            break;
+        const std::size_t equals = argument.find('=');
+        if (equals == std::string::npos || !argument.starts_with("--"))
+            continue;
+        const std::string name = argument.substr(0, equals);
+        const Row* row = find_row(std::string_view(name).substr(2));
+        if (name == "--help" || name == "--version" || (row != nullptr && row->kind == Kind::flag))
+            return make_error(Status::bad_usage, fmt::format("{} takes no value; try: remofile-server --help", name));
+    }
+    return {};
+}
+
     app.add_option("--config", config, "Read options from a TOML file; the command line wins")->type_name("FILE");
     std::map<std::string_view, std::string> texts;
     std::map<std::string_view, std::vector<std::string>> lists;
+    REMOFILE_CHECK(refuse_values_of_flags(arguments));
     for (const Row& row : rows) {
         const std::string name = "--" + std::string(row.name);
         if (row.kind == Kind::flag) {
             app.add_flag(name)->description(std::string(row.help));
-        } else if (row.kind == Kind::value) {
+        } else if (row.kind != Kind::list) {
             app.add_option(name, texts[row.name], std::string(row.help))
                 ->type_name(std::string(row.placeholder))
                 ->take_last();

@@ -34,4 +34,9 @@ ExitStatus exit_status_for(Status status) {
     return row == table.end() ? ExitStatus::failure : row->exit_status;
 }
 
+ExitStatus exit_status_of_setup(Status status) {
+    return status == Status::wrong_server_key || status == Status::unreachable ? exit_status_for(status)
+                                                                               : ExitStatus::failure;
+}
+
 }  // namespace remofile::client

@@ -20,7 +20,9 @@ enum class ExitStatus : int {
     mountpoint = 9,        // remofs: the mountpoint is missing, busy or cannot be mounted on
 };
 
-// The exit status for the error of Session::open() or make_session_options().
+// The exit status for the error of Session::open().
 ExitStatus exit_status_for(Status status);
+// The same for that of make_session_options(): a file of this machine that is missing is no path of the server.
+ExitStatus exit_status_of_setup(Status status);
 
 }  // namespace remofile::client
