@@ -193,7 +193,8 @@ Result<std::string> Server::start() {
     workers_.emplace(WorkerPool::default_options(), counters_);
     service_.emplace(*files_, *workers_, thread_, counters_, service_options(options_, security_.token, leases_));
     transport::ListenerOptions listener_options;
-    listener_options.endpoints = options_.listen;
+    listener_options.endpoints = security_.endpoints;
+    listener_options.strangers_per_s = static_cast<int>(options_.strangers_per_second);
     listener_options.server_key = security_.server_key;
     listener_options.authorizer = security_.authorizer.get();
     REMOFILE_TRY(listener, bind(std::move(listener_options)));

@@ -62,6 +62,7 @@ constexpr std::uint32_t max_session_timeout_s = 86'400;
 // A client that dies keeps those waiting that change what it knows.
 constexpr std::uint32_t max_lease_term_s = 300;
 constexpr std::uint32_t most_clients = 4096;
+constexpr std::uint32_t most_strangers = 10'000;
 
 enum class Kind : std::uint8_t { flag, value, number, list };  // a number may be written as one in the file
 
@@ -90,7 +91,7 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 18> rows{{
+const std::array<Row, 19> rows{{
     {"listen", Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
@@ -98,7 +99,7 @@ const std::array<Row, 18> rows{{
          options.listen.emplace_back(value);
          return {};
      }},
-    {"data-port", Kind::value, "PORT",
+    {"data-port", Kind::number, "PORT",
      "Also listen on this TCP port, where contents travel faster, encrypted too (default: the port after that of "
      "--listen, or another if it is taken; none: everything goes by the first port)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
@@ -130,13 +131,13 @@ const std::array<Row, 18> rows{{
      }},
     {"allow-root", Kind::flag, "", "With --identity=client: let a client's root act as root here",
      take_flag<&ServerOptions::allow_root>},
-    {"session-timeout", Kind::value, "SECONDS", "End the session of a client that is silent for so long (default 30)",
+    {"session-timeout", Kind::number, "SECONDS", "End the session of a client that is silent for so long (default 30)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
          REMOFILE_TRY(number, parse_number(value, min_session_timeout_s, max_session_timeout_s));
          options.session_timeout = std::chrono::seconds(number);
          return {};
      }},
-    {"lease-term", Kind::value, "SECONDS",
+    {"lease-term", Kind::number, "SECONDS",
      "Let clients answer from memory for so long after they last spoke, while they are told of changes (default 10, at "
      "most --session-timeout; 0: not at all)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
@@ -150,11 +151,19 @@ const std::array<Row, 18> rows{{
      [](ServerOptions& options, std::string_view value) -> Result<> {
          return take_word(options.watch, value, watch_words);
      }},
-    {"max-clients", Kind::value, "NUMBER", "Sessions at a time (default 256)",
+    {"max-clients", Kind::number, "NUMBER", "Sessions at a time (default 256)",
      take_clients<&ServerOptions::max_clients>},
-    {"max-clients-per-key", Kind::value, "NUMBER",
+    {"max-clients-per-key", Kind::number, "NUMBER",
      "Sessions at a time of one key, or of one address with --insecure (default 64)",
      take_clients<&ServerOptions::max_clients_per_key>},
+    {"strangers-per-second", Kind::number, "NUMBER",
+     "Connections of one host with keys that are not authorised that are answered a second, and five times as many at "
+     "once (default 20)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         REMOFILE_TRY(number, parse_number(value, 1, most_strangers));
+         options.strangers_per_second = number;
+         return {};
+     }},
     {"daemon", Kind::flag, "", "Return once the server listens, and go on in the background; log to syslog",
      take_flag<&ServerOptions::daemon>},
     {"pid-file", Kind::value, "FILE", "Write the process id to FILE; refuse to start if its server still runs",
@@ -240,6 +249,10 @@ const Row* find_row(std::string_view name) {
 }
 
 Result<> read_config(const std::string& file, SaidByName& said) {
+    // toml++ takes a directory for an empty file.
+    std::error_code ignored;
+    if (std::filesystem::is_directory(file, ignored))
+        return make_error(Status::bad_usage, fmt::format("the configuration file {} is a directory", file));
     toml::table table;
     try {
         table = toml::parse_file(file);
@@ -249,10 +262,6 @@ Result<> read_config(const std::string& file, SaidByName& said) {
             return make_error(Status::bad_usage, fmt::format("cannot read the configuration file {}", file));
         return config_error(file, error.source(), error.description());
     }
-    // toml++ takes a directory for an empty file.
-    std::error_code ignored;
-    if (std::filesystem::is_directory(file, ignored))
-        return make_error(Status::bad_usage, fmt::format("the configuration file {} is a directory", file));
     for (const auto& [key, node] : table) {
         const Row* row = find_row(key.str());
         if (row == nullptr && key.str() != "directory")
@@ -286,15 +295,6 @@ Result<ServerOptions> apply(const SaidByName& said) {
     return options;
 }
 
-}  // namespace
-
-Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments) {
-    CLI::App app{std::string(description), "remofile-server"};
-    app.footer(std::string(footer));
-    app.set_version_flag("--version", fmt::format("remofile-server {}", version));
-    std::string directory;
-    std::string config;
-    app.add_option("DIRECTORY", directory, "The directory to serve");
 // CLI11 would take "--insecure=false" for what turns it on, or off again.
 Result<> refuse_values_of_flags(const std::vector<std::string>& arguments) {
     for (const std::string& argument : arguments) {
@@ -311,10 +311,19 @@ Result<> refuse_values_of_flags(const std::vector<std::string>& arguments) {
     return {};
 }
 
+}  // namespace
+
+Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments) {
+    REMOFILE_CHECK(refuse_values_of_flags(arguments));
+    CLI::App app{std::string(description), "remofile-server"};
+    app.footer(std::string(footer));
+    app.set_version_flag("--version", fmt::format("remofile-server {}", version));
+    std::string directory;
+    std::string config;
+    app.add_option("DIRECTORY", directory, "The directory to serve");
     app.add_option("--config", config, "Read options from a TOML file; the command line wins")->type_name("FILE");
     std::map<std::string_view, std::string> texts;
     std::map<std::string_view, std::vector<std::string>> lists;
-    REMOFILE_CHECK(refuse_values_of_flags(arguments));
     for (const Row& row : rows) {
         const std::string name = "--" + std::string(row.name);
         if (row.kind == Kind::flag) {

@@ -33,6 +33,7 @@ struct ServerOptions {
     std::chrono::seconds lease_term{10};  // 0: no leases; at most session_timeout counts
     std::uint32_t max_clients = 256;
     std::uint32_t max_clients_per_key = 64;
+    std::uint32_t strangers_per_second = 20;
     bool daemon = false;
     std::string pid_file;
     log::Level log_level = log::Level::info;

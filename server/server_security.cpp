@@ -16,10 +16,12 @@
 namespace remofile::server {
 namespace {
 
-Result<bool> reachable_from_elsewhere(const std::vector<std::string>& endpoints) {
+// As libzmq wants them: numeric, and with a port. True if other machines can connect.
+Result<bool> understand_endpoints(const std::vector<std::string>& given, std::vector<std::string>& endpoints) {
     bool reachable = false;
-    for (const std::string& endpoint : endpoints) {
-        REMOFILE_TRY(address, transport::parse_listen_endpoint(endpoint));
+    for (const std::string& text : given) {
+        REMOFILE_TRY(address, transport::parse_listen_endpoint(text));
+        endpoints.push_back(address.endpoint);
         reachable = reachable || address.beyond_loopback;
     }
     return reachable;
@@ -61,9 +63,9 @@ std::string host_of_client_line(std::string_view endpoint) {
 }  // namespace
 
 Result<Security> prepare_security(const ServerOptions& options) {
-    REMOFILE_TRY(reachable, reachable_from_elsewhere(options.listen));
-    REMOFILE_CHECK(check_identity(options));
     Security security;
+    REMOFILE_TRY(reachable, understand_endpoints(options.listen, security.endpoints));
+    REMOFILE_CHECK(check_identity(options));
     if (!options.token_file.empty()) {
         REMOFILE_TRY(token, load_token(options.token_file));
         security.token = std::move(token);

@@ -17,8 +17,9 @@ struct Security {
     // Both none with --insecure.
     std::optional<transport::KeyPair> server_key;
     std::unique_ptr<transport::Authorizer> authorizer;
-    std::string token;                  // empty: none is asked for
-    std::vector<std::string> warnings;  // for the person who starts the server
+    std::vector<std::string> endpoints;  // to listen on, as ZeroMQ wants them
+    std::string token;                   // empty: none is asked for
+    std::vector<std::string> warnings;   // for the person who starts the server
 };
 
 // Reads, and makes on first use, what the options ask for. Without --insecure every client must prove an authorised

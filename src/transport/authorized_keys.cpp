@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::size_t max_list_file_bytes = 4U << 20;  // some 60,000 keys; parsed anew after each change
 constexpr std::size_t max_comment_bytes = 128;         // it is repeated in log lines and to other clients
+constexpr std::size_t max_problems = 10;               // that are told of one file
 
 bool is_skipped(std::string_view line) {
     return line.empty() || line.front() == '#';
@@ -69,9 +70,10 @@ Result<> check_trustworthy(const std::filesystem::path& file) {
 Result<std::vector<AuthorizedKey>> read_authorized_keys(const std::filesystem::path& file) {
     REMOFILE_CHECK(check_trustworthy(file));
     REMOFILE_TRY(text, read_text_file(file, max_list_file_bytes));
-    auto keys = parse_authorized_keys(text);
-    if (!keys)
-        return make_error(Status::invalid, file.native() + ", " + keys.error().message);
+    std::vector<std::string> problems;
+    auto keys = parse_authorized_keys(text, problems);
+    for (const std::string& problem : problems)
+        log::error("{}, {}; the line is left out", file.native(), problem);
     return keys;
 }
 
@@ -153,16 +155,17 @@ private:
 
 }  // namespace
 
-Result<std::vector<AuthorizedKey>> parse_authorized_keys(std::string_view text) {
+std::vector<AuthorizedKey> parse_authorized_keys(std::string_view text, std::vector<std::string>& problems) {
     std::vector<AuthorizedKey> keys;
     for (std::size_t number = 1; !text.empty(); ++number) {
         std::string_view rest = trimmed(take_line(text));
         if (is_skipped(rest))
             continue;
         const auto key = PublicKey::from_text(take_word(rest));
-        if (!key)
-            return make_error(Status::invalid, fmt::format("line {}: {}", number, key.error().message));
-        keys.push_back({.key = *key, .comment = log::printable(trimmed(rest).substr(0, max_comment_bytes))});
+        if (key)
+            keys.push_back({.key = *key, .comment = log::printable(trimmed(rest).substr(0, max_comment_bytes))});
+        else if (problems.size() < max_problems)
+            problems.push_back(fmt::format("line {}: {}", number, key.error().message));
     }
     return keys;
 }
@@ -175,18 +178,26 @@ Result<std::optional<PublicKey>> find_known_server(const std::filesystem::path& 
         return content.error();
     std::string_view text = *content;
     std::optional<PublicKey> found;
+    std::optional<Error> wrong;  // this server's line
     for (std::size_t number = 1; !text.empty(); ++number) {
         std::string_view rest = trimmed(take_line(text));
         if (is_skipped(rest))
             continue;
         const std::string_view server = take_word(rest);
         const auto key = PublicKey::from_text(take_word(rest));
-        if (!key)
-            return make_error(Status::invalid, fmt::format("{}, line {}: after {}, {}", file.native(), number,
-                                                           log::printable(server), key.error().message));
-        if (!found && server == host_and_port)
+        if (key && !found && server == host_and_port)
             found = *key;
+        if (key)
+            continue;
+        const std::string problem = fmt::format("{}, line {}: after {}, {}", file.native(), number,
+                                                log::printable(server), key.error().message);
+        if (server == host_and_port)
+            wrong = wrong ? wrong : make_error(Status::invalid, problem);
+        else
+            log::warn("{}; the line is left out", problem);
     }
+    if (!found && wrong)
+        return *wrong;
     return found;
 }
 

@@ -193,14 +193,15 @@ Result<std::filesystem::path> config_directory() {
     // The XDG base directory specification: a relative path is to be ignored.
     if (const std::string chosen = variable("XDG_CONFIG_HOME"); chosen.starts_with('/'))
         return std::filesystem::path(chosen) / "remofile";
-    std::string home = variable("HOME");
-    if (!home.starts_with('/')) {
-        passwd entry{};
-        passwd* found = nullptr;
-        std::array<char, 16384> text{};
-        getpwuid_r(geteuid(), &entry, text.data(), text.size(), &found);
-        home = found != nullptr && found->pw_dir != nullptr ? found->pw_dir : "";
-    }
+    // The account's, as ssh has it: HOME may be somebody else's. mount.fuse3 sets it to root's where a user mounts by a
+    // line of fstab.
+    passwd entry{};
+    passwd* found = nullptr;
+    std::array<char, 16384> text{};
+    getpwuid_r(geteuid(), &entry, text.data(), text.size(), &found);
+    std::string home = found != nullptr && found->pw_dir != nullptr ? found->pw_dir : "";
+    if (!home.starts_with('/'))
+        home = variable("HOME");
     if (!home.starts_with('/'))
         return make_error(Status::bad_usage,
                           "cannot tell the home directory: set HOME, or REMOFILE_CONFIG_DIR to the directory of keys");
@@ -236,6 +237,15 @@ Result<KeyPair> load_key_pair(const std::filesystem::path& secret_file) {
     return pair;
 }
 
+Result<> create_secret_file(const std::filesystem::path& file, std::string_view text, bool overwrite) {
+    std::error_code ignored;
+    const auto type = std::filesystem::symlink_status(file, ignored).type();
+    if (overwrite && type != std::filesystem::file_type::not_found && type != std::filesystem::file_type::regular)
+        return make_error(Status::invalid, file.native() + " is no regular file, and is not replaced");
+    REMOFILE_TRY(written, TemporaryFile::write(file, text, 0600));
+    return overwrite ? written.replace(file) : written.appear_as(file);
+}
+
 Result<KeyPair> create_key_pair(const std::filesystem::path& secret_file, bool overwrite) {
     const KeyPair pair = KeyPair::generate();
     REMOFILE_CHECK(make_directory_for(secret_file));
@@ -254,9 +264,13 @@ Result<KeyPair> load_or_create_key_pair(const std::filesystem::path& secret_file
         REMOFILE_CHECK(make_directory_for(secret_file));
         const KeyPair pair = KeyPair::generate();
         REMOFILE_TRY(written, write_secret(secret_file, pair));
+        const bool was_known = ::access(public_file_of(secret_file).c_str(), F_OK) == 0;
         const Result<> placed = written.appear_as(secret_file);
         if (!placed && placed.error().status != Status::exists)
             return placed.error();
+        if (placed && was_known)
+            log::warn("{} was not there, so a new key was made; whoever knew the old one has to be told what is in {}",
+                      secret_file.native(), public_file_of(secret_file).native());
         // Whoever was first: this is the pair now.
         loaded = load_key_pair(secret_file);
     }

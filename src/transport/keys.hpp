@@ -60,8 +60,13 @@ Result<std::filesystem::path> config_directory();
 Result<KeyPair> load_key_pair(const std::filesystem::path& secret_file);
 
 // The same, but makes the pair on first use: NAME.key with mode 0600 and NAME.pub with 0644, each complete or absent
-// whoever else does the same at the same time (both then end with the same pair).
+// whoever else does the same at the same time (both then end with the same pair). Where NAME.pub shows that it is not
+// the first one, the log has a warning.
 Result<KeyPair> load_or_create_key_pair(const std::filesystem::path& secret_file);
+
+// Writes a file that its owner alone may read, complete or not at all; `exists` if it is there and `overwrite` is
+// false, invalid if that is no regular file.
+Result<> create_secret_file(const std::filesystem::path& file, std::string_view text, bool overwrite);
 
 // Writes a new pair; `exists` if either file is there and `overwrite` is false.
 Result<KeyPair> create_key_pair(const std::filesystem::path& secret_file, bool overwrite);
@@ -73,14 +78,17 @@ struct AuthorizedKey {
     std::string comment;
 };
 
-// Parses the text of an authorized_keys file. Error: invalid, naming the line.
-Result<std::vector<AuthorizedKey>> parse_authorized_keys(std::string_view text);
+// The keys in the text of an authorized_keys file. A line that holds none is left out, and `problems` says why, naming
+// the line; of many only the first.
+std::vector<AuthorizedKey> parse_authorized_keys(std::string_view text, std::vector<std::string>& problems);
 
-// The key that known_servers has for an endpoint, if any. Error: invalid, naming the line.
+// The key that known_servers has for an endpoint, if any. Lines of other servers that hold no key are left out, with a
+// warning in the log. Error: invalid, naming the line, if it is this server's.
 Result<std::optional<PublicKey>> find_known_server(const std::filesystem::path& file, std::string_view host_and_port);
 
 // Which clients a server lets in: read again whenever a file has changed, so that an edit takes effect at the next
-// connection. A file that cannot be read or parsed lets nobody in (and is logged). Callable from any thread.
+// connection. A file that cannot be read lets nobody in, a line without a key nobody either; both are logged. Callable
+// from any thread.
 class Authorizer {
 public:
     virtual ~Authorizer() = default;

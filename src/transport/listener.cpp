@@ -147,7 +147,8 @@ struct Listener::State {
     // context serves.
     Result<> encrypt(Context& context) {
         REMOFILE_ASSERT(options.authorizer != nullptr);
-        REMOFILE_TRY(handler, ZapHandler::start(context, *options.authorizer, options.tickets, reactor.clock()));
+        REMOFILE_TRY(handler, ZapHandler::start(context, *options.authorizer, options.tickets, options.strangers_per_s,
+                                                reactor.clock()));
         zap = std::move(handler);
         socket.set(ZMQ_CURVE_SERVER, 1);
         std::string secret = options.server_key->secret_text();

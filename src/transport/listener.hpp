@@ -46,6 +46,9 @@ struct ListenerOptions {
     // Must outlive the listener. Without server_key: this listener is for sealed lanes, and lets in who has a ticket.
     // That needs a second listener in the same context, with a server_key and the same tickets, that outlives it.
     LaneTickets* tickets = nullptr;
+    // Connections of one host with keys that the authoriser does not know that are answered a second in the long run,
+    // and five times as many at once; more are told to come back later.
+    int strangers_per_s = 20;
     // Leads all its RouteIds, so that those of two listeners differ.
     char route_prefix = 'm';
     Duration handshake_timeout = std::chrono::seconds(10);

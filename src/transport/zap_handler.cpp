@@ -69,15 +69,17 @@ struct ZapHandler::State {
     LaneTickets* const tickets;
     Reactor reactor;
     ZmqSocket socket;  // the thread's from its start to its end
-    HandshakeLimit handshakes;
+    HandshakeLimit strangers;
     LogLimit log_limit;
     std::thread thread;
 
-    State(Context& context, Authorizer& given_authorizer, LaneTickets* given_tickets, const Clock& clock)
+    State(Context& context, Authorizer& given_authorizer, LaneTickets* given_tickets, int strangers_per_s,
+          const Clock& clock)
         : authorizer(given_authorizer),
           tickets(given_tickets),
           reactor(clock),
           socket(context, ZMQ_REP),
+          strangers(strangers_per_s),
           log_limit(clock.now()) {}
 
     void serve() {
@@ -107,16 +109,16 @@ struct ZapHandler::State {
         if (request.version != "1.0" || request.domain != zap_domain || request.mechanism != "CURVE" ||
             request.credentials.size() != 1 || request.credentials.front().size() != key_bytes)
             return refuse(address, "400", "not a CURVE client", "it does not use CURVE");
-        if (!handshakes.admit(host_of(address), reactor.clock().now()))
-            return refuse(address, "500", "too many handshakes", "it connects too often");
         PublicKey key;
         std::memcpy(key.bytes.data(), request.credentials.front().data(), key.bytes.size());
-        const auto comment = authorizer.authorize(key, address);
-        if (!comment)
-            return refuse(
-                address, "400", "not authorized",
-                fmt::format("its key is not authorised; to let it in, add to authorized_keys: {}", key.to_text()));
-        return {.status = "200", .text = "OK", .user_id = to_user_id(key, *comment)};
+        if (const auto comment = authorizer.authorize(key, address))
+            return {.status = "200", .text = "OK", .user_id = to_user_id(key, *comment)};
+        // Whoever is known may come as often as he likes; whoever is not is told to come back later.
+        if (!strangers.admit(host_of(address), reactor.clock().now()))
+            return refuse(address, "500", "too many handshakes", "it connects too often with keys that are not known");
+        return refuse(
+            address, "400", "not authorized",
+            fmt::format("its key is not authorised; to let it in, add to authorized_keys: {}", key.to_text()));
     }
 
     // Not counted as a handshake: there is none without a ticket, and a guess costs as little as a refusal.
@@ -146,9 +148,9 @@ struct ZapHandler::State {
 };
 
 Result<std::unique_ptr<ZapHandler>> ZapHandler::start(Context& context, Authorizer& authorizer, LaneTickets* tickets,
-                                                      const Clock& clock) {
+                                                      int strangers_per_s, const Clock& clock) {
     std::unique_ptr<ZapHandler> handler(new ZapHandler);
-    handler->state_ = std::make_unique<State>(context, authorizer, tickets, clock);
+    handler->state_ = std::make_unique<State>(context, authorizer, tickets, strangers_per_s, clock);
     State& state = *handler->state_;
     state.socket.set(ZMQ_LINGER, 0);
     if (zmq_bind(state.socket.get(), "inproc://zeromq.zap.01") != 0) {

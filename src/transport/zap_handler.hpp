@@ -21,9 +21,10 @@ inline constexpr std::string_view sealed_zap_domain = "remofile-sealed";
 class ZapHandler {
 public:
     // Starts answering before it returns. `authorizer` and `tickets` (if there are sealed lanes) must outlive it.
+    // `strangers_per_s` as in ListenerOptions.
     // Errors: busy if the context has one already, out_of_memory if there is no thread to be had.
     static Result<std::unique_ptr<ZapHandler>> start(Context& context, Authorizer& authorizer, LaneTickets* tickets,
-                                                     const Clock& clock);
+                                                     int strangers_per_s, const Clock& clock);
     // Stops and joins the thread.
     ~ZapHandler();
     ZapHandler(const ZapHandler&) = delete;

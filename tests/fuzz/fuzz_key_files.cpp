@@ -25,11 +25,11 @@ void find_in_known_servers(std::string_view text) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const std::string_view text(reinterpret_cast<const char*>(data), size);
-    if (const auto keys = transport::parse_authorized_keys(text))
-        for (const auto& line : *keys) {
-            const auto again = transport::PublicKey::from_text(line.key.to_text());
-            REMOFILE_ASSERT(again && *again == line.key);
-        }
+    std::vector<std::string> problems;
+    for (const auto& line : transport::parse_authorized_keys(text, problems)) {
+        const auto again = transport::PublicKey::from_text(line.key.to_text());
+        REMOFILE_ASSERT(again && *again == line.key);
+    }
     static_cast<void>(transport::PublicKey::from_text(text));
     static_cast<void>(transport::KeyPair::from_secret_text(text));
     find_in_known_servers(text);

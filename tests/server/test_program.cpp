@@ -107,6 +107,22 @@ TEST_CASE("a second server on one port says so") {
     CHECK_THAT(second.errors, ContainsSubstring(endpoint) && ContainsSubstring("in use"));
 }
 
+TEST_CASE("an address to listen on may be localhost, and have no port") {
+    const Place place;
+    // Whichever port that is, another server has it: what is said of it names the address that was tried.
+    for (const auto& [given, tried] : std::vector<std::pair<std::string, std::string>>{
+             {"tcp://localhost:0", "tcp://127.0.0.1:"}, {"tcp://127.0.0.1", "tcp://127.0.0.1:6768"}}) {
+        Child server = Child::start(place.command({"--listen", given, "--data-port=none", place.directory}));
+        INFO(given);
+        CHECK(eventually(Milliseconds{20'000}, [&] {
+            return server.errors().find("listening on " + tried) != std::string::npos ||
+                   server.errors().find("cannot listen on " + tried + ": the address is in use") != std::string::npos;
+        }));
+        server.signal(SIGTERM);
+        server.wait(Milliseconds{10'000});
+    }
+}
+
 TEST_CASE("an encrypted server has a second port for data lanes, unless it is told otherwise") {
     if (!transport::has_fast_cipher())
         return;
