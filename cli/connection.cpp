@@ -1,13 +1,21 @@
 // SPDX-License-Identifier: MIT
 #include "cli/connection.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 
 #include "base/log.hpp"
+#include "base/unique_fd.hpp"
+#include "cli/ending_signals.hpp"
 #include "client/client_list.hpp"
+#include "client/open_session.hpp"
 #include "transport/context.hpp"
 #include "transport/endpoint_address.hpp"
 #include "transport/reactor.hpp"
@@ -19,46 +27,92 @@ namespace {
 constexpr Duration request_timeout = std::chrono::seconds(30);
 
 struct Connection {
-    transport::Context context;
+    std::optional<transport::Context> context{std::in_place};
     transport::Reactor reactor;
     Counters counters;
     std::unique_ptr<client::Session> session;
     Result<> outcome;
 };
 
-void say_who_else_is_there(const std::vector<wire::Client>& others) {
-    if (others.empty())
-        return;
-    const std::string who = client::describe(std::span<const wire::Client>(others));
-    std::fprintf(stderr, "remofile: the server is also in use by %s\n", who.c_str());
+// What the person can do about it, by this program's options.
+Error with_remedy(Error error, bool has_token) {
+    if (error.status == Status::in_use)
+        error.message += "; --wait waits for its turn";
+    if (error.status == Status::bad_token && !has_token)
+        error.message += "; pass its file with --token-file=";
+    return error;
+}
+
+void say_that_it_is_full() {
+    std::fputs("remofile: the server has as many clients as it takes; trying again for half a minute\n", stderr);
 }
 
 Task<void> run(Connection& connection, client::SessionOptions options, SessionWork work) {
-    auto opened = co_await client::Session::open(connection.context, connection.reactor, std::move(options),
-                                                 connection.counters, nullptr);
+    const bool has_token = !options.token.empty();
+    auto opened = co_await client::open_session(*connection.context, connection.reactor, std::move(options),
+                                                connection.counters, nullptr, say_that_it_is_full);
     if (opened) {
         connection.session = std::move(*opened);
-        say_who_else_is_there(connection.session->hello().others);
         connection.outcome = co_await connection.session->act_as_process();
         if (connection.outcome)
             connection.outcome = co_await work(*connection.session, connection.reactor);
         connection.session->close();
     } else {
-        connection.outcome = opened.error();
+        connection.outcome = with_remedy(opened.error(), has_token);
     }
     connection.reactor.stop();
 }
 
+// Work that ends because the session does must not say so.
+void silence() {
+    const UniqueFd null(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+    if (::isatty(STDERR_FILENO) != 0)
+        std::fputs("\n", stderr);
+    std::fflush(nullptr);
+    for (const int fd : {STDOUT_FILENO, STDERR_FILENO})
+        ::dup2(null.get(), fd);
+}
+
+// Says good-bye and ends the process. What was under way is where it would be after a kill.
+[[noreturn]] void leave(Connection& connection, int signal) {
+    silence();
+    if (connection.session) {
+        connection.session->close();
+        // Waits until all has been sent; not for longer than EndingSignals does.
+        connection.context.reset();
+    }
+    die_of(signal);
+}
+
 ExitStatus run_with(client::SessionOptions options, const SessionWork& work) {
     options.request_timeout = request_timeout;
-    Connection connection;
-    spawn(run(connection, std::move(options), work), [&](Status status) {
-        connection.outcome = status;
-        connection.reactor.stop();
-    });
-    connection.reactor.spin_before_sleeping(transport::usual_spin);
-    connection.reactor.run();
-    return connection.outcome ? ExitStatus::success : complain(connection.outcome.error());
+    Result<> outcome;
+    {
+        EndingSignals signals;
+        Connection connection;
+        signals.watch(connection.reactor, [&connection](int signal) { leave(connection, signal); });
+        spawn(run(connection, std::move(options), work), [&](Status status) {
+            connection.outcome = status;
+            connection.reactor.stop();
+        });
+        connection.reactor.spin_before_sleeping(transport::usual_spin);
+        connection.reactor.run();
+        signals.unwatch();
+        outcome = std::move(connection.outcome);
+    }
+    return outcome ? ExitStatus::success : complain(outcome.error());
+}
+
+// "forever", or seconds.
+Duration parse_wait(const std::string& text) {
+    constexpr unsigned most_seconds = 10 * 365 * 24 * 3600U;
+    if (text == "forever")
+        return Duration::max();
+    unsigned seconds = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+    if (error != std::errc() || end != text.data() + text.size() || seconds == 0 || seconds > most_seconds)
+        throw CLI::ValidationError("--wait", "expected a whole number of seconds, 1 or more");
+    return std::chrono::seconds(seconds);
 }
 
 std::string from_environment(const char* variable) {
@@ -126,12 +180,24 @@ void add_key_options(CLI::App& app, client::ConnectOptions& options) {
     app.add_option("--identity", options.identity, "File of this client's secret key");
     app.add_option("--token-file", options.token_file, "File of the token that the server asks for");
     app.add_flag("--insecure", options.insecure, "Connect without encryption, to a server that was told the same");
+    const auto given = std::make_shared<std::string>();  // that the parser needs to write to
+    app.add_flag("--wait{forever}", *given, "Wait, at most so long, if another client has the server for itself")
+        ->type_name("SECONDS")
+        ->each([&options, given](const std::string& text) { options.wait = parse_wait(text); });
+}
+
+void say_who_else_is_there(const client::Session& session) {
+    const auto others = client::others_than(client::own_name(), session.hello().others);
+    if (others.empty())
+        return;
+    const std::string who = client::describe(std::span<const wire::Client>(others));
+    std::fprintf(stderr, "remofile: the server is also in use by %s\n", who.c_str());
 }
 
 ExitStatus with_session(const client::ConnectOptions& options, const SessionWork& work) {
     auto session_options = client::make_session_options(options);
     if (!session_options)
-        return complain(session_options.error());
+        return complain(session_options.error(), client::exit_status_of_setup(session_options.status()));
     return run_with(std::move(*session_options), work);
 }
 
@@ -151,7 +217,7 @@ ExitStatus with_files(client::ConnectOptions options, std::span<const std::strin
     apply_environment(options);
     auto session_options = client::make_session_options(options);
     if (!session_options)
-        return complain(session_options.error());
+        return complain(session_options.error(), client::exit_status_of_setup(session_options.status()));
     session_options->path = "/";
     return run_with(std::move(*session_options), [&](client::Session& session, transport::Reactor& reactor) {
         return work_on_files(session, reactor, std::move(remote->paths), work);

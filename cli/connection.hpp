@@ -22,9 +22,12 @@ void add_key_options(CLI::App& app, client::ConnectOptions& options);
 
 using SessionWork = std::function<Task<Result<>>(client::Session& session, transport::Reactor& reactor)>;
 
-// Connects, says on standard error who else is there, runs `work` to its end and says good-bye. Blocks the calling
-// thread, on which everything happens. An error of the connection or of `work` is reported on standard error.
+// Connects, runs `work` to its end and says good-bye, also when a signal ends the process. Blocks the calling thread,
+// on which everything happens. An error of the connection or of `work` is reported on standard error.
 ExitStatus with_session(const client::ConnectOptions& options, const SessionWork& work);
+
+// Says on standard error who uses the server too; not of the same person's sessions.
+void say_who_else_is_there(const client::Session& session);
 
 // The same for work with files of the export. `sources` are as the person wrote them, a SOURCE or, if
 // REMOFILE_HOSTNAME names the server, a path below its export, and must all be of one server; `work` gets their paths,

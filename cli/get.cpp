@@ -324,6 +324,8 @@ Task<Result<>> receive(RemoteTree& tree, const TransferOptions& options, std::ve
         Receiver one(tree, options, progress);
         co_return co_await one.run(remotes, destination);
     });
+    if (!options.quiet)
+        say_who_else_is_there(tree.session());
     progress.finish();
     co_return received;
 }

@@ -90,11 +90,15 @@ void print(const std::string& text) {
     std::fwrite(text.data(), 1, text.size(), stdout);
 }
 
+Error cannot_print(const Error& why) {
+    return make_error(why.status, fmt::format("cannot write to standard output: {}", why.to_string()));
+}
+
 // What was not printed (a full disk) must not look like success.
 Result<> flush_output() {
-    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
-        return errno_error("cannot write to standard output");
-    return {};
+    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0)
+        return {};
+    return errno == EPIPE ? cannot_print(broken_pipe()) : cannot_print(errno_error());
 }
 
 std::string json_of(const std::string& name, const Attributes& attributes) {
@@ -250,8 +254,7 @@ Task<Result<>> print_content(client::Session& session, HandleId handle) {
             co_return Result<>(status);
         const Result<> written = write_all(STDOUT_FILENO, first->data.bytes());
         if (!written)
-            co_return Result<>(make_error(
-                written.status(), fmt::format("cannot write to standard output: {}", describe(written.status()))));
+            co_return Result<>(cannot_print(written.error()));
         if (first->data.size() < wire::max_bulk_bytes)
             co_return Result<>();
     }

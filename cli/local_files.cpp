@@ -95,10 +95,14 @@ Result<> write_all(int fd, std::span<const std::byte> bytes) {
         if (size < 0 && errno == EINTR)
             continue;
         if (size < 0)
-            return errno_error();
+            return errno == EPIPE ? broken_pipe() : errno_error();
         bytes = bytes.subspan(static_cast<std::size_t>(size));
     }
     return {};
+}
+
+Error broken_pipe() {
+    return make_error(Status::io_error, "broken pipe");
 }
 
 Result<> give_new_name(int directory, const std::string& name, const std::string& new_name) {

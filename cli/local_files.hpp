@@ -34,4 +34,7 @@ Result<> give_new_name(int directory, const std::string& name, const std::string
 // To a pipe or terminal too.
 Result<> write_all(int fd, std::span<const std::byte> bytes);
 
+// Of EPIPE, which no file has, and so no status either.
+Error broken_pipe();
+
 }  // namespace remofile::cli

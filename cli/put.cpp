@@ -313,6 +313,8 @@ Task<Result<>> send(RemoteTree& tree, const TransferOptions& options, std::vecto
                     std::string destination) {
     Progress progress(Clock::system(), progress_form(options), "sent");
     const Result<> sent = co_await in_one_session(tree.session(), progress, [&]() -> Task<Result<>> {
+    if (!options.quiet)
+        say_who_else_is_there(tree.session());
         Sender one(tree, options, progress);
         co_return co_await one.run(locals, destination);
     });

@@ -210,11 +210,13 @@ private:
     std::set<std::string, std::less<>> failed_;
     Result<> outcome_;  // the first error
 };
+    bool session_ended_ = false;
 
 void Syncer::failed(const std::string& path, const Error& error) {
     failed_.insert(path);
     const std::string text = fmt::format("{}: {}", log::printable(path), log::printable(error.to_string()));
     if (outcome_)
+    session_ended_ = session_ended_ || error.status == Status::shutting_down || error.status == Status::no_session;
         outcome_ = make_error(error.status, text);
     else
         progress_.say(text);
@@ -552,7 +554,7 @@ Task<void> Syncer::carry_out_by_depth(std::vector<Step> steps, bool deepest_firs
 
 // Nothing more happens to a path once something has failed: a file whose rename failed must not be replaced.
 Task<void> Syncer::carry_out_one(const Step& step, Carry how) {
-    if (failed_.contains(step.path) && step.kind != Kind::restore)
+    if ((session_ended_ || failed_.contains(step.path)) && step.kind != Kind::restore)
         co_return;
     const Result<> done = co_await (this->*how)(step);
     if (!done)
@@ -939,6 +941,8 @@ Task<Result<>> synchronise(RemoteTree& tree, transport::Reactor& reactor, const 
     const ProgressForm form = progress_form(options.transfer);
     Progress progress(Clock::system(), form == ProgressForm::bar ? form : ProgressForm::none, "transferred");
     Totals totals;
+    if (!options.transfer.quiet)
+        say_who_else_is_there(tree.session());
     const Result<> done = co_await in_one_session(tree.session(), progress, [&]() -> Task<Result<>> {
         Syncer syncer(tree, reactor, options, memory, progress, totals);
         co_return co_await syncer.run(path);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/log.hpp"
+#include "client/open_session.hpp"
 
 namespace libremofile::detail {
 
@@ -112,7 +113,7 @@ remofile::Result<std::shared_ptr<Connection>> Connection::open(client::SessionOp
 }
 
 Task<void> Connection::begin(client::SessionOptions options, std::promise<remofile::Result<>> opened) {
-    auto session = co_await client::Session::open(context_, reactor_, std::move(options), counters_, nullptr);
+    auto session = co_await client::open_session(context_, reactor_, std::move(options), counters_, nullptr);
     if (!session) {
         opened.set_value(session.error());
         co_return;

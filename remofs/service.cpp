@@ -13,6 +13,8 @@
 
 #include "base/counters.hpp"
 #include "base/log.hpp"
+#include "client/client_list.hpp"
+#include "client/open_session.hpp"
 #include "remofs/mount.hpp"
 #include "transport/context.hpp"
 #include "transport/reactor.hpp"
@@ -80,11 +82,15 @@ public:
 private:
     Task<void> start() {
         std::vector<wire::Client> holders;
-        auto opened = co_await client::Session::open(context_, reactor_, plan_.session, counters_, &holders);
+        auto opened = co_await client::open_session(context_, reactor_, plan_.session, counters_, &holders, [this] {
+            report_.note(fmt::format("{} has as many clients as it takes; trying again for half a minute",
+                                     plan_.options.source));
+        });
         if (!opened)
             co_return fail(client::exit_status_for(opened.status()), explain(opened.error(), holders));
         session_ = std::move(*opened);
-        if (const auto& others = session_->hello().others; !others.empty())
+        if (const auto others = client::others_than(plan_.session.client_name, session_->hello().others);
+            !others.empty())
             report_.note(fmt::format("{} is also in use by {}", plan_.options.source, describe_clients(others)));
         co_await data_lane_ready();
         auto mount = Mount::create(*session_, reactor_, counters_, settings());
@@ -108,6 +114,8 @@ private:
     }
 
     std::string explain(const Error& error, const std::vector<wire::Client>& holders) const {
+        if (error.status == Status::bad_token && plan_.session.token.empty())
+            return fmt::format("{}: {}; pass its file with -o token_file=", plan_.options.source, error.to_string());
         if (error.status != Status::in_use || holders.empty())
             return fmt::format("{}: {}", plan_.options.source, error.to_string());
         return fmt::format("{} is in use by {}; -o wait waits for its turn", plan_.options.source,

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "client/client_list.hpp"
 
+#include <algorithm>
 #include <ctime>
+#include <iterator>
 
 #include "base/log.hpp"
 
@@ -12,6 +14,13 @@ namespace {
 constexpr std::size_t max_named_clients = 5;
 
 }  // namespace
+
+std::vector<wire::Client> others_than(std::string_view name, const std::vector<wire::Client>& clients) {
+    std::vector<wire::Client> others;
+    std::ranges::copy_if(clients, std::back_inserter(others),
+                         [name](const wire::Client& client) { return client.name != name; });
+    return others;
+}
 
 std::string local_time(std::uint64_t seconds) {
     const auto time = static_cast<std::time_t>(seconds);

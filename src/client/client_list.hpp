@@ -4,10 +4,15 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "wire/messages.hpp"
 
 namespace remofile::client {
+
+// Those whose name is another: a person knows of his own.
+std::vector<wire::Client> others_than(std::string_view name, const std::vector<wire::Client>& clients);
 
 // "2026-11-22 19:54" in local time, of seconds since 1970 that a server stated.
 std::string local_time(std::uint64_t seconds);

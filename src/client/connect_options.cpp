@@ -14,6 +14,7 @@
 #include "base/unique_fd.hpp"
 #include "transport/endpoint_address.hpp"
 #include "transport/keys.hpp"
+#include "client/remote_tree.hpp"
 #include "transport/text_file.hpp"
 
 namespace remofile::client {
@@ -23,19 +24,6 @@ namespace {
 constexpr std::size_t max_client_name_bytes = 255;
 // A token, and the line end and blanks that an editor may leave.
 constexpr std::size_t max_token_file_bytes = wire::max_token_bytes + 64;
-
-std::string user_at_host() {
-    std::string user = std::to_string(geteuid());
-    passwd entry{};
-    passwd* found = nullptr;
-    std::array<char, 4096> memory{};
-    if (getpwuid_r(geteuid(), &entry, memory.data(), memory.size(), &found) == 0 && found != nullptr)
-        user = found->pw_name;
-    std::array<char, HOST_NAME_MAX + 1> host{};
-    if (gethostname(host.data(), host.size() - 1) != 0)
-        return user;
-    return (user + "@" + host.data()).substr(0, max_client_name_bytes);
-}
 
 Result<std::string> load_token(const std::string& file) {
     const UniqueFd fd(open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
@@ -115,8 +103,10 @@ Result<SessionOptions> make_session_options(const ConnectOptions& options) {
     REMOFILE_TRY(source, transport::parse_source(options.source));
     SessionOptions session;
     session.lane.endpoint = source.endpoint;
-    session.path = source.path;
-    session.client_name = user_at_host();
+    // "..", which a server refuses, is taken out by name alone.
+    REMOFILE_TRY(components, split_path(source.path));
+    session.path = join_path(components);
+    session.client_name = own_name();
     session.exclusive = options.exclusive;
     session.read_only = options.read_only;
     session.compression = options.compression;
@@ -127,6 +117,19 @@ Result<SessionOptions> make_session_options(const ConnectOptions& options) {
     session.token = options.token;
     if (!options.token_file.empty()) {
         REMOFILE_TRY(token, load_token(options.token_file));
+std::string own_name() {
+    std::string user = std::to_string(geteuid());
+    passwd entry{};
+    passwd* found = nullptr;
+    std::array<char, 4096> memory{};
+    if (getpwuid_r(geteuid(), &entry, memory.data(), memory.size(), &found) == 0 && found != nullptr)
+        user = found->pw_name;
+    std::array<char, HOST_NAME_MAX + 1> host{};
+    if (gethostname(host.data(), host.size() - 1) != 0)
+        return user;
+    return (user + "@" + host.data()).substr(0, max_client_name_bytes);
+}
+
         session.token = std::move(token);
     }
     if (session.token.size() > wire::max_token_bytes)

@@ -27,10 +27,14 @@ struct ConnectOptions {
     std::string server_key_option = "-o server_key=";
 };
 
+// "alice@laptop", by which a client introduces itself.
+std::string own_name();
+
 // Finds keys where they were not given: the identity in identity.key of the configuration directory (made on first
 // use); the server's key in known_servers or, for a server on this machine, in this account's own server.pub.
-// Reads and writes files. Each error is one line that says what to do: bad_usage, wrong_server_key (the key is not
-// known), access_denied, no_entry.
+// Reads and writes files, and asks the name service for a host of which no key is known. Each error is one line that
+// says what to do: bad_usage, wrong_server_key (the key is not known), unreachable (nor is the host), access_denied,
+// no_entry.
 Result<SessionOptions> make_session_options(const ConnectOptions& options);
 
 }  // namespace remofile::client

@@ -43,6 +43,8 @@ Error hello_error(Status status, const SessionOptions& options) {
             return make_error(status, fmt::format("{} on the server is no directory", options.path));
         case Status::access_denied:
             return make_error(status, fmt::format("the server may not read {}", options.path));
+        case Status::stale:
+            return make_error(status, "the directory that the server serves has been removed");
         case Status::symlink_loop:
             return make_error(status,
                               fmt::format("{} on the server is, or leads through, a symlink, which a server does not "
@@ -50,7 +52,7 @@ Error hello_error(Status status, const SessionOptions& options) {
                                           options.path));
         case Status::bad_token:
             return make_error(status, options.token.empty()
-                                          ? "the server asks for a token: pass its file with the option token_file"
+                                          ? "the server asks for a token"
                                           : "the server does not accept the token (after several wrong ones it "
                                             "refuses all for a minute)");
         case Status::version_mismatch:
@@ -234,7 +236,7 @@ void Session::State::on_hello_refused(Status status, std::span<const std::byte> 
         if (auto list = wire::decode_body<wire::InUse>(body))
             holders = std::move(list->holders);
         const std::string who = client::describe(std::span<const wire::Client>(holders));
-        error.message = fmt::format("the server is in use by {}; wait for it with the option wait", who);
+        error.message = fmt::format("the server is in use by {}", who);
         // When a session was lost, and another client has the server now, there is nothing to do but wait.
         if (!opening || (wait_until && reactor.clock().now() < *wait_until)) {
             if (!std::exchange(waiting_announced, true))

@@ -2,6 +2,7 @@
 // Trees of this machine that a test makes and looks at.
 #pragma once
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 

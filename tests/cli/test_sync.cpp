@@ -465,6 +465,7 @@ TEST_CASE("the session is served while a local tree is being looked at") {
     command.environment = {{"REMOFILE_CONFIG_DIR", pair.server.config_dir()},
                            {"LD_PRELOAD", program_from_environment("WAIT_BEFORE_LISTING_MODULE")},
                            {"ASAN_OPTIONS", "verify_asan_link_order=0"},
+                           {"LISTING_OF", pair.here},
                            {"LISTING_ALLOWED", allowed}};
     Child child = Child::start(command);
     // The server's tree is looked at meanwhile, of which a link is the last.

@@ -133,19 +133,4 @@ TEST_CASE("a server with a token, and one in exclusive use") {
     CHECK_THAT(refused.errors, ContainsSubstring("since"));
 }
 
-TEST_CASE("whoever connects is told who else is there") {
-    const ServerProcess server;
-    Command long_ping{.arguments = {program_from_environment("REMOFILE"), "ping", "-c1000000", source_of(server)},
-                      .environment = {{"REMOFILE_CONFIG_DIR", server.config_dir()}}};
-    const Child other = Child::start(long_ping);
-    Ended told;
-    CHECK(eventually(Milliseconds{10'000}, [&] {
-        told = remofile(server.config_dir(), {"ping", source_of(server)});
-        return !told.errors.empty();
-    }));
-    CHECK(told.exit_status == 0);
-    CHECK_THAT(told.errors, ContainsSubstring("the server is also in use by"));
-    CHECK_THAT(told.errors, ContainsSubstring("(127.0.0.1) since 20"));
-}
-
 }  // namespace remofile::test

@@ -110,7 +110,7 @@ TEST_CASE("open says why it failed") {
     const auto [status, text] = GENERATE(table<Status, std::string>({
         {Status::no_entry, "no directory /missing"},
         {Status::not_directory, "no directory"},
-        {Status::bad_token, "token_file"},
+        {Status::bad_token, "asks for a token"},
         {Status::version_mismatch, "version"},
         {Status::limit_exceeded, "as many clients"},
     }));
