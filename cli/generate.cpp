@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // remofile generate-keys and generate-token: secrets for clients and servers.
-#include <fcntl.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
 #include <array>
@@ -10,7 +8,6 @@
 #include <memory>
 
 #include "base/log.hpp"
-#include "base/unique_fd.hpp"
 #include "cli/command.hpp"
 #include "transport/keys.hpp"
 
@@ -53,15 +50,10 @@ Result<std::string> random_token() {
 }
 
 Result<> write_token(const Options& options, const std::string& token) {
-    const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (options.overwrite ? O_TRUNC : O_EXCL);
-    const UniqueFd fd(open(options.file.c_str(), flags, 0600));
-    if (!fd && errno == EEXIST)
-        return make_error(Status::exists, options.file + " exists already; pass --force to replace it");
-    // An old file may have been readable by others: it must not be when the token is in it.
-    if (!fd || fchmod(fd.get(), 0600) != 0 ||
-        write(fd.get(), token.data(), token.size()) != static_cast<ssize_t>(token.size()) || fsync(fd.get()) != 0)
-        return errno_error(fmt::format("cannot write {}: {}", options.file, describe(from_errno(errno))));
-    return {};
+    const Result<> written = transport::create_secret_file(options.file, token, options.overwrite);
+    if (written.status() == Status::exists)
+        return make_error(Status::exists, written.error().message + "; pass --force to replace it");
+    return written;
 }
 
 Result<> generate_token(const Options& options) {
@@ -79,7 +71,7 @@ std::function<ExitStatus()> prepare(CLI::App& app, const char* file_help, Result
     app.add_flag("--force", options->overwrite, "Replace an existing file");
     return [options, action] {
         const Result<> outcome = action(*options);
-        return outcome ? ExitStatus::success : complain(outcome.error());
+        return outcome ? ExitStatus::success : complain(outcome.error(), ExitStatus::failure);
     };
 }
 

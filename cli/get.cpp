@@ -121,6 +121,8 @@ Task<void> Receiver::get(LocalDirectory into, RemoteItem item, bool named) {
     }
     if (S_ISLNK(attributes.mode))
         co_return ended(item, co_await files_.receive_symlink(into->get(), item));
+    if (!S_ISREG(attributes.mode) && named)
+        co_return ended(item, make_error(Status::invalid, "is no regular file, directory or link"));
     if (!S_ISREG(attributes.mode)) {
         tree_.forget(item.file.node);
         co_return progress_.say(log::printable(item.shown) + ": is no regular file, directory or link: left out");
@@ -158,12 +160,15 @@ void open_up(int directory, const std::string& name) {
 Result<LocalDirectory> Receiver::make_directory(const LocalDirectory& into, const RemoteItem& item, Xattrs xattrs) {
     if (::mkdirat(into->get(), item.name.c_str(), private_directory) != 0) {
         if (errno != EEXIST)
-            return errno_error();
+            return here(errno_error());
         open_up(into->get(), item.name);
     }
     UniqueFd fd(::openat(into->get(), item.name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    if (!fd && errno == ENOTDIR)
+        return make_error(Status::not_directory,
+                          "what is in its place here is no directory (or a link, which is not followed)");
     if (!fd)
-        return errno_error(fmt::format("{} (a link is not followed here)", describe(from_errno(errno))));
+        return here(errno_error());
     return std::make_shared<const ReceivedDirectory>(
         std::move(fd), [this](const ReceivedDirectory& directory) { finish_directory(directory); }, item.shown,
         item.file.attributes, std::move(xattrs));
@@ -171,7 +176,7 @@ Result<LocalDirectory> Receiver::make_directory(const LocalDirectory& into, cons
 
 void Receiver::finish_directory(const ReceivedDirectory& directory) {
     const Result<> set =
-        files_.set_attributes(directory.get(), directory.attributes, directory.xattrs, directory.shown);
+        here(files_.set_attributes(directory.get(), directory.attributes, directory.xattrs, directory.shown));
     if (!set)
         failed(directory.shown, set.error());
 }
@@ -319,13 +324,13 @@ Task<Result<>> Receiver::run(std::vector<std::string> remotes, std::string desti
 
 Task<Result<>> receive(RemoteTree& tree, const TransferOptions& options, std::vector<std::string> remotes,
                        std::string destination) {
+    if (!options.quiet)
+        say_who_else_is_there(tree.session());
     Progress progress(Clock::system(), progress_form(options), "fetched");
     const Result<> received = co_await in_one_session(tree.session(), progress, [&]() -> Task<Result<>> {
         Receiver one(tree, options, progress);
         co_return co_await one.run(remotes, destination);
     });
-    if (!options.quiet)
-        say_who_else_is_there(tree.session());
     progress.finish();
     co_return received;
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "cli/progress.hpp"
 
+#include <sys/ioctl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -60,12 +63,15 @@ void Progress::draw() {
         total_bytes_ == 0 ? 0 : std::min(1.0, static_cast<double>(done_bytes_) / static_cast<double>(total_bytes_));
     const auto left = static_cast<double>(total_bytes_ - std::min(total_bytes_, done_bytes_));
     const auto full = static_cast<int>(share * bar_columns);
-    const std::string line = fmt::format(
-        "\r[{}{}] {:3.0f} %  {} of {}  {}/s  {} left\x1b[K", std::string(static_cast<std::size_t>(full), '#'),
-        std::string(static_cast<std::size_t>(bar_columns - full), ' '), share * 100,
-        size_text(static_cast<double>(done_bytes_)), size_text(static_cast<double>(total_bytes_)), size_text(rate),
-        rate > 0 ? time_text(left / rate) : "?");
-    std::fputs(line.c_str(), stderr);
+    const std::string line =
+        fmt::format("[{}{}] {:3.0f} %  {} of {}  {}/s  {} left", std::string(static_cast<std::size_t>(full), '#'),
+                    std::string(static_cast<std::size_t>(bar_columns - full), ' '), share * 100,
+                    size_text(static_cast<double>(done_bytes_)), size_text(static_cast<double>(total_bytes_)),
+                    size_text(rate), rate > 0 ? time_text(left / rate) : "?");
+    // What is longer than a line of the terminal would scroll it, and could not be drawn over.
+    winsize size{};
+    const std::size_t columns = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+    std::fputs(("\r" + line.substr(0, columns - 1) + "\x1b[K").c_str(), stderr);
     visible_ = true;
 }
 

@@ -112,6 +112,8 @@ Task<void> Sender::put(Directory into, LocalFile file, bool named) {
     }
     if (type == S_IFLNK)
         co_return ended(file.path, co_await files_.send_symlink(into->node, file));
+    if (type != S_IFREG && named)
+        co_return failed(file.path, make_error(Status::invalid, "is no regular file, directory or link"));
     if (type != S_IFREG) {
         progress_.say(log::printable(file.path) + ": is no regular file, directory or link: left out");
         co_return;
@@ -136,7 +138,7 @@ Task<void> Sender::put_small(NodeId into, LocalFile file) {
 
 Result<Sender::Directory> Sender::make_known(NodeId node, Result<std::vector<client::RemoteEntry>> listed) {
     if (!listed)
-        return listed.error();
+        return on_server(listed.error());
     const Directory directory(new RemoteDirectory{node, {}}, [this](const RemoteDirectory* object) {
         for (const auto& [name, entry] : object->entries)
             tree_.forget(entry.node);
@@ -156,11 +158,11 @@ Task<Result<client::RemoteFile>> Sender::make_or_open(Directory into, std::strin
         const wire::Mkdir mkdir{
             .parent = into->node, .name = name, .node = {session_.new_node_id(), false}, .mode = private_directory};
         const auto made = co_await session_.call(mkdir, data_lane);
-        co_return made ? Opened({made->body.node, made->body.attributes}) : Opened(made.error());
+        co_return made ? Opened({made->body.node, made->body.attributes}) : Opened(on_server(made.error()));
     }
     const client::RemoteFile file = found->second;
     if (!S_ISDIR(file.attributes.mode))
-        co_return Opened(make_error(Status::not_directory, "what is there is no directory"));
+        co_return Opened(make_error(Status::not_directory, "what is in its place on the server is no directory"));
     // It is this directory's own from now on.
     into->entries.erase(found);
     if ((file.attributes.mode & private_directory) != private_directory) {
@@ -311,10 +313,10 @@ Task<Result<>> Sender::run(std::vector<std::string> locals, std::string destinat
 
 Task<Result<>> send(RemoteTree& tree, const TransferOptions& options, std::vector<std::string> locals,
                     std::string destination) {
-    Progress progress(Clock::system(), progress_form(options), "sent");
-    const Result<> sent = co_await in_one_session(tree.session(), progress, [&]() -> Task<Result<>> {
     if (!options.quiet)
         say_who_else_is_there(tree.session());
+    Progress progress(Clock::system(), progress_form(options), "sent");
+    const Result<> sent = co_await in_one_session(tree.session(), progress, [&]() -> Task<Result<>> {
         Sender one(tree, options, progress);
         co_return co_await one.run(locals, destination);
     });

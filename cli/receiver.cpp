@@ -32,16 +32,16 @@ Error changed_meanwhile(const char* where = "") {
 Result<> give_name(int directory, const std::string& partial, const std::string& name, const Occupant& occupant) {
     if (occupant.kind == Occupant::Kind::nothing) {
         const Result<> named = give_new_name(directory, partial, name);
-        return named.status() == Status::exists ? changed_meanwhile(" here") : named;
+        return named.status() == Status::exists ? Result<>(changed_meanwhile(" here")) : here(named);
     }
     if (occupant.kind == Occupant::Kind::only) {
         struct stat there {};
         if (::fstatat(directory, name.c_str(), &there, AT_SYMLINK_NOFOLLOW) != 0)
-            return errno == ENOENT ? changed_meanwhile(" here") : errno_error();
+            return errno == ENOENT ? changed_meanwhile(" here") : here(errno_error());
         if (identity_of(there) != occupant.identity)
             return changed_meanwhile(" here");
     }
-    return ::renameat(directory, partial.c_str(), directory, name.c_str()) == 0 ? Result<>() : errno_error();
+    return ::renameat(directory, partial.c_str(), directory, name.c_str()) == 0 ? Result<>() : here(errno_error());
 }
 
 // All but whole pieces of zeros, which become holes.
@@ -88,14 +88,14 @@ public:
             fd = UniqueFd(::openat(directory, name.c_str(), flags | O_EXCL, 0600));
         struct stat status {};
         if (!fd || ::fstat(fd.get(), &status) != 0)
-            return errno_error();
+            return here(errno_error());
         if (!S_ISREG(status.st_mode))
             return make_error(Status::exists, "what is in the way is no regular file: " + name);
         if (status.st_uid != ::geteuid() || status.st_nlink != 1) {
             ::unlinkat(directory, name.c_str(), 0);
             fd = UniqueFd(::openat(directory, name.c_str(), flags | O_EXCL, 0600));
             if (!fd || ::fstat(fd.get(), &status) != 0)
-                return errno_error();
+                return here(errno_error());
         }
         return PartialFile(directory, std::move(name), std::move(fd), static_cast<std::uint64_t>(status.st_size));
     }
@@ -129,7 +129,7 @@ Result<> FileReceiver::set_attributes(int fd, const wire::Attributes& attributes
     }
     const timespec times[] = {to_timespec(attributes.access), to_timespec(attributes.modification)};
     if (::fchmod(fd, attributes.mode & (options_.archive ? 07777U : 0777U)) != 0 || ::futimens(fd, times) != 0)
-        return errno_error();
+        return here(errno_error());
     return {};
 }
 
@@ -160,12 +160,12 @@ Task<Result<>> FileReceiver::complete(const RemoteItem& item, const PartialFile&
     if (!xattrs)
         co_return Result<>(xattrs.error());
     if (::ftruncate(partial.fd(), static_cast<off_t>(attributes.size)) != 0)
-        co_return Result<>(errno_error());
+        co_return Result<>(here(errno_error()));
     const Result<> set = set_attributes(partial.fd(), attributes, *xattrs, item.shown);
     if (!set)
         co_return set;
     if (options_.sync && ::fsync(partial.fd()) != 0)
-        co_return Result<>(errno_error());
+        co_return Result<>(here(errno_error()));
     co_return partial.give_name(item.name, occupant);
 }
 
@@ -191,7 +191,7 @@ Task<Result<>> FileReceiver::receive_small(int into, const RemoteItem& item, Occ
         received = changed_meanwhile();
     if (received) {
         auto partial = PartialFile::open(into, partial_name(item.name, identity_of(item.file.attributes)));
-        received = partial ? write_at(partial->fd(), replies[1].bulk.bytes(), 0) : Result<>(partial.error());
+        received = partial ? here(write_at(partial->fd(), replies[1].bulk.bytes(), 0)) : Result<>(partial.error());
         if (received)
             received = co_await complete(item, *partial, occupant);
         if (!received && partial)
@@ -210,7 +210,7 @@ Task<Result<>> FileReceiver::receive_symlink(int into, const RemoteItem& item, O
     const std::string partial = partial_name(item.name, identity_of(item.file.attributes));
     ::unlinkat(into, partial.c_str(), 0);
     if (::symlinkat(link->body.target.c_str(), into, partial.c_str()) != 0)
-        co_return Result<>(errno_error());
+        co_return Result<>(here(errno_error()));
     Result<> named = co_await set_link_attributes(into, partial, item.file, item.shown);
     if (named)
         named = give_name(into, partial, item.name, occupant);
@@ -256,8 +256,8 @@ Task<void> FileReceiver::receive_chunk(wire::Read read, int fd, bool sparse, Res
     else if (reply->bulk.size() != read.size)
         received = changed_meanwhile();
     else
-        received = sparse ? write_sparsely(fd, reply->bulk.bytes(), read.offset)
-                          : write_at(fd, reply->bulk.bytes(), read.offset);
+        received = here(sparse ? write_sparsely(fd, reply->bulk.bytes(), read.offset)
+                               : write_at(fd, reply->bulk.bytes(), read.offset));
     if (received)
         co_return progress_.advance(read.size, true);
     if (outcome)

@@ -58,7 +58,7 @@ Result<> outcome_of(std::span<const client::EncodedReply> replies, const Occupan
         if (reply.status == Status::exists && occupant.kind == Occupant::Kind::nothing)
             return changed_meanwhile(" on the server");
         if (reply.status != Status::ok)
-            return reply.status;
+            return on_server(make_error(reply.status));
     }
     return {};
 }
@@ -126,7 +126,8 @@ Task<Result<>> FileSender::check(NodeId directory, std::string name, Occupant oc
         co_return Result<>();
     const auto there = co_await tree_.find_entry(directory, std::move(name));
     if (!there)
-        co_return Result<>(there.status() == Status::no_entry ? changed_meanwhile(" on the server") : there.error());
+        co_return Result<>(there.status() == Status::no_entry ? changed_meanwhile(" on the server")
+                                                              : on_server(there.error()));
     tree_.forget(there->node);
     if (identity_of(there->attributes) != occupant.identity)
         co_return Result<>(changed_meanwhile(" on the server"));
@@ -181,7 +182,7 @@ Task<Result<>> FileSender::send_small(NodeId into, LocalFile& file, Occupant occ
     if (sent && *size > 0) {
         const auto written = client::decoded<wire::Write>(replies[1]);
         if (!written || written->size != *size)
-            sent = Status::no_space;
+            sent = on_server(make_error(Status::no_space));
     }
     if (sent && !at_once)
         sent = co_await give_name(file, target, false, occupant);
@@ -254,7 +255,7 @@ Task<Result<>> FileSender::take_up(const RemoteDirectory* into, const LocalFile&
         created = co_await session_.call(create, data_lane);
     }
     if (!created)
-        co_return Result<>(created.error());
+        co_return Result<>(on_server(created.error()));
     target.old_bytes = created->body.entry.attributes.size;
     const std::uint64_t there = std::min(created->body.entry.attributes.size, identity.size);
     if (created->body.created || there == 0)
@@ -290,7 +291,7 @@ Task<void> FileSender::send_chunk(HandleId handle, std::uint64_t offset, Buffer 
     if (written && written->body.size == size)
         co_return progress_.advance(size, true);
     if (outcome)
-        outcome = written ? Result<>(Status::no_space) : Result<>(written.error());
+        outcome = on_server(written ? make_error(Status::no_space) : written.error());
 }
 
 Task<void> FileSender::copy_range(HandleId from, HandleId to, std::uint64_t offset, std::uint64_t size,
@@ -299,7 +300,7 @@ Task<void> FileSender::copy_range(HandleId from, HandleId to, std::uint64_t offs
         const wire::CopyRange copy{from, offset, to, offset, size};
         const auto copied = co_await session_.call(copy, data_lane);
         if (!copied) {
-            outcome = copied.error();
+            outcome = on_server(copied.error());
         } else if (copied->body.size == 0 || copied->body.size > size) {
             outcome = changed_meanwhile(" on the server");
         } else {

@@ -127,6 +127,8 @@ struct Totals {
     std::uint64_t deleted_on_server = 0;
     std::uint64_t unchanged = 0;
     std::vector<std::string> conflicts;
+
+    bool operator==(const Totals&) const = default;
 };
 
 // One run over the two trees, within one session.
@@ -208,15 +210,15 @@ private:
     ServerTree server_;
     Memory memory_;
     std::set<std::string, std::less<>> failed_;
+    bool session_ended_ = false;
     Result<> outcome_;  // the first error
 };
-    bool session_ended_ = false;
 
 void Syncer::failed(const std::string& path, const Error& error) {
     failed_.insert(path);
+    session_ended_ = session_ended_ || error.status == Status::shutting_down || error.status == Status::no_session;
     const std::string text = fmt::format("{}: {}", log::printable(path), log::printable(error.to_string()));
     if (outcome_)
-    session_ended_ = session_ended_ || error.status == Status::shutting_down || error.status == Status::no_session;
         outcome_ = make_error(error.status, text);
     else
         progress_.say(text);
@@ -552,7 +554,8 @@ Task<void> Syncer::carry_out_by_depth(std::vector<Step> steps, bool deepest_firs
     co_await under_way.idle();
 }
 
-// Nothing more happens to a path once something has failed: a file whose rename failed must not be replaced.
+// Nothing more happens to a path once something has failed: a file whose rename failed must not be replaced. Nor to any
+// once the session has ended, be it by Ctrl-C.
 Task<void> Syncer::carry_out_one(const Step& step, Carry how) {
     if ((session_ended_ || failed_.contains(step.path)) && step.kind != Kind::restore)
         co_return;
@@ -938,17 +941,18 @@ void print_summary(const Totals& totals, const Progress& progress, bool json) {
 
 Task<Result<>> synchronise(RemoteTree& tree, transport::Reactor& reactor, const Options& options,
                            const SyncMemory* memory, std::string path) {
+    if (!options.transfer.quiet)
+        say_who_else_is_there(tree.session());
     const ProgressForm form = progress_form(options.transfer);
     Progress progress(Clock::system(), form == ProgressForm::bar ? form : ProgressForm::none, "transferred");
     Totals totals;
-    if (!options.transfer.quiet)
-        say_who_else_is_there(tree.session());
     const Result<> done = co_await in_one_session(tree.session(), progress, [&]() -> Task<Result<>> {
         Syncer syncer(tree, reactor, options, memory, progress, totals);
         co_return co_await syncer.run(path);
     });
     progress.finish();
-    if (!options.dry_run && (form != ProgressForm::none || options.transfer.json))
+    const bool in_vain = !done && totals == Totals();  // which a program that reads JSON wants to hear all the same
+    if (!options.dry_run && (options.transfer.json || (form != ProgressForm::none && !in_vain)))
         print_summary(totals, progress, options.transfer.json);
     co_return done;
 }

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <vector>
 
+#include "base/exception.hpp"
 #include "cli/local_files.hpp"
 #include "cli/parallel.hpp"
 
@@ -180,7 +181,11 @@ struct LocalScan::State {
 LocalScan::LocalScan(transport::Reactor& reactor, std::string root, bool archive)
     : state_(std::make_shared<State>(std::move(root), archive)), thread_([state = state_, &reactor] {
           ::pthread_setname_np(::pthread_self(), "scan");
-          state->outcome = state->walk.list("");
+          try {
+              state->outcome = state->walk.list("");
+          } catch (...) {
+              state->outcome = status_of_exception("a scan");
+          }
           reactor.post([state] { state->done.deliver(true); });
       }) {}
 

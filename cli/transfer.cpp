@@ -56,6 +56,22 @@ Error into_itself() {
     return make_error(Status::invalid, "a directory is not copied into itself: left out");
 }
 
+Error on_server(Error error) {
+    if (error.message.empty())
+        error.message = fmt::format("on the server: {}", describe(error.status));
+    return error;
+}
+
+Error here(Error error) {
+    if (error.message.empty())
+        error.message = fmt::format("here: {}", describe(error.status));
+    return error;
+}
+
+Result<> here(Result<> result) {
+    return result ? result : Result<>(here(result.error()));
+}
+
 Result<> complete(TransferOptions& options) {
     if (options.compress_level >= 0)
         options.connect.compression =

@@ -57,6 +57,10 @@ ProgressForm progress_form(const TransferOptions& options);
 
 // Why a directory is left out.
 Error into_itself();
+// An error of the one end, of what messages call by its path at the other.
+Error on_server(Error error);
+Error here(Error error);
+Result<> here(Result<> result);
 
 // What tells one state of a source from another.
 struct SourceIdentity {

@@ -221,10 +221,14 @@ void reply_with(Context& context, const std::vector<wire::DirectoryEntry>& liste
     context.reply_with(Buffer::copy_of(std::span<const std::byte>(encoded)));
 }
 
-// As the caller.
+// As the caller. Of any other directory that was removed, being empty is what there is to say. The root is what
+// everybody works in, and to see nothing there would be taken for loss.
 Result<UniqueFd> open_directory(Context& context, const Context::Held& node) {
     REMOFILE_TRY(acting, context.act());
-    return context.inodes.with_room([&] { return open_for_io(node.fd(), S_IFDIR, open_flags); });
+    auto opened = context.inodes.with_room([&] { return open_for_io(node.fd(), S_IFDIR, open_flags); });
+    if (opened && node.inode == context.inodes.root() && is_removed(opened->get()))
+        return Status::stale;
+    return opened;
 }
 
 Result<wire::Attributes> attributes_of(const Context& context, const Context::Held& directory) {

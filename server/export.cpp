@@ -3,9 +3,11 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
+#include <climits>
 #include <cstdio>
 #include <cstring>
 
@@ -88,6 +90,16 @@ Result<EntryName> EntryName::check(std::string name) {
 
 DescriptorPath::DescriptorPath(int descriptor) {
     std::snprintf(text_.data(), text_.size(), "/proc/self/fd/%d", descriptor);
+}
+
+bool is_removed(int directory) {
+    constexpr std::string_view mark = " (deleted)";
+    std::string path(PATH_MAX, '\0');
+    const ssize_t size = readlink(DescriptorPath(directory).c_str(), path.data(), path.size());
+    struct stat attributes {};
+    // Either may be so of a directory that is there.
+    return size > 0 && std::string_view(path).substr(0, static_cast<std::size_t>(size)).ends_with(mark) &&
+           fstat(directory, &attributes) == 0 && attributes.st_nlink == 0;
 }
 
 Result<UniqueFd> open_export_root(const std::string& directory) {

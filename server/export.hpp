@@ -61,6 +61,9 @@ private:
     std::array<char, 32> text_{};
 };
 
+// Whether the directory that a descriptor was opened on has been removed since.
+bool is_removed(int directory);
+
 // Opens the root of an export: the only path given by whoever runs the server, followed as any path is. Errors:
 // no_entry, not_directory, access_denied, not_supported (no openat2(2), or /proc is not mounted); the message names the
 // directory.

@@ -49,9 +49,11 @@ public:
 
     Result<OpenedSession> open_session(std::string_view path, NodeId root, const Caller& caller,
                                        bool read_only) override {
+        REMOFILE_TRY(root_directory, inodes_->descriptor(inodes_->root()));
+        if (is_removed(root_directory->get()))
+            return Status::stale;
         REMOFILE_TRY(inode, walk(path, caller));
-        if (!inode->is_directory())
-            return Status::not_directory;
+        REMOFILE_CHECK(check_directory(*inode));
         REMOFILE_TRY(attributes, inodes_->attributes(inode));
         auto files = std::make_shared<SessionFiles>(options_, read_only, locks_, budget_);
         REMOFILE_CHECK(files->bind({.id = root, .reuse = false}, inode));
@@ -148,6 +150,12 @@ private:
         }
     }
 
+    static Result<> check_directory(const Inode& inode) {
+        if (inode.is_directory())
+            return {};
+        return (inode.type() & S_IFMT) == S_IFLNK ? Status::symlink_loop : Status::not_directory;
+    }
+
     // From the export's root to the directory that a session begins at.
     Result<InodePtr> walk(std::string_view path, const Caller& caller) {
         if (!path.starts_with('/'))
@@ -161,8 +169,7 @@ private:
                 continue;
             if (component == "..")
                 return make_error(Status::access_denied, "\"..\" is not followed");
-            if (!inode->is_directory())
-                return Status::not_directory;
+            REMOFILE_CHECK(check_directory(*inode));
             auto name = EntryName::check(std::string(component));
             if (!name)
                 return Status::no_entry;

@@ -2,6 +2,7 @@
 #include "client/connect_options.hpp"
 
 #include <fcntl.h>
+#include <netdb.h>
 #include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,12 +10,13 @@
 #include <array>
 #include <climits>
 #include <filesystem>
+#include <memory>
 
 #include "base/log.hpp"
 #include "base/unique_fd.hpp"
+#include "client/remote_tree.hpp"
 #include "transport/endpoint_address.hpp"
 #include "transport/keys.hpp"
-#include "client/remote_tree.hpp"
 #include "transport/text_file.hpp"
 
 namespace remofile::client {
@@ -55,6 +57,19 @@ Result<transport::PublicKey> given_server_key(const ConnectOptions& options) {
     return transport::load_public_key(options.server_key);
 }
 
+// Whoever has mistyped the name of a host is not helped by being told what to do about its key.
+Result<> check_host(const transport::Source& source) {
+    std::string host = source.host_and_port.substr(0, source.host_and_port.rfind(':'));
+    if (host.empty() || host.starts_with('['))
+        return {};
+    addrinfo* found = nullptr;
+    const int failure = ::getaddrinfo(host.c_str(), nullptr, nullptr, &found);
+    const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, ::freeaddrinfo);
+    if (failure == EAI_NONAME)
+        return make_error(Status::unreachable, fmt::format("there is no host {}", log::printable(host)));
+    return {};
+}
+
 // Trust is never taken over from the network: the key is one that was given, written down, or made by this account.
 Result<transport::PublicKey> find_server_key(const ConnectOptions& options, const transport::Source& source,
                                              const std::filesystem::path& directory) {
@@ -71,6 +86,7 @@ Result<transport::PublicKey> find_server_key(const ConnectOptions& options, cons
         if (own || own.error().status != Status::no_entry)
             return own;
     }
+    REMOFILE_CHECK(check_host(source));
     const std::string remedy = source.host_and_port.empty() ? std::string()
                                                             : fmt::format(", or add the line \"{} KEY\" to {}",
                                                                           source.host_and_port, known_servers.native());
@@ -99,6 +115,19 @@ Result<> add_keys(const ConnectOptions& options, const transport::Source& source
 
 }  // namespace
 
+std::string own_name() {
+    std::string user = std::to_string(geteuid());
+    passwd entry{};
+    passwd* found = nullptr;
+    std::array<char, 4096> memory{};
+    if (getpwuid_r(geteuid(), &entry, memory.data(), memory.size(), &found) == 0 && found != nullptr)
+        user = found->pw_name;
+    std::array<char, HOST_NAME_MAX + 1> host{};
+    if (gethostname(host.data(), host.size() - 1) != 0)
+        return user;
+    return (user + "@" + host.data()).substr(0, max_client_name_bytes);
+}
+
 Result<SessionOptions> make_session_options(const ConnectOptions& options) {
     REMOFILE_TRY(source, transport::parse_source(options.source));
     SessionOptions session;
@@ -117,19 +146,6 @@ Result<SessionOptions> make_session_options(const ConnectOptions& options) {
     session.token = options.token;
     if (!options.token_file.empty()) {
         REMOFILE_TRY(token, load_token(options.token_file));
-std::string own_name() {
-    std::string user = std::to_string(geteuid());
-    passwd entry{};
-    passwd* found = nullptr;
-    std::array<char, 4096> memory{};
-    if (getpwuid_r(geteuid(), &entry, memory.data(), memory.size(), &found) == 0 && found != nullptr)
-        user = found->pw_name;
-    std::array<char, HOST_NAME_MAX + 1> host{};
-    if (gethostname(host.data(), host.size() - 1) != 0)
-        return user;
-    return (user + "@" + host.data()).substr(0, max_client_name_bytes);
-}
-
         session.token = std::move(token);
     }
     if (session.token.size() > wire::max_token_bytes)

@@ -285,8 +285,8 @@ struct Lane::State {
             if (options.identity)
                 return fail(
                     make_error(Status::wrong_server_key,
-                               fmt::format("{} does not encrypt (was it started with --insecure?), so it cannot "
-                                           "prove who it is",
+                               fmt::format("{} does not encrypt, so it cannot prove who it is (was it started with "
+                                           "--insecure, or is it a server's second port, for data alone?)",
                                            name)));
             return fail(make_error(Status::not_authorized,
                                    fmt::format("{} demands encryption; connect without the option insecure", name)));
@@ -311,9 +311,10 @@ struct Lane::State {
                         "{} ends each handshake: it demands encryption (connect without the option insecure) or "
                         "is no remofile server",
                         name)));
-            return fail(
-                make_error(Status::wrong_server_key, fmt::format("{} does not hold the key {} that is expected of it",
-                                                                 name, options.server_key->to_text())));
+            return fail(make_error(Status::wrong_server_key,
+                                   fmt::format("{} does not hold the key {} that is expected of it (or "
+                                               "is the server's second port, for data alone)",
+                                               name, options.server_key->to_text())));
         }
         handshake_was_ended = true;
         close_socket();
