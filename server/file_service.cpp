@@ -29,19 +29,25 @@ struct RowCounters {
     Counters::Counter* errors = nullptr;
 };
 
+struct Watch {
+    std::unique_ptr<ChangeWatch> changes;
+    std::string text;  // for the log
+};
+
 class ExportService final : public FileService {
 public:
     ExportService(ExportOptions options, std::unique_ptr<InodeTable> inodes, std::shared_ptr<DescriptorBudget> budget,
-                  std::unique_ptr<ChangeWatch> watch, Counters& counters)
+                  Watch watch, Counters& counters)
         : options_(std::move(options)),
           own_(OwnIdentity::of_this_process()),
           inodes_(std::move(inodes)),
           budget_(std::move(budget)),
-          watch_(std::move(watch)),
+          watch_(std::move(watch.changes)),
+          watch_text_(std::move(watch.text)),
           // Shared with the sessions, which give up their locks even if they outlive the export.
           locks_(std::make_shared<LockTable>(counters)) {
         for (const OperationRow& row : operation_rows()) {
-            const std::string name = "files." + std::string(row.traits.name);
+            const std::string name = "files." + std::string(wire::find_opcode(row.opcode)->name);
             row_counters_.push_back({&counters.at(name), &counters.at(name + ".errors")});
         }
     }
@@ -103,6 +109,7 @@ public:
     }
 
     ChangeWatch* change_watch() override { return watch_.get(); }
+    std::string change_watch_text() const override { return watch_text_; }
 
     void stop_watching(std::span<const InodePtr> directories) override {
         if (!watch_)
@@ -128,7 +135,7 @@ private:
                                          const Caller& caller, std::function<void(Outcome)> later) {
         if (files->closed())
             return failure(Status::no_session);
-        if (row.traits.changes_files && files->read_only())
+        if (wire::find_opcode(row.opcode)->changes_files && files->read_only())
             return failure(Status::read_only);
         Context context{.inodes = *inodes_,
                         .locks = *locks_,
@@ -192,21 +199,19 @@ private:
     const std::unique_ptr<InodeTable> inodes_;
     const std::shared_ptr<DescriptorBudget> budget_;  // shared with sessions and what they have open
     const std::unique_ptr<ChangeWatch> watch_;
+    const std::string watch_text_;
     const std::shared_ptr<LockTable> locks_;
 };
 
-// None where it is not to be had, which is said once.
-std::unique_ptr<ChangeWatch> open_watch(const ExportOptions& options, int root, Counters& counters) {
+// No changes where they are not to be had.
+Watch open_watch(const ExportOptions& options, int root, Counters& counters) {
     if (!options.watch || !options.leases)
-        return nullptr;
-    auto watch = ChangeWatch::open(root, !options.read_only, counters);
-    if (!watch) {
-        log::info("changes by programs on this machine are not noticed, clients ask again after a second: {}",
-                  watch.error().to_string());
-        return nullptr;
-    }
-    log::info("changes by programs on this machine are noticed");
-    return std::move(*watch);
+        return {};
+    auto changes = ChangeWatch::open(root, !options.read_only, counters);
+    if (!changes)
+        return {nullptr, "changes by programs on this machine are not noticed, clients ask again after a second: " +
+                             changes.error().to_string()};
+    return {std::move(*changes), "changes by programs on this machine are noticed"};
 }
 
 }  // namespace

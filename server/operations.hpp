@@ -20,6 +20,7 @@
 #include "base/strong_id.hpp"
 #include "wire/compression.hpp"
 #include "wire/messages.hpp"
+#include "wire/opcode_table.hpp"
 
 namespace remofile::server {
 
@@ -74,17 +75,8 @@ struct Dependency {
     bool exclusive;
 };
 
-// A row of the table of opcodes.
-struct OperationTraits {
-    std::string_view name;  // "LOOKUP"
-    bool repeatable =
-        true;  // carrying it out twice is the same as once: no need to keep its reply for a resent request
-    bool changes_files = false;  // refused with read_only on a read-only export or session
-    bool may_wait = false;       // its outcome can come later (locks)
-};
-
-// The traits of an opcode of the groups "names and attributes" to "locks"; none for others and unknown ones.
-const OperationTraits* find_operation(wire::Opcode opcode);
+// What is known of an opcode of the groups "names and attributes" to "locks"; none for others and unknown ones.
+const wire::OpcodeFacts* find_operation(wire::Opcode opcode);
 
 // The ids that a request uses. Error: malformed.
 Result<std::vector<Dependency>> dependencies_of(wire::Opcode opcode, std::span<const std::byte> body);
@@ -146,6 +138,8 @@ public:
 
     // What tells of changes by programs on the server; none if it is not to be had.
     virtual ChangeWatch* change_watch() { return nullptr; }
+    // What to say of it in the log; empty if it was not asked for.
+    virtual std::string change_watch_text() const { return {}; }
     // Directories that may be without a lease now need not be watched any more. Takes system calls.
     virtual void stop_watching(std::span<const InodePtr> /*directories*/) {}
 

@@ -217,6 +217,8 @@ Result<std::string> Server::start() {
     }
     for (const std::string& endpoint : listener_->endpoints())
         say(log::Level::info, "listening on " + endpoint);
+    if (const std::string line = files_->change_watch_text(); !line.empty())
+        log::write(log::Level::info, line);
     for (const std::string& line : client_lines(listener_->endpoints(), security_.server_key))
         say(log::Level::info, line);
     return text;

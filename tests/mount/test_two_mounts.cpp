@@ -248,14 +248,21 @@ TEST_CASE(
         INFO("round " << round);
         const std::string name = "/grows" + std::to_string(round);
         write_file(writer + name, std::string(100, 'o'));
-        const int fd = open((views.b + name).c_str(), O_RDWR);
-        REQUIRE(fd >= 0);
+        // Another mount's file is there at once; of programs on the server the server hears a little later.
+        int fd = -1;
+        const auto is_opened = [&] {
+            fd = open((views.b + name).c_str(), O_RDWR);
+            return fd >= 0;
+        };
+        if (writer == views.server)
+            REQUIRE(eventually(unannounced_change_deadline, is_opened));
+        else
+            REQUIRE(is_opened());
         char text[200];
         if (is_read_before)
             REQUIRE(pread(fd, text, sizeof text, 0) == 100);
         const std::string content(32'768, static_cast<char>('a' + round % 26));
         write_file(writer + name, content);
-        // What another mount has closed is seen at once; of programs on the server the server hears a little later.
         struct stat attributes = {};
         const auto is_grown = [&] {
             return fstat(fd, &attributes) == 0 && attributes.st_size == static_cast<off_t>(content.size());
