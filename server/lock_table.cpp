@@ -215,6 +215,13 @@ Result<LockTable::Holder*> LockTable::holder_of(FileLocks& locks, Session sessio
 
 Status LockTable::try_range(FileLocks& locks, Session session, LockOwner owner, const HeldFile& file,
                             const LockRange& range) {
+    // What is known to be in the way the kernel need not be asked about, nor is a descriptor opened: there may be
+    // thousands who wait.
+    for (const Holder& other : locks.holders) {
+        if ((other.session != session || other.owner != owner) && range.type != LockType::unlock &&
+            std::ranges::any_of(other.ranges, [&](const LockRange& held) { return conflict(held, range); }))
+            return Status::try_again;
+    }
     auto holder = holder_of(locks, session, owner, file);
     if (!holder)
         return holder.error().status;
@@ -267,6 +274,7 @@ void LockTable::retry(FileLocks& locks, Decisions& decisions) {
     for (auto waiter = locks.waiters.begin(); waiter != locks.waiters.end();) {
         const Status status = try_waiter(locks, *waiter);
         if (status == Status::try_again) {
+            drop_idle_holders(locks);
             ++waiter;
             continue;
         }

@@ -63,8 +63,8 @@ std::optional<Outcome> decode_and_try(Context& context, std::span<const std::byt
 }
 
 template <class Request, auto operation, auto uses>
-constexpr OperationRow row(OperationTraits traits) {
-    return {Request::opcode, traits,
+constexpr OperationRow row() {
+    return {Request::opcode,
             [](std::span<const std::byte> body) -> Result<std::vector<Dependency>> {
                 REMOFILE_TRY(request, decode_body<Request>(body));
                 Uses collected;
@@ -76,94 +76,68 @@ constexpr OperationRow row(OperationTraits traits) {
             }};
 }
 
-// What the flags stand for is said at OperationTraits. LOOKUP and its like count a reply to a node, so repeating one is
-// not the same as doing it once. CREATE is not refused on a read-only export as such: it may open a file that is there.
 namespace op = operations;
 constexpr auto rows = std::to_array<OperationRow>({
     row<ReturnLeases, op::return_leases,
         [](Uses& uses, const ReturnLeases& r) {
             for (const NodeId directory : r.directories)
                 uses.changes(directory);
-        }>({.name = "RETURN_LEASES"}),
-    row<Lookup, op::lookup, [](Uses& uses, const Lookup& r) { uses.reads(r.parent).makes(r.node); }>(
-        {.name = "LOOKUP", .repeatable = false}),
+        }>(),
+    row<Lookup, op::lookup, [](Uses& uses, const Lookup& r) { uses.reads(r.parent).makes(r.node); }>(),
     row<Forget, op::forget,
         [](Uses& uses, const Forget& r) {
             for (const ForgetNode& forgotten : r.nodes)
                 uses.changes(forgotten.node);
-        }>({.name = "FORGET", .repeatable = false}),
-    row<Getattr, op::getattr, [](Uses& uses, const Getattr& r) { uses.reads(r.node).reads(r.handle); }>(
-        {.name = "GETATTR"}),
-    row<Setattr, op::setattr, [](Uses& uses, const Setattr& r) { uses.changes(r.node).reads(r.handle); }>(
-        {.name = "SETATTR", .repeatable = false, .changes_files = true}),
-    row<Readlink, op::readlink, [](Uses& uses, const Readlink& r) { uses.reads(r.node); }>({.name = "READLINK"}),
-    row<Mknod, op::mknod, [](Uses& uses, const Mknod& r) { uses.changes(r.parent).makes(r.node); }>(
-        {.name = "MKNOD", .repeatable = false, .changes_files = true}),
-    row<Mkdir, op::mkdir, [](Uses& uses, const Mkdir& r) { uses.changes(r.parent).makes(r.node); }>(
-        {.name = "MKDIR", .repeatable = false, .changes_files = true}),
-    row<Unlink, op::unlink, [](Uses& uses, const Unlink& r) { uses.changes(r.parent); }>(
-        {.name = "UNLINK", .repeatable = false, .changes_files = true}),
-    row<Rmdir, op::rmdir, [](Uses& uses, const Rmdir& r) { uses.changes(r.parent); }>(
-        {.name = "RMDIR", .repeatable = false, .changes_files = true}),
-    row<Symlink, op::symlink, [](Uses& uses, const Symlink& r) { uses.changes(r.parent).makes(r.node); }>(
-        {.name = "SYMLINK", .repeatable = false, .changes_files = true}),
-    row<Rename, op::rename, [](Uses& uses, const Rename& r) { uses.changes(r.parent).changes(r.new_parent); }>(
-        {.name = "RENAME", .repeatable = false, .changes_files = true}),
-    row<Link, op::link, [](Uses& uses, const Link& r) { uses.reads(r.node).changes(r.new_parent); }>(
-        {.name = "LINK", .repeatable = false, .changes_files = true}),
-    row<Access, op::access, [](Uses& uses, const Access& r) { uses.reads(r.node); }>({.name = "ACCESS"}),
-    row<Statfs, op::statfs, [](Uses& uses, const Statfs& r) { uses.reads(r.node); }>({.name = "STATFS"}),
+        }>(),
+    row<Getattr, op::getattr, [](Uses& uses, const Getattr& r) { uses.reads(r.node).reads(r.handle); }>(),
+    row<Setattr, op::setattr, [](Uses& uses, const Setattr& r) { uses.changes(r.node).reads(r.handle); }>(),
+    row<Readlink, op::readlink, [](Uses& uses, const Readlink& r) { uses.reads(r.node); }>(),
+    row<Mknod, op::mknod, [](Uses& uses, const Mknod& r) { uses.changes(r.parent).makes(r.node); }>(),
+    row<Mkdir, op::mkdir, [](Uses& uses, const Mkdir& r) { uses.changes(r.parent).makes(r.node); }>(),
+    row<Unlink, op::unlink, [](Uses& uses, const Unlink& r) { uses.changes(r.parent); }>(),
+    row<Rmdir, op::rmdir, [](Uses& uses, const Rmdir& r) { uses.changes(r.parent); }>(),
+    row<Symlink, op::symlink, [](Uses& uses, const Symlink& r) { uses.changes(r.parent).makes(r.node); }>(),
+    row<Rename, op::rename, [](Uses& uses, const Rename& r) { uses.changes(r.parent).changes(r.new_parent); }>(),
+    row<Link, op::link, [](Uses& uses, const Link& r) { uses.reads(r.node).changes(r.new_parent); }>(),
+    row<Access, op::access, [](Uses& uses, const Access& r) { uses.reads(r.node); }>(),
+    row<Statfs, op::statfs, [](Uses& uses, const Statfs& r) { uses.reads(r.node); }>(),
 
-    row<Open, op::open, [](Uses& uses, const Open& r) { uses.reads(r.node).changes(r.handle); }>(
-        {.name = "OPEN", .repeatable = false}),
+    row<Open, op::open, [](Uses& uses, const Open& r) { uses.reads(r.node).changes(r.handle); }>(),
     row<Create, op::create,
-        [](Uses& uses, const Create& r) { uses.changes(r.parent).makes(r.node).changes(r.handle); }>(
-        {.name = "CREATE", .repeatable = false}),
+        [](Uses& uses, const Create& r) { uses.changes(r.parent).makes(r.node).changes(r.handle); }>(),
     row<Tmpfile, op::tmpfile,
-        [](Uses& uses, const Tmpfile& r) { uses.reads(r.parent).makes(r.node).changes(r.handle); }>(
-        {.name = "TMPFILE", .repeatable = false, .changes_files = true}),
-    row<Read, op::read, [](Uses& uses, const Read& r) { uses.reads(r.handle); }>({.name = "READ"}),
-    row<Write, op::write, [](Uses& uses, const Write& r) { uses.changes(r.handle); }>(
-        {.name = "WRITE", .repeatable = false, .changes_files = true}),
-    row<Release, op::release, [](Uses& uses, const Release& r) { uses.changes(r.handle); }>(
-        {.name = "RELEASE", .repeatable = false}),
-    row<Flush, op::flush, [](Uses& uses, const Flush& r) { uses.changes(r.handle); }>({.name = "FLUSH"}),
-    row<Fsync, op::fsync, [](Uses& uses, const Fsync& r) { uses.reads(r.handle); }>({.name = "FSYNC"}),
-    row<Fallocate, op::fallocate, [](Uses& uses, const Fallocate& r) { uses.changes(r.handle); }>(
-        {.name = "FALLOCATE", .repeatable = false, .changes_files = true}),
-    row<Seek, op::seek, [](Uses& uses, const Seek& r) { uses.reads(r.handle); }>({.name = "SEEK"}),
-    row<CopyRange, op::copy_range, [](Uses& uses, const CopyRange& r) { uses.reads(r.from).changes(r.to); }>(
-        {.name = "COPY_RANGE", .repeatable = false, .changes_files = true}),
-    row<Hash, op::hash, [](Uses& uses, const Hash& r) { uses.reads(r.handle); }>({.name = "HASH"}),
-    row<Fetch, op::fetch, [](Uses& uses, const Fetch& r) { uses.reads(r.parent); }>({.name = "FETCH"}),
+        [](Uses& uses, const Tmpfile& r) { uses.reads(r.parent).makes(r.node).changes(r.handle); }>(),
+    row<Read, op::read, [](Uses& uses, const Read& r) { uses.reads(r.handle); }>(),
+    row<Write, op::write, [](Uses& uses, const Write& r) { uses.changes(r.handle); }>(),
+    row<Release, op::release, [](Uses& uses, const Release& r) { uses.changes(r.handle); }>(),
+    row<Flush, op::flush, [](Uses& uses, const Flush& r) { uses.changes(r.handle); }>(),
+    row<Fsync, op::fsync, [](Uses& uses, const Fsync& r) { uses.reads(r.handle); }>(),
+    row<Fallocate, op::fallocate, [](Uses& uses, const Fallocate& r) { uses.changes(r.handle); }>(),
+    row<Seek, op::seek, [](Uses& uses, const Seek& r) { uses.reads(r.handle); }>(),
+    row<CopyRange, op::copy_range, [](Uses& uses, const CopyRange& r) { uses.reads(r.from).changes(r.to); }>(),
+    row<Hash, op::hash, [](Uses& uses, const Hash& r) { uses.reads(r.handle); }>(),
+    row<Fetch, op::fetch, [](Uses& uses, const Fetch& r) { uses.reads(r.parent); }>(),
 
-    row<Opendir, op::opendir, [](Uses& uses, const Opendir& r) { uses.reads(r.node).changes(r.handle); }>(
-        {.name = "OPENDIR", .repeatable = false}),
+    row<Opendir, op::opendir, [](Uses& uses, const Opendir& r) { uses.reads(r.node).changes(r.handle); }>(),
     // The client cannot name the ids of entries before it has the reply, so nothing can depend on them.
-    row<Readdir, op::readdir, [](Uses& uses, const Readdir& r) { uses.reads(r.handle); }>(
-        {.name = "READDIR", .repeatable = false}),
-    row<Releasedir, op::releasedir, [](Uses& uses, const Releasedir& r) { uses.changes(r.handle); }>(
-        {.name = "RELEASEDIR", .repeatable = false}),
-    row<Fsyncdir, op::fsyncdir, [](Uses& uses, const Fsyncdir& r) { uses.reads(r.handle); }>({.name = "FSYNCDIR"}),
+    row<Readdir, op::readdir, [](Uses& uses, const Readdir& r) { uses.reads(r.handle); }>(),
+    row<Releasedir, op::releasedir, [](Uses& uses, const Releasedir& r) { uses.changes(r.handle); }>(),
+    row<Fsyncdir, op::fsyncdir, [](Uses& uses, const Fsyncdir& r) { uses.reads(r.handle); }>(),
     row<List, op::list,
         [](Uses& uses, const List& r) {
             uses.reads(r.node).changes(r.handle);
             if (!r.name.empty())
                 uses.makes(r.new_node);
-        }>({.name = "LIST", .repeatable = false}),
+        }>(),
 
-    row<Getxattr, op::getxattr, [](Uses& uses, const Getxattr& r) { uses.reads(r.node); }>({.name = "GETXATTR"}),
-    row<Setxattr, op::setxattr, [](Uses& uses, const Setxattr& r) { uses.changes(r.node); }>(
-        {.name = "SETXATTR", .repeatable = false, .changes_files = true}),
-    row<Listxattr, op::listxattr, [](Uses& uses, const Listxattr& r) { uses.reads(r.node); }>({.name = "LISTXATTR"}),
-    row<Removexattr, op::removexattr, [](Uses& uses, const Removexattr& r) { uses.changes(r.node); }>(
-        {.name = "REMOVEXATTR", .repeatable = false, .changes_files = true}),
+    row<Getxattr, op::getxattr, [](Uses& uses, const Getxattr& r) { uses.reads(r.node); }>(),
+    row<Setxattr, op::setxattr, [](Uses& uses, const Setxattr& r) { uses.changes(r.node); }>(),
+    row<Listxattr, op::listxattr, [](Uses& uses, const Listxattr& r) { uses.reads(r.node); }>(),
+    row<Removexattr, op::removexattr, [](Uses& uses, const Removexattr& r) { uses.changes(r.node); }>(),
 
-    row<Getlk, op::getlk, [](Uses& uses, const Getlk& r) { uses.reads(r.handle); }>({.name = "GETLK"}),
-    row<Setlk, op::setlk, [](Uses& uses, const Setlk& r) { uses.reads(r.handle); }>(
-        {.name = "SETLK", .repeatable = false, .may_wait = true}),
-    row<Flock, op::flock, [](Uses& uses, const Flock& r) { uses.reads(r.handle); }>(
-        {.name = "FLOCK", .repeatable = false, .may_wait = true}),
+    row<Getlk, op::getlk, [](Uses& uses, const Getlk& r) { uses.reads(r.handle); }>(),
+    row<Setlk, op::setlk, [](Uses& uses, const Setlk& r) { uses.reads(r.handle); }>(),
+    row<Flock, op::flock, [](Uses& uses, const Flock& r) { uses.reads(r.handle); }>(),
 });
 
 }  // namespace
@@ -177,9 +151,9 @@ const OperationRow* find_row(Opcode opcode) {
     return found == rows.end() ? nullptr : found;
 }
 
-const OperationTraits* find_operation(Opcode opcode) {
-    const OperationRow* found = find_row(opcode);
-    return found == nullptr ? nullptr : &found->traits;
+const OpcodeFacts* find_operation(Opcode opcode) {
+    const OpcodeFacts* found = find_opcode(opcode);
+    return found == nullptr || found->of_session ? nullptr : found;
 }
 
 Result<std::vector<Dependency>> dependencies_of(Opcode opcode, std::span<const std::byte> body) {

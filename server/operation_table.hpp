@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The table of opcodes: what each operation is called, how it may be treated, which ids it uses, and what carries it
-// out.
+// Which ids each operation uses, and what carries it out. What else is known of it stands in wire/opcode_table.hpp.
 #pragma once
 
 #include <optional>
@@ -14,7 +13,6 @@ namespace remofile::server {
 
 struct OperationRow {
     wire::Opcode opcode;
-    OperationTraits traits;
     // Errors: malformed.
     Result<std::vector<Dependency>> (*dependencies)(std::span<const std::byte> body);
     // Empty if the request waits.

@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/buffer.hpp"
 #include "base/strong_id.hpp"
 #include "wire/frame.hpp"
+#include "wire/opcode_table.hpp"
 
 namespace remofile::server {
 
@@ -23,7 +25,7 @@ struct Reply {
     // The reply cache has it: the bulk must stay, and it is dropped from there once acknowledged.
     bool kept = false;
     // What the request takes of the client's grants until this reply leaves.
-    bool counts_as_request = false;
+    std::optional<wire::Account> account;
     std::size_t request_bulk_bytes = 0;
 
     std::size_t byte_count() const { return wire::RecordHeader::encoded_bytes + body.size() + bulk.size(); }
@@ -43,23 +45,30 @@ public:
         std::uint64_t generation = 0;
     };
 
-    // Beyond `max_entries` nothing is kept: see full().
-    explicit ReplyCache(std::size_t max_entries) : max_entries_(max_entries) {}
+    // Beyond these nothing is kept: see full().
+    ReplyCache(std::size_t max_entries, std::size_t max_bytes) : max_entries_(max_entries), max_bytes_(max_bytes) {}
 
     void keep(RequestId request, Entry entry);
     Entry* find(RequestId request);
     // The client has this reply.
-    void drop(RequestId request) { entries_.erase(request); }
+    void drop(RequestId request);
     // The client has the replies to all smaller ids.
-    void drop_below(RequestId request) { entries_.erase(entries_.begin(), entries_.lower_bound(request)); }
+    void drop_below(RequestId request);
+    // The client has all that was sent on earlier connections of this lane.
+    void drop_earlier(std::uint8_t lane, std::uint64_t generation);
 
     std::size_t size() const { return entries_.size(); }
     // More replies than any client that acknowledges what it gets can leave open.
-    bool full() const { return entries_.size() >= max_entries_; }
+    bool full() const { return entries_.size() >= max_entries_ || bytes_ >= max_bytes_; }
 
 private:
+    using Entries = std::map<RequestId, Entry>;
+    Entries::iterator drop(Entries::iterator entry);
+
     const std::size_t max_entries_;
-    std::map<RequestId, Entry> entries_;
+    const std::size_t max_bytes_;
+    Entries entries_;
+    std::size_t bytes_ = 0;
 };
 
 }  // namespace remofile::server

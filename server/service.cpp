@@ -403,8 +403,7 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
 SessionGrants Service::next_grants() const {
     std::uint64_t granted = 0;
     for (const auto& [id, member] : sessions_) {
-        const SessionGrants& grants = member.session->terms().grants;
-        granted += grants.request_bytes + grants.reply_window_bytes;
+        granted += member.session->terms().grants.bytes();
     }
     const std::uint64_t left = granted < shared_bytes ? shared_bytes - granted : 0;
     // Half of what is left, for both directions.

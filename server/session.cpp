@@ -12,43 +12,11 @@ namespace {
 
 using wire::Opcode;
 
-// Head frames of messages not yet carried out. They hold names, link targets and lists of nodes; the honest maximum of
-// max_requests is far below.
-constexpr std::size_t max_queued_head_bytes = 8U << 20;
-
 // Breaches of the rules within `violation_period` that a session survives: a client with a bug gets its errors, one
 // that floods is shut out.
 constexpr std::size_t max_violations = 1024;
 constexpr Duration violation_period = std::chrono::minutes(1);
 
-// Unanswered requests, the refused ones included, as a multiple of what was granted.
-constexpr std::size_t gross_excess = 2;
-
-bool is_own(Opcode opcode) {
-    switch (opcode) {
-        case Opcode::bye:
-        case Opcode::ping:
-        case Opcode::cancel:
-        case Opcode::credential:
-        case Opcode::server_status:
-        case Opcode::invalidated:
-        case Opcode::lane_ticket:
-            return true;
-        default:
-            return false;
-    }
-}
-
-// The requests that own a bulk frame.
-bool takes_bulk(Opcode opcode) {
-    return opcode == Opcode::write || opcode == Opcode::setxattr;
-}
-
-// What gives back is accepted even when a client has used up its grant.
-bool gives_back(Opcode opcode) {
-    return opcode == Opcode::forget || opcode == Opcode::release || opcode == Opcode::releasedir ||
-           opcode == Opcode::cancel || opcode == Opcode::invalidated || opcode == Opcode::return_leases;
-}
 
 bool is_in_force(wire::BulkEncoding encoding, std::uint64_t features) {
     switch (encoding) {
@@ -68,10 +36,10 @@ Outcome outcome_of(Status status) {
     return outcome;
 }
 
-ReplyPtr make_reply(const BatchRecord& record, Outcome outcome) {
+ReplyPtr make_reply(const wire::RecordHeader& request, Outcome outcome) {
     auto reply = std::make_shared<Reply>();
-    reply->header.opcode = record.header.opcode;
-    reply->header.id = record.header.id;
+    reply->header.opcode = request.opcode;
+    reply->header.id = request.id;
     reply->header.detail = static_cast<std::uint32_t>(outcome.status);
     if (outcome.status == Status::ok) {
         reply->body = std::move(outcome.body);
@@ -93,7 +61,6 @@ ReplyPtr repeat(const ReplyPtr& kept) {
     again->bulk = share_bulk(kept);
     again->has_bulk = kept->has_bulk;
     again->kept = true;
-    again->counts_as_request = true;
     return again;
 }
 
@@ -114,7 +81,26 @@ bool in_session(SessionEnvironment& environment, SessionId id, Work&& work) {
     return true;
 }
 
+// Bulk data that the replies to the next slice of a message may bring: as far as run_slice() goes, over what is
+// settled, an unknown opcode too, up to what the session does itself.
+std::size_t expected_bytes(const SessionBatch& batch) {
+    std::size_t expected = 0;
+    for (std::size_t i = batch.next; i < batch.records.size(); ++i) {
+        const BatchRecord& record = batch.records[i];
+        if (record.settled)
+            continue;
+        if (record.facts == nullptr)
+            break;
+        expected += expected_reply_bytes(record);
+    }
+    return std::min(expected, slice_bytes + wire::max_bulk_bytes);
+}
+
 }  // namespace
+
+std::uint64_t SessionGrants::bytes() const {
+    return request_bytes + reply_window_bytes + wire::max_lanes * lane_share_bytes();
+}
 
 wire::Message message_lost() {
     wire::MessageWriter writer(wire::MessageKind::reply);
@@ -132,13 +118,15 @@ Session::Session(SessionEnvironment& environment, SessionTerms terms, std::share
     : environment_(environment),
       terms_(std::move(terms)),
       files_(std::move(files)),
-      replies_(wire::max_lanes * terms_.grants.max_requests),
+      accounts_(terms_.grants.max_requests, terms_.grants.max_lock_waits, terms_.grants.request_bytes),
+      // Twice what can be unacknowledged: those of lost connections stay until the client goes on.
+      replies_(accounts_.max_replies(), 2 * terms_.grants.bytes()),
       callers_(environment.callers),
       carried_out_at_once_(environment.counters.at("server.carried_out_at_once")),
       last_heard_(environment.thread.clock().now()),
       pushes_((terms_.features & wire::feature_leases) != 0 ? environment.leases : nullptr, files_.get()) {
     for (std::uint8_t number = 0; number < wire::max_lanes; ++number)
-        lanes_.emplace_back(number, terms_.grants.reply_window_bytes);
+        lanes_.emplace_back(number);
 }
 
 wire::Client Session::as_client() const {
@@ -176,12 +164,13 @@ std::vector<transport::RouteId> Session::routes() const {
 
 void Session::lose(SessionLane& lost) {
     for (const ReplyPtr& reply : lost.detach())
-        unanswered_ -= reply->counts_as_request ? 1 : 0;
+        credit(*reply);
 }
 
-void Session::credit(SessionLane& from, const Reply& reply) {
-    unanswered_ -= reply.counts_as_request ? 1 : 0;
-    from.request_bytes -= reply.request_bulk_bytes;
+void Session::credit(const Reply& reply) {
+    if (reply.account)
+        accounts_.leave(*reply.account);
+    accounts_.leave_bulk(reply.request_bulk_bytes);
 }
 
 void Session::queue_reply(std::uint8_t number, wire::RecordHeader header, std::vector<std::byte> body) {
@@ -213,8 +202,9 @@ void Session::receive_malformed(std::uint8_t number, Status status) {
         queue_reply(number, {.detail = static_cast<std::uint32_t>(status)}, {});
 }
 
-void Session::count_unanswered() {
-    if (++unanswered_ > gross_excess * terms_.grants.max_requests)
+void Session::count(wire::Account account) {
+    accounts_.enter(account);
+    if (accounts_.grossly_exceeded())
         end_soon("far more requests at a time than were granted");
 }
 
@@ -248,31 +238,38 @@ void Session::receive(std::uint8_t number, wire::ParsedMessage message) {
 }
 
 void Session::enter_records(SessionLane& by, const BatchPtr& batch) {
-    const bool too_many_bytes = queued_head_bytes_ + batch->frames.head.size() > max_queued_head_bytes;
-    queued_head_bytes_ += batch->frames.head.size();
+    const bool head_fits = accounts_.enter_head(batch->frames.head.size());
     for (std::size_t i = 0; i < batch->records.size() && !ending_; ++i)
-        enter_record(by, batch, i, too_many_bytes);
+        enter_record(by, batch, i, head_fits);
 }
 
-void Session::enter_record(SessionLane& by, const BatchPtr& batch, std::size_t index, bool too_many_bytes) {
+void Session::enter_record(SessionLane& by, const BatchPtr& batch, std::size_t index, bool head_fits) {
     BatchRecord& record = batch->records[index];
     ++totals_.requests;
     totals_.bytes_received += record.bulk.size();
     if (enter_known(by, batch, record))
         return;
+    if ((record.header.flags & wire::flag_resent) == 0 && std::exchange(by.resending, false))
+        replies_.drop_earlier(by.number(), by.generation());
 
-    record.traits = find_operation(record.header.opcode);
-    record.settled = refusal(by, record, index + 1 == batch->records.size());
-    if (too_many_bytes && !gives_back(record.header.opcode))
+    record.facts = find_operation(record.header.opcode);
+    const wire::Account account = wire::account_of(record.header.opcode, record.body);
+    record.settled = refusal(record, account, index + 1 == batch->records.size());
+    if (!head_fits)
         record.settled = Status::limit_exceeded;
+    if (!record.settled)
+        record.settled = resolve_caller(*batch, index);
     if (record.settled == Status::limit_exceeded || record.settled == Status::malformed)
         note_violation(describe(*record.settled));
     if (record.settled)
         record.bulk = Buffer();
 
-    count_unanswered();
-    by.request_bytes += record.bulk.size();
-    pending_.emplace(record.header.id, Pending{.batch = batch,
+    count(account);
+    accounts_.enter_bulk(record.bulk.size());
+    pending_.emplace(record.header.id, Pending{.header = record.header,
+                                               .facts = record.facts,
+                                               .account = account,
+                                               .batch = batch,
                                                .index = index,
                                                .lane = by.number(),
                                                .generation = by.generation(),
@@ -293,13 +290,14 @@ bool Session::enter_known(SessionLane& by, const BatchPtr& batch, BatchRecord& r
     record.settled = Status::ok;
     if (resent && pending != pending_.end()) {
         // Still under way: its answer comes by this connection.
-        if (pending->second.batch->lane != by.number())
+        if (pending->second.batch != nullptr && pending->second.batch->lane != by.number())
             follow(pending->second.batch, batch, record);
-        if (pending->second.lane == by.number() && pending->second.generation == by.generation())
-            return true;
-        pending->second.lane = by.number();
-        pending->second.generation = by.generation();
-        pending->second.bulk_bytes = 0;
+        if (pending->second.lane != by.number() || pending->second.generation != by.generation()) {
+            pending->second.lane = by.number();
+            pending->second.generation = by.generation();
+        }
+        if ((record.header.flags & wire::flag_void) != 0)
+            cancel(id);
     } else if (resent && kept != nullptr) {
         record.settled = static_cast<Status>(kept->reply->header.detail);
         if (kept->lane == by.number() && kept->generation == by.generation())
@@ -307,8 +305,9 @@ bool Session::enter_known(SessionLane& by, const BatchPtr& batch, BatchRecord& r
         kept->lane = by.number();
         kept->generation = by.generation();
         kept->reply = repeat(kept->reply);
+        kept->reply->account = wire::account_of(record.header.opcode, record.body);
         by.queue(kept->reply);
-        count_unanswered();
+        count(*kept->reply->account);
         environment_.counters.at("server.replies_repeated").add();
     } else {
         record.settled = Status::malformed;
@@ -323,8 +322,6 @@ bool Session::enter_known(SessionLane& by, const BatchPtr& batch, BatchRecord& r
 // A lane was given up, and what was not answered on it comes again by another one. There, what comes after it must not
 // overtake what the server is still carrying out or has queued.
 void Session::follow(const BatchPtr& original, const BatchPtr& batch, BatchRecord& record) {
-    if (original->carried_out)
-        return;  // it waits for a lock, and so holds up nobody
     record.on_other_lane = true;
     if (std::ranges::find(original->followers, batch) != original->followers.end())
         return;
@@ -332,26 +329,44 @@ void Session::follow(const BatchPtr& original, const BatchPtr& batch, BatchRecor
     ++batch->awaited;
 }
 
+// A number means what it meant when the request came, however long that waits for its turn. So CREDENTIAL takes effect
+// as it comes, too, and only its answer has a turn.
+std::optional<Status> Session::resolve_caller(SessionBatch& batch, std::size_t index) {
+    BatchRecord& record = batch.records[index];
+    if (record.header.opcode == Opcode::credential) {
+        const bool may_be_cancelled = index > 0 && (batch.records[index - 1].header.flags & wire::flag_link) != 0;
+        const auto body = wire::decode_body<wire::Credential>(record.body);
+        return body && !may_be_cancelled ? callers_.bind(*body).status() : Status::malformed;
+    }
+    if (record.facts == nullptr)
+        return std::nullopt;
+    record.caller = callers_.find(record.header.detail, record.header.set_id());
+    return record.caller == nullptr ? std::optional(Status::invalid) : std::nullopt;
+}
+
 // Why a request is not to be carried out, if so.
-std::optional<Status> Session::refusal(const SessionLane& by, const BatchRecord& record, bool last) const {
+std::optional<Status> Session::refusal(const BatchRecord& record, wire::Account account, bool last) const {
     const Opcode opcode = record.header.opcode;
+    if ((record.header.flags & wire::flag_void) != 0)
+        return Status::interrupted;
     if (!is_in_force(record.header.bulk_encoding, terms_.features))
         return Status::malformed;
-    if (unanswered_ >= terms_.grants.max_requests && !gives_back(opcode))
-        return Status::limit_exceeded;
-    if (by.request_bytes + record.bulk.size() > terms_.grants.request_bytes)
+    if (!accounts_.has_room(account))
+        return account == wire::Account::lock_wait ? Status::no_locks : Status::limit_exceeded;
+    if (!accounts_.has_room_for(record.bulk.size()))
         return Status::limit_exceeded;
     if (opcode == Opcode::hello || opcode == Opcode::attach)
         return Status::invalid;
-    if (is_own(opcode))
-        return std::nullopt;
-    if (record.traits == nullptr)
+    const wire::OpcodeFacts* facts = wire::find_opcode(opcode);
+    if (facts == nullptr)
         return Status::not_implemented;
+    if (((record.header.flags & wire::flag_bulk) != 0) != facts->takes_bulk)
+        return Status::malformed;
+    if (facts->of_session)
+        return std::nullopt;
     if (stopping_)
         return Status::shutting_down;
-    if (waits_for_lock(record) && !last)
-        return Status::malformed;
-    if (((record.header.flags & wire::flag_bulk) != 0) != takes_bulk(opcode))
+    if (account == wire::Account::lock_wait && !last)
         return Status::malformed;
     return std::nullopt;
 }
@@ -361,7 +376,7 @@ void Session::sequence(SessionLane& by, const BatchPtr& batch) {
     std::vector<Dependency> uses;
     bool has_operation = false;
     for (BatchRecord& record : batch->records) {
-        if (!record.on_other_lane && (record.settled || record.traits == nullptr))
+        if (!record.on_other_lane && (record.settled || record.facts == nullptr))
             continue;
         auto found = dependencies_of(record.header.opcode, record.body);
         if (!found) {
@@ -408,7 +423,7 @@ bool Session::proceed_here(const BatchPtr& batch) {
         Outcome outcome;
         if (const auto status = decided_status(*batch))
             outcome = outcome_of(*status);
-        else if (record.traits == nullptr)
+        else if (record.facts == nullptr)
             outcome = carry_out_own(record);
         else
             return false;
@@ -420,8 +435,11 @@ bool Session::proceed_here(const BatchPtr& batch) {
 }
 
 void Session::finish(const BatchPtr& batch, std::deque<BatchPtr>& ready) {
-    queued_head_bytes_ -= batch->frames.head.size();
-    batch->carried_out = true;
+    accounts_.leave_head(batch->frames.head.size());
+    // A record that waits for a lock, and so holds up nobody, is the last.
+    if (const auto waiting = pending_.find(batch->records.back().header.id);
+        waiting != pending_.end() && waiting->second.batch == batch)
+        waiting->second.batch.reset();
     for (BatchPtr& follower : std::exchange(batch->followers, {})) {
         --follower->awaited;
         if (follower->has_turn)
@@ -443,16 +461,39 @@ void Session::take_turn(BatchPtr batch, std::deque<BatchPtr>& ready) {
         ready.push_back(std::move(batch));
 }
 
+// How many bytes of replies the lane may send now. Always something where nothing is unacknowledged.
+std::uint64_t Session::reply_room(const SessionLane& of) const {
+    std::uint64_t unacknowledged = 0;
+    for (const SessionLane& each : lanes_)
+        unacknowledged += each.unacknowledged_bytes();
+    if (unacknowledged < terms_.grants.reply_window_bytes || unacknowledged == 0)
+        return UINT64_MAX;
+    const std::uint64_t share = terms_.grants.lane_share_bytes();
+    return share - std::min(share, of.unacknowledged_bytes());
+}
+
+// Whether a message may be worked on whose replies are to bring so much.
+bool Session::may_start(const SessionLane& of, std::size_t expected_bytes) const {
+    std::uint64_t open = 0;
+    for (const SessionLane& each : lanes_)
+        open += each.open_bytes();
+    return open < terms_.grants.reply_window_bytes || open == 0 ||
+           of.open_bytes() + expected_bytes <= terms_.grants.lane_share_bytes();
+}
+
 void Session::dispatch(SessionLane& of) {
     // What is carried out at once comes back here; the loop below goes on with what that has set free.
     if (std::exchange(dispatching_[of.number()], true))
         return;
     auto& ready = ready_[of.number()];
-    while (!ready.empty() && of.window_open()) {
+    while (!ready.empty()) {
+        const std::size_t expected = expected_bytes(*ready.front());
+        if (!may_start(of, expected))
+            break;
         const BatchPtr batch = std::move(ready.front());
         ready.pop_front();
         if (!carry_out_at_once(batch))
-            start(of, batch);
+            start(of, batch, expected);
     }
     dispatching_[of.number()] = false;
 }
@@ -461,16 +502,15 @@ void Session::dispatch(SessionLane& of) {
 // Compression is a worker's even so.
 bool Session::carry_out_at_once(const BatchPtr& batch) {
     const BatchRecord& record = batch->records[batch->next];
-    if (batch->records.size() != 1 || record.traits == nullptr || decided_status(*batch))
+    if (batch->records.size() != 1 || record.facts == nullptr || decided_status(*batch))
         return false;
-    const auto caller = callers_.find(record.header.detail, record.header.set_id());
-    if (caller == nullptr || coding_of(lane(batch->lane)).plan.level != 0)
+    if (coding_of(lane(batch->lane)).plan.level != 0)
         return false;
     std::optional<Outcome> outcome;
     try {
-        outcome = environment_.files.carry_out_at_once(files_, record.header.opcode, record.body, *caller);
+        outcome = environment_.files.carry_out_at_once(files_, record.header.opcode, record.body, *record.caller);
     } catch (...) {
-        status_of_exception(record.traits->name);  // it is tried again, and answered, on a worker
+        status_of_exception(record.facts->name);  // it is tried again, and answered, on a worker
     }
     if (!outcome)
         return false;
@@ -490,21 +530,8 @@ BulkCoding Session::coding_of(const SessionLane& of) const {
             .meter = environment_.compression};
 }
 
-void Session::start(SessionLane& of, const BatchPtr& batch) {
-    std::size_t expected = 0;
-    // As far as run_slice() goes: over what is settled, an unknown opcode too, up to what the session does itself.
-    for (std::size_t i = batch->next; i < batch->records.size(); ++i) {
-        BatchRecord& record = batch->records[i];
-        if (record.settled)
-            continue;
-        if (record.traits == nullptr)
-            break;
-        record.caller = callers_.find(record.header.detail, record.header.set_id());
-        if (record.caller == nullptr)
-            record.settled = Status::invalid;
-        expected += expected_reply_bytes(record);
-    }
-    batch->expected_bytes = std::min(expected, slice_bytes + wire::max_bulk_bytes);
+void Session::start(SessionLane& of, const BatchPtr& batch, std::size_t expected) {
+    batch->expected_bytes = expected;
     batch->at_worker = true;
     of.expected_bytes += batch->expected_bytes;
 
@@ -566,9 +593,6 @@ Outcome Session::carry_out_own(const BatchRecord& record) {
                 cancel(body.request);
                 return Status::ok;
             });
-        case Opcode::credential:
-            return outcome_of_body(static_cast<wire::Credential*>(nullptr),
-                                   [&](const wire::Credential& body) { return callers_.bind(body).status(); });
         case Opcode::invalidated:
             return outcome_of_body(static_cast<wire::Invalidated*>(nullptr), [&](const wire::Invalidated& body) {
                 return acknowledge_pushes(body.sequence) ? Status::ok : Status::invalid;
@@ -601,6 +625,8 @@ void Session::cancel(RequestId request) {
     if (found == pending_.end())
         return;
     const BatchPtr batch = found->second.batch;
+    if (batch == nullptr)
+        return environment_.files.cancel(files_, request);
     const std::size_t index = found->second.index;
     BatchRecord& record = batch->records[index];
     if (!batch->at_worker && index >= batch->next) {
@@ -633,12 +659,11 @@ void Session::answer(RequestId request, Outcome outcome) {
         return;
     const Pending pending = std::move(found->second);
     pending_.erase(found);
-    const BatchRecord& record = pending.batch->records[pending.index];
     SessionLane& to = lane(pending.lane);
 
-    ReplyPtr reply = make_reply(record, std::move(outcome));
-    reply->counts_as_request = true;
-    if (record.traits != nullptr && !record.traits->repeatable && !replies_.full()) {
+    ReplyPtr reply = make_reply(pending.header, std::move(outcome));
+    reply->account = pending.account;
+    if (pending.facts != nullptr && !pending.facts->repeatable && !replies_.full()) {
         reply->kept = true;
         replies_.keep(request, {.reply = reply, .lane = pending.lane, .generation = pending.generation});
     }
@@ -650,7 +675,8 @@ void Session::answer(RequestId request, Outcome outcome) {
 // Queues a reply, or drops it if its connection is lost: the client asks again.
 void Session::deliver(SessionLane& to, const Pending& pending, ReplyPtr reply) {
     if (!to.route() || to.generation() != pending.generation) {
-        --unanswered_;
+        accounts_.leave(pending.account);
+        accounts_.leave_bulk(pending.bulk_bytes);
         environment_.flush_soon(*this);  // a stop may have waited for this request
         return;
     }
@@ -685,11 +711,11 @@ std::vector<transport::RouteId> Session::flush() {
         // What a clogged connection does not take stays with the lane and counts towards its window.
         while (each.route() && !environment_.thread.clogged(*each.route())) {
             const bool overtakes = each.number() == 0 && pushes_.is_behind();
-            auto outgoing = each.next_message(overtakes ? wire::message_overtakes : 0);
+            auto outgoing = each.next_message(reply_room(each), overtakes ? wire::message_overtakes : 0);
             if (!outgoing)
                 break;
             for (const ReplyPtr& reply : outgoing->replies)
-                credit(each, *reply);
+                credit(*reply);
             if (!send(each, std::move(outgoing->message))) {
                 lose_route(each);
                 break;
@@ -756,11 +782,11 @@ void Session::shut_down(const std::string& reason) {
     stopping_ = true;
     shutdown_reason_ = reason;
     for (const auto& [request, pending] : pending_) {
-        BatchRecord& record = pending.batch->records[pending.index];
-        if (record.traits != nullptr && record.traits->may_wait) {
-            record.interrupted.store(true);
-            environment_.files.cancel(files_, request);
-        }
+        if (pending.facts == nullptr || !pending.facts->may_wait)
+            continue;
+        if (pending.batch != nullptr)
+            pending.batch->records[pending.index].interrupted.store(true);
+        environment_.files.cancel(files_, request);
     }
     environment_.flush_soon(*this);
 }

@@ -18,6 +18,7 @@
 #include "server/reply_cache.hpp"
 #include "server/service_completions.hpp"
 #include "server/service_thread.hpp"
+#include "server/session_accounts.hpp"
 #include "server/session_batch.hpp"
 #include "server/session_callers.hpp"
 #include "server/session_lane.hpp"
@@ -32,10 +33,17 @@ using SessionSecret = std::array<std::uint8_t, 16>;
 // What HELLO grants a session; docs/PROTOCOL.md, "Flow control".
 struct SessionGrants {
     std::uint32_t max_requests = wire::default_max_requests;
+    std::size_t max_lock_waits = wire::max_lock_waits;  // the protocol's, but for tests
     std::uint32_t request_bytes = wire::default_request_bytes;
     std::uint32_t reply_window_bytes = wire::default_reply_window_bytes;
     Duration timeout = std::chrono::seconds(30);
 
+    // What this may take of the server's memory: the window is shared by all lanes, and each has a small part of its
+    // own.
+    std::uint64_t bytes() const;
+    // Reply bytes that a lane may have unacknowledged whatever the others have: an answer of a few bytes does not wait
+    // behind other lanes' megabytes.
+    std::uint64_t lane_share_bytes() const { return reply_window_bytes / 32; }
     // A client speaks three times before it is taken for dead.
     Duration ping_interval() const { return timeout / 3; }
 };
@@ -136,7 +144,7 @@ public:
     std::vector<transport::RouteId> flush();
 
     // Requests not answered yet, the answers that wait to be sent included.
-    std::size_t open_requests() const { return unanswered_; }
+    std::size_t open_requests() const { return accounts_.unanswered(); }
     // Requests that are being carried out or wait for it, or for a lock.
     std::size_t pending_requests() const { return pending_.size(); }
 
@@ -153,7 +161,10 @@ private:
 
     // A request that has not been answered.
     struct Pending {
-        BatchPtr batch;
+        wire::RecordHeader header;
+        const wire::OpcodeFacts* facts = nullptr;
+        wire::Account account = wire::Account::request;
+        BatchPtr batch;  // null once its message is done with: it waits for a lock, and keeps nothing of that
         std::size_t index = 0;
         std::uint8_t lane = 0;  // where the answer goes, and for which of its connections
         std::uint64_t generation = 0;
@@ -164,22 +175,25 @@ private:
 
     void take_acknowledgements(SessionLane& lane, const wire::MessageHeader& header);
     void enter_records(SessionLane& lane, const BatchPtr& batch);
-    void enter_record(SessionLane& lane, const BatchPtr& batch, std::size_t index, bool too_many_bytes);
+    void enter_record(SessionLane& lane, const BatchPtr& batch, std::size_t index, bool head_fits);
     bool enter_known(SessionLane& lane, const BatchPtr& batch, BatchRecord& record);
     void follow(const BatchPtr& original, const BatchPtr& batch, BatchRecord& record);
-    std::optional<Status> refusal(const SessionLane& lane, const BatchRecord& record, bool last) const;
+    std::optional<Status> resolve_caller(SessionBatch& batch, std::size_t index);
+    std::optional<Status> refusal(const BatchRecord& record, wire::Account account, bool last) const;
     void sequence(SessionLane& lane, const BatchPtr& batch);
     void note_violation(std::string_view what);
-    void count_unanswered();
+    void count(wire::Account account);
     void end_soon(std::string reason);
 
     void proceed(BatchPtr batch);
     bool proceed_here(const BatchPtr& batch);
     void finish(const BatchPtr& batch, std::deque<BatchPtr>& ready);
     void take_turn(BatchPtr batch, std::deque<BatchPtr>& ready);
+    std::uint64_t reply_room(const SessionLane& lane) const;
+    bool may_start(const SessionLane& lane, std::size_t expected_bytes) const;
     void dispatch(SessionLane& lane);
     bool carry_out_at_once(const BatchPtr& batch);
-    void start(SessionLane& lane, const BatchPtr& batch);
+    void start(SessionLane& lane, const BatchPtr& batch, std::size_t expected_bytes);
     BulkCoding coding_of(const SessionLane& lane) const;
     void slice_done(const BatchPtr& batch, Slice slice);
     void decided_later(RequestId request, Outcome outcome);
@@ -191,7 +205,7 @@ private:
     void conclude(RequestId request, Outcome outcome);
     void answer(RequestId request, Outcome outcome);
     void deliver(SessionLane& lane, const Pending& pending, ReplyPtr reply);
-    void credit(SessionLane& lane, const Reply& reply);
+    void credit(const Reply& reply);
     void lose(SessionLane& lane);
     bool send(SessionLane& lane, wire::Message message);
     bool flush_pushes();
@@ -206,13 +220,12 @@ private:
     std::array<std::unordered_map<Sequencer::Ticket, BatchPtr>, wire::max_lanes> blocked_;
     std::array<bool, wire::max_lanes> dispatching_{};  // dispatch() is under way
     std::unordered_map<RequestId, Pending> pending_;
+    SessionAccounts accounts_;
     ReplyCache replies_;
     RequestId answered_below_;
     SessionCallers callers_;
     Counters::Counter& carried_out_at_once_;
 
-    std::size_t unanswered_ = 0;
-    std::size_t queued_head_bytes_ = 0;
     std::size_t violations_ = 0;
     TimePoint violations_since_{};
     TimePoint last_heard_{};

@@ -47,7 +47,7 @@ std::optional<Outcome> carry_out(BatchRecord& record, const std::shared_ptr<Sess
             encode(*outcome, coding);
         return outcome;
     } catch (...) {
-        return failure(status_of_exception(record.traits->name));
+        return failure(status_of_exception(record.facts->name));
     }
 }
 
@@ -95,7 +95,7 @@ Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files,
         BatchRecord& record = batch.records[batch.next];
         const std::size_t index = batch.next;
         // The session's own, even if the chain decides about it: what follows it has been given no caller yet.
-        if (record.traits == nullptr && !record.settled)
+        if (record.facts == nullptr && !record.settled)
             break;
         if (const auto status = decided_status(batch)) {
             advance(batch, *status);
@@ -140,17 +140,6 @@ std::size_t expected_reply_bytes(const BatchRecord& record) {
         default:
             return small_reply_bytes;
     }
-}
-
-bool waits_for_lock(const BatchRecord& record) {
-    if (record.traits == nullptr || !record.traits->may_wait)
-        return false;
-    if (record.header.opcode == wire::Opcode::setlk) {
-        const auto body = wire::decode_body<wire::Setlk>(record.body);
-        return body && body->wait;
-    }
-    const auto body = wire::decode_body<wire::Flock>(record.body);
-    return body && body->wait;
 }
 
 }  // namespace remofile::server

@@ -20,13 +20,14 @@ struct BatchRecord {
     wire::RecordHeader header;
     std::span<const std::byte> body;  // into the batch's frames
     Buffer bulk;
-    const OperationTraits* traits = nullptr;  // none: the session's own opcode, carried out by the session
+    const wire::OpcodeFacts* facts = nullptr;  // none: the session's own opcode, carried out by the session
     // The outcome where it is known without carrying it out: a refusal, or that of a resent record answered before.
     std::optional<Status> settled;
     // Another reply answers it: a resent record that is still under way, or whose kept reply is given again.
     bool answered_elsewhere = false;
-    bool on_other_lane = false;            // it is under way there, and has its place in the order here as well
-    std::shared_ptr<const Caller> caller;  // set before the record's turn
+    bool on_other_lane = false;  // it is under way there, and has its place in the order here as well
+    // Whom it acts as: who its credential stood for when it came. Set for what is carried out.
+    std::shared_ptr<const Caller> caller;
     // Set by CANCEL while a worker may look at it.
     std::atomic<bool> interrupted = false;
 };
@@ -50,7 +51,6 @@ struct SessionBatch {
     std::vector<std::shared_ptr<SessionBatch>> followers;
     std::size_t awaited = 0;
     bool has_turn = false;
-    bool carried_out = false;
 
     bool finished() const { return next == records.size(); }
 };
@@ -93,8 +93,5 @@ Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files,
 
 // Bulk bytes that a record's reply may bring, at most; from READ's size and the like.
 std::size_t expected_reply_bytes(const BatchRecord& record);
-
-// Whether the record asks to wait for a lock.
-bool waits_for_lock(const BatchRecord& record);
 
 }  // namespace remofile::server

@@ -19,6 +19,7 @@ void SessionLane::attach(transport::RouteId route) {
     REMOFILE_ASSERT(!route_);
     route_ = std::move(route);
     ++generation_;
+    resending = true;
 }
 
 std::deque<ReplyPtr> SessionLane::detach() {
@@ -28,7 +29,6 @@ std::deque<ReplyPtr> SessionLane::detach() {
     sent_bytes_ = 0;
     acknowledged_bytes_ = 0;
     speed.reset();
-    request_bytes = 0;
     return std::exchange(queue_, {});
 }
 
@@ -43,18 +43,19 @@ bool SessionLane::fits_message(const wire::MessageWriter& writer, std::size_t bu
             writer.head_bytes() + wire::RecordHeader::encoded_bytes + reply.body.size() <= wire::max_head_bytes);
 }
 
-std::optional<SessionLane::Outgoing> SessionLane::next_message(std::uint16_t flags) {
-    const std::uint64_t unacknowledged = sent_bytes_ - acknowledged_bytes_;
-    if (!route_ || queue_.empty() || (unacknowledged >= window_bytes_ && unacknowledged > 0))
+std::optional<SessionLane::Outgoing> SessionLane::next_message(std::uint64_t room, std::uint16_t flags) {
+    if (!route_ || queue_.empty() || queue_.front()->byte_count() > room)
         return std::nullopt;
 
     wire::MessageWriter writer(wire::MessageKind::reply);
     writer.set_flags(flags);
     Outgoing outgoing;
     std::size_t bulk_bytes = 0;
-    while (!queue_.empty() && fits_message(writer, bulk_bytes, *queue_.front())) {
+    while (!queue_.empty() && queue_.front()->byte_count() <= room &&
+           fits_message(writer, bulk_bytes, *queue_.front())) {
         ReplyPtr reply = std::move(queue_.front());
         queue_.pop_front();
+        room -= reply->byte_count();
         queued_bytes_ -= reply->byte_count();
         bulk_bytes += reply->bulk.size();
         if (reply->has_bulk) {

@@ -18,7 +18,7 @@ namespace remofile::server {
 // One thread. A lane lives as long as its session; connections come and go, each with its own generation.
 class SessionLane {
 public:
-    SessionLane(std::uint8_t number, std::uint32_t window_bytes) : number_(number), window_bytes_(window_bytes) {}
+    explicit SessionLane(std::uint8_t number) : number_(number) {}
 
     std::uint8_t number() const { return number_; }
 
@@ -35,9 +35,9 @@ public:
         wire::Message message;
         std::vector<ReplyPtr> replies;  // what it answers
     };
-    // The next message that the reply window lets out: as many replies as fit. It counts as sent. `flags` are the
-    // message's.
-    std::optional<Outgoing> next_message(std::uint16_t flags = 0);
+    // The next message: as many replies as fit, of at most so many bytes. It counts as sent. None if the first reply
+    // does not fit. `flags` are the message's.
+    std::optional<Outgoing> next_message(std::uint64_t room, std::uint16_t flags = 0);
     // Counts a message that does not wait for the window: a push.
     void count_sent(std::size_t bytes) { sent_bytes_ += bytes; }
 
@@ -46,23 +46,20 @@ public:
     // was a lane, and one who lies could claim as much without.
     std::vector<RequestId> acknowledge(std::uint64_t received_bytes);
 
-    // Reply bytes that wait to be sent or acknowledged.
-    std::uint64_t open_bytes() const { return queued_bytes_ + (sent_bytes_ - acknowledged_bytes_); }
-    // Whether one more reply may be worked on now, with those under way.
-    bool window_open() const {
-        const std::uint64_t open = open_bytes() + expected_bytes;
-        return open < window_bytes_ || open == 0;
-    }
+    // Reply bytes that were sent and not acknowledged, and with them those that wait to be sent or are expected.
+    std::uint64_t unacknowledged_bytes() const { return sent_bytes_ - acknowledged_bytes_; }
+    std::uint64_t open_bytes() const { return queued_bytes_ + unacknowledged_bytes() + expected_bytes; }
     std::size_t queued_replies() const { return queue_.size(); }
-    std::uint32_t window_bytes() const { return window_bytes_; }
+
+    // The client sends again what it misses, before anything new: once that comes, it has all that it asked for on
+    // earlier connections.
+    bool resending = false;
 
     // Of all bytes sent on this connection.
     std::uint64_t acknowledged_bytes() const { return acknowledged_bytes_; }
 
     Sequencer sequencer;
     transport::LinkSpeed speed;  // towards the client
-    // Bulk bytes of requests that came by this connection and whose replies have not left.
-    std::uint64_t request_bytes = 0;
     // Bulk bytes that replies under way are expected to bring.
     std::uint64_t expected_bytes = 0;
 
@@ -70,7 +67,6 @@ private:
     bool fits_message(const wire::MessageWriter& writer, std::size_t bulk_bytes, const Reply& reply) const;
 
     const std::uint8_t number_;
-    const std::uint32_t window_bytes_;
     std::optional<transport::RouteId> route_;
     std::uint64_t generation_ = 0;
     std::deque<ReplyPtr> queue_;

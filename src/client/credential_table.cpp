@@ -17,10 +17,10 @@ std::optional<std::uint32_t> CredentialTable::reserve(TimePoint now) {
     std::uint32_t number = last_number_ + 1;
     if (entries_.size() >= max_identities) {
         const auto idle_since = [](const auto& entry) {
-            return entry.second.identity ? entry.second.used : TimePoint::max();
+            return entry.second.identity && entry.second.uses == 0 ? entry.second.used : TimePoint::max();
         };
         const auto oldest = std::ranges::min_element(entries_, {}, idle_since);
-        if (!oldest->second.identity || now - oldest->second.used < min_idle_time)
+        if (idle_since(*oldest) == TimePoint::max() || now - oldest->second.used < min_idle_time)
             return std::nullopt;
         number = oldest->first;
         numbers_.erase(*oldest->second.identity);
@@ -36,19 +36,26 @@ void CredentialTable::confirm(std::uint32_t number, Identity identity, TimePoint
     if (found == entries_.end())
         return;  // cleared meanwhile
     numbers_[identity] = number;
-    found->second = {std::move(identity), now};
+    found->second = {.identity = std::move(identity), .used = now};
 }
 
 void CredentialTable::give_back(std::uint32_t number) {
     entries_.erase(number);
 }
 
-bool CredentialTable::use(std::uint32_t number, TimePoint now) {
+std::optional<CredentialTable::Use> CredentialTable::use(std::uint32_t number, TimePoint now) {
     const auto found = entries_.find(number);
     if (found == entries_.end() || !found->second.identity)
-        return false;
+        return std::nullopt;
     found->second.used = now;
-    return true;
+    ++found->second.uses;
+    return Use(*this, number);
+}
+
+// Of a number that clear() has forgotten: nothing.
+void CredentialTable::end_use(std::uint32_t number) {
+    if (const auto found = entries_.find(number); found != entries_.end())
+        --found->second.uses;
 }
 
 void CredentialTable::clear() {

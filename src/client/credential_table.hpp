@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -12,8 +13,8 @@ namespace remofile::client {
 
 // Which number stands for which identity in the present epoch. Pure bookkeeping.
 //
-// A number is given to another identity only when it has not been used for a while, so that a request that is about to
-// be sent never acts as somebody else.
+// A number is given to another identity only when no request that carries it is unanswered or waits to be sent, and
+// when it has not been used for a while, so that a request that is about to be made never acts as somebody else either.
 class CredentialTable {
 public:
     struct Identity {
@@ -36,8 +37,24 @@ public:
     void confirm(std::uint32_t number, Identity identity, TimePoint now);
     void give_back(std::uint32_t number);
 
-    // Takes note of a request that carries the number. False if it stands for nobody.
-    bool use(std::uint32_t number, TimePoint now);
+    // A request that carries the number, as long as it lives. Must not outlive the table.
+    class Use {
+    public:
+        Use(Use&& other) noexcept : table_(std::exchange(other.table_, nullptr)), number_(other.number_) {}
+        Use& operator=(Use&&) = delete;
+        ~Use() {
+            if (table_ != nullptr)
+                table_->end_use(number_);
+        }
+
+    private:
+        friend class CredentialTable;
+        Use(CredentialTable& table, std::uint32_t number) : table_(&table), number_(number) {}
+        CredentialTable* table_;
+        std::uint32_t number_;
+    };
+    // None if the number stands for nobody.
+    std::optional<Use> use(std::uint32_t number, TimePoint now);
 
     // The server knows none of them any more. Numbers go on from where they were, so that an old one is recognised.
     void clear();
@@ -46,7 +63,10 @@ private:
     struct Entry {
         std::optional<Identity> identity;  // none: reserved
         TimePoint used{};
+        std::size_t uses = 0;  // now
     };
+    void end_use(std::uint32_t number);
+
     std::map<std::uint32_t, Entry> entries_;
     std::map<Identity, std::uint32_t> numbers_;
     std::uint32_t last_number_ = 0;

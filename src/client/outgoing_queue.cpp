@@ -8,19 +8,24 @@ namespace remofile::client {
 namespace {
 
 bool is_quick(const Batch& batch) {
-    return std::ranges::all_of(batch.records, [](const PendingRecord& record) { return record.traits->quick; });
+    return std::ranges::all_of(batch.records, [](const PendingRecord& record) { return record.traits->facts->quick; });
 }
 
 bool is_ready(Batch& batch) {
     return std::ranges::all_of(batch.records, [](PendingRecord& record) { return record.bulk.ready(); });
 }
 
-bool is_allowed(const Batch& batch, const SendingAllowance& allowance) {
-    const std::size_t bulk_bytes = batch.bulk_bytes();
-    const bool bulk_fits = bulk_bytes == 0 || bulk_bytes <= allowance.bulk_bytes || allowance.no_bulk_unanswered;
-    const bool count_fits =
-        batch.unlimited() || batch.records.size() <= allowance.requests || allowance.no_requests_unanswered;
-    return bulk_fits && count_fits;
+bool takes(const SendingAllowance& room, const Batch& batch) {
+    return room.requests.takes(batch.count_of(wire::Account::request)) &&
+           room.controls.takes(batch.count_of(wire::Account::control)) && room.head_bytes.takes(batch.head_bytes()) &&
+           room.bulk_bytes.takes(batch.bulk_bytes());
+}
+
+void deduct(const Batch& batch, SendingAllowance& room) {
+    room.requests.take(batch.count_of(wire::Account::request));
+    room.controls.take(batch.count_of(wire::Account::control));
+    room.head_bytes.take(batch.head_bytes());
+    room.bulk_bytes.take(batch.bulk_bytes());
 }
 
 // The message that is being put together.
@@ -29,10 +34,13 @@ struct Joined {
     std::size_t head_bytes = wire::MessageHeader::encoded_bytes;
     std::size_t awaited = 0;
     bool all_quick = true;
+    bool waits_for_lock = false;
 
     bool takes(const Batch& batch) const {
         if (records == 0)
             return true;
+        if (waits_for_lock || batch.waits_for_lock())
+            return false;
         if (records + batch.records.size() > wire::max_records ||
             head_bytes + batch.head_bytes() > wire::max_head_bytes)
             return false;
@@ -44,6 +52,7 @@ struct Joined {
         head_bytes += batch.head_bytes();
         awaited += batch.call != nullptr ? 1 : 0;
         all_quick = all_quick && is_quick(batch);
+        waits_for_lock = batch.waits_for_lock();
     }
 };
 
@@ -63,8 +72,8 @@ std::size_t Batch::head_bytes() const {
     return bytes;
 }
 
-bool Batch::unlimited() const {
-    return std::ranges::all_of(records, [](const PendingRecord& record) { return record.traits->unlimited; });
+std::size_t Batch::count_of(wire::Account account) const {
+    return static_cast<std::size_t>(std::ranges::count(records, account, &PendingRecord::account));
 }
 
 void OutgoingQueue::push(BatchPtr batch) {
@@ -76,6 +85,11 @@ void OutgoingQueue::push(BatchPtr batch) {
 void OutgoingQueue::push_urgent(BatchPtr batch) {
     batch->lane = lane_;
     urgent_.push_back(std::move(batch));
+}
+
+void OutgoingQueue::push_ping(BatchPtr batch) {
+    batch->lane = lane_;
+    pings_.push_back(std::move(batch));
 }
 
 void OutgoingQueue::push_forget(wire::ForgetNode node, LaneKind kind) {
@@ -115,23 +129,23 @@ std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::next_message(const SendingAl
         batches.push_back(std::move(queue.front()));
         queue.pop_front();
     };
-    while (!urgent_.empty() && joined.takes(*urgent_.front()))
-        add_front(urgent_);
     SendingAllowance left = allowance;
+    while (!pings_.empty() && joined.takes(*pings_.front()))
+        add_front(pings_);
+    while (!urgent_.empty() && joined.takes(*urgent_.front()) && takes(left, *urgent_.front())) {
+        deduct(*urgent_.front(), left);
+        add_front(urgent_);
+    }
     while (!waiting_.empty() && is_ready(*waiting_.front()) && joined.takes(*waiting_.front()) &&
-           is_allowed(*waiting_.front(), left)) {
-        const Batch& batch = *waiting_.front();
-        left.bulk_bytes -= std::min(left.bulk_bytes, batch.bulk_bytes());
-        left.requests -= std::min(left.requests, batch.records.size());
-        left.no_requests_unanswered = false;
-        left.no_bulk_unanswered = left.no_bulk_unanswered && batch.bulk_bytes() == 0;
+           takes(left, *waiting_.front())) {
+        deduct(*waiting_.front(), left);
         add_front(waiting_);
     }
     return batches;
 }
 
 OutgoingQueue::BatchPtr OutgoingQueue::take(const Batch* batch) {
-    for (std::deque<BatchPtr>* queue : {&waiting_, &urgent_}) {
+    for (std::deque<BatchPtr>* queue : {&waiting_, &urgent_, &pings_}) {
         const auto found = std::ranges::find(*queue, batch, [](const BatchPtr& entry) { return entry.get(); });
         if (found == queue->end())
             continue;
@@ -145,6 +159,7 @@ OutgoingQueue::BatchPtr OutgoingQueue::take(const Batch* batch) {
 std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::take_all() {
     seal_forgets();
     std::vector<BatchPtr> all;
+    std::ranges::move(std::exchange(pings_, {}), std::back_inserter(all));
     std::ranges::move(std::exchange(urgent_, {}), std::back_inserter(all));
     std::ranges::move(std::exchange(waiting_, {}), std::back_inserter(all));
     return all;
@@ -152,21 +167,22 @@ std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::take_all() {
 
 bool OutgoingQueue::has(LaneKind kind) const {
     const auto is_of_it = [&](const BatchPtr& batch) { return batch->kind == kind; };
-    return std::ranges::any_of(urgent_, is_of_it) || std::ranges::any_of(waiting_, is_of_it) ||
-           (!forgets_.empty() && forgets_kind_ == kind);
+    return std::ranges::any_of(pings_, is_of_it) || std::ranges::any_of(urgent_, is_of_it) ||
+           std::ranges::any_of(waiting_, is_of_it) || (!forgets_.empty() && forgets_kind_ == kind);
 }
 
 OutgoingQueue::BatchPtr make_told(EncodedRequest request, LaneKind kind) {
     auto batch = std::make_unique<Batch>();
     const RequestTraits* traits = find_request_traits(request.opcode);
     REMOFILE_ASSERT(traits != nullptr);
-    batch->records.push_back({.traits = traits, .body = std::move(request.body), .bulk = {}});
+    const wire::Account account = wire::account_of(request.opcode, request.body);
+    batch->records.push_back({.traits = traits, .account = account, .body = std::move(request.body), .bulk = {}});
     batch->unanswered = 1;
     batch->kind = kind;
     return batch;
 }
 
-wire::Message build_message(const std::vector<const Batch*>& batches, bool resent, RequestId answered_below,
+wire::Message build_message(const std::vector<const Batch*>& batches, std::uint8_t flags, RequestId answered_below,
                             std::uint64_t received_bytes) {
     wire::MessageWriter writer(wire::MessageKind::request);
     for (const Batch* batch : batches) {
@@ -174,13 +190,12 @@ wire::Message build_message(const std::vector<const Batch*>& batches, bool resen
             const PendingRecord& record = batch->records[i];
             if (record.answered)
                 continue;
-            wire::RecordHeader header{.opcode = record.traits->opcode};
+            wire::RecordHeader header{.opcode = record.traits->opcode()};
             header.id = batch->id_of(i);
             header.detail = batch->credential;
-            header.flags =
-                static_cast<std::uint8_t>((record.link ? wire::flag_link : 0) | (resent ? wire::flag_resent : 0) |
-                                          static_cast<std::uint8_t>(batch->set_id));
-            if (!record.bulk) {
+            header.flags = static_cast<std::uint8_t>((record.link ? wire::flag_link : 0) | flags |
+                                                     static_cast<std::uint8_t>(batch->set_id));
+            if (!record.bulk || (flags & wire::flag_void) != 0) {
                 writer.add_encoded(header, record.body);
                 continue;
             }

@@ -2,17 +2,22 @@
 // What waits to be sent on one lane, in order, and how it is joined into messages. Pure bookkeeping.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/buffer.hpp"
 #include "base/strong_id.hpp"
+#include "client/credential_table.hpp"
 #include "client/outgoing_bulk.hpp"
 #include "client/request_traits.hpp"
 #include "client/session.hpp"
 #include "wire/frame.hpp"
+#include "wire/opcode_table.hpp"
 
 namespace remofile::client {
 
@@ -27,11 +32,28 @@ inline constexpr std::size_t max_prepared_batches = 16;
 // One request until it is answered.
 struct PendingRecord {
     const RequestTraits* traits = nullptr;
+    wire::Account account = wire::Account::request;
     std::vector<std::byte> body;
     OutgoingBulk bulk;
     bool link = false;
     bool answered = false;
     Status status = Status::ok;  // once answered
+};
+
+// One more of something, as long as it lives.
+class Tally {
+public:
+    explicit Tally(std::size_t& count, std::size_t amount = 1) : count_(&count), amount_(amount) { count += amount; }
+    Tally(Tally&& other) noexcept : count_(std::exchange(other.count_, nullptr)), amount_(other.amount_) {}
+    Tally& operator=(Tally&&) = delete;
+    ~Tally() {
+        if (count_ != nullptr)
+            *count_ -= amount_;
+    }
+
+private:
+    std::size_t* count_;
+    std::size_t amount_;
 };
 
 // The requests of one call, which travel in one message; their ids follow each other.
@@ -52,20 +74,37 @@ struct Batch {
     bool abandoned = false;  // somebody waited, and gave up: what late replies bring is given back
     bool cancel_sent = false;
 
+    std::optional<CredentialTable::Use> credential_use;
+    // Those that wait for locks, sent or not.
+    std::optional<Tally> lock_wait;
+    // Bytes of the head of its message, until all that came in it is answered: shared by the batches of the message.
+    std::shared_ptr<const Tally> head;
+
     // As they travel. Precondition: all of it is encoded.
     std::size_t bulk_bytes() const;
     std::size_t head_bytes() const;
-    // Not counted against max_requests.
-    bool unlimited() const;
+    std::size_t count_of(wire::Account account) const;
+    bool waits_for_lock() const { return records.back().account == wire::Account::lock_wait; }
     RequestId id_of(std::size_t index) const { return RequestId{first_id.value + index}; }
 };
 
-// What the server lets us send now.
+// What the server lets us send now, of something that it counts. Where nothing is unanswered, one batch goes even if it
+// is larger than all that was granted.
+struct Room {
+    std::size_t left = 0;
+    bool nothing_unanswered = false;
+
+    bool takes(std::size_t amount) const { return amount == 0 || amount <= left || nothing_unanswered; }
+    void take(std::size_t amount) {
+        left -= std::min(left, amount);
+        nothing_unanswered = nothing_unanswered && amount == 0;
+    }
+};
 struct SendingAllowance {
-    std::size_t requests = 0;
-    std::size_t bulk_bytes = 0;
-    bool no_requests_unanswered = false;  // then one batch goes even if it is larger than all that was granted
-    bool no_bulk_unanswered = false;
+    Room requests;
+    Room controls;
+    Room head_bytes;
+    Room bulk_bytes;
 };
 
 // Unbounded by itself: each entry stands for a coroutine that waits, or for a node or handle that the caller had.
@@ -77,8 +116,11 @@ public:
     explicit OutgoingQueue(std::size_t lane) : lane_(lane) {}
 
     void push(BatchPtr batch);
-    // Goes before everything else, and is not held back by the allowance: CANCEL and PING, whose delay would cost more.
+    // Goes before everything else, and waits for nothing but room for controls: CANCEL, CREDENTIAL and INVALIDATED, for
+    // which others may wait.
     void push_urgent(BatchPtr batch);
+    // Goes at once: the server may have no room to answer until it has come. Its sender sends few at a time.
+    void push_ping(BatchPtr batch);
     // Adds to the FORGETs at the end, which are joined into as few records as possible.
     void push_forget(wire::ForgetNode node, LaneKind kind);
 
@@ -86,7 +128,8 @@ public:
     PendingRecord* next_plain();
 
     // The batches of the next message, in order; none if the first in line is not allowed out yet or not yet encoded.
-    // Batches are joined as long as nobody waits for those before, or all are quick.
+    // Batches are joined as long as nobody waits for those before, or all are quick. One that waits for a lock travels
+    // alone: nothing may be held back because of it.
     std::vector<BatchPtr> next_message(const SendingAllowance& allowance);
 
     // Takes out one that has not been sent.
@@ -97,12 +140,13 @@ public:
     // Whether a batch of that kind is here.
     bool has(LaneKind kind) const;
 
-    bool empty() const { return urgent_.empty() && waiting_.empty() && forgets_.empty(); }
-    bool only_forgets() const { return urgent_.empty() && waiting_.empty() && !forgets_.empty(); }
+    bool empty() const { return pings_.empty() && urgent_.empty() && waiting_.empty() && forgets_.empty(); }
+    bool only_forgets() const { return pings_.empty() && urgent_.empty() && waiting_.empty() && !forgets_.empty(); }
 
 private:
     void seal_forgets();
 
+    std::deque<BatchPtr> pings_;
     std::deque<BatchPtr> urgent_;
     std::deque<BatchPtr> waiting_;
     std::vector<wire::ForgetNode> forgets_;  // behind everything in waiting_; of one kind
@@ -113,8 +157,9 @@ private:
 // A batch of one told request.
 OutgoingQueue::BatchPtr make_told(EncodedRequest request, LaneKind kind);
 
-// One message of the unanswered records of these batches, which have their ids.
-wire::Message build_message(const std::vector<const Batch*>& batches, bool resent, RequestId answered_below,
+// One message of the unanswered records of these batches, which have their ids; `flags` of all of them, in addition to
+// their own. Those that are void travel without their data.
+wire::Message build_message(const std::vector<const Batch*>& batches, std::uint8_t flags, RequestId answered_below,
                             std::uint64_t received_bytes);
 
 }  // namespace remofile::client

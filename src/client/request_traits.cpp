@@ -151,13 +151,6 @@ std::vector<EncodedRequest> forget_entry(Bytes, Bytes reply, const Buffer&) {
     return requests;
 }
 
-template <class Request>
-std::vector<EncodedRequest> forget_chosen(Bytes request) {
-    std::vector<EncodedRequest> requests;
-    requests.push_back(forget_one(own<Request>(request).node.id));
-    return requests;
-}
-
 template <class Request, class Release>
 std::vector<EncodedRequest> release_chosen(Bytes request) {
     std::vector<EncodedRequest> requests;
@@ -182,10 +175,20 @@ std::vector<EncodedRequest> release_tmpfile(Bytes request, Bytes reply, const Bu
     return requests;
 }
 
-template <class Request>
-std::vector<EncodedRequest> release_and_forget_chosen(Bytes request) {
-    auto requests = release_chosen<Request, wire::Release>(request);
-    requests.push_back(forget_one(own<Request>(request).node.id));
+// The session looks first whether somebody may have counted on it: see LockOwners.
+std::vector<EncodedRequest> unlock_range(Bytes request, Bytes, const Buffer&) {
+    auto unlock = own<wire::Setlk>(request);
+    unlock.range.type = wire::LockType::unlock;
+    unlock.wait = false;
+    std::vector<EncodedRequest> requests;
+    requests.push_back(encoded(unlock));
+    return requests;
+}
+
+std::vector<EncodedRequest> unlock_whole(Bytes request, Bytes, const Buffer&) {
+    const wire::Flock unlock{own<wire::Flock>(request).handle, wire::LockType::unlock, false};
+    std::vector<EncodedRequest> requests;
+    requests.push_back(encoded(unlock));
     return requests;
 }
 
@@ -223,98 +226,75 @@ std::vector<EncodedRequest> forget_listed(Bytes request, Bytes reply, const Buff
 // ---- the table
 
 template <class Request>
-RequestTraits row(std::string_view name, RequestTraits traits = {}) {
-    traits.opcode = Request::opcode;
-    traits.name = name;
+RequestTraits row(RequestTraits traits = {}) {
+    traits.facts = wire::find_opcode(Request::opcode);
     return traits;
 }
 
 template <class Request>
-RequestTraits entry_row(std::string_view name) {
-    return row<Request>(
-        name,
-        {.accepts = accepts_entry<Request>, .give_back = forget_entry, .give_back_unseen = forget_chosen<Request>});
+RequestTraits entry_row() {
+    return row<Request>({.accepts = accepts_entry<Request>, .give_back = forget_entry});
 }
 
+// In the order of opcodes.
 const auto& table() {
     using namespace wire;
     static const auto rows = std::to_array<RequestTraits>({
-        row<Hello>("hello", {.accepts = decodes<Hello>}),
-        row<Attach>("attach"),
-        row<Bye>("bye"),
-        row<Ping>("ping", {.quick = true, .harmless_late = true}),
-        row<Cancel>("cancel", {.quick = true, .unlimited = true, .harmless_late = true}),
-        row<Credential>("credential", {.quick = true, .harmless_late = true}),
-        row<ServerStatus>("server_status", {.accepts = decodes<ServerStatus>, .harmless_late = true}),
-        row<Invalidated>("invalidated", {.quick = true, .unlimited = true, .harmless_late = true}),
-        row<LaneTicket>("lane_ticket", {.quick = true, .accepts = accepts_lane_ticket, .harmless_late = true}),
-        row<ReturnLeases>("return_leases", {.quick = true, .unlimited = true, .harmless_late = true}),
+        row<Hello>({.accepts = decodes<Hello>}),
+        row<Attach>(),
+        row<Bye>(),
+        row<Ping>(),
+        row<Cancel>(),
+        row<Credential>(),
+        row<ServerStatus>({.accepts = decodes<ServerStatus>}),
+        row<Invalidated>(),
+        row<LaneTicket>({.accepts = accepts_lane_ticket}),
+        row<ReturnLeases>(),
 
-        row<Lookup>(
-            "lookup",
-            {.quick = true, .accepts = accepts_entry<Lookup>, .give_back = forget_entry, .harmless_late = true}),
-        row<Forget>("forget", {.quick = true, .unlimited = true, .harmless_late = true}),
-        row<Getattr>("getattr", {.quick = true, .accepts = accepts_attributes<Getattr>, .harmless_late = true}),
-        row<Setattr>("setattr", {.accepts = accepts_attributes<Setattr>}),
-        row<Readlink>("readlink", {.quick = true, .accepts = accepts_target, .harmless_late = true}),
-        entry_row<Mknod>("mknod"),
-        entry_row<Mkdir>("mkdir"),
-        row<Unlink>("unlink"),
-        row<Rmdir>("rmdir"),
-        entry_row<Symlink>("symlink"),
-        row<Rename>("rename"),
-        // Not given back unseen: the node may live on, and one count too many costs the server less than one too few.
-        row<Link>("link", {.accepts = accepts_link, .give_back = forget_entry}),
-        row<Access>("access", {.quick = true, .harmless_late = true}),
-        row<Statfs>("statfs", {.accepts = decodes<Statfs>, .harmless_late = true}),
+        entry_row<Lookup>(),
+        row<Forget>(),
+        row<Getattr>({.accepts = accepts_attributes<Getattr>}),
+        row<Setattr>({.accepts = accepts_attributes<Setattr>}),
+        row<Readlink>({.accepts = accepts_target}),
+        entry_row<Mknod>(),
+        entry_row<Mkdir>(),
+        row<Unlink>(),
+        row<Rmdir>(),
+        entry_row<Symlink>(),
+        row<Rename>(),
+        row<Link>({.accepts = accepts_link, .give_back = forget_entry}),
+        row<Access>(),
+        row<Statfs>({.accepts = decodes<Statfs>}),
 
-        row<Open>("open", {.accepts = accepts_attributes<Open>,
-                           .give_back = release_opened<Open, Release>,
-                           .give_back_unseen = release_chosen<Open, Release>}),
-        row<Create>("create", {.accepts = accepts_create,
-                               .give_back = release_created,
-                               .give_back_unseen = release_and_forget_chosen<Create>}),
-        row<Tmpfile>("tmpfile", {.accepts = accepts_entry<Tmpfile>,
-                                 .give_back = release_tmpfile,
-                                 .give_back_unseen = release_and_forget_chosen<Tmpfile>}),
-        row<Read>("read", {.reply_bulk_limit = size_asked_for<Read>, .harmless_late = true}),
-        row<Write>("write", {.accepts = accepts_write}),
-        row<Release>("release", {.quick = true, .unlimited = true, .harmless_late = true}),
-        row<Flush>("flush", {.harmless_late = true}),
-        row<Fsync>("fsync", {.harmless_late = true}),
-        row<Fallocate>("fallocate", {.accepts = accepts_attributes<Fallocate>}),
-        row<Seek>("seek", {.accepts = decodes<Seek>, .harmless_late = true}),
-        row<CopyRange>("copy_range", {.accepts = accepts_copy}),
-        row<Hash>("hash", {.reply_bulk_limit = size_of_digests, .accepts = accepts_digests, .harmless_late = true}),
-        row<Fetch>("fetch",
-                   {.reply_bulk_limit = size_asked_for<Fetch>, .accepts = accepts_fetch, .harmless_late = true}),
+        row<Open>({.accepts = accepts_attributes<Open>, .give_back = release_opened<Open, Release>}),
+        row<Create>({.accepts = accepts_create, .give_back = release_created}),
+        row<Tmpfile>({.accepts = accepts_entry<Tmpfile>, .give_back = release_tmpfile}),
+        row<Read>({.reply_bulk_limit = size_asked_for<Read>}),
+        row<Write>({.accepts = accepts_write}),
+        row<Release>(),
+        row<Flush>(),
+        row<Fsync>(),
+        row<Fallocate>({.accepts = accepts_attributes<Fallocate>}),
+        row<Seek>({.accepts = decodes<Seek>}),
+        row<CopyRange>({.accepts = accepts_copy}),
+        row<Hash>({.reply_bulk_limit = size_of_digests, .accepts = accepts_digests}),
+        row<Fetch>({.reply_bulk_limit = size_asked_for<Fetch>, .accepts = accepts_fetch}),
 
-        row<Opendir>("opendir", {.accepts = accepts_attributes<Opendir>,
-                                 .give_back = release_opened<Opendir, Releasedir>,
-                                 .give_back_unseen = release_chosen<Opendir, Releasedir>}),
-        row<Readdir>("readdir", {.reply_bulk_limit = size_asked_for<Readdir>,
-                                 .accepts = accepts_listing,
-                                 .give_back = forget_listed,
-                                 .harmless_late = true}),
-        row<Releasedir>("releasedir", {.quick = true, .unlimited = true, .harmless_late = true}),
-        row<Fsyncdir>("fsyncdir", {.harmless_late = true}),
-        row<List>("list", {.reply_bulk_limit = size_asked_for<List>,
-                           .accepts = accepts_list,
-                           .give_back = give_back_list,
-                           .harmless_late = true}),
+        row<Opendir>({.accepts = accepts_attributes<Opendir>, .give_back = release_opened<Opendir, Releasedir>}),
+        row<Readdir>(
+            {.reply_bulk_limit = size_asked_for<Readdir>, .accepts = accepts_listing, .give_back = forget_listed}),
+        row<Releasedir>(),
+        row<Fsyncdir>(),
+        row<List>({.reply_bulk_limit = size_asked_for<List>, .accepts = accepts_list, .give_back = give_back_list}),
 
-        row<Getxattr>(
-            "getxattr",
-            {.reply_bulk_limit = size_asked_for<Getxattr>, .accepts = accepts_xattr<Getxattr>, .harmless_late = true}),
-        row<Setxattr>("setxattr"),
-        row<Listxattr>("listxattr", {.reply_bulk_limit = size_asked_for<Listxattr>,
-                                     .accepts = accepts_xattr<Listxattr>,
-                                     .harmless_late = true}),
-        row<Removexattr>("removexattr"),
+        row<Getxattr>({.reply_bulk_limit = size_asked_for<Getxattr>, .accepts = accepts_xattr<Getxattr>}),
+        row<Setxattr>(),
+        row<Listxattr>({.reply_bulk_limit = size_asked_for<Listxattr>, .accepts = accepts_xattr<Listxattr>}),
+        row<Removexattr>(),
 
-        row<Getlk>("getlk", {.accepts = accepts_lock, .harmless_late = true}),
-        row<Setlk>("setlk"),
-        row<Flock>("flock"),
+        row<Getlk>({.accepts = accepts_lock}),
+        row<Setlk>({.give_back = unlock_range}),
+        row<Flock>({.give_back = unlock_whole}),
     });
     return rows;
 }
@@ -328,13 +308,7 @@ bool is_valid(const wire::Timestamp& time) {
 const RequestTraits* find_request_traits(Opcode opcode) {
     const auto& rows = table();
     const auto found = std::ranges::lower_bound(rows, opcode, {}, &RequestTraits::opcode);
-    return found != rows.end() && found->opcode == opcode ? &*found : nullptr;
-}
-
-bool waits_for_lock(Opcode opcode, Bytes body) {
-    if (opcode == Opcode::setlk)
-        return own<wire::Setlk>(body).wait;
-    return opcode == Opcode::flock && own<wire::Flock>(body).wait;
+    return found != rows.end() && found->opcode() == opcode ? &*found : nullptr;
 }
 
 bool are_valid(const wire::Attributes& attributes) {

@@ -117,31 +117,37 @@ Status Session::reject_reply(wire::Opcode opcode) {
     return Status::io_error;
 }
 
-Task<Result<std::uint32_t>> Session::credential(std::uint32_t uid, std::uint32_t gid,
-                                                std::vector<std::uint32_t> groups) {
+// One question an identity, however many wait for its answer. Nobody who gives up takes it back: what it may bind late
+// must not meet another identity under the same number.
+Task<Result<std::uint32_t>> Session::credential(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups,
+                                                Cancellation* cancellation) {
     using Number = Result<std::uint32_t>;
     const auto state = state_;
     if (groups.size() > wire::max_groups)
         co_return Number(make_error(Status::too_big, "the caller belongs to too many groups"));
-    CredentialTable::Identity identity{uid, gid, groups};
-    if (const auto known = state->credentials.find(identity, state->reactor.clock().now()))
+    const CredentialTable::Identity identity{uid, gid, std::move(groups)};
+    const TimePoint now = state->reactor.clock().now();
+    if (const auto known = state->credentials.find(identity, now))
         co_return Number(*known);
-    const auto number = state->credentials.reserve(state->reactor.clock().now());
-    if (!number)
-        co_return Number(make_error(Status::limit_exceeded, "too many users are active at a time"));
 
-    const std::uint64_t epoch = state->epoch;
-    wire::Credential request{.number = *number, .uid = uid, .gid = gid, .groups = std::move(groups)};
-    EncodedRequest encoded{.opcode = wire::Opcode::credential, .body = wire::encode_body(request)};
-    const EncodedReply reply = co_await call_encoded(std::move(encoded), {}, nullptr);
-    if (state->epoch != epoch)
-        co_return Number(Status::no_session);
-    if (reply.status != Status::ok) {
-        state->credentials.give_back(*number);
-        co_return Number(reply.status);
-    }
-    state->credentials.confirm(*number, std::move(identity), state->reactor.clock().now());
-    co_return Number(*number);
+    std::shared_ptr<CredentialQuestion> question = state->credential_question(identity);
+    if (question == nullptr)
+        co_return Number(make_error(Status::limit_exceeded, "too many users are active at a time"));
+    Status status = Status::ok;
+    if (!question->answer)
+        status = co_await state->answered_in_time(question, cancellation);
+    if (status != Status::ok)
+        co_return Number(status);
+    co_return *question->answer;
+}
+
+std::shared_ptr<const void> Session::hold(std::uint32_t credential) {
+    struct Held {
+        std::shared_ptr<State> state;  // has the table
+        CredentialTable::Use use;
+    };
+    auto use = state_->credentials.use(credential, state_->reactor.clock().now());
+    return use ? std::make_shared<const Held>(state_, std::move(*use)) : nullptr;
 }
 
 Task<Result<>> Session::act_as(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups) {
@@ -153,6 +159,9 @@ Task<Result<>> Session::act_as(std::uint32_t uid, std::uint32_t gid, std::vector
     if (state->epoch != epoch)
         co_return Result<>(Status::no_session);
     state->own_credential = *number;
+    state->own_credential_use.reset();
+    if (auto use = state->credentials.use(*number, state->reactor.clock().now()))
+        state->own_credential_use.emplace(std::move(*use));
     co_return Result<>();
 }
 
@@ -228,6 +237,7 @@ std::unique_ptr<Batch> make_batch(std::vector<EncodedRequest> requests) {
         PendingRecord& record = batch->records.emplace_back();
         record.traits = find_request_traits(request.opcode);
         REMOFILE_ASSERT(record.traits != nullptr);
+        record.account = wire::account_of(request.opcode, request.body);
         record.body = std::move(request.body);
         record.link = request.link;
         REMOFILE_ASSERT(request.bulk.size() <= wire::max_bulk_bytes);
@@ -237,11 +247,6 @@ std::unique_ptr<Batch> make_batch(std::vector<EncodedRequest> requests) {
     // The next record of the message may be another call's.
     batch->records.back().link = false;
     return batch;
-}
-
-bool may_wait_for_lock(const Batch& batch) {
-    const PendingRecord& last = batch.records.back();
-    return waits_for_lock(last.traits->opcode, last.body);
 }
 
 }  // namespace
@@ -271,7 +276,7 @@ std::size_t Session::State::lane_for(LaneKind kind) const {
 }
 
 void Session::State::start(Call& call, std::vector<EncodedRequest> requests, const CallOptions& call_options,
-                           Cancellation* cancellation) {
+                           Cancellation* cancellation, bool urgent) {
     REMOFILE_ASSERT(requests.size() <= wire::max_records);
     call.replies.resize(requests.size());
     if (closed)
@@ -279,7 +284,8 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     if (cancellation != nullptr && cancellation->cancelled())
         return end_call(call, Status::interrupted);
     const std::uint32_t credential = call_options.credential != 0 ? call_options.credential : own_credential;
-    if (credential != 0 && !credentials.use(credential, reactor.clock().now()))
+    auto credential_use = credentials.use(credential, reactor.clock().now());
+    if (credential != 0 && !credential_use)
         return end_call(call, Status::no_session);
     if (total_head_bytes(requests) > wire::max_head_bytes)
         return end_call(call, Status::limit_exceeded);
@@ -289,6 +295,13 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     batch->credential = credential;
     if ((greeting_reply.features & wire::feature_set_id) != 0)
         batch->set_id = call_options.set_id;
+    if (credential_use)
+        batch->credential_use.emplace(std::move(*credential_use));
+    // It would wait for others to get their locks, and what those wait for might come behind it.
+    if (batch->waits_for_lock() && lock_waits >= wire::max_lock_waits)
+        return end_call(call, Status::no_locks);
+    if (batch->waits_for_lock())
+        batch->lock_wait.emplace(lock_waits);
     batch->call = &call;
     if (cancellation != nullptr) {
         call.cancellation = cancellation->state_;
@@ -296,16 +309,38 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     }
     // A lock that another holds may take any time; only a lost connection makes waiting for it time out.
     const std::optional<Duration> timeout = call_options.timeout ? call_options.timeout : options.request_timeout;
-    if (timeout)
+    if (timeout && *timeout < Duration::max())
         call.timeout_timer = reactor.after(*timeout, [this, &call, timeout] { on_time_out(call, *timeout); });
     schedule_flush();
     // The last that may fail for want of memory: the call ends with what it has not been given.
+    note_asked(*batch);  // and stays so if the rest fails: then a lock too few is given back
     call.batch = batch.get();
     try {
-        connections[lane_for(batch->kind)].queue.push(std::move(batch));
+        OutgoingQueue& queue = connections[lane_for(batch->kind)].queue;
+        if (urgent)
+            queue.push_urgent(std::move(batch));
+        else
+            queue.push(std::move(batch));
     } catch (...) {
         call.batch = nullptr;
         throw;
+    }
+}
+
+void Session::State::note_asked(const Batch& batch) {
+    for (const PendingRecord& record : batch.records) {
+        if (const auto change = lock_change_of(record.traits->opcode(), record.body); change && !change->unlocks)
+            lock_owners.asked(change->party);
+    }
+}
+
+// Nobody waits for the rest any more.
+void Session::State::note_given_up(const Batch& batch) {
+    for (const PendingRecord& record : batch.records) {
+        if (record.answered)
+            continue;
+        if (const auto change = lock_change_of(record.traits->opcode(), record.body); change && !change->unlocks)
+            lock_owners.answered(change->party);
     }
 }
 
@@ -321,6 +356,13 @@ void Session::State::tell(EncodedRequest request, LaneKind kind) {
     } else {
         queue.push(make_told(std::move(request), kind));
     }
+    schedule_flush();
+}
+
+void Session::State::tell_urgently(EncodedRequest request, LaneKind kind) {
+    if (closed)
+        return;
+    connections[lane_for(kind)].queue.push_urgent(make_told(std::move(request), kind));
     schedule_flush();
 }
 
@@ -352,7 +394,7 @@ void Session::State::ask_to_cancel(Batch& batch) {
 void Session::State::on_time_out(Call& call, Duration timeout) {
     const Batch& batch = *call.batch;
     const bool under_way = batch.first_id && connections[batch.lane].stage == Stage::ready;
-    if (under_way && may_wait_for_lock(batch)) {
+    if (under_way && batch.waits_for_lock()) {
         call.timeout_timer = reactor.after(timeout, [this, &call, timeout] { on_time_out(call, timeout); });
         return;
     }
@@ -391,6 +433,7 @@ void Session::State::give_up(Call& call) {
     if (batch == nullptr)
         return;
     batch->call = nullptr;
+    note_given_up(*batch);
     if (!batch->first_id) {
         connections[batch->lane].queue.take(batch);
         return;
@@ -403,6 +446,79 @@ void Session::State::give_up(Call& call) {
         ask_to_cancel(*batch);
 }
 
+// ---------------------------------------------------------------- credentials
+
+// What is being asked about the identity, begun if need be. Null if there is no number for it.
+std::shared_ptr<CredentialQuestion> Session::State::credential_question(const CredentialTable::Identity& identity) {
+    if (const auto known = credential_questions.find(identity); known != credential_questions.end())
+        return known->second;
+    const auto number = credentials.reserve(reactor.clock().now());
+    if (!number)
+        return nullptr;
+    auto question = std::make_shared<CredentialQuestion>(identity, *number, epoch);
+    credential_questions.emplace(identity, question);
+    spawn(ask_credential(question), [this, self = shared_from_this(), question](Status status) {
+        if (!question->answer)
+            answer_credential(*question, status);
+    });
+    return question;
+}
+
+Task<void> Session::State::ask_credential(std::shared_ptr<CredentialQuestion> question) {
+    const auto self = shared_from_this();
+    const auto& identity = question->identity;
+    std::vector<EncodedRequest> requests;
+    requests.push_back(encoded(wire::Credential{
+        .number = question->number, .uid = identity.uid, .gid = identity.gid, .groups = identity.groups}));
+    // As another one of its number could be bound late, it is not given up: those who wait for it may.
+    constexpr CallOptions as_long_as_it_takes{.timeout = Duration::max()};
+    Call call(self);
+    start(call, std::move(requests), as_long_as_it_takes, nullptr, true);
+    co_await call.finished;
+    answer_credential(*question, call.replies.front().status);
+}
+
+void Session::State::answer_credential(CredentialQuestion& question, Status status) {
+    const auto known = credential_questions.find(question.identity);
+    if (known != credential_questions.end() && known->second.get() == &question)
+        credential_questions.erase(known);
+    if (question.epoch != epoch)
+        status = Status::no_session;
+    else if (status == Status::ok)
+        credentials.confirm(question.number, question.identity, reactor.clock().now());
+    else
+        credentials.give_back(question.number);
+    if (status == Status::ok)
+        question.answer.emplace(question.number);
+    else
+        question.answer.emplace(status);
+    question.waiting.wake(Status::ok);
+}
+
+// ok once there is an answer.
+Task<Status> Session::State::answered_in_time(std::shared_ptr<CredentialQuestion> question,
+                                              Cancellation* cancellation) {
+    Cancellation patience;
+    bool timed_out = false;
+    std::optional<Cancellation::Watch> watch;
+    if (cancellation != nullptr && cancellation->cancelled())
+        co_return Status::interrupted;
+    if (cancellation != nullptr)
+        watch.emplace(cancellation->watch([patience]() mutable { patience.cancel(); }));
+    transport::TimerId timer;
+    if (options.request_timeout)
+        timer = reactor.after(*options.request_timeout, [patience, &timed_out]() mutable {
+            timed_out = true;
+            patience.cancel();
+        });
+    const auto self = shared_from_this();
+    const Status status = co_await question->waiting.wait(&patience);
+    reactor.cancel(timer);
+    co_return timed_out ? Status::timed_out : status;
+}
+
+// ---------------------------------------------------------------- the end
+
 void Session::State::close(Status status) {
     if (closed)
         return;
@@ -413,7 +529,7 @@ void Session::State::close(Status status) {
         auto bye = make_told({.opcode = wire::Opcode::bye}, LaneKind::metadata);
         const RequestId below = answered_below();  // BYE itself is not answered
         bye->first_id = RequestId{++last_id.value};
-        send_message(metadata_lane, build_message({bye.get()}, false, below, first.received_bytes));
+        send_message(metadata_lane, build_message({bye.get()}, 0, below, first.received_bytes));
     }
     for (const transport::TimerId timer : {open_timer, tick_timer, forget_timer})
         reactor.cancel(timer);

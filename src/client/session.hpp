@@ -54,7 +54,7 @@ struct CallOptions {
     LaneKind lane = LaneKind::metadata;
     std::uint32_t credential = 0;
     wire::SetId set_id = wire::SetId::as_caller;  // said to servers that understand it
-    // Overrides SessionOptions::request_timeout.
+    // Overrides SessionOptions::request_timeout; Duration::max(): none.
     std::optional<Duration> timeout;
 };
 
@@ -185,10 +185,14 @@ public:
     void tell(Request request, LaneKind lane = LaneKind::metadata);
 
     // The number that stands for an identity in CallOptions::credential. Only the first use of an identity asks the
-    // server. Use the number at once: it may be given to another identity a minute after its latest use. Errors:
-    // too_big for more than wire::max_groups groups, limit_exceeded when too many identities are active, and those of
-    // call().
-    Task<Result<std::uint32_t>> credential(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups);
+    // server. Use the number at once, or hold it: it may be given to another identity a minute after its latest use.
+    // Errors: too_big for more than wire::max_groups groups, limit_exceeded when too many identities are active, and
+    // those of call(). `cancellation`, if given, must live until then.
+    Task<Result<std::uint32_t>> credential(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups,
+                                           Cancellation* cancellation = nullptr);
+    // As long as what it returns lives, the number is given to no other identity. Shared with nobody; null for a number
+    // that stands for nobody (0, or one of an earlier epoch).
+    std::shared_ptr<const void> hold(std::uint32_t credential);
 
     // From now on, requests that carry no credential of their own act as that identity; for a program that works for
     // one user. A new session (another epoch) has forgotten it. Errors: those of credential().

@@ -23,7 +23,7 @@ constexpr std::size_t max_streams = 256;
 // ---------------------------------------------------------------- encoding
 
 std::shared_ptr<wire::Compressibility> Session::State::stream_of(const PendingRecord& record) {
-    if (record.traits->opcode != wire::Opcode::write)
+    if (record.traits->opcode() != wire::Opcode::write)
         return nullptr;
     const auto write = wire::decode_body<wire::Write>(record.body);
     REMOFILE_ASSERT(write.has_value());

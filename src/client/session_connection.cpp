@@ -327,11 +327,14 @@ void Session::State::start_epoch() {
     }
     for (Connection& connection : connections)
         connection.bulk_bytes = 0;
-    unanswered = 0;
+    unanswered = {};
     idle_pings = 0;
     invalidations.clear();
     credentials.clear();
+    credential_questions.clear();
+    lock_owners.clear();
     own_credential = 0;
+    own_credential_use.reset();
     ++epoch;
     data_route = DataRoute::own;
     if (epoch == 1)
@@ -523,7 +526,7 @@ void Session::State::tick() {
     if (reactor.clock().now() - connection.last_sent < ping_interval() / 2)
         return;
     ++idle_pings;
-    connections[metadata_lane].queue.push_urgent(make_told({.opcode = wire::Opcode::ping}, LaneKind::metadata));
+    connections[metadata_lane].queue.push_ping(make_told({.opcode = wire::Opcode::ping}, LaneKind::metadata));
     schedule_flush();
 }
 

@@ -12,6 +12,7 @@
 
 #include "client/codec_thread.hpp"
 #include "client/credential_table.hpp"
+#include "client/lock_owners.hpp"
 #include "client/outgoing_queue.hpp"
 #include "client/session.hpp"
 #include "client/waiters.hpp"
@@ -42,11 +43,18 @@ inline constexpr int max_data_lane_failures = 5;
 // How often a data lane is asked for while its requests go by the metadata lane: a server or firewall that took no
 // second connection may take one later, and an attempt costs both ends a few messages.
 inline constexpr Duration merged_retry_delay = std::chrono::seconds(30);
-// Requests kept free of calls, so that PING, CREDENTIAL and INVALIDATED always fit into max_requests.
-inline constexpr std::size_t reserved_requests = 16;
+// Of the controls that the server allows, those kept free for PINGs, which go whatever else is unanswered: a few for
+// each lane, since one acknowledges a part of a window.
+inline constexpr std::size_t reserved_controls = 32;
+// The same of the bytes of heads.
+inline constexpr std::size_t reserved_head_bytes = 16U << 10;
+// The part of the bulk bytes of requests that the data lane leaves to the metadata lane, for extended attributes.
+inline constexpr std::size_t metadata_bulk_share = 8;
 // A PING is sent to acknowledge this part of a window, so that the rest of it keeps a link busy until the PING arrives;
-// but not for less than so many bytes: a server that grants a tiny window shall not make us answer each of its answers.
+// on the metadata lane much less, for that is what the server keeps for it while data fills the window. But not for
+// less than so many bytes: a server that grants a tiny window shall not make us answer each of its answers.
 inline constexpr std::uint64_t acknowledged_window_share = 4;
+inline constexpr std::uint64_t acknowledged_metadata_share = 64;
 inline constexpr std::uint64_t min_acknowledged_bytes = 64U << 10;
 // Invalidations that await their acknowledgement. Servers stop at far fewer.
 inline constexpr std::size_t max_open_invalidations = 1024;
@@ -99,9 +107,22 @@ struct Call {
 // A call whose reply the codec thread has.
 struct DecodingWait;
 
+// A CREDENTIAL under way, and those who wait for its answer. Shared by them and the coroutine that asks.
+struct CredentialQuestion {
+    CredentialQuestion(CredentialTable::Identity given_identity, std::uint32_t given_number, std::uint64_t given_epoch)
+        : identity(std::move(given_identity)), number(given_number), epoch(given_epoch) {}
+
+    const CredentialTable::Identity identity;
+    const std::uint32_t number;
+    const std::uint64_t epoch;
+    std::optional<Result<std::uint32_t>> answer;
+    Waiters waiting;
+};
+
 }  // namespace detail
 
 using detail::Call;
+using detail::CredentialQuestion;
 
 struct Session::State : std::enable_shared_from_this<Session::State> {
     // ---- constant after construction
@@ -122,6 +143,11 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     };
     BusyCounters busy;
     const std::shared_ptr<wire::CompressionMeter> meter;  // shared with the codec thread
+
+    // ---- what requests, queued or sent, take of; before all that holds them
+    CredentialTable credentials;
+    std::size_t lock_waits = 0;  // sent or not
+    std::size_t head_bytes = 0;  // of messages with unanswered records
 
     // ---- one connection
     enum class Stage : std::uint8_t {
@@ -180,14 +206,16 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     transport::TimerId tick_timer;
     std::uint64_t last_node = 0;
     std::uint64_t last_handle = 0;
-    CredentialTable credentials;
+    std::map<CredentialTable::Identity, std::shared_ptr<CredentialQuestion>> credential_questions;
     std::uint32_t own_credential = 0;  // of requests that say none; see act_as()
+    std::optional<CredentialTable::Use> own_credential_use;
 
     // ---- requests
     RequestId last_id;
-    std::map<RequestId, std::unique_ptr<Batch>> sent;  // by their first id
-    std::size_t unanswered = 0;                        // records in `sent`
-    std::size_t idle_pings = 0;                        // of them, PINGs of an idle session
+    LockOwners lock_owners;
+    std::map<RequestId, std::unique_ptr<Batch>> sent;           // by their first id
+    std::array<std::size_t, wire::account_count> unanswered{};  // records in `sent`, by account
+    std::size_t idle_pings = 0;                                 // of them, PINGs of an idle session
     bool flush_scheduled = false;
     transport::TimerId forget_timer;
     bool forgets_scheduled = false;
@@ -211,12 +239,19 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     ~State();
 
     // session.cpp
-    void start(Call& call, std::vector<EncodedRequest> requests, const CallOptions& options,
-               Cancellation* cancellation);
+    void start(Call& call, std::vector<EncodedRequest> requests, const CallOptions& options, Cancellation* cancellation,
+               bool urgent = false);
     void cancel(Call& call);
     void ask_to_cancel(Batch& batch);
     void on_time_out(Call& call, Duration timeout);
     void tell(EncodedRequest request, LaneKind kind);
+    void tell_urgently(EncodedRequest request, LaneKind kind);
+    void note_asked(const Batch& batch);
+    void note_given_up(const Batch& batch);
+    std::shared_ptr<CredentialQuestion> credential_question(const CredentialTable::Identity& identity);
+    Task<void> ask_credential(std::shared_ptr<CredentialQuestion> question);
+    void answer_credential(CredentialQuestion& question, Status status);
+    Task<Status> answered_in_time(std::shared_ptr<CredentialQuestion> question, Cancellation* cancellation);
     // Ends a call: what is not answered gets `status`. Resumes its coroutine.
     void end_call(Call& call, Status status);
     // Nobody waits for the call any more. Takes back what was not sent.
@@ -276,7 +311,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     struct Unsent;
     bool send_next(std::size_t lane);
     void count_request(const RequestTraits& traits);
-    bool must_acknowledge(const Connection& connection) const;
+    bool must_acknowledge(std::size_t lane) const;
     void send_message(std::size_t lane, wire::Message message);
     void resend(std::size_t lane);
     bool is_worth_resending(const Batch& batch) const;
@@ -292,9 +327,10 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     // Forgets a batch whose records are all answered, and resumes who waits for it.
     void retire(Batch& batch);
     EncodedReply judge_reply(const Batch& batch, std::size_t index, wire::Record& record);
+    void note_locks(const PendingRecord& record, bool awaited);
     void give_back(const PendingRecord& record, const EncodedReply& reply, LaneKind kind);
-    void forget_unanswered(Batch& batch);
     void drop_accounts(const Batch& batch);
+    std::size_t& unanswered_of(wire::Account account) { return unanswered[static_cast<std::size_t>(account)]; }
     RequestId answered_below() const;
     SendingAllowance allowance_of(std::size_t lane) const;
     // For what is rare; see `busy` for the rest.

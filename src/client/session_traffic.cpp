@@ -9,6 +9,17 @@
 
 namespace remofile::client {
 
+namespace {
+
+// As counters are named.
+std::string in_small_letters(std::string_view name) {
+    std::string small(name);
+    std::ranges::transform(small, small.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c; });
+    return small;
+}
+
+}  // namespace
+
 // ---------------------------------------------------------------- sending
 
 void Session::State::schedule_flush() {
@@ -35,14 +46,14 @@ void Session::State::flush_lane(std::size_t lane) {
     Connection& connection = connections[lane];
     if (connection.stage != Stage::ready || (lane == data_lane && !may_use_own_lane()))
         return;
-    if (connection.queue.only_forgets() && !forgets_due && !must_acknowledge(connection))
+    if (connection.queue.only_forgets() && !forgets_due && !must_acknowledge(lane))
         return send_forgets_later();
     do
         prepare(lane);
     while (send_next(lane));
     // Also when requests wait for room: it may be this that the server waits for before it answers others.
-    if (must_acknowledge(connection)) {
-        connection.queue.push_urgent(make_told({.opcode = wire::Opcode::ping}, kind_of(lane)));
+    if (must_acknowledge(lane)) {
+        connection.queue.push_ping(make_told({.opcode = wire::Opcode::ping}, kind_of(lane)));
         send_next(lane);
     }
 }
@@ -61,9 +72,9 @@ void Session::State::send_forgets_later() {
 }
 
 void Session::State::count_request(const RequestTraits& traits) {
-    Counters::Counter*& counter = busy.requests[traits.opcode];
+    Counters::Counter*& counter = busy.requests[traits.opcode()];
     if (counter == nullptr)
-        counter = &counters.at(fmt::format("client.requests.{}", traits.name));
+        counter = &counters.at("client.requests." + in_small_letters(traits.facts->name));
     counter->add();
 }
 
@@ -91,6 +102,10 @@ bool Session::State::send_next(std::size_t lane) {
     const Unsent unsent{*this, batches};
     std::vector<const Batch*> parts;
     parts.reserve(batches.size());
+    std::size_t bytes = wire::MessageHeader::encoded_bytes;
+    for (const auto& batch : batches)
+        bytes += batch->head_bytes();
+    const auto head = std::make_shared<const Tally>(head_bytes, bytes);
     bool awaited = false;
     for (auto& batch : batches) {
         batch->first_id = RequestId{last_id.value + 1};
@@ -100,7 +115,11 @@ bool Session::State::send_next(std::size_t lane) {
         for (const PendingRecord& record : batch->records)
             count_request(*record.traits);
         last_id.value += batch->records.size();
-        unanswered += batch->unanswered;
+        for (const PendingRecord& record : batch->records)
+            ++unanswered_of(record.account);
+        // One that waits for a lock may do so for ever, and the server keeps nothing of its message.
+        if (!batch->waits_for_lock())
+            batch->head = head;
         connection.bulk_bytes += batch->bulk_bytes();
         awaited = awaited || batch->call != nullptr;
         parts.push_back(batch.get());
@@ -108,13 +127,15 @@ bool Session::State::send_next(std::size_t lane) {
     }
     if (awaited)
         busy.round_trips.add();
-    send_message(lane, build_message(parts, false, answered_below(), connection.received_bytes));
+    send_message(lane, build_message(parts, 0, answered_below(), connection.received_bytes));
     return true;
 }
 
-bool Session::State::must_acknowledge(const Connection& connection) const {
+bool Session::State::must_acknowledge(std::size_t lane) const {
+    const Connection& connection = connections[lane];
+    const std::uint64_t share = lane == data_lane ? acknowledged_window_share : acknowledged_metadata_share;
     const std::uint64_t worth_telling =
-        std::max<std::uint64_t>(greeting_reply.reply_window_bytes / acknowledged_window_share, min_acknowledged_bytes);
+        std::max<std::uint64_t>(greeting_reply.reply_window_bytes / share, min_acknowledged_bytes);
     return connection.received_bytes - connection.acknowledged_bytes >= worth_telling;
 }
 
@@ -133,15 +154,20 @@ void Session::State::send_message(std::size_t lane, wire::Message message) {
 }
 
 SendingAllowance Session::State::allowance_of(std::size_t lane) const {
+    const auto room = [](std::size_t granted, std::size_t taken) {
+        return Room{.left = granted - std::min(granted, taken), .nothing_unanswered = taken == 0};
+    };
     const std::size_t granted = greeting_reply.max_requests;
-    const std::size_t usable =
-        granted > 2 * reserved_requests ? granted - reserved_requests : std::max<std::size_t>(granted / 2, 1);
-    const std::size_t bulk = greeting_reply.request_bytes;
-    const Connection& connection = connections[lane];
-    return {.requests = usable - std::min(usable, unanswered),
-            .bulk_bytes = bulk - std::min(bulk, connection.bulk_bytes),
-            .no_requests_unanswered = unanswered == 0,
-            .no_bulk_unanswered = connection.bulk_bytes == 0};
+    const std::size_t controls =
+        granted > 2 * reserved_controls ? granted - reserved_controls : std::max<std::size_t>(granted / 2, 1);
+    const std::size_t bulk_bytes = connections[metadata_lane].bulk_bytes + connections[data_lane].bulk_bytes;
+    const std::size_t bulk_granted = greeting_reply.request_bytes;
+    const std::size_t bulk_left_out = lane == data_lane ? bulk_granted / metadata_bulk_share : 0;
+    const auto taken = [&](wire::Account account) { return unanswered[static_cast<std::size_t>(account)]; };
+    return {.requests = room(granted, taken(wire::Account::request)),
+            .controls = room(controls, taken(wire::Account::control)),
+            .head_bytes = room(wire::max_unanswered_head_bytes - reserved_head_bytes, head_bytes),
+            .bulk_bytes = room(bulk_granted - bulk_left_out, bulk_bytes)};
 }
 
 RequestId Session::State::answered_below() const {
@@ -160,13 +186,15 @@ RequestId Session::State::answered_below() const {
 
 // ---------------------------------------------------------------- after a lost connection
 
-// A request that somebody waits for, always. One whose caller has gone only if carrying it out late does no harm: an
-// UNLINK that its caller was told had timed out must not remove, minutes later, the file that has taken the name since.
+// To be carried out, that is: a request that somebody waits for, always. One whose caller has gone only if carrying it
+// out late does no harm: an UNLINK that its caller was told had timed out must not remove, minutes later, the file that
+// has taken the name since. It is sent again as void, so that its answer tells what came of it.
 bool Session::State::is_worth_resending(const Batch& batch) const {
     if (!batch.abandoned)
         return true;
-    return std::ranges::all_of(
-        batch.records, [](const PendingRecord& record) { return record.answered || record.traits->harmless_late; });
+    return std::ranges::all_of(batch.records, [](const PendingRecord& record) {
+        return record.answered || record.traits->facts->harmless_late;
+    });
 }
 
 void Session::State::resend(std::size_t lane) {
@@ -183,10 +211,6 @@ void Session::State::resend(std::size_t lane) {
         if (found == sent.end())
             continue;
         Batch& batch = *found->second;
-        if (!is_worth_resending(batch)) {
-            forget_unanswered(batch);
-            continue;
-        }
         // The answers to those that a failed one took along may have been lost; they are known all the same.
         for (std::size_t i = 1; i < batch.records.size(); ++i) {
             const PendingRecord& before = batch.records[i - 1];
@@ -198,7 +222,11 @@ void Session::State::resend(std::size_t lane) {
             continue;
         }
         count("client.resent_requests", batch.unanswered);
-        send_message(lane, build_message({&batch}, true, answered_below(), connections[lane].received_bytes));
+        const bool is_void = !is_worth_resending(batch);
+        const auto flags = static_cast<std::uint8_t>(wire::flag_resent | (is_void ? wire::flag_void : 0));
+        send_message(lane, build_message({&batch}, flags, answered_below(), connections[lane].received_bytes));
+        if (is_void)
+            continue;
         if (batch.abandoned || (batch.call != nullptr && batch.call->cancelling)) {
             batch.cancel_sent = false;
             ask_to_cancel(batch);
@@ -206,26 +234,13 @@ void Session::State::resend(std::size_t lane) {
     }
 }
 
-// Instead of sending it again: ends what is left of it at the server, and gives back what it may have made.
-void Session::State::forget_unanswered(Batch& batch) {
-    batch.cancel_sent = false;
-    ask_to_cancel(batch);
-    for (const PendingRecord& record : batch.records) {
-        if (record.answered || record.traits->give_back_unseen == nullptr)
-            continue;
-        for (EncodedRequest& request : record.traits->give_back_unseen(record.body))
-            tell(std::move(request), batch.kind);
-    }
-    drop_accounts(batch);
-    sent.erase(batch.first_id);
-}
-
 void Session::State::drop_accounts(const Batch& batch) {
-    unanswered -= batch.unanswered;
     std::size_t& bulk_bytes = connections[batch.lane].bulk_bytes;
     for (const PendingRecord& record : batch.records) {
-        if (!record.answered)
-            bulk_bytes -= std::min(bulk_bytes, record.bulk.encoded_bytes());
+        if (record.answered)
+            continue;
+        --unanswered_of(record.account);
+        bulk_bytes -= std::min(bulk_bytes, record.bulk.encoded_bytes());
     }
 }
 
@@ -249,7 +264,7 @@ void Session::State::on_message(std::size_t lane, wire::Message message) {
     if (closed)
         return;
 
-    if (!connection.queue.empty() || must_acknowledge(connection))
+    if (!connection.queue.empty() || must_acknowledge(lane))
         schedule_flush();
 }
 
@@ -339,10 +354,10 @@ EncodedReply Session::State::judge_reply(const Batch& batch, std::size_t index, 
     const RequestTraits& traits = *request.traits;
     const auto rejected = [&](std::string_view why) {
         count("client.rejected_replies");
-        log::warn("the server's answer to {} is rejected: {}", traits.name, why);
+        log::warn("the server's answer to {} is rejected: {}", traits.facts->name, why);
         return EncodedReply{.status = Status::io_error};
     };
-    if (record.header.opcode != traits.opcode)
+    if (record.header.opcode != traits.opcode())
         return rejected("it is for another kind of request");
     if (!is_known(record.header.detail))
         return rejected(fmt::format("its status {} is unknown", record.header.detail));
@@ -370,8 +385,8 @@ void Session::State::settle(Batch& batch, std::size_t index, EncodedReply reply)
     record.answered = true;
     record.status = reply.status;
     --batch.unanswered;
-    --unanswered;
-    if (record.traits->opcode == wire::Opcode::ping && idle_pings > 0)
+    --unanswered_of(record.account);
+    if (record.traits->opcode() == wire::Opcode::ping && idle_pings > 0)
         --idle_pings;
     if (record.bulk) {
         Connection& connection = connections[batch.lane];
@@ -379,16 +394,47 @@ void Session::State::settle(Batch& batch, std::size_t index, EncodedReply reply)
         connection.answered_bulk_bytes += record.bulk.encoded_bytes();
         connection.speed.note_arrived(connection.answered_bulk_bytes, reactor.clock().now());
     }
-    if (batch.call != nullptr) {
+    const bool awaited = batch.call != nullptr;
+    if (awaited) {
         connections[batch.lane].last_answer = reactor.clock().now();
         batch.call->replies[index] = std::move(reply);
-    } else if (batch.abandoned && reply.status == Status::ok) {
+    }
+    note_locks(record, awaited);
+    if (!awaited && batch.abandoned && reply.status == Status::ok)
         give_back(record, reply, batch.kind);
+}
+
+// What an answer says of locks: who has been told that he has one, and who has one no more.
+void Session::State::note_locks(const PendingRecord& record, bool awaited) {
+    const wire::Opcode opcode = record.traits->opcode();
+    const bool ok = record.status == Status::ok;
+    if (const auto change = lock_change_of(opcode, record.body)) {
+        if (!change->unlocks && awaited) {
+            if (ok)
+                lock_owners.granted(*change);
+            lock_owners.answered(change->party);
+        } else if (change->unlocks && change->all && ok) {
+            lock_owners.dropped(change->party, change->handle);
+        }
+        return;
+    }
+    if (lock_owners.empty() || !ok)
+        return;
+    if (opcode == wire::Opcode::flush) {
+        if (const auto flush = wire::decode_body<wire::Flush>(record.body))
+            lock_owners.dropped({.whole = false, .id = flush->owner.value}, flush->handle);
+    } else if (opcode == wire::Opcode::release) {
+        if (const auto release = wire::decode_body<wire::Release>(record.body))
+            lock_owners.closed(release->handle);
     }
 }
 
 void Session::State::give_back(const PendingRecord& record, const EncodedReply& reply, LaneKind kind) {
     if (record.traits->give_back == nullptr)
+        return;
+    // Who has another lock, or has asked again, would lose it: it stays his until he lets go of all.
+    if (const auto change = lock_change_of(record.traits->opcode(), record.body);
+        change && (change->unlocks || lock_owners.may_hold(change->party)))
         return;
     for (EncodedRequest& request : record.traits->give_back(record.body, reply.body, reply.bulk))
         tell(std::move(request), kind);
@@ -484,7 +530,7 @@ void Session::State::acknowledge_invalidation(std::uint64_t of_epoch, std::uint6
                         return one.sequence < other.sequence;
                     })->sequence};
     invalidations.erase(invalidations.begin(), first_open);
-    tell({.opcode = wire::Opcode::invalidated, .body = wire::encode_body(body)}, LaneKind::metadata);
+    tell_urgently({.opcode = wire::Opcode::invalidated, .body = wire::encode_body(body)}, LaneKind::metadata);
 }
 
 }  // namespace remofile::client

@@ -83,6 +83,7 @@ void WriteBehind::grow(Extent& extent, std::size_t size) {
 }
 
 Task<Result<>> WriteBehind::write(Target target, std::uint64_t offset, Buffer data, Cancellation* cancellation) {
+    const auto held = session_.hold(target.credential);
     for (;;) {
         const FilePtr file = find(target.file);
         Status status = Status::ok;
@@ -145,6 +146,7 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
     auto data = std::make_shared<Buffer>(std::move(extent.memory));
     data->shrink(extent.size);
     const Target target = extent.target;
+    const auto held = session_.hold(target.credential);
     Status status = Status::ok;
     // A file system that is nearly full takes a part; what it says of the rest is the error to report.
     while (status == Status::ok && extent.done < extent.size) {

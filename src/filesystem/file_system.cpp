@@ -115,17 +115,17 @@ CallerIdentity FileSystem::identity_of(const Operation& operation) const {
     return {.uid = caller.uid, .gid = caller.gid, .groups = settings_.facts_of(caller).groups};
 }
 
-Task<Result<std::uint32_t>> FileSystem::credential_of(CallerIdentity identity) {
+Task<Result<std::uint32_t>> FileSystem::credential_of(CallerIdentity identity, client::Cancellation* cancellation) {
     if (!session_.hello().client_identity)
         co_return Result<std::uint32_t>(0U);
-    co_return co_await session_.credential(identity.uid, identity.gid, std::move(identity.groups));
+    co_return co_await session_.credential(identity.uid, identity.gid, std::move(identity.groups), cancellation);
 }
 
-Task<Result<std::uint32_t>> FileSystem::credential_of(const Operation& operation) {
+Task<Result<std::uint32_t>> FileSystem::credential_of(Operation& operation) {
     if (!session_.hello().client_identity)
         co_return Result<std::uint32_t>(0U);
     auto identity = identity_of(operation);
-    co_return co_await credential_of(std::move(identity));
+    co_return co_await credential_of(std::move(identity), &operation.cancellation);
 }
 
 void FileSystem::settle_set_id(Operation& operation, InodeNumber id, bool is_said) {

@@ -201,9 +201,9 @@ private:
     Result<DirectoryHandle*> directory(HandleNumber handle);
 
     CallerIdentity identity_of(const Operation& operation) const;
-    // The number by which requests act as somebody.
-    Task<Result<std::uint32_t>> credential_of(CallerIdentity identity);
-    Task<Result<std::uint32_t>> credential_of(const Operation& operation);
+    // The number by which requests act as somebody. `cancellation`, if given, must live until then.
+    Task<Result<std::uint32_t>> credential_of(CallerIdentity identity, client::Cancellation* cancellation = nullptr);
+    Task<Result<std::uint32_t>> credential_of(Operation& operation);
     // Settles what the server is told of set-id bits of the file. `is_said`: whoever is in front has said whether the
     // caller may keep them.
     void settle_set_id(Operation& operation, InodeNumber inode, bool is_said);

@@ -55,7 +55,9 @@ struct ListenerOptions {
     Duration heartbeat_interval = std::chrono::seconds(5);  // as for LaneOptions
     Duration heartbeat_timeout = std::chrono::seconds(15);
     Duration linger = std::chrono::milliseconds(500);
-    int backlog = 128;
+    // Connections that wait to be accepted; the kernel has a limit of its own, by default this one. Where there is no
+    // room, those who connect wait for its retransmissions, seconds and more.
+    int backlog = 4096;
     // Counts there what never reaches a handler or a client; must outlive the listener.
     Counters* counters = nullptr;
 };

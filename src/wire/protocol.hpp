@@ -90,6 +90,8 @@ inline constexpr std::uint16_t message_overtakes = 1U << 0;
 inline constexpr std::uint8_t flag_link = 1U << 0;    // the next record is carried out only if this one succeeds
 inline constexpr std::uint8_t flag_bulk = 1U << 1;    // this record owns the next bulk frame of the message
 inline constexpr std::uint8_t flag_resent = 1U << 2;  // sent again after a reconnect; it may have been carried out
+// With flag_resent: nobody wants it any more. It is not begun if it was not before; its answer tells what came of it.
+inline constexpr std::uint8_t flag_void = 1U << 5;
 
 // What a request that changes a file's content does about its set-id bits: nothing, or one of two record flags. (The
 // server's kernel knows no more than whom a request acts as, which need not be who made it.)
@@ -142,10 +144,16 @@ inline constexpr std::size_t max_hashed_bytes = 64U << 20;  // together: some 30
 inline constexpr std::size_t max_lanes = 8;                 // connections of one session
 inline constexpr std::size_t max_token_bytes = 1024;
 
-// What a server grants unless configured otherwise; HELLO's reply states the figures in force.
-inline constexpr std::uint32_t default_max_requests = 1024;       // unanswered requests a session
-inline constexpr std::uint32_t default_request_bytes = 8U << 20;  // bulk bytes in unanswered requests, a lane
-inline constexpr std::uint32_t default_reply_window_bytes = 8U
-                                                            << 20;  // reply bytes sent and not yet acknowledged, a lane
+// Unanswered requests that wait for locks, a session: each is a waiting thread of a client's machine, and costs the
+// server a few hundred bytes.
+inline constexpr std::size_t max_lock_waits = 4096;
+// Head frames of messages with unanswered records, but for those that wait for a lock, a session: 16 KiB for each of 64
+// FORGETs or CREDENTIALs, or 1 KiB for each of max_requests.
+inline constexpr std::size_t max_unanswered_head_bytes = 1U << 20;
+
+// What a server grants a session unless configured otherwise; HELLO's reply states the figures in force.
+inline constexpr std::uint32_t default_max_requests = 1024;            // unanswered requests
+inline constexpr std::uint32_t default_request_bytes = 8U << 20;       // bulk bytes in unanswered requests
+inline constexpr std::uint32_t default_reply_window_bytes = 8U << 20;  // reply bytes sent and not yet acknowledged
 
 }  // namespace remofile::wire

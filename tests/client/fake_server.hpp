@@ -326,14 +326,20 @@ struct SessionFixture {
     // A round trip on each lane: whatever was under way before has arrived.
     void settle() {
         for (const LaneKind lane : {LaneKind::metadata, LaneKind::data}) {
-            bool ended = false;
-            spawn([](Session& asked, LaneKind by, bool& end) -> Task<void> {
+            const auto ended = std::make_shared<bool>(false);
+            spawn([](Session& asked, LaneKind by, std::shared_ptr<bool> end) -> Task<void> {
                 CallOptions by_lane{.lane = by};
                 (void)co_await asked.call(wire::Access{}, by_lane);
-                end = true;
+                *end = true;
             }(*session, lane, ended));
-            REQUIRE(run_until(reactor, [&] { return ended; }));
+            REQUIRE(run_until(reactor, [&] { return *ended; }));
         }
+    }
+    // One turn of the reactor: what can be sent now is on its way.
+    void turn() {
+        bool turned = false;
+        reactor.at_end_of_turn([&] { turned = true; });
+        REQUIRE(wait_for([&] { return turned; }));
     }
     bool wait_for(const std::function<bool()>& condition) { return run_until(reactor, condition); }
     std::uint64_t counted(std::string_view name) { return counters.at(name).value(); }

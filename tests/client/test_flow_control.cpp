@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What the server grants is respected, and what it sends is acknowledged.
+#include <deque>
+
 #include "fake_server.hpp"
+#include "wire/opcode_table.hpp"
 
 namespace remofile::client {
 namespace {
@@ -13,11 +16,17 @@ void answer_one(SessionFixture& f, std::size_t index) {
     f.server.reply(f.server.requests.at(index), FakeServer::answer(f.server.requests.at(index)));
 }
 
+// Without copying them, for those that are many.
+std::size_t received(const SessionFixture& f, Opcode opcode) {
+    const auto is_one = [opcode](const FakeRequest& request) { return request.header.opcode == opcode; };
+    return static_cast<std::size_t>(std::ranges::count_if(f.server.requests, is_one));
+}
+
 }  // namespace
 
 TEST_CASE("no more requests than granted are unanswered") {
     SessionFixture f;
-    f.server.greeting.max_requests = 20;  // of which half is kept free
+    f.server.greeting.max_requests = 10;
     f.connect();
     f.server.on_request = no_answer;
     std::vector<std::shared_ptr<SessionFixture::Outcome<wire::Fsync>>> outcomes;
@@ -40,12 +49,161 @@ TEST_CASE("what gives back goes although all requests are in use") {
     f.server.greeting.max_requests = 4;
     f.connect();
     f.server.on_request = no_answer;
-    const auto first = f.start(wire::Fsync{});
-    const auto second = f.start(wire::Fsync{});
+    std::vector<std::shared_ptr<SessionFixture::Outcome<wire::Fsync>>> outcomes;
+    for (int i = 0; i < 4; ++i)
+        outcomes.push_back(f.start(wire::Fsync{}));
     f.session->tell(wire::Release{HandleId{3}});
     f.session->tell(wire::Forget{{{NodeId{3}, 1}}});
     REQUIRE(f.wait_for([&] { return f.server.of(Opcode::release).size() == 1; }));
     REQUIRE(f.wait_for([&] { return f.server.of(Opcode::forget).size() == 1; }));
+    f.session->close();
+}
+
+TEST_CASE("thousands of handles are given back with no more unanswered than the server takes, whatever it does") {
+    SessionFixture f;
+    f.server.greeting.max_requests = 100;
+    f.connect();
+    std::deque<FakeRequest> unanswered;
+    std::size_t most = 0;
+    f.server.on_request = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+        unanswered.push_back(request);
+        most = std::max(most, unanswered.size());
+        return std::nullopt;
+    };
+    constexpr std::size_t count = 5000;
+    for (std::size_t i = 0; i < count; ++i)
+        f.session->tell(wire::Release{HandleId{i + 1}}, i % 2 == 0 ? LaneKind::data : LaneKind::metadata);
+    // The server is silent. What others wait for goes all the same, and first.
+    REQUIRE(f.wait_for([&] { return unanswered.size() == 100 - 32; }));
+    f.session->on_invalidate = [](const Invalidation&, const std::function<void()>& acknowledge) {
+        acknowledge();
+    };
+    f.server.push(wire::PushInvalidate{.sequence = 1, .nodes = {NodeId{1}}});
+    REQUIRE(f.wait_for([&] { return f.counted("client.invalidations") == 1; }));
+    const auto known = std::make_shared<std::optional<Status>>();
+    spawn([](Session& session, std::shared_ptr<std::optional<Status>> out) -> Task<void> {
+        const auto number = co_await session.credential(1, 1, {});
+        *out = number.status();
+    }(*f.session, known));
+    const std::size_t before = f.server.requests.size();
+    for (int i = 0; i < 2; ++i) {
+        f.server.reply(unanswered.front(), {});
+        unanswered.pop_front();
+    }
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == before + 2; }));
+    CHECK(f.server.requests[before].header.opcode == Opcode::invalidated);
+    CHECK(f.server.requests[before + 1].header.opcode == Opcode::credential);
+
+    REQUIRE(f.wait_for([&] {
+        for (const FakeRequest& request : std::exchange(unanswered, {}))
+            f.server.reply(request, {});
+        return received(f, Opcode::release) == count;
+    }));
+    CHECK(most <= 100 - 32);
+    CHECK(*known == Status::ok);
+}
+
+TEST_CASE("waits for locks hold up nothing, and their number is limited") {
+    SessionFixture f;
+    f.server.greeting.max_requests = 100;
+    f.connect();
+    f.server.on_request = [](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (wire::waits_for_lock(request.header.opcode, request.body))
+            return std::nullopt;
+        return FakeServer::answer(request);
+    };
+    Cancellation all;
+    const wire::Setlk wait{.handle = HandleId{1}, .range = {.type = wire::LockType::write}, .wait = true};
+    std::vector<std::shared_ptr<SessionFixture::Outcome<wire::Setlk>>> outcomes;
+    for (std::size_t i = 0; i < wire::max_lock_waits; ++i)
+        outcomes.push_back(f.start(wait, {}, &all));
+    const auto one_more = f.start(wait);
+    REQUIRE(one_more->done());
+    CHECK(one_more->status() == Status::no_locks);
+    REQUIRE(f.wait_for([&] { return received(f, Opcode::setlk) == wire::max_lock_waits; }));
+    CHECK(f.ask(wire::Getattr{}).has_value());
+    CHECK(f.ask(wire::Setlk{.handle = HandleId{2}, .range = {.type = wire::LockType::unlock}}).has_value());
+    CHECK(f.ask(wire::Read{.size = 10}, {.lane = LaneKind::data}).has_value());
+
+    // One that ends makes room for another.
+    f.server.reply(f.server.of(Opcode::setlk).front(), {});
+    REQUIRE(f.wait_for([&] { return outcomes.front()->done(); }));
+    const auto in_its_place = f.start(wait, {}, &all);
+    CHECK_FALSE(in_its_place->done());
+    const auto beyond = f.start(wait);
+    CHECK(beyond->done());
+
+    // Giving all of them up takes no more than other controls may.
+    f.settle();
+    f.server.requests.clear();
+    f.server.on_request = no_answer;
+    all.cancel();
+    f.settle();
+    CHECK(f.server.of(Opcode::cancel).size() == 100 - 32);
+    f.server.on_request = [](const FakeRequest& request) -> std::optional<FakeReply> {
+        return FakeServer::answer(request);
+    };
+    for (const FakeRequest& request : f.server.of(Opcode::cancel))
+        f.server.reply(request, {});
+    REQUIRE(f.wait_for([&] { return received(f, Opcode::cancel) == wire::max_lock_waits; }));
+    f.session->close();
+}
+
+TEST_CASE("the heads of unanswered messages stay within what the server takes") {
+    SessionFixture f;
+    f.connect();
+    std::size_t unanswered = 0;
+    std::size_t most = 0;
+    std::deque<FakeRequest> held;
+    f.server.on_request = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+        unanswered += wire::RecordHeader::encoded_bytes + request.body.size();
+        most = std::max(most, unanswered);
+        held.push_back(request);
+        return std::nullopt;
+    };
+    constexpr std::size_t count = 400;
+    for (std::size_t i = 0; i < count; ++i) {
+        wire::Forget forget;
+        for (std::uint64_t node = 0; node < wire::max_forgets; ++node)
+            forget.nodes.push_back({NodeId{2 + node + i * wire::max_forgets}, 1});
+        f.session->tell(forget);
+    }
+    REQUIRE(f.wait_for([&] {
+        for (const FakeRequest& request : std::exchange(held, {})) {
+            unanswered -= wire::RecordHeader::encoded_bytes + request.body.size();
+            f.server.reply(request, {});
+        }
+        return received(f, Opcode::forget) == count;
+    }));
+    CHECK(most <= wire::max_unanswered_head_bytes);
+    CHECK(most > wire::max_unanswered_head_bytes / 2);
+}
+
+TEST_CASE("no more bulk bytes than granted are unanswered, and data leaves some to metadata") {
+    SessionFixture f;
+    f.server.greeting.request_bytes = 1000;
+    f.connect();
+    f.server.on_request = no_answer;
+    const auto write = [&](std::size_t size, LaneKind lane) {
+        spawn([](Session& session, std::size_t bytes, LaneKind by) -> Task<void> {
+            Buffer bulk = Buffer::copy_of(std::string(bytes, 'w'));
+            CallOptions by_lane{.lane = by};
+            (void)co_await session.call_with_bulk(wire::Write{}, std::move(bulk), by_lane);
+        }(*f.session, size, lane));
+    };
+    write(800, LaneKind::data);
+    REQUIRE(f.wait_for([&] { return f.server.of(Opcode::write).size() == 1; }));
+    write(100, LaneKind::data);  // beyond what data may take
+    write(100, LaneKind::metadata);
+    REQUIRE(f.wait_for([&] { return f.server.of(Opcode::write).size() == 2; }));
+    CHECK(f.server.of(Opcode::write)[1].route == f.server.greetings.at(0).route);
+    write(200, LaneKind::metadata);  // beyond what is granted to both
+    f.turn();
+    f.turn();
+    REQUIRE(f.server.of(Opcode::write).size() == 2);
+    for (const FakeRequest& request : f.server.of(Opcode::write))
+        f.server.reply(request, FakeServer::answer(request));
+    REQUIRE(f.wait_for([&] { return f.server.of(Opcode::write).size() == 4; }));
     f.session->close();
 }
 

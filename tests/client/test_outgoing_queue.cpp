@@ -7,7 +7,9 @@ namespace remofile::client {
 namespace {
 
 using BatchPtr = OutgoingQueue::BatchPtr;
-constexpr SendingAllowance plenty{.requests = 1000, .bulk_bytes = 1U << 20};
+constexpr SendingAllowance plenty{
+    .requests = {1000}, .controls = {1000}, .head_bytes = {1U << 20}, .bulk_bytes = {1U << 20}};
+constexpr SendingAllowance nothing{};
 
 template <class Request>
 BatchPtr told(const Request& request = {}) {
@@ -29,7 +31,7 @@ BatchPtr write_of(std::size_t size) {
 std::vector<wire::Opcode> opcodes(const std::vector<BatchPtr>& batches) {
     std::vector<wire::Opcode> list;
     for (const BatchPtr& batch : batches)
-        list.push_back(batch->records[0].traits->opcode);
+        list.push_back(batch->records[0].traits->opcode());
     return list;
 }
 using Opcodes = std::vector<wire::Opcode>;
@@ -49,7 +51,6 @@ TEST_CASE("slow requests do not share a message with others that are awaited") {
     CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::getattr, Opcode::lookup});
     CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::read});
     CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::read});
-    // A lock that is waited for ends its message.
     CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::release, Opcode::setlk});
     CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::getattr});
     CHECK(queue.empty());
@@ -80,7 +81,7 @@ TEST_CASE("a message has no more records, and no longer a head, than the protoco
         std::vector<const Batch*> parts;
         for (const BatchPtr& batch : batches)
             parts.push_back(batch.get());
-        CHECK(build_message(parts, false, {}, 0).head.size() <= wire::max_head_bytes);
+        CHECK(build_message(parts, 0, {}, 0).head.size() <= wire::max_head_bytes);
         records += batches.size();
     }
     CHECK(records == 10);
@@ -104,15 +105,55 @@ TEST_CASE("the allowance holds back what is not urgent, in order") {
     queue.push(write_of(100));
     queue.push(write_of(100));
     queue.push(told<wire::Release>());
-    CHECK(queue.next_message({.requests = 10, .bulk_bytes = 150}).size() == 1);
-    CHECK(queue.next_message({.requests = 10, .bulk_bytes = 50}).empty());
-    CHECK(queue.next_message({.requests = 0, .bulk_bytes = 150}).empty());
-    queue.push_urgent(told<wire::Cancel>());
-    CHECK(opcodes(queue.next_message({})) == Opcodes{Opcode::cancel});
-    CHECK(queue.next_message({.requests = 0, .bulk_bytes = 0, .no_requests_unanswered = true}).empty());
-    const SendingAllowance alone{.no_requests_unanswered = true, .no_bulk_unanswered = true};
+    const auto with = [](std::size_t requests, std::size_t bulk_bytes) {
+        SendingAllowance allowance = plenty;
+        allowance.requests.left = requests;
+        allowance.bulk_bytes.left = bulk_bytes;
+        return allowance;
+    };
+    CHECK(queue.next_message(with(10, 150)).size() == 1);
+    CHECK(queue.next_message(with(10, 50)).empty());
+    CHECK(queue.next_message(with(0, 150)).empty());
+    SendingAllowance no_head = plenty;
+    no_head.head_bytes.left = 10;
+    CHECK(queue.next_message(no_head).empty());
+    SendingAllowance alone = with(0, 0);
+    alone.requests.nothing_unanswered = true;
+    CHECK(queue.next_message(alone).empty());
+    alone.bulk_bytes.nothing_unanswered = true;
     CHECK(opcodes(queue.next_message(alone)) == Opcodes{Opcode::write});
-    CHECK(opcodes(queue.next_message({})) == Opcodes{Opcode::release});
+    // What gives back needs room of its own kind, and no other.
+    SendingAllowance no_controls = plenty;
+    no_controls.controls.left = 0;
+    CHECK(queue.next_message(no_controls).empty());
+    CHECK(opcodes(queue.next_message(with(0, 0))) == Opcodes{Opcode::release});
+}
+
+TEST_CASE("what others wait for goes first, and a PING whatever is unanswered") {
+    OutgoingQueue queue(0);
+    queue.push(told<wire::Release>());
+    queue.push_urgent(told<wire::Cancel>());
+    queue.push_urgent(told<wire::Invalidated>());
+    queue.push_ping(told<wire::Ping>());
+    CHECK(opcodes(queue.next_message(nothing)) == Opcodes{Opcode::ping});
+    CHECK(queue.next_message(nothing).empty());
+    SendingAllowance two = plenty;
+    two.controls.left = 2;
+    CHECK(opcodes(queue.next_message(two)) == Opcodes{Opcode::cancel, Opcode::invalidated});
+    CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::release});
+}
+
+TEST_CASE("one that waits for a lock travels alone, and takes nothing of what is granted to others") {
+    OutgoingQueue queue(0);
+    const wire::Setlk wait{.handle = HandleId{1}, .wait = true};
+    queue.push(told<wire::Release>());
+    queue.push(awaited(wait));
+    queue.push(told<wire::Release>());
+    CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::release});
+    SendingAllowance room = nothing;
+    room.head_bytes.left = 1000;
+    CHECK(opcodes(queue.next_message(room)) == Opcodes{Opcode::setlk});
+    CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::release});
 }
 
 TEST_CASE("what has not been sent can be taken back") {
@@ -189,41 +230,43 @@ TEST_CASE("what changes the lane keeps what became of its data") {
 
 TEST_CASE("a message can be built again for what is still unanswered") {
     BatchPtr batch = write_of(10);
-    batch->records.push_back(
-        {.traits = find_request_traits(Opcode::release), .body = wire::encode_body(wire::Release{}), .bulk = {}});
+    batch->records.push_back({.traits = find_request_traits(Opcode::release),
+                              .account = wire::Account::control,
+                              .body = wire::encode_body(wire::Release{}),
+                              .bulk = {}});
+    CHECK(batch->count_of(wire::Account::request) == 1);
+    CHECK(batch->count_of(wire::Account::control) == 1);
     batch->records[0].link = true;
     batch->first_id = RequestId{40};
     const auto first =
-        wire::parse_message(build_message({batch.get()}, false, RequestId{40}, 9), wire::MessageKind::request);
+        wire::parse_message(build_message({batch.get()}, 0, RequestId{40}, 9), wire::MessageKind::request);
     REQUIRE(first.has_value());
     CHECK(first->header.received_bytes == 9);
     CHECK(first->records.size() == 2);
     CHECK(first->records[0].linked());
     CHECK(first->records[0].bulk.size() == 10);
+    // Nobody needs the data of what shall not be carried out.
+    constexpr std::uint8_t given_up = wire::flag_resent | wire::flag_void;
+    const auto as_void =
+        wire::parse_message(build_message({batch.get()}, given_up, RequestId{41}, 9), wire::MessageKind::request);
+    REQUIRE(as_void.has_value());
+    CHECK(as_void->records[0].header.flags == (given_up | wire::flag_link));
+    CHECK(as_void->records[0].header.bulk_size == 0);
     batch->records[0].answered = true;
-    const auto again =
-        wire::parse_message(build_message({batch.get()}, true, RequestId{41}, 9), wire::MessageKind::request);
+    const auto again = wire::parse_message(build_message({batch.get()}, wire::flag_resent, RequestId{41}, 9),
+                                           wire::MessageKind::request);
     REQUIRE(again.has_value());
     REQUIRE(again->records.size() == 1);
     CHECK(again->records[0].header.id == RequestId{41});
     CHECK(again->records[0].header.flags == wire::flag_resent);
 }
 
-TEST_CASE("every request of the protocol has its row, in ascending order") {
-    for (const Opcode opcode :
-         {Opcode::hello,       Opcode::attach,        Opcode::bye,         Opcode::ping,     Opcode::cancel,
-          Opcode::credential,  Opcode::server_status, Opcode::invalidated, Opcode::lookup,   Opcode::forget,
-          Opcode::getattr,     Opcode::setattr,       Opcode::readlink,    Opcode::mknod,    Opcode::mkdir,
-          Opcode::unlink,      Opcode::rmdir,         Opcode::symlink,     Opcode::rename,   Opcode::link,
-          Opcode::access,      Opcode::statfs,        Opcode::open,        Opcode::create,   Opcode::tmpfile,
-          Opcode::read,        Opcode::write,         Opcode::release,     Opcode::flush,    Opcode::fsync,
-          Opcode::fallocate,   Opcode::seek,          Opcode::copy_range,  Opcode::hash,     Opcode::opendir,
-          Opcode::readdir,     Opcode::releasedir,    Opcode::fsyncdir,    Opcode::getxattr, Opcode::setxattr,
-          Opcode::listxattr,   Opcode::removexattr,   Opcode::getlk,       Opcode::setlk,    Opcode::flock,
-          Opcode::lane_ticket, Opcode::return_leases, Opcode::fetch,       Opcode::list}) {
-        const RequestTraits* traits = find_request_traits(opcode);
+TEST_CASE("every request of the protocol has its row") {
+    for (const wire::OpcodeFacts& facts : wire::opcode_table()) {
+        INFO(facts.name);
+        const RequestTraits* traits = find_request_traits(facts.opcode);
         REQUIRE(traits != nullptr);
-        CHECK(traits->opcode == opcode);
+        CHECK(traits->facts == &facts);
     }
     CHECK(find_request_traits(Opcode::push_invalidate) == nullptr);
     CHECK(find_request_traits(static_cast<Opcode>(0)) == nullptr);

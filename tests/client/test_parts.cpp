@@ -10,6 +10,7 @@
 #include "client/credential_table.hpp"
 #include "client/directory.hpp"
 #include "client/exit_status.hpp"
+#include "client/lock_owners.hpp"
 #include "transport/fixture.hpp"
 
 namespace remofile::client {
@@ -116,6 +117,68 @@ TEST_CASE("an identity keeps its number while it is in use") {
     table.clear();
     CHECK_FALSE(table.use(numbers[5], now));
     CHECK(*table.reserve(now) > numbers.back());
+}
+
+TEST_CASE("a number that an unanswered request carries is given to nobody else, however long that takes") {
+    CredentialTable table;
+    TimePoint now{};
+    std::vector<std::optional<CredentialTable::Use>> uses;
+    for (std::uint32_t i = 0; i < CredentialTable::max_identities; ++i) {
+        const auto number = table.reserve(now);
+        table.confirm(*number, {i, i, {}}, now);
+        uses.push_back(table.use(*number, now));
+    }
+    now += 60 * CredentialTable::min_idle_time;
+    CHECK_FALSE(table.reserve(now).has_value());
+    uses[7].reset();
+    const auto taken = table.reserve(now);
+    REQUIRE(taken.has_value());
+    CHECK_FALSE(table.find({7, 7, {}}, now).has_value());
+    CHECK(table.find({8, 8, {}}, now).has_value());
+    CHECK_FALSE(table.reserve(now).has_value());
+    table.clear();
+    uses.clear();  // of numbers that are no more
+}
+
+TEST_CASE("who may hold locks") {
+    const auto range = [](std::uint64_t owner, std::uint64_t handle, wire::LockType type, bool all) {
+        const wire::Setlk setlk{.handle = HandleId{handle},
+                                .owner = LockOwner{owner},
+                                .range = {.type = type, .start = 0, .end = all ? std::uint64_t{INT64_MAX} : 9, .pid = 1}};
+        return lock_change_of(wire::Opcode::setlk, wire::encode_body(setlk)).value();
+    };
+    const LockChange one = range(1, 10, wire::LockType::read, false);
+    const LockChange two = range(2, 10, wire::LockType::write, true);
+    CHECK_FALSE(one.unlocks);
+    CHECK(one.party != two.party);
+    CHECK(range(1, 10, wire::LockType::unlock, true).all);
+    CHECK_FALSE(range(1, 10, wire::LockType::unlock, false).all);
+    const wire::Flock flock{HandleId{1}, wire::LockType::write, true};
+    const LockChange whole = lock_change_of(wire::Opcode::flock, wire::encode_body(flock)).value();
+    CHECK(whole.party != one.party);
+    CHECK_FALSE(lock_change_of(wire::Opcode::flush, {}).has_value());
+
+    LockOwners owners;
+    owners.asked(one.party);
+    owners.asked(one.party);
+    CHECK(owners.may_hold(one.party));
+    owners.answered(one.party);
+    CHECK(owners.may_hold(one.party));
+    owners.granted(one);
+    owners.answered(one.party);
+    owners.answered(one.party);  // one too many does no harm
+    owners.granted(range(1, 11, wire::LockType::read, false));
+    owners.granted(two);
+    owners.granted(whole);
+    owners.dropped(one.party, HandleId{10});
+    CHECK(owners.may_hold(one.party));
+    owners.closed(HandleId{10});
+    CHECK(owners.may_hold(one.party));
+    CHECK_FALSE(owners.may_hold(two.party));
+    owners.closed(HandleId{11});
+    CHECK_FALSE(owners.may_hold(one.party));
+    owners.dropped(whole.party, HandleId{1});
+    CHECK(owners.empty());
 }
 
 TEST_CASE("each failure to connect has its exit status") {

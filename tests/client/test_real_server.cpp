@@ -2,6 +2,7 @@
 // Sessions with a real server, over a network that a test can cut.
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 #include <filesystem>
@@ -316,6 +317,160 @@ TEST_CASE("exclusive use is refused with the holder's name, or waited for") {
     (void)clients.reactor.after(100ms, [&] { first.reset(); });
     REQUIRE(clients.wait_for([&] { return ended; }));
     CHECK(second != nullptr);
+}
+
+namespace {
+
+constexpr std::size_t handle_count = 5000;
+
+Task<void> open_many(Session& session, std::vector<HandleId>& handles) {
+    const NodeId node = session.new_node_id();
+    const HandleId first = session.new_handle_id();
+    wire::Create create{root, "file", {node, false}, first, wire::open_read | wire::open_write, 0644, 022};
+    const Status created = (co_await session.call(create)).status();
+    CHECK(created == Status::ok);
+    handles.push_back(first);
+    while (handles.size() < handle_count) {
+        std::vector<EncodedRequest> requests;
+        for (std::size_t i = 0; i < wire::max_records && handles.size() < handle_count; ++i) {
+            handles.push_back(session.new_handle_id());
+            requests.push_back(encoded(wire::Open{node, handles.back(), wire::open_read}));
+        }
+        const auto replies = co_await session.call_batch(std::move(requests));
+        for (const EncodedReply& reply : replies)
+            CHECK(reply.status == Status::ok);
+    }
+}
+
+Task<void> look(Session& session, Status& status) {
+    wire::Getattr getattr{root, {}};
+    status = (co_await session.call(getattr)).status();
+}
+
+// What the server has counted.
+Task<void> count(Session& session, std::string name, std::uint64_t& value) {
+    const auto reply = co_await session.call(wire::ServerStatus{});
+    CHECK(reply.has_value());
+    for (const wire::CounterValue& counter : reply->body.counters) {
+        if (counter.name == name)
+            value = counter.value;
+    }
+}
+
+// Goes on when it goes.
+class Stopped {
+public:
+    explicit Stopped(pid_t pid) : pid_(pid) { ::kill(pid_, SIGSTOP); }
+    ~Stopped() { resume(); }
+    void resume() { ::kill(pid_, SIGCONT); }
+
+private:
+    pid_t pid_;
+};
+
+}  // namespace
+
+TEST_CASE("thousands of handles closed while the server hears nothing cost nobody the session") {
+    const ServerProcess server;
+    Clients clients(server);
+    test::TcpProxy proxy(server.ports());
+    const auto session = clients.open(proxy.address());
+    REQUIRE(session != nullptr);
+    std::vector<HandleId> handles;
+    clients.run(open_many(*session, handles));
+    const auto released = [&] { return clients.counters.at("client.requests.release").value(); };
+    const auto close_all = [&] {
+        for (const HandleId handle : handles)
+            session->tell(wire::Release{handle});
+        REQUIRE(clients.wait_for([&] { return released() > 0; }));
+    };
+    SECTION("because it is stopped") {
+        Stopped stopped(server.pid());
+        close_all();
+        CHECK(released() < handle_count / 2);
+    }
+    SECTION("because the link is slow") {
+        proxy.stall();
+        close_all();
+        CHECK(released() < handle_count / 2);
+        proxy.pass();
+    }
+    REQUIRE(clients.wait_for([&] { return released() == handle_count; }));
+    Status status = Status::io_error;
+    clients.run(look(*session, status));
+    CHECK(status == Status::ok);
+    CHECK(session->epoch() == 1);
+    std::uint64_t violations = 0;
+    clients.run(count(*session, "server.violations", violations));
+    CHECK(violations == 0);
+    session->close();
+}
+
+namespace {
+
+Task<void> take_lock(Session& session, HandleId handle, wire::LockType type, std::size_t& taken) {
+    wire::Flock flock{handle, type, true};
+    const Status status = (co_await session.call(flock)).status();
+    CHECK(status == Status::ok);
+    ++taken;
+}
+
+Task<void> lock_range(Session& session, HandleId handle, std::uint64_t owner, std::size_t& taken) {
+    wire::Setlk setlk{
+        .handle = handle, .owner = LockOwner{owner}, .range = {wire::LockType::read, 0, 99, 1}, .wait = true};
+    const Status status = (co_await session.call(setlk)).status();
+    CHECK(status == Status::ok);
+    ++taken;
+}
+
+Task<void> unlock(Session& session, HandleId handle) {
+    wire::Flock flock{handle, wire::LockType::unlock, false};
+    wire::Setlk setlk{.handle = handle, .owner = LockOwner{1}, .range = {wire::LockType::unlock, 0, 99, 1}};
+    const Status whole = (co_await session.call(flock)).status();
+    const Status range = (co_await session.call(setlk)).status();
+    CHECK(whole == Status::ok);
+    CHECK(range == Status::ok);
+}
+
+}  // namespace
+
+TEST_CASE("two thousand wait for locks, others go on, and the holder can give them up") {
+    const ServerProcess server;
+    Clients clients(server);
+    const auto session = clients.open(server.address());
+    REQUIRE(session != nullptr);
+    std::vector<HandleId> handles;
+    clients.run(open_many(*session, handles));
+    std::size_t held = 0;
+    const HandleId holder = handles.front();
+    spawn(take_lock(*session, holder, wire::LockType::write, held));
+    spawn([](Session& of, HandleId handle, std::size_t& taken) -> Task<void> {
+        wire::Setlk setlk{.handle = handle, .owner = LockOwner{1}, .range = {wire::LockType::write, 0, 99, 1}};
+        const Status status = (co_await of.call(setlk)).status();
+        CHECK(status == Status::ok);
+        ++taken;
+    }(*session, holder, held));
+    REQUIRE(clients.wait_for([&] { return held == 2; }));
+
+    constexpr std::size_t waiters = 1000;  // of each kind
+    std::size_t taken = 0;
+    for (std::size_t i = 1; i <= waiters; ++i) {
+        spawn(take_lock(*session, handles.at(i), wire::LockType::read, taken));
+        spawn(lock_range(*session, handles.at(i), 100 + i, taken));
+    }
+    std::uint64_t waiting = 0;
+    REQUIRE(clients.wait_for([&] {
+        spawn(count(*session, "files.lock_waits", waiting));
+        return waiting >= 2 * waiters;
+    }));
+    CHECK(taken == 0);
+    Status status = Status::io_error;
+    clients.run(look(*session, status));
+    CHECK(status == Status::ok);
+    clients.run(unlock(*session, holder));
+    REQUIRE(clients.wait_for([&] { return taken == 2 * waiters; }));
+    CHECK(session->epoch() == 1);
+    session->close();
 }
 
 }  // namespace remofile::client

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Writes that are not waited for: order, joining, limits, and what becomes of errors.
 #include "client/write_behind.hpp"
+
+#include "client/credential_table.hpp"
 #include "fake_server.hpp"
 
 namespace remofile::client {
@@ -156,6 +158,52 @@ TEST_CASE("no more than a limit is pending") {
     f.answer(0);
     REQUIRE(f.wait_for([&] { return second->has_value(); }));
     CHECK(**second == Status::ok);
+}
+
+namespace {
+
+Task<void> ask_who(Session& session, std::uint32_t uid, std::shared_ptr<std::optional<std::uint32_t>> out) {
+    const auto number = co_await session.credential(uid, uid, {});
+    *out = number.value_or(0);
+}
+
+}  // namespace
+
+TEST_CASE("a write that waits for room goes as who wrote it, whoever comes meanwhile") {
+    Fixture f(4U << 20);  // of which a quarter
+    f.server.on_request = [](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode == Opcode::write)
+            return std::nullopt;
+        return FakeServer::answer(request);
+    };
+    const auto number_of = [&](std::uint32_t uid) {
+        const auto number = std::make_shared<std::optional<std::uint32_t>>();
+        spawn(ask_who(*f.session, uid, number));
+        REQUIRE(f.wait_for([&] { return number->has_value(); }));
+        return number->value();
+    };
+    const std::uint32_t writer = number_of(1);
+    REQUIRE(writer != 0);
+    f.write(0, std::string(600U << 10, 'a'));
+    const auto waiting = std::make_shared<std::optional<Status>>();
+    const WriteBehind::Target target{.file = some_file, .handle = one_handle, .credential = writer};
+    const std::string data(600U << 10, 'b');
+    spawn(Fixture::keep(f.writes->write(target, 1U << 20, Buffer::copy_of(std::string_view(data)), nullptr), waiting));
+    CHECK_FALSE(waiting->has_value());
+
+    for (std::uint32_t uid = 2; uid <= CredentialTable::max_identities; ++uid)
+        REQUIRE(number_of(uid) != 0);
+    for (TimePoint end = f.clock.now() + 2 * CredentialTable::min_idle_time; f.clock.now() < end;) {
+        f.clock.jump(5s);
+        f.settle();
+    }
+    const std::uint32_t another = number_of(CredentialTable::max_identities + 1);
+    CHECK(another != 0);
+    CHECK(another != writer);
+    CHECK(number_of(1) == writer);
+    f.answer(0);
+    REQUIRE(f.received_writes(2));
+    CHECK(f.received()[1].header.detail == writer);
 }
 
 TEST_CASE("a write that fails is told, and those behind it still go") {

@@ -3,9 +3,17 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <vector>
 
 #include "mount/shared_mount.hpp"
 
@@ -39,14 +47,16 @@ std::string conflicting(int fd, short type, off_t start, off_t length, pid_t exp
            (lock.l_pid == expected_holder ? " of the holder" : " of a stranger");
 }
 
-// A process that takes locks by `take`, says so, and keeps them until the test lets it go or kills it.
+// A process that takes locks by `take`, says so, and keeps them until the test lets it go or kills it, or until it has
+// no more patience.
 struct Holder {
-    explicit Holder(const std::function<int(int fd)>& take, int flags = O_RDWR)
+    explicit Holder(const std::function<int(int fd)>& take, int flags = O_RDWR,
+                    Milliseconds patience = Milliseconds{20'000})
         : process(Child::fork([&] {
               const int fd = open("file", flags);
               const int result = take(fd);
               taken.ring();
-              release.await();
+              release.await(patience);
               return result == 0 ? 0 : errno;
           })) {
         taken.await();
@@ -74,6 +84,17 @@ void interrupt_me_after(Milliseconds delay) {
 void no_more_interrupts() {
     const itimerval none = {};
     setitimer(ITIMER_REAL, &none, nullptr);
+}
+
+// Of this process, those that the kernel has not let out of a system call.
+std::size_t threads_in(long call) {
+    std::size_t count = 0;
+    for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
+        long number = -1;
+        std::ifstream(thread.path() / "syscall") >> number;
+        count += number == call ? 1 : 0;
+    }
+    return count;
 }
 
 }  // namespace
@@ -231,6 +252,41 @@ TEST_CASE("locks: closing any descriptor of the file drops a process's POSIX loc
         asked.ring();
         here.called("owner", owner.wait(Milliseconds{10'000}).exit_status);
         close(fd);
+    });
+}
+
+TEST_CASE("locks: more wait for one than a client may have other requests under way, and hold up nothing") {
+    same_on_both([](Transcript& here) {
+        write_file("file", "x");
+        Holder holder([](int fd) { return flock(fd, LOCK_EX); }, O_RDWR, Milliseconds{60'000});
+        Bell waiting, have;
+        Child waiters = Child::fork([&] {
+            constexpr std::size_t count = 1'100;
+            const rlimit files = {.rlim_cur = 2 * count, .rlim_max = 2 * count};
+            if (setrlimit(RLIMIT_NOFILE, &files) != 0)
+                return errno;
+            std::atomic<int> failures = 0;
+            std::vector<std::thread> threads;
+            for (std::size_t i = 0; i < count; ++i) {
+                threads.emplace_back([&] {
+                    const int fd = open_file();
+                    failures += flock(fd, LOCK_SH) == 0 ? 0 : 1;
+                    have.ring();
+                    close(fd);
+                });
+            }
+            if (eventually(Milliseconds{60'000}, [] { return threads_in(SYS_flock) == count; }))
+                waiting.ring();
+            for (std::thread& thread : threads)
+                thread.join();
+            return failures == 0 ? 0 : 200;
+        });
+        here.expect("all wait", waiting.await(Milliseconds{90'000}));
+        CALLED(mkdir("directory", 0755));
+        CALLED(rmdir("directory"));
+        here.expect("nobody has it", !have.await(Milliseconds{0}));
+        holder.release.ring();
+        here.called("waiters", waiters.wait(Milliseconds{60'000}).exit_status);
     });
 }
 

@@ -15,7 +15,7 @@ from zmq.utils.monitor import recv_monitor_message
 MAGIC = 0x4652
 VERSION = 2
 KIND_REQUEST, KIND_REPLY, KIND_PUSH = 1, 2, 3
-LINK, BULK, RESENT, DROP_SET_ID, KEEP_SET_ID = 1, 2, 4, 8, 16
+LINK, BULK, RESENT, DROP_SET_ID, KEEP_SET_ID, VOID = 1, 2, 4, 8, 16, 32
 RAW, LZ4, ZEROS = 0, 1, 2
 FEATURE_LZ4, FEATURE_ZEROS, FEATURE_SEALED_LANES, FEATURE_SET_ID, FEATURE_LEASES = 1, 2, 4, 8, 16
 OVERTAKES = 1  # a reply's message flag
@@ -42,7 +42,7 @@ NO_LIMIT = 2**32 - 1  # of trust_ms
 STATUS = {
     "ok": 0, "not_permitted": 1, "no_entry": 2, "io_error": 3, "bad_handle": 5, "try_again": 6, "access_denied": 8,
     "exists": 10, "not_directory": 12, "is_directory": 13, "invalid": 14, "read_only": 18, "name_too_long": 22,
-    "not_implemented": 24, "not_empty": 25, "symlink_loop": 26, "no_data": 27, "not_supported": 29, "stale": 30, "interrupted": 34,
+    "no_locks": 23, "not_implemented": 24, "not_empty": 25, "symlink_loop": 26, "no_data": 27, "not_supported": 29, "stale": 30, "interrupted": 34,
     "cancelled": 200, "malformed": 201, "version_mismatch": 202, "not_authorized": 203, "bad_token": 204, "in_use": 205,
     "no_session": 206, "limit_exceeded": 207, "shutting_down": 208,
 }  # fmt: skip
@@ -399,15 +399,20 @@ class Client:
     def answered_below(self):
         return min(self.unanswered, default=self.next_id)
 
-    def send(self, *records, flags=0):
-        """Numbers the records, sends them in one message and returns their ids."""
+    def number(self, *records, flags=0):
+        """Numbers the records, without sending them, and returns their ids."""
         for record in records:
             record.id = self.next_id
             record.flags |= flags
             self.next_id += 1
             self.unanswered[record.id] = record
-        self.lane.send(records, self.answered_below())
         return [record.id for record in records]
+
+    def send(self, *records, flags=0):
+        """Numbers the records, sends them in one message and returns their ids."""
+        numbers = self.number(*records, flags=flags)
+        self.lane.send(records, self.answered_below())
+        return numbers
 
     def wait(self, number, timeout_s=10.0):
         """The reply to request `number`."""
@@ -515,11 +520,15 @@ class Client:
         self.lane.close()
         self.lane = None
 
-    def resume(self):
-        """Takes the session up on a new connection and sends again what was not answered."""
+    def resume(self, void=()):
+        """Takes the session up on a new connection and sends again what was not answered; the requests `void` only to
+        learn what has become of them."""
         old = sorted(self.unanswered.items())
         self.say_hello(resume=True)
-        for _, record in old:
+        for number, record in old:
             record.flags |= RESENT
+            if number in void:
+                record.flags |= VOID
+                record.bulk = None
             self.lane.send([record], self.answered_below())
         return self.hello

@@ -686,6 +686,33 @@ class Sessions(ServerTest):
         client.call("WRITE", u64(1, 0) + boolean(True), b"end")
         self.assertEqual(self.content("log"), expected + b"end")
 
+    def test_a_request_that_nobody_wants_any_more_is_not_carried_out_late(self):
+        client = self.client()
+        self.create(client, b"log", 2, 1, O_WRITE | O_APPEND)
+        carried_out = client.send(request("WRITE", u64(1, 0) + boolean(True), b"first"))
+        deadline = time.monotonic() + 10
+        while self.content("log") != b"first" and time.monotonic() < deadline:
+            time.sleep(0.005)
+        # These never reach the server.
+        lost = client.number(request("WRITE", u64(1, 0) + boolean(True), b"lost"), request("UNLINK", u64(ROOT) + string(b"log")))
+        client.lose_connection()
+        self.assertTrue(client.resume(void=carried_out + lost)["resumed"])
+        self.assertEqual(client.wait(carried_out[0]).detail, 0)
+        self.assertEqual([client.wait(number).detail for number in lost], [STATUS["interrupted"]] * 2)
+        client.call("WRITE", u64(1, 0) + boolean(True), b"last")
+        self.assertEqual(self.content("log"), b"firstlast")
+
+    def test_a_credential_takes_effect_as_it_comes(self):
+        client = self.client()
+        linked = client.exchange(request("GETATTR", u64(ROOT, 0)), request("CREDENTIAL", u32(1, 1000, 1000) + u16(0)))
+        self.assertEqual([reply.detail for reply in linked], [0, STATUS["malformed"]])
+        numbers = client.send(
+            request("GETATTR", u64(ROOT, 0)),
+            request("CREDENTIAL", u32(1, 1000, 1000) + u16(0)),
+            request("GETATTR", u64(ROOT, 0), detail=1),
+        )
+        self.assertEqual([client.wait(number).detail for number in numbers], [0, 0, 0])
+
     def test_a_wrong_secret_does_not_resume(self):
         client = self.client()
         self.create(client, b"a", 2, 1)
@@ -1000,21 +1027,45 @@ class Misbehaviour(ServerTest):
         self.open(self.culprit, b"a", 2, 1, O_READ | O_WRITE)
         self.assert_status("malformed", self.culprit.call, "WRITE", u64(1, 0) + boolean(False))
         self.assert_status("malformed", self.culprit.call, "GETATTR", u64(ROOT, 0), b"bulk")
+        self.assert_status("malformed", self.culprit.call, "PING", b"", b"bulk")
 
     def test_too_many_requests_at_a_time(self):
+        self.put("large", bytes(MAX_BULK))
+        self.open(self.culprit, b"large", 2, 1, O_READ)
+        limit = self.culprit.hello["max_requests"]
+        # More than the window lets out are read and not acknowledged, so that the rest stays unanswered.
+        window = self.culprit.hello["reply_window_bytes"]
+        reads = []
+        for _ in range(limit + 16 + window // MAX_BULK):
+            reads += self.culprit.send(request("READ", u64(1, 0) + u32(MAX_BULK)))
+        acknowledged = self.culprit.lane.received_bytes
+        while self.culprit.unanswered:
+            self.culprit.take(*self.culprit.lane.receive(20))
+            if self.culprit.lane.received_bytes - acknowledged >= window // 2:
+                acknowledged = self.culprit.lane.received_bytes
+                self.culprit.send(request("PING"))
+        statuses = [self.culprit.replies[number].detail for number in reads]
+        self.assertEqual(set(statuses), {0, STATUS["limit_exceeded"]})
+        self.assertGreaterEqual(statuses.count(0), limit)
+
+    def test_too_many_waits_for_locks_at_a_time(self):
         self.open(self.culprit, b"a", 2, 1, O_READ | O_WRITE)
         self.open(self.witness, b"a", 2, 1, O_READ | O_WRITE)
         self.witness.call("SETLK", u64(1, 1) + lock_range(1, 0, NO_END) + boolean(False))
-        limit = self.culprit.hello["max_requests"]
+        limit = 4096
         wait = lambda: request("SETLK", u64(1, 1) + lock_range(1, 0, NO_END) + boolean(True))  # noqa: E731
         for _ in range(limit + 1):
             self.culprit.send(wait())
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not self.culprit.replies and time.monotonic() < deadline:
-            self.culprit.take(*self.culprit.lane.receive(20))
+            self.culprit.take(*self.culprit.lane.receive(60))
         statuses = {reply.detail for reply in self.culprit.replies.values()}
-        self.assertEqual(statuses, {STATUS["limit_exceeded"]})
+        self.assertEqual(statuses, {STATUS["no_locks"]})
+        # Other requests go on, and more of them than max_requests.
+        for _ in range(self.culprit.hello["max_requests"] + 1):
+            self.culprit.call("GETATTR", u64(ROOT, 0))
         # The others wait on, and all get their turn.
+        waits = set(self.culprit.unanswered)
         self.witness.call("FLUSH", u64(1, 1))
         while self.culprit.unanswered:
             self.culprit.take(*self.culprit.lane.receive(20))

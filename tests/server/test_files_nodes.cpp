@@ -687,10 +687,14 @@ TEST_CASE("requests that make no sense are answered") {
     CHECK(answer(static_cast<wire::Opcode>(999), {}) == Status::not_implemented);
     CHECK(answer(wire::Opcode::hello, {}) == Status::not_implemented);
     for (const OperationRow& row : operation_rows()) {
-        INFO(row.traits.name);
+        INFO(static_cast<int>(row.opcode));
         CHECK(answer(row.opcode, {std::byte{1}}) == Status::malformed);
         CHECK(dependencies_of(row.opcode, std::vector<std::byte>{std::byte{1}}).status() == Status::malformed);
-        CHECK(find_operation(row.opcode) == &row.traits);
+    }
+    for (const wire::OpcodeFacts& facts : wire::opcode_table()) {
+        INFO(facts.name);
+        CHECK((find_row(facts.opcode) == nullptr) == facts.of_session);
+        CHECK(find_operation(facts.opcode) == (facts.of_session ? nullptr : &facts));
     }
     CHECK(find_operation(wire::Opcode::hello) == nullptr);
     const NodeId root = Session::root;

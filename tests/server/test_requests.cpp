@@ -414,6 +414,79 @@ TEST_CASE("replies to a clogged connection wait in its session, whatever it clai
     world.service->on_unclogged({"nobody"});
 }
 
+TEST_CASE("all lanes together send what the window allows, and each a little whatever the others have") {
+    ServiceOptions options;
+    options.grants.reply_window_bytes = 4U << 20;
+    World world(options);
+    world.files.handler = [](RequestId, Opcode opcode, const auto&) {
+        return std::optional(opcode == Opcode::read ? with_bulk(1U << 20) : Outcome{});
+    };
+    std::deque<Connection> lanes;
+    const auto hello = lanes.emplace_back(world, "0").hello();
+    for (std::uint8_t number = 1; number < wire::max_lanes; ++number) {
+        Connection& lane = lanes.emplace_back(world, std::to_string(number));
+        lane.send(1U + number,
+                  wire::Attach{.session = hello.session, .session_secret = hello.session_secret, .lane = number});
+        CHECK(lane.take_one().status == Status::ok);
+        lane.acknowledges = false;
+    }
+    std::uint64_t id = 100;
+    for (int round = 0; round < 4; ++round) {
+        for (std::size_t number = 1; number < lanes.size(); ++number)
+            lanes[number].send(++id, read_of(1U << 20));
+    }
+    std::size_t received = 0;
+    const auto take_all = [&] {
+        for (std::size_t number = 1; number < lanes.size(); ++number) {
+            for (const Received& reply : lanes[number].take())
+                received += reply.bulk_bytes;
+        }
+    };
+    take_all();
+    CHECK(received >= hello.reply_window_bytes);
+    CHECK(received <= hello.reply_window_bytes + 2 * (1U << 20));
+    CHECK(world.files.calls.size() * (1U << 20) <= hello.reply_window_bytes + 2 * (1U << 20));
+    // Not behind the others' megabytes.
+    lanes[0].acknowledges = false;
+    for (int i = 0; i < 10; ++i)
+        CHECK(lanes[0].ask(++id, getattr) == Status::ok);
+
+    for (Connection& lane : lanes)
+        lane.acknowledges = true;
+    for (int round = 0; received < 28 * (1U << 20); ++round) {
+        REQUIRE(round < 100);
+        for (std::size_t number = 1; number < lanes.size(); ++number)
+            lanes[number].send(++id, wire::Ping{});
+        take_all();
+    }
+}
+
+TEST_CASE("bulk data of requests is counted over all lanes") {
+    ServiceOptions options;
+    options.grants.request_bytes = 1000;
+    World world(options);
+    Connection first(world, "a");
+    const auto hello = first.hello();
+    Connection second(world, "b");
+    second.ask(2, wire::Attach{.session = hello.session, .session_secret = hello.session_secret, .lane = 1});
+    world.hold_workers = true;
+    const auto write = [](Connection& by, std::uint64_t id) {
+        auto writer = by.begin();
+        writer.add({.opcode = Opcode::write, .id = RequestId{id}}, wire::Write{.handle = HandleId{id}},
+                   Buffer::copy_of(std::string(600, 'w')));
+        by.send(std::move(writer));
+    };
+    write(first, 3);
+    write(second, 4);
+    CHECK(second.take_one().status == Status::limit_exceeded);
+    world.hold_workers = false;
+    world.settle();
+    CHECK(first.take_one().status == Status::ok);
+    write(second, 5);
+    CHECK(second.take_one().status == Status::ok);
+    CHECK(world.files.calls.size() == 2);
+}
+
 TEST_CASE("at least one message leaves whatever the window is") {
     ServiceOptions options;
     options.grants.reply_window_bytes = 1;
@@ -461,20 +534,116 @@ TEST_CASE("more requests than granted are refused, far more end the session") {
     for (std::uint64_t id = 2; id < 12; ++id)
         client.send(id, getattr);
     CHECK(client.ask(12, getattr) == Status::limit_exceeded);
-    client.send(13, wire::Release{.handle = HandleId{1}});  // what gives back is taken
+    // What gives back is counted by itself.
+    for (std::uint64_t id = 13; id < 23; ++id)
+        client.send(id, wire::Release{.handle = HandleId{id}});
     CHECK(client.take().empty());
+    CHECK(client.ask(23, wire::Release{.handle = HandleId{1}}) == Status::limit_exceeded);
+    CHECK(client.ask(24, wire::Ping{}) == Status::limit_exceeded);
 
     SECTION("it goes on when there is room") {
         world.hold_workers = false;
         world.settle();
-        CHECK(client.take().size() == 11);
-        CHECK(client.ask(14, getattr) == Status::ok);
+        CHECK(client.take().size() == 20);
+        CHECK(client.ask(30, getattr) == Status::ok);
+        CHECK(client.ask(31, wire::Release{.handle = HandleId{1}}) == Status::ok);
     }
     SECTION("grossly") {
-        for (std::uint64_t id = 14; id < 40; ++id)
+        world.thread.clogged_routes.insert("a");
+        for (std::uint64_t id = 30; id < 60 && world.service->sessions() == 1; ++id)
             client.send(id, wire::Release{.handle = HandleId{id}});
         CHECK(world.service->sessions() == 0);
     }
+}
+
+TEST_CASE("waits for locks are counted by themselves, and one too many is refused") {
+    ServiceOptions options;
+    options.grants.max_requests = 10;
+    options.grants.max_lock_waits = 50;
+    World world(options);
+    Connection client(world, "a");
+    client.hello();
+    std::map<std::uint64_t, std::function<void(Outcome)>> waiting;
+    world.files.handler = [&](RequestId request, Opcode opcode, const auto& later) -> std::optional<Outcome> {
+        if (opcode != Opcode::flock)
+            return Outcome{};
+        waiting[request.value] = later;
+        return std::nullopt;
+    };
+    const wire::Flock wait{.handle = HandleId{1}, .type = wire::LockType::write, .wait = true};
+    for (std::uint64_t id = 2; id < 52; ++id)
+        client.send(id, wait);
+    CHECK(waiting.size() == 50);
+    CHECK(client.ask(52, wait) == Status::no_locks);
+    CHECK(world.count("server.violations") == 0);
+    for (std::uint64_t id = 60; id < 80; ++id) {
+        REQUIRE(client.ask(id, getattr) == Status::ok);
+        REQUIRE(client.ask(100 + id, wire::Release{.handle = HandleId{2}}) == Status::ok);
+    }
+    // CANCEL finds one although nothing of its message is kept.
+    client.ask(300, wire::Cancel{.request = RequestId{3}});
+    CHECK(world.files.cancelled == std::vector<std::uint64_t>{3});
+    for (auto& [id, decide] : waiting)
+        decide(Outcome{});
+    world.settle();
+    CHECK(client.take().size() == 50);
+    CHECK(world.service->open_requests() == 0);
+}
+
+TEST_CASE("a request that comes again as void is not begun, and its answer says what became of it") {
+    World world;
+    Connection before(world, "a");
+    const auto hello = before.hello();
+    const wire::Unlink unlink{.parent = NodeId{1}, .name = "x"};
+    before.acknowledges = false;
+    before.send(5, unlink);
+    world.hold_workers = true;
+    before.send(6, unlink);  // on its way to a worker
+    before.send(7, unlink);  // waits behind it
+
+    Connection last(world, "c");
+    last.send(1, hello_again(hello));
+    std::swap(world.executor.waiting.front(), world.executor.waiting.back());
+    world.executor.run_one();
+    world.settle();
+    last.take();
+    constexpr std::uint8_t given_up = wire::flag_resent | wire::flag_void;
+    for (const std::uint64_t id : {5, 6, 7, 8})
+        last.send(id, unlink, given_up);
+    world.hold_workers = false;
+    world.settle();
+    std::map<std::uint64_t, Status> statuses;
+    for (const Received& reply : last.take())
+        statuses[reply.id] = reply.status;
+    CHECK(statuses.size() == 4);
+    CHECK(statuses[5] == Status::ok);           // carried out before
+    CHECK(statuses[6] == Status::interrupted);  // not begun
+    CHECK(statuses[7] == Status::interrupted);  // not begun
+    CHECK(statuses[8] == Status::interrupted);  // never seen
+    for (const std::uint64_t id : {6, 7, 8})
+        CHECK(std::ranges::count(world.files.carried_out(), id) == 0);
+    CHECK(world.service->open_requests() == 0);
+}
+
+TEST_CASE("the heads of unanswered messages are limited") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    world.hold_workers = true;
+    wire::Forget forget;
+    for (std::uint64_t node = 1; node <= wire::max_forgets; ++node)
+        forget.nodes.push_back({NodeId{node}, 1});
+    std::uint64_t id = 2;
+    for (; id < 100 && world.count("server.violations") == 0; ++id)
+        client.send(id, forget);
+    const std::size_t taken = id - 3;
+    CHECK(taken * wire::encode_body(forget).size() < wire::max_unanswered_head_bytes);
+    CHECK((taken + 1) * (wire::encode_body(forget).size() + 48) > wire::max_unanswered_head_bytes);
+    CHECK(client.take_one().status == Status::limit_exceeded);
+    world.hold_workers = false;
+    world.settle();
+    CHECK(client.take().size() == taken);
+    CHECK(client.ask(200, forget) == Status::ok);
 }
 
 TEST_CASE("a client that takes no replies loses its session in the end") {
@@ -504,6 +673,7 @@ TEST_CASE("one that never stops breaking the rules loses its session") {
 TEST_CASE("replies that are not acknowledged end the session before they fill the memory") {
     ServiceOptions options;
     options.grants.max_requests = 10;
+    options.grants.max_lock_waits = 10;
     World world(options);
     Connection client(world, "a");
     client.hello();
@@ -627,6 +797,47 @@ TEST_CASE("credentials say whom a request acts as") {
     CHECK(world.files.calls[1].caller.uid == root);
     CHECK(world.files.calls[1].caller.gid == root);
     CHECK(world.files.calls[2].caller.uid == anonymous_id);
+}
+
+TEST_CASE("a request acts as whom its number stood for when it came") {
+    ServiceOptions options;
+    options.callers = {.client_identity = true, .allow_root = false};
+    World world(options);
+    Connection client(world, "a");
+    client.hello();
+    const auto who = [](std::uint32_t number, std::uint32_t uid) {
+        return wire::Credential{.number = number, .uid = uid, .gid = uid, .groups = {}};
+    };
+    REQUIRE(client.ask(2, who(1, 1000)) == Status::ok);
+    world.hold_workers = true;
+    const wire::Release change{.handle = HandleId{1}};
+    client.send(3, change, 0, 1);
+    client.send(4, change, 0, 1);  // waits behind the other
+    REQUIRE(client.ask(5, who(1, 1001)) == Status::ok);
+    client.send(6, change, 0, 1);
+
+    // In one message, each in its place, though the first record has to wait.
+    auto writer = client.begin();
+    writer.add({.opcode = Opcode::release, .id = RequestId{7}, .detail = 1}, change);
+    writer.add({.opcode = Opcode::credential, .id = RequestId{8}}, who(1, 1002));
+    writer.add({.opcode = Opcode::release, .id = RequestId{9}, .detail = 1}, change);
+    client.send(std::move(writer));
+    world.hold_workers = false;
+    world.settle();
+    std::vector<uid_t> uids;
+    for (const FakeFiles::Call& call : world.files.calls)
+        uids.push_back(call.caller.uid);
+    CHECK(uids == std::vector<uid_t>{1000, 1000, 1001, 1001, 1002});
+    for (const Received& reply : client.take())
+        CHECK(reply.status == Status::ok);
+
+    // One that another record may cancel would have taken effect already.
+    auto linked = client.begin();
+    linked.add({.opcode = Opcode::release, .flags = wire::flag_link, .id = RequestId{10}, .detail = 1}, change);
+    linked.add({.opcode = Opcode::credential, .id = RequestId{11}}, who(1, 1003));
+    client.send(std::move(linked));
+    for (const Received& reply : client.take())
+        CHECK(reply.status == (reply.id == 10 ? Status::ok : Status::malformed));
 }
 
 TEST_CASE("without client identities all act as the server's user") {

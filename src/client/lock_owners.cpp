@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+#include "client/lock_owners.hpp"
+
+#include "wire/frame.hpp"
+
+namespace remofile::client {
+
+std::optional<LockChange> lock_change_of(wire::Opcode opcode, std::span<const std::byte> body) {
+    if (opcode == wire::Opcode::setlk) {
+        const auto request = wire::decode_body<wire::Setlk>(body);
+        if (!request)
+            return std::nullopt;
+        return LockChange{.party = {.whole = false, .id = request->owner.value},
+                          .handle = request->handle,
+                          .unlocks = request->range.type == wire::LockType::unlock,
+                          .all = request->range.start == 0 && request->range.end == INT64_MAX};
+    }
+    if (opcode == wire::Opcode::flock) {
+        const auto request = wire::decode_body<wire::Flock>(body);
+        if (!request)
+            return std::nullopt;
+        return LockChange{.party = {.whole = true, .id = request->handle.value},
+                          .handle = request->handle,
+                          .unlocks = request->type == wire::LockType::unlock,
+                          .all = true};
+    }
+    return std::nullopt;
+}
+
+void LockOwners::answered(LockParty party) {
+    const auto found = parties_.find(party);
+    if (found == parties_.end() || found->second.asking == 0)
+        return;  // of an earlier session
+    --found->second.asking;
+    if (found->second.nothing())
+        parties_.erase(found);
+}
+
+void LockOwners::granted(const LockChange& change) {
+    parties_[change.party].through.insert(change.handle);
+    by_handle_[change.handle].insert(change.party);
+}
+
+void LockOwners::dropped(LockParty party, HandleId handle) {
+    if (const auto through = by_handle_.find(handle); through != by_handle_.end()) {
+        through->second.erase(party);
+        if (through->second.empty())
+            by_handle_.erase(through);
+    }
+    const auto found = parties_.find(party);
+    if (found == parties_.end())
+        return;
+    found->second.through.erase(handle);
+    if (found->second.nothing())
+        parties_.erase(found);
+}
+
+void LockOwners::closed(HandleId handle) {
+    const auto through = by_handle_.extract(handle);
+    if (through.empty())
+        return;
+    for (const LockParty& party : through.mapped())
+        dropped(party, handle);
+}
+
+void LockOwners::clear() {
+    parties_.clear();
+    by_handle_.clear();
+}
+
+}  // namespace remofile::client

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+#include "wire/opcode_table.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "wire/frame.hpp"
+#include "wire/messages.hpp"
+
+namespace remofile::wire {
+namespace {
+
+constexpr auto control = Account::control;
+
+constexpr auto rows = std::to_array<OpcodeFacts>({
+    {.opcode = Opcode::hello, .name = "HELLO", .of_session = true},
+    {.opcode = Opcode::attach, .name = "ATTACH", .of_session = true},
+    {.opcode = Opcode::bye, .name = "BYE", .of_session = true},
+    {.opcode = Opcode::ping,
+     .name = "PING",
+     .account = control,
+     .of_session = true,
+     .quick = true,
+     .harmless_late = true},
+    {.opcode = Opcode::cancel,
+     .name = "CANCEL",
+     .account = control,
+     .of_session = true,
+     .quick = true,
+     .harmless_late = true},
+    {.opcode = Opcode::credential,
+     .name = "CREDENTIAL",
+     .account = control,
+     .of_session = true,
+     .quick = true,
+     .harmless_late = true},
+    {.opcode = Opcode::server_status, .name = "SERVER_STATUS", .of_session = true, .harmless_late = true},
+    {.opcode = Opcode::invalidated,
+     .name = "INVALIDATED",
+     .account = control,
+     .of_session = true,
+     .quick = true,
+     .harmless_late = true},
+    {.opcode = Opcode::lane_ticket, .name = "LANE_TICKET", .of_session = true, .quick = true, .harmless_late = true},
+    {.opcode = Opcode::return_leases,
+     .name = "RETURN_LEASES",
+     .account = control,
+     .quick = true,
+     .harmless_late = true,
+     .repeatable = true},
+
+    {.opcode = Opcode::lookup, .name = "LOOKUP", .quick = true, .harmless_late = true},
+    {.opcode = Opcode::forget, .name = "FORGET", .account = control, .quick = true, .harmless_late = true},
+    {.opcode = Opcode::getattr, .name = "GETATTR", .quick = true, .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::setattr, .name = "SETATTR", .changes_files = true},
+    {.opcode = Opcode::readlink, .name = "READLINK", .quick = true, .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::mknod, .name = "MKNOD", .changes_files = true},
+    {.opcode = Opcode::mkdir, .name = "MKDIR", .changes_files = true},
+    {.opcode = Opcode::unlink, .name = "UNLINK", .changes_files = true},
+    {.opcode = Opcode::rmdir, .name = "RMDIR", .changes_files = true},
+    {.opcode = Opcode::symlink, .name = "SYMLINK", .changes_files = true},
+    {.opcode = Opcode::rename, .name = "RENAME", .changes_files = true},
+    {.opcode = Opcode::link, .name = "LINK", .changes_files = true},
+    {.opcode = Opcode::access, .name = "ACCESS", .quick = true, .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::statfs, .name = "STATFS", .harmless_late = true, .repeatable = true},
+
+    {.opcode = Opcode::open, .name = "OPEN"},
+    {.opcode = Opcode::create, .name = "CREATE"},
+    {.opcode = Opcode::tmpfile, .name = "TMPFILE", .changes_files = true},
+    {.opcode = Opcode::read, .name = "READ", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::write, .name = "WRITE", .takes_bulk = true, .changes_files = true},
+    {.opcode = Opcode::release, .name = "RELEASE", .account = control, .quick = true, .harmless_late = true},
+    {.opcode = Opcode::flush, .name = "FLUSH", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::fsync, .name = "FSYNC", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::fallocate, .name = "FALLOCATE", .changes_files = true},
+    {.opcode = Opcode::seek, .name = "SEEK", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::copy_range, .name = "COPY_RANGE", .changes_files = true},
+    {.opcode = Opcode::hash, .name = "HASH", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::fetch, .name = "FETCH", .harmless_late = true, .repeatable = true},
+
+    {.opcode = Opcode::opendir, .name = "OPENDIR"},
+    {.opcode = Opcode::readdir, .name = "READDIR", .harmless_late = true},
+    {.opcode = Opcode::releasedir, .name = "RELEASEDIR", .account = control, .quick = true, .harmless_late = true},
+    {.opcode = Opcode::fsyncdir, .name = "FSYNCDIR", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::list, .name = "LIST", .harmless_late = true},
+
+    {.opcode = Opcode::getxattr, .name = "GETXATTR", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::setxattr, .name = "SETXATTR", .takes_bulk = true, .changes_files = true},
+    {.opcode = Opcode::listxattr, .name = "LISTXATTR", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::removexattr, .name = "REMOVEXATTR", .changes_files = true},
+
+    {.opcode = Opcode::getlk, .name = "GETLK", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::setlk, .name = "SETLK", .may_wait = true},
+    {.opcode = Opcode::flock, .name = "FLOCK", .may_wait = true},
+});
+static_assert(std::ranges::is_sorted(rows, {}, &OpcodeFacts::opcode));
+
+template <class Request>
+bool asks_to_wait(std::span<const std::byte> body) {
+    const auto request = decode_body<Request>(body);
+    return request && request->wait;
+}
+
+}  // namespace
+
+std::span<const OpcodeFacts> opcode_table() {
+    return rows;
+}
+
+const OpcodeFacts* find_opcode(Opcode opcode) {
+    const auto* found = std::ranges::lower_bound(rows, opcode, {}, &OpcodeFacts::opcode);
+    return found != rows.end() && found->opcode == opcode ? found : nullptr;
+}
+
+bool waits_for_lock(Opcode opcode, std::span<const std::byte> body) {
+    switch (opcode) {
+        case Opcode::setlk:
+            return asks_to_wait<Setlk>(body);
+        case Opcode::flock:
+            return asks_to_wait<Flock>(body);
+        default:
+            return false;
+    }
+}
+
+Account account_of(Opcode opcode, std::span<const std::byte> body) {
+    if (waits_for_lock(opcode, body))
+        return Account::lock_wait;
+    const OpcodeFacts* facts = find_opcode(opcode);
+    return facts == nullptr ? Account::request : facts->account;
+}
+
+}  // namespace remofile::wire

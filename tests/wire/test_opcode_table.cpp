@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+#include "wire/opcode_table.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "catch.hpp"
+#include "wire/frame.hpp"
+#include "wire/messages.hpp"
+
+namespace remofile::wire {
+
+TEST_CASE("the table of opcodes knows every request, and nothing else") {
+    std::set<std::string_view> names;
+    for (const OpcodeFacts& facts : opcode_table()) {
+        INFO(facts.name);
+        CHECK(find_opcode(facts.opcode) == &facts);
+        CHECK(names.insert(facts.name).second);
+        // What may be carried out late, or twice, changes nothing.
+        CHECK_FALSE((facts.changes_files && (facts.harmless_late || facts.repeatable)));
+        CHECK((facts.harmless_late || !facts.repeatable));
+        // What may wait holds up whatever it shares a message with.
+        CHECK_FALSE((facts.may_wait && facts.quick));
+        // What gives back or tells shall not have to wait for anything.
+        CHECK((facts.quick || facts.account != Account::control));
+    }
+    CHECK(find_opcode(static_cast<Opcode>(0)) == nullptr);
+    CHECK(find_opcode(Opcode::push_invalidate) == nullptr);
+    CHECK(find_opcode(Opcode::push_shutdown) == nullptr);
+}
+
+TEST_CASE("what an unanswered request is counted against") {
+    const auto of = [](const auto& request) { return account_of(request.opcode, encode_body(request)); };
+    CHECK(of(Getattr{}) == Account::request);
+    CHECK(of(Write{}) == Account::request);
+    for (const Account account :
+         {of(Release{}), of(Releasedir{}), of(Forget{}), of(Cancel{}), of(Ping{}), of(Credential{}), of(Invalidated{})})
+        CHECK(account == Account::control);
+    CHECK(of(Setlk{.wait = true}) == Account::lock_wait);
+    CHECK(of(Flock{.wait = true}) == Account::lock_wait);
+    CHECK(of(Setlk{.wait = false}) == Account::request);
+    CHECK(of(Flock{.wait = false}) == Account::request);
+    // A body that cannot be decoded waits for nothing, and an unknown opcode is counted all the same.
+    CHECK(account_of(Opcode::setlk, {}) == Account::request);
+    CHECK(account_of(static_cast<Opcode>(999), {}) == Account::request);
+}
+
+}  // namespace remofile::wire
