@@ -50,6 +50,14 @@ struct StatxReply {  // fuse_statx_out
 };
 static_assert(sizeof(KernelStatx) == 256 && sizeof(StatxReply) == 288);
 
+struct DropName {  // fuse_notify_inval_entry_out, the name behind it
+    std::uint64_t directory = 0;
+    std::uint32_t name_bytes = 0;  // without the zero byte that ends it
+    std::uint32_t flags = 0;       // ignored by kernels that do not know them
+};
+inline constexpr std::uint32_t drop_name_expire_only = 1;                  // FUSE_EXPIRE_ONLY, 6.2
+inline constexpr std::uint64_t has_expire_only = std::uint64_t{1} << 35U;  // of INIT: FUSE_HAS_EXPIRE_ONLY
+
 struct CopyFileRangeReply {  // fuse_copy_file_range_out
     std::uint64_t bytes = 0;
 };

@@ -2,7 +2,9 @@
 #include "remofs/kernel_channel.hpp"
 
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +17,7 @@
 #include "base/log.hpp"
 #include "base/unique_fd.hpp"
 #include "remofs/init_reply.hpp"
+#include "remofs/kernel_abi.hpp"
 
 namespace remofile::remofs {
 namespace {
@@ -257,6 +260,31 @@ void KernelChannel::invalidate(InodeNumber inode) {
     // ENOENT: the kernel has forgotten the file meanwhile, and everything of it.
     if (result != 0 && result != -ENOENT)
         log::debug("invalidating file {}: {}", inode, std::strerror(-result));
+}
+
+void KernelChannel::invalidate_attributes(InodeNumber inode) {
+    constexpr off_t no_content = -1;
+    const int result = fuse_lowlevel_notify_inval_inode(session_, inode, no_content, 0);
+    if (result != 0 && result != -ENOENT)
+        log::debug("invalidating attributes of file {}: {}", inode, std::strerror(-result));
+}
+
+void KernelChannel::invalidate_name(InodeNumber directory, const std::string& name) {
+    DropName body{
+        .directory = directory, .name_bytes = static_cast<std::uint32_t>(name.size()), .flags = drop_name_expire_only};
+    fuse_out_header header{};
+    header.len = static_cast<std::uint32_t>(sizeof header + sizeof body + name.size() + 1);
+    header.error = FUSE_NOTIFY_INVAL_ENTRY;
+    // libfuse 3.14 cannot say that the name is to be looked up again, no more: to drop it would unmount what is
+    // mounted on it.
+    const std::array<iovec, 3> parts{iovec{&header, sizeof header}, iovec{&body, sizeof body},
+                                     iovec{const_cast<char*>(name.c_str()), name.size() + 1}};
+    if (::writev(descriptor(), parts.data(), parts.size()) < 0 && errno != ENOENT)
+        log::debug("invalidating a name in directory {}: {}", directory, std::strerror(errno));
+}
+
+bool KernelChannel::can_expire_names() const {
+    return (init_exchange_.offered & has_expire_only) != 0;
 }
 
 void KernelChannel::store(InodeNumber inode, std::uint64_t offset, std::byte byte) {

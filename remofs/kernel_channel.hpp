@@ -57,6 +57,12 @@ public:
 
     // Tells the kernel that a file's cached attributes and pages are void. Blocks; see Notifier. Any thread.
     void invalidate(InodeNumber inode);
+    // The same of its attributes alone. Does not block.
+    void invalidate_attributes(InodeNumber inode);
+    // Makes the kernel look the name up again before it uses it. Blocks while the kernel holds the directory's lock.
+    void invalidate_name(InodeNumber directory, const std::string& name);
+    // Whether that leaves alone what is mounted on the name.
+    bool can_expire_names() const;
     // Puts a byte into the kernel's page cache, which makes the file at least so long. As invalidate().
     void store(InodeNumber inode, std::uint64_t offset, std::byte byte);
 

@@ -98,6 +98,14 @@ void KernelPages::drop(InodeNumber id, std::function<void()> done) {
         schedule(id);
 }
 
+void KernelPages::drop_attributes(InodeNumber id) {
+    Inode* inode = inodes_.find(id);
+    if (notifier_ == nullptr || inode == nullptr)
+        return;
+    drop_attributes_(id);
+    inode->pages.notified_at = reactor_.clock().now();
+}
+
 Task<Status> KernelPages::current(InodeNumber id, client::Cancellation* cancellation) {
     if (notifier_ == nullptr)
         co_return Status::ok;

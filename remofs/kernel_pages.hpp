@@ -41,9 +41,13 @@ public:
     using Store = std::function<void(InodeNumber, std::uint64_t offset, std::byte byte)>;
 
     // Until then no page is kept anywhere.
-    void notify_by(Notifier& notifier, Store store) {
+    // Makes the kernel forget a file's attributes. Does not block.
+    using DropAttributes = std::function<void(InodeNumber)>;
+
+    void notify_by(Notifier& notifier, Store store, DropAttributes drop_attributes) {
         notifier_ = &notifier;
         store_ = std::move(store);
+        drop_attributes_ = std::move(drop_attributes);
     }
 
     // Pages may be kept of what is being read or written.
@@ -61,6 +65,7 @@ public:
     // What is kept of the file is void. `done`, if given, is called, now or later, once the kernel has dropped it.
     // Pages of a file that nobody has open need not go: opening it drops them.
     void drop(InodeNumber inode, std::function<void()> done = nullptr) override;
+    void drop_attributes(InodeNumber inode) override;
 
     // Whether the kernel may refuse this size, larger than what it knows, from the answer to a request that it has
     // made.
@@ -100,6 +105,7 @@ private:
     InodeMap& inodes_;
     Notifier* notifier_ = nullptr;
     Store store_;
+    DropAttributes drop_attributes_;
     std::vector<InodeNumber> scheduled_;  // for the end of the turn
     std::unordered_map<InodeNumber, std::vector<std::function<void()>>> waiting_;
 };

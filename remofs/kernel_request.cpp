@@ -38,6 +38,25 @@ bool drops_set_id(std::uint32_t opcode, std::span<const std::byte> message) {
     }
 }
 
+// Requests for which the kernel locks the directory that they name.
+constexpr auto locking_table =
+    std::to_array<std::uint32_t>({FUSE_LOOKUP, FUSE_READDIR, FUSE_READDIRPLUS, FUSE_CREATE, opcode_tmpfile, FUSE_MKNOD,
+                                  FUSE_MKDIR, FUSE_SYMLINK, FUSE_LINK, FUSE_UNLINK, FUSE_RMDIR, FUSE_RENAME,
+                                  FUSE_RENAME2, FUSE_SETATTR, FUSE_SETXATTR, FUSE_REMOVEXATTR, FUSE_FSYNCDIR});
+
+std::array<filesystem::InodeNumber, 2> locks_of(const fuse_in_header& header, std::span<const std::byte> message) {
+    if (std::ranges::find(locking_table, header.opcode) == locking_table.end())
+        return {};
+    switch (header.opcode) {
+        case FUSE_RENAME:
+            return {header.nodeid, body_of<fuse_rename_in>(message).newdir};
+        case FUSE_RENAME2:
+            return {header.nodeid, body_of<fuse_rename2_in>(message).newdir};
+        default:
+            return {header.nodeid};
+    }
+}
+
 struct Familiar {
     std::uint32_t opcode;
     std::uint32_t familiar;
@@ -56,7 +75,9 @@ KernelRequest describe_request(std::span<const std::byte> message) {
     if (message.size() < sizeof header)
         return {};
     std::memcpy(&header, message.data(), sizeof header);
-    return {.opcode = header.opcode, .drops_set_id = drops_set_id(header.opcode, message)};
+    return {.opcode = header.opcode,
+            .drops_set_id = drops_set_id(header.opcode, message),
+            .locks = locks_of(header, message)};
 }
 
 void make_familiar(std::span<std::byte> message) {

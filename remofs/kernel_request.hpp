@@ -2,9 +2,12 @@
 // What the kernel's requests say that libfuse keeps to itself, read off them before it sees them.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+
+#include "filesystem/inode_number.hpp"
 
 namespace remofile::remofs {
 
@@ -14,6 +17,8 @@ struct KernelRequest {
     // the answer to INIT says so (HANDLE_KILLPRIV_V2). Said by writes, by OPEN and CREATE with O_TRUNC, and by SETATTR;
     // there it counts for a size alone, for it stands at every change of owner too, whoever makes it.
     bool drops_set_id = false;
+    // Directories whose locks the kernel holds until it has the answer; 0: none.
+    std::array<filesystem::InodeNumber, 2> locks{};
 };
 
 // Of one request, as it came.

@@ -33,9 +33,12 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
                    {.cache_bytes = settings_.cache_bytes,
                     .contain_symlinks = settings_.contain_symlinks,
                     .front_checks_permissions = settings_.check_permissions_here,
+                    .is_single_user = settings_.is_single_user,
                     .facts_of = [this](const filesystem::Caller& caller) { return facts_of(caller); }}),
-      pages_(reactor, file_system_.inodes()) {
+      pages_(reactor, file_system_.inodes()),
+      names_(reactor) {
     file_system_.set_front(&pages_);
+    file_system_.set_front(&names_);
 }
 
 Result<std::unique_ptr<Mount>> Mount::create(client::Session& session, transport::Reactor& reactor, Counters& counters,
@@ -50,6 +53,7 @@ Result<std::unique_ptr<Mount>> Mount::create(client::Session& session, transport
 
 Mount::~Mount() {
     unwatch_kernel();
+    name_notifier_.reset();
     notifier_.reset();
 }
 
@@ -61,8 +65,15 @@ Result<> Mount::start(const std::string& mountpoint, std::function<void()> on_re
     REMOFILE_CHECK(channel_->mount(mountpoint));
     notifier_.emplace(reactor_, counters_,
                       [channel = channel_.get()](InodeNumber inode) { channel->invalidate(inode); });
-    pages_.notify_by(*notifier_, [channel = channel_.get()](InodeNumber inode, std::uint64_t offset, std::byte byte) {
-        channel->store(inode, offset, byte);
+    pages_.notify_by(
+        *notifier_,
+        [channel = channel_.get()](InodeNumber inode, std::uint64_t offset, std::byte byte) {
+            channel->store(inode, offset, byte);
+        },
+        [channel = channel_.get()](InodeNumber inode) { channel->invalidate_attributes(inode); });
+    name_notifier_.emplace(reactor_, counters_, nullptr);
+    names_.notify_by(*name_notifier_, [channel = channel_.get()](InodeNumber directory, const std::string& name) {
+        channel->invalidate_name(directory, name);
     });
     watch_kernel();
     return {};
@@ -156,10 +167,9 @@ void Mount::unmount(std::function<void(bool)> on_done) {
 }
 
 void Mount::finish(std::function<void()> on_done) {
-    if (notifier_)
-        notifier_->finish(std::move(on_done));
-    else
-        on_done();
+    if (!notifier_)
+        return on_done();
+    name_notifier_->finish([this, on_done = std::move(on_done)]() mutable { notifier_->finish(std::move(on_done)); });
 }
 
 filesystem::Operation Mount::begin(fuse_req_t request) {
@@ -191,7 +201,9 @@ fuse_entry_param Mount::tell_entry(const filesystem::Entry& entry) {
     if (entry.inode != 0)
         param.attr = tell_attributes(entry.inode, entry.attributes);
     param.attr_timeout = to_seconds(entry.attributes_life);
-    param.entry_timeout = to_seconds(entry.entry_life);
+    const bool may_be_mounted_on = entry.inode != 0 && S_ISDIR(entry.attributes.mode);
+    if (!may_be_mounted_on || channel_->can_expire_names())
+        param.entry_timeout = to_seconds(entry.entry_life);
     return param;
 }
 

@@ -21,6 +21,7 @@
 #include "remofs/credentials.hpp"
 #include "remofs/id_map.hpp"
 #include "remofs/kernel_channel.hpp"
+#include "remofs/kernel_names.hpp"
 #include "remofs/kernel_pages.hpp"
 #include "remofs/notifier.hpp"
 #include "remofs/request.hpp"
@@ -49,6 +50,7 @@ inline double to_seconds(Duration life) {
 struct MountSettings {
     std::vector<std::string> kernel_options;  // for mount(2) and libfuse
     bool check_permissions_here = false;      // the kernel checks permissions and ACLs, besides the server
+    bool is_single_user = false;              // the kernel lets no other user in
     bool contain_symlinks = false;
     IdMap ids;
     std::size_t cache_bytes = 0;  // for contents of files, all together
@@ -84,6 +86,7 @@ public:
     Counters& counters() { return counters_; }
     KernelChannel& channel() { return *channel_; }
     KernelPages& pages() { return pages_; }
+    KernelNames& names() { return names_; }
     filesystem::FileSystem& file_system() { return file_system_; }
     const IdMap& ids() const { return settings_.ids; }
     // Whether what is sent now reaches the server.
@@ -122,13 +125,17 @@ private:
     KnownCallers callers_;
     filesystem::FileSystem file_system_;
     KernelPages pages_;
+    KernelNames names_;
     std::function<void()> on_ready_;
     std::function<void(const std::string&)> on_end_;
     bool initialised_ = false;
     bool watching_ = false;
     std::optional<transport::TimerId> watch_again_;
     std::unique_ptr<KernelChannel> channel_;
-    std::optional<Notifier> notifier_;  // stops before the channel goes
+    // They stop before the channel goes. Names have a thread of their own: the kernel may hold a directory's lock for
+    // long, and nothing that makes it do so must wait for pages behind it.
+    std::optional<Notifier> notifier_;
+    std::optional<Notifier> name_notifier_;
 };
 
 }  // namespace remofile::remofs

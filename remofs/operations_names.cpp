@@ -13,6 +13,22 @@
 namespace remofile::remofs {
 namespace {
 
+// That there is nothing of that name is an entry too, as long as it may be kept.
+Task<void> reply_found(Mount& mount, Request request, fuse_ino_t parent, std::string name,
+                       Task<Result<filesystem::Entry>> answer) {
+    const auto entry = co_await std::move(answer);
+    if (entry.status() == Status::no_entry) {
+        if (const Duration life = mount.file_system().life_of_absence(parent, name); life > Duration::zero()) {
+            request.entry(mount.tell_entry({.entry_life = life}));
+            co_return;
+        }
+    }
+    if (!entry)
+        co_return request.error(entry.error());
+    if (!request.entry(mount.tell_entry(*entry)))
+        mount.file_system().forget(entry->inode);
+}
+
 Task<void> reply_target(Request request, Task<Result<std::string>> answer) {
     const auto target = co_await std::move(answer);
     if (!target)
@@ -26,7 +42,7 @@ void op_lookup(fuse_req_t handle, fuse_ino_t parent, const char* name) {
     Mount& mount = Mount::of(handle);
     Request request(mount, handle, "fuse.lookup");
     auto answer = mount.file_system().lookup(request.operation(), parent, name);
-    spawn(reply_entry(mount, std::move(request), std::move(answer)));
+    spawn(reply_found(mount, std::move(request), parent, name, std::move(answer)));
 }
 
 void op_forget(fuse_req_t handle, fuse_ino_t inode, std::uint64_t count) {

@@ -3,6 +3,7 @@
 
 #include <sys/uio.h>
 
+#include <array>
 #include <utility>
 #include <vector>
 
@@ -18,13 +19,16 @@ struct Request::State : std::enable_shared_from_this<Request::State> {
           request(its_request),
           name(its_name),
           interruption(its_interruption),
-          operation(its_mount.begin(its_request)) {}
+          operation(its_mount.begin(its_request)) {
+        mount.names().lock(locks);
+    }
 
     Mount& mount;
     fuse_req_t request;  // null once replied to
     std::string_view name;
     Interruption interruption;
     const std::uint32_t opcode = mount.channel().current().opcode;
+    const std::array<InodeNumber, 2> locks = mount.channel().current().locks;
     filesystem::Operation operation;
 };
 
@@ -95,6 +99,7 @@ void Request::on_wait_over(const std::weak_ptr<State>& waiting) {
 
 fuse_req_t Request::take() {
     REMOFILE_ASSERT(state_->request != nullptr);
+    state_->mount.names().unlock(state_->locks);
     return std::exchange(state_->request, nullptr);
 }
 

@@ -136,6 +136,7 @@ private:
             settings.kernel_options.emplace_back("allow_other");
         if (settings.check_permissions_here)
             settings.kernel_options.emplace_back("default_permissions");
+        settings.is_single_user = !options.allow_other;
         settings.contain_symlinks = options.symlinks == SymlinkPolicy::contain;
         settings.ids = plan_.ids;
         settings.cache_bytes = options.cache_size_bytes.value_or(default_cache_bytes);

@@ -23,9 +23,13 @@ bool is_silence(Status status) {
 ShownAttributes FileSystem::shown(const Operation& operation, InodeNumber inode, const wire::Attributes& attributes) {
     if (inode == root_inode)
         inodes_.root().last_attributes = attributes;
-    if (const Inode* known = inodes_.find(inode); known != nullptr)
+    const Inode* known = inodes_.find(inode);
+    if (known != nullptr)
         names_.heard(*known, attributes, operation.arrived_at);
-    return {.attributes = contents_.seen(inode, attributes, operation.arrived_at)};
+    ShownAttributes result{.attributes = contents_.seen(inode, attributes, operation.arrived_at)};
+    if (known != nullptr && names_.attributes(*known) != nullptr)
+        result.life = lend_attributes(*known);
+    return result;
 }
 
 // The attributes that the look-up of the same stat(2) has brought, if they are to be had. An open file is asked for
@@ -44,7 +48,8 @@ Task<Result<ShownAttributes>> FileSystem::getattr(Operation& operation, InodeNum
         co_return Result<ShownAttributes>(Status::stale);
     if (may_use_names(operation) && !contents_.writes().pending(inode)) {
         if (const wire::Attributes* known = names_.attributes(*asked); known != nullptr)
-            co_return ShownAttributes{.attributes = contents_.seen(inode, *known, operation.arrived_at)};
+            co_return ShownAttributes{.attributes = contents_.seen(inode, *known, operation.arrived_at),
+                                      .life = lend_attributes(*asked)};
     }
     const auto node = co_await node_for(operation, inode);
     if (!node) {

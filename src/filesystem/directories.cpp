@@ -20,6 +20,9 @@ namespace {
 constexpr std::uint32_t piece_bytes = 256U << 10;
 constexpr std::uint16_t piece_entries = 1024;
 
+// Files that listings may give numbers to unasked: the front keeps those as long as it likes, and so do we.
+constexpr std::size_t max_listed_inodes = 64U << 10;
+
 // Before the names that are known come "." and "..".
 constexpr std::uint64_t dots = 2;
 
@@ -225,12 +228,12 @@ Task<Result<>> FileSystem::readdir(Operation& operation, HandleNumber handle, st
         if (!found)
             co_return Result<>(found.error());
     }
-    deliver(**found, listing, sink);
+    deliver(operation, **found, listing, sink);
     co_return Result<>();
 }
 
 // Hands on what was fetched, as much as there is room for.
-void FileSystem::deliver(DirectoryHandle& directory, Listing listing, ListingSink& sink) {
+void FileSystem::deliver(const Operation& operation, DirectoryHandle& directory, Listing listing, ListingSink& sink) {
     std::vector<wire::ForgetNode> unneeded;
     while (!directory.entries.empty() && sink.has_room_for(directory.entries.front().name)) {
         wire::DirectoryEntry entry = std::move(directory.entries.front());
@@ -243,9 +246,19 @@ void FileSystem::deliver(DirectoryHandle& directory, Listing listing, ListingSin
             unneeded.push_back({entry.entry.node, 1});
         else if (entry.entry.node)
             listed.entry = entry_of(directory.inode, listed.name, entry.entry, directory.asked_at).value_or(Entry{});
+        else if (listing == Listing::with_attributes && directory.names != nullptr)
+            listed.entry = known_listed(operation, directory.inode, listed.name);
         sink.add(listed);
     }
     give_back(std::move(unneeded));
+}
+
+// What is known of a name that is listed. Nothing, if the front may not keep it, or keeps many already: it is looked up
+// then, if it matters. The same holds of a directory of which nothing is known: looking it up tells of a walk.
+Entry FileSystem::known_listed(const Operation& operation, InodeNumber parent, const std::string& name) {
+    if (!may_lend() || !may_use_names(operation) || is_dot(name) || inodes_.size() >= max_listed_inodes)
+        return {};
+    return give_out_known(operation, parent, name).value_or(Entry{});
 }
 
 // Whether later attributes than those of the listing, which waited here, may have been told.

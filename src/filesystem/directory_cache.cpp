@@ -14,6 +14,8 @@ namespace {
 constexpr std::size_t max_unknown_names = 1024;
 // Absent names that are remembered of a directory whose listing is not complete.
 constexpr std::size_t max_absent_names = 1024;
+// Absent names that are lent of one directory at a time.
+constexpr std::size_t max_lent_absent_names = 1024;
 // Directories of which only the time of an event is remembered. They take some 200 bytes each.
 constexpr std::size_t max_marks = 64U << 10;
 
@@ -39,6 +41,10 @@ struct DirectoryCache::Directory {
     InodeNumber number = 0;
     std::uint64_t changed_at = 0;  // by anybody: what was asked for before may be of the time before
     std::uint64_t revoked_at = 0;  // by the server
+    // What was lent, until when at most.
+    TimePoint lent_until{};
+    TimePoint own_lent_until{};
+    std::unordered_set<std::string> lent_absent;
     // The rest means something only while `known`.
     bool known = false;
     bool complete = false;  // every name that is there is in `slots` or among `unknown`
@@ -81,12 +87,9 @@ DirectoryCache::Directory* DirectoryCache::trusted(InodeNumber number) {
     return const_cast<Directory*>(std::as_const(*this).trusted(number));
 }
 
-Duration DirectoryCache::life(InodeNumber number) const {
-    const Directory* directory = trusted(number);
-    if (directory == nullptr)
-        return Duration::zero();
+Duration DirectoryCache::life(const Directory& directory) const {
     const Duration left = term_.left();
-    return directory->trusted_until ? std::min(left, *directory->trusted_until - clock_.now()) : left;
+    return directory.trusted_until ? std::min(left, *directory.trusted_until - clock_.now()) : left;
 }
 
 DirectoryCache::Answer DirectoryCache::find(InodeNumber number, std::string_view name) {
@@ -99,17 +102,14 @@ DirectoryCache::Answer DirectoryCache::find(InodeNumber number, std::string_view
     if (const auto known = directory->by_name.find(name); known != directory->by_name.end()) {
         const Slot& found = *known->second;
         (found.current ? hits_ : misses_).add();
-        return {.knowledge = Knowledge::present,
-                .attributes = &found.entry.attributes,
-                .current = found.current,
-                .life = life(number)};
+        return {.knowledge = Knowledge::present, .attributes = &found.entry.attributes, .current = found.current};
     }
     const std::string text(name);
     const bool absent = directory->complete ? !directory->unknown.contains(text) : directory->absent.contains(text);
     (absent ? hits_ : misses_).add();
     if (!absent)
         return {};
-    return {.knowledge = Knowledge::absent, .life = life(number)};
+    return {.knowledge = Knowledge::absent};
 }
 
 const wire::Attributes* DirectoryCache::own_attributes(InodeNumber number) {
@@ -133,6 +133,65 @@ DirectoryCache::Names DirectoryCache::names(InodeNumber number) {
         directory->names = std::move(made);
     }
     return directory->names;
+}
+
+// ---------------------------------------------------------------- what is lent
+
+DirectoryCache::Loan DirectoryCache::lend(InodeNumber number, std::string_view name) {
+    Directory* directory = trusted(number);
+    if (directory == nullptr)
+        return {};
+    const Duration time = life(*directory);
+    if (!is_lent(directory->lent_until))
+        directory->lent_absent.clear();
+    if (const auto known = directory->by_name.find(name); known != directory->by_name.end()) {
+        const Slot& slot = *known->second;
+        directory->lent_until = std::max(directory->lent_until, clock_.now() + time);
+        const bool with_attributes = slot.current && !S_ISDIR(slot.entry.attributes.mode);
+        return {.name = time, .attributes = with_attributes ? time : Duration::zero()};
+    }
+    std::string text(name);
+    const bool absent = directory->complete ? !directory->unknown.contains(text) : directory->absent.contains(text);
+    if (!absent || (directory->lent_absent.size() >= max_lent_absent_names && !directory->lent_absent.contains(text)))
+        return {};
+    directory->lent_absent.insert(std::move(text));
+    directory->lent_until = std::max(directory->lent_until, clock_.now() + time);
+    return {.name = time};
+}
+
+Duration DirectoryCache::lend_own(InodeNumber number) {
+    Directory* directory = trusted(number);
+    if (directory == nullptr || !directory->own_current)
+        return Duration::zero();
+    const Duration time = life(*directory);
+    directory->own_lent_until = std::max(directory->own_lent_until, clock_.now() + time);
+    return time;
+}
+
+void DirectoryCache::name_void(const Directory& directory, const std::string& name) {
+    if (is_lent(directory.lent_until) && on_name_void)
+        on_name_void(directory.number, name);
+}
+
+void DirectoryCache::attributes_void(const wire::FileIdentity& identity) {
+    if (on_attributes_void)
+        on_attributes_void(identity);
+}
+
+// All that was lent of it.
+void DirectoryCache::take_back(Directory& directory) {
+    if (is_lent(directory.lent_until)) {
+        for (const Slot& slot : directory.slots) {
+            name_void(directory, slot.entry.name);
+            attributes_void(slot.entry.attributes.identity);
+        }
+        for (const std::string& name : directory.lent_absent)
+            name_void(directory, name);
+    }
+    if (is_lent(directory.own_lent_until))
+        attributes_void(directory.own.identity);
+    directory.lent_until = directory.own_lent_until = {};
+    directory.lent_absent.clear();
 }
 
 // ---------------------------------------------------------------- what answers bring
@@ -274,9 +333,10 @@ void DirectoryCache::changed_here(InodeNumber number, std::string_view name, con
     if (!directory.known)
         return;
     directory.own_current = false;
-    if (asked_at <= directory.revoked_at || directory.trusted_until)
+    if (asked_at <= directory.revoked_at || directory.trusted_until) {
+        name_void(directory, std::string(name));
         forget_name(directory, name);
-    else if (attributes == nullptr)
+    } else if (attributes == nullptr)
         take_out(directory, name);
     else
         put(directory, name, *attributes);
@@ -294,29 +354,40 @@ void DirectoryCache::revoke_name(InodeNumber number, std::string_view name, std:
     directory.revoked_at = now;
     if (!directory.known)
         return;
-    directory.own_current = false;
+    revoke_own_attributes(number, now);
+    name_void(directory, std::string(name));
     forget_name(directory, name);
 }
 
 void DirectoryCache::revoke_attributes(InodeNumber number, std::string_view name, std::uint64_t now) {
     attributes_changed_here(number, name, now);
-    directories_[number].revoked_at = now;
+    Directory& directory = directories_[number];
+    directory.revoked_at = now;
+    if (const auto known = directory.by_name.find(name); known != directory.by_name.end())
+        if (is_lent(directory.lent_until))
+            attributes_void(known->second->entry.attributes.identity);
 }
 
 void DirectoryCache::revoke_own_attributes(InodeNumber number, std::uint64_t now) {
     Directory& directory = mark(number, now);
     directory.revoked_at = now;
     directory.own_current = false;
+    if (is_lent(directory.own_lent_until))
+        attributes_void(directory.own.identity);
+    directory.own_lent_until = {};
 }
 
 void DirectoryCache::revoke(InodeNumber number, std::uint64_t now) {
     Directory& directory = mark(number, now);
     directory.revoked_at = now;
+    take_back(directory);
     if (directory.known)
         forget_contents(directory);
 }
 
 void DirectoryCache::revoke_all(std::uint64_t now) {
+    for (auto& [number, directory] : directories_)
+        take_back(directory);
     all_revoked_at_ = now;
     directories_.clear();
     by_use_.clear();
@@ -327,6 +398,7 @@ void DirectoryCache::remove(InodeNumber number) {
     const auto found = directories_.find(number);
     if (found == directories_.end())
         return;
+    take_back(found->second);
     if (found->second.known)
         forget_contents(found->second);
     directories_.erase(found);
@@ -359,7 +431,13 @@ void DirectoryCache::forget_contents(Directory& directory) {
     const std::uint64_t changed_at = directory.changed_at;
     const std::uint64_t revoked_at = directory.revoked_at;
     const InodeNumber number = directory.number;
+    const TimePoint lent_until = directory.lent_until;
+    const TimePoint own_lent_until = directory.own_lent_until;
+    auto lent_absent = std::move(directory.lent_absent);
     directory = Directory{};
+    directory.lent_until = lent_until;
+    directory.own_lent_until = own_lent_until;
+    directory.lent_absent = std::move(lent_absent);
     directory.number = number;
     directory.changed_at = changed_at;
     directory.revoked_at = revoked_at;

@@ -62,14 +62,10 @@ public:
         // anything.
         const wire::Attributes* attributes = nullptr;
         bool current = false;
-        // For how long it may be told further without asking here again. Zero for what is unknown.
-        Duration life = Duration::zero();
     };
     Answer find(InodeNumber directory, std::string_view name);
     // The directory's own attributes, if they are current.
     const wire::Attributes* own_attributes(InodeNumber directory);
-    // For how long what is known of the directory may be told further. Zero: nothing is known.
-    Duration life(InodeNumber directory) const;
 
     // The names in the server's order, if all of them are known. Shared with those who read it: it is not changed.
     struct Name {
@@ -79,6 +75,22 @@ public:
     };
     using Names = std::shared_ptr<const std::vector<Name>>;
     Names names(InodeNumber directory);
+
+    // ---- what is lent to whoever is in front
+
+    // For how long it may go by what is known of a name, that it is there or is not, and by the attributes of what it
+    // names; zero: not at all. The attributes of a directory are lent by lend_own().
+    struct Loan {
+        Duration name = Duration::zero();
+        Duration attributes = Duration::zero();
+    };
+    Loan lend(InodeNumber directory, std::string_view name);
+    Duration lend_own(InodeNumber directory);
+
+    // Called with what was lent and may not be true any more: a name, the attributes of a file. Not for what is changed
+    // from here, as that goes through whoever is in front. They must not change what is known.
+    std::function<void(InodeNumber directory, const std::string& name)> on_name_void;
+    std::function<void(const wire::FileIdentity&)> on_attributes_void;
 
     // ---- what answers bring, asked for at `asked_at`
 
@@ -143,6 +155,11 @@ private:
     struct Slot;
     struct Directory;
 
+    Duration life(const Directory& directory) const;
+    bool is_lent(TimePoint until) const { return until > clock_.now(); }
+    void name_void(const Directory& directory, const std::string& name);
+    void attributes_void(const wire::FileIdentity& identity);
+    void take_back(Directory& directory);
     Directory* trusted(InodeNumber directory);
     const Directory* trusted(InodeNumber directory) const;
     Directory* accepting(InodeNumber directory, std::uint64_t asked_at);

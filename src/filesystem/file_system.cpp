@@ -30,6 +30,14 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
     session_.on_invalidate = [this](const client::Invalidation& invalidation, std::function<void()> acknowledge) {
         on_invalidate(invalidation, std::move(acknowledge));
     };
+    names_.known().on_name_void = [this](InodeNumber directory, const std::string& name) {
+        if (front_names_ != nullptr)
+            front_names_->drop_name(directory, name);
+    };
+    names_.known().on_attributes_void = [this](const wire::FileIdentity& identity) {
+        if (const Inode* inode = inodes_.find(identity); inode != nullptr && front_ != nullptr)
+            front_->drop_attributes(inode->id);
+    };
     names_.on_void = [this](InodeNumber directory, std::string_view name) { fetched_.drop(directory, name); };
     contents_.on_changed = [this](InodeNumber inode) { changed_here(inode); };
     session_.on_new_epoch = [this] { on_new_epoch(); };
@@ -170,7 +178,8 @@ Result<Entry> FileSystem::entry_of(InodeNumber parent, std::string_view name, co
         return Status::io_error;
     }
     names_.found(parent, name, *inode, reply.attributes, asked_at);
-    return Entry{.inode = inode->id, .attributes = contents_.seen(inode->id, reply.attributes, asked_at)};
+    return with_loan({.inode = inode->id, .attributes = contents_.seen(inode->id, reply.attributes, asked_at)}, parent,
+                     name);
 }
 
 void FileSystem::forget(InodeNumber inode, std::uint64_t count) {
@@ -250,13 +259,44 @@ bool FileSystem::may_use_names(const Operation& operation) {
     return *names_user_ == operation.caller.uid;
 }
 
+bool FileSystem::may_lend() const {
+    const bool all_are_told_the_same =
+        !session_.hello().client_identity || settings_.front_checks_permissions || settings_.is_single_user;
+    return front_names_ != nullptr && all_are_told_the_same && names_.in_force();
+}
+
+// For how long the attributes that are known of a file may be kept in front. Not where writes from here are about to
+// change them: the front has been told of those.
+Duration FileSystem::lend_attributes(const Inode& inode) {
+    if (!may_lend() || contents_.writes().pending(inode.id))
+        return Duration::zero();
+    if (inode.type == S_IFDIR)
+        return names_.known().lend_own(inode.id);
+    const DirectoryCache::Entry* entry = names_.known().peek(inode.place.parent, inode.place.name);
+    if (entry == nullptr || entry->attributes.identity != inode.identity)
+        return Duration::zero();
+    return names_.known().lend(inode.place.parent, inode.place.name).attributes;
+}
+
+// The entry, with the time for which it may be kept in front.
+Entry FileSystem::with_loan(Entry entry, InodeNumber parent, std::string_view name) {
+    const Inode* inode = inodes_.find(entry.inode);
+    const DirectoryCache::Entry* known = names_.known().peek(parent, name);
+    if (!may_lend() || inode == nullptr || known == nullptr || known->attributes.identity != inode->identity)
+        return entry;
+    entry.entry_life = names_.known().lend(parent, name).name;
+    entry.attributes_life = lend_attributes(*inode);
+    return entry;
+}
+
 void FileSystem::changed_here(InodeNumber id) {
     if (Inode* inode = inodes_.find(id); inode != nullptr)
         names_.changed(*inode);
 }
 
-// What is void is not answered from here any more when it is acknowledged. What the kernel keeps goes afterwards: it
-// may hold on to a page until a request is answered, which waits for others' acknowledgements, as they do for ours.
+// What is void is not answered from here any more when it is acknowledged, nor are names and attributes kept in front.
+// Pages in front go afterwards: the kernel may hold on to one until a request is answered, which waits for others'
+// acknowledgements, as they do for ours.
 void FileSystem::on_invalidate(const client::Invalidation& invalidation, std::function<void()> acknowledge) {
     names_.revoke(invalidation);
     for (const NodeId node : invalidation.nodes) {
@@ -266,7 +306,10 @@ void FileSystem::on_invalidate(const client::Invalidation& invalidation, std::fu
         contents_.forget(inode->id);
         drop_front(inode->id, nullptr);
     }
-    acknowledge();
+    if (front_names_ != nullptr)
+        front_names_->when_names_dropped(std::move(acknowledge));
+    else
+        acknowledge();
 }
 
 void FileSystem::on_new_epoch() {

@@ -41,6 +41,8 @@ struct FileSystemSettings {
     bool contain_symlinks = false;  // a link that would lead out of the file system is refused
     // Whoever is in front checks what callers may do, besides the server.
     bool front_checks_permissions = false;
+    // All callers are one user.
+    bool is_single_user = false;
     // With groups by the server's numbers. Asked for only where they matter: where the server acts as its callers, and
     // where set-id bits are at stake.
     std::function<CallerFacts(const Caller&)> facts_of;
@@ -61,6 +63,8 @@ public:
 
     // Who caches in front from now on, and must live until another is named. Null, as in the beginning: nobody.
     void set_front(FrontCache* front) { front_ = front; }
+    // The same of names. Without it, no name and no attributes may be kept in front.
+    void set_front(FrontNames* names) { front_names_ = names; }
 
     Operation begin(Caller caller) {
         resident_memory_.busy();
@@ -89,7 +93,9 @@ public:
 
     // ---- names
 
+    // Errors also: no_entry. For how long that may be kept says life_of_absence(), right afterwards.
     Task<Result<Entry>> lookup(Operation& operation, InodeNumber parent, std::string name);
+    Duration life_of_absence(InodeNumber parent, std::string_view name);
     Task<Result<std::string>> readlink(Operation& operation, InodeNumber inode);
     // `mode`: type and permissions; the caller's umask is taken off unless the parent has a default ACL.
     Task<Result<Entry>> mknod(Operation& operation, InodeNumber parent, std::string name, std::uint32_t mode,
@@ -250,11 +256,17 @@ private:
     // Whether what is known under leases may answer the caller: it was told to whoever asked first, who need not be the
     // one to whom the server would tell it, and is kept for one user where the server tells users apart.
     bool may_use_names(const Operation& operation);
+    // Whether the front may keep what it is told, and answer others by it.
+    bool may_lend() const;
+    Duration lend_attributes(const Inode& inode);
+    Entry with_loan(Entry entry, InodeNumber parent, std::string_view name);
     void changed_here(InodeNumber inode);
 
     // names.cpp
     Task<std::optional<Result<Entry>>> known_entry(Operation& operation, InodeNumber parent, const std::string& name);
-    Entry give_out(Inode& inode, const wire::Attributes& attributes, const Operation& operation);
+    std::optional<Entry> give_out_known(const Operation& operation, InodeNumber parent, std::string_view name);
+    void has_moved(InodeNumber parent, const std::string& name, InodeNumber new_parent, const std::string& new_name,
+                   std::uint64_t asked_at);
     void made(InodeNumber parent, std::string_view name, const wire::Attributes& attributes, std::uint64_t asked_at);
     void removed(InodeNumber parent, std::string_view name, std::uint64_t asked_at);
     Task<Result<wire::EntryReply>> look_up(Operation& operation, wire::Lookup message);
@@ -273,7 +285,8 @@ private:
     Task<Result<>> fetch_entries(Operation& operation, HandleNumber handle, Listing listing);
     bool go_to(DirectoryHandle& directory, std::uint64_t number);
     void discard_entries(DirectoryHandle& directory);
-    void deliver(DirectoryHandle& directory, Listing listing, ListingSink& sink);
+    void deliver(const Operation& operation, DirectoryHandle& directory, Listing listing, ListingSink& sink);
+    Entry known_listed(const Operation& operation, InodeNumber parent, const std::string& name);
     bool is_outdated(const DirectoryHandle& directory, const wire::DirectoryEntry& entry);
     ListedEntry brief(const DirectoryHandle& directory, const wire::DirectoryEntry& entry);
 
@@ -336,6 +349,7 @@ private:
     transport::Reactor& reactor_;
     FileSystemSettings settings_;
     FrontCache* front_ = nullptr;
+    FrontNames* front_names_ = nullptr;
     std::uint64_t export_device_;
     InodeMap inodes_;
     HandleTable<FileHandle> files_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "base/task.hpp"
 #include "client/session.hpp"
@@ -18,12 +19,28 @@ public:
     // What is kept of a file that nobody has open need not go: opening the file drops it.
     virtual void drop(InodeNumber inode, std::function<void()> done) = 0;
 
+    // What it keeps of the attributes of the file, as it was allowed to, is void.
+    virtual void drop_attributes(InodeNumber inode) = 0;
+
     // Ends once nothing is kept of the file that drop() was called for. Errors: interrupted.
     virtual Task<Status> current(InodeNumber inode, client::Cancellation* cancellation) = 0;
 
     // Ends once all that programs have written to mappings of the file before is at the server. Not to be awaited by an
     // operation that changes the file's size. Errors: interrupted.
     virtual Task<Status> mappings_written(InodeNumber inode, client::Cancellation* cancellation) = 0;
+};
+
+// Whoever keeps names in front of the file system for as long as it was told to. One thread: the session's.
+class FrontNames {
+public:
+    virtual ~FrontNames() = default;
+
+    // That the name stands for what it stood for, or for nothing, is void.
+    virtual void drop_name(InodeNumber directory, const std::string& name) = 0;
+
+    // `done` is called, now or later, once no name is kept that drop_name() was called for; or before, where such a
+    // name may be held by an operation that waits for our answer. It is called within a bounded time.
+    virtual void when_names_dropped(std::function<void()> done) = 0;
 };
 
 }  // namespace remofile::filesystem

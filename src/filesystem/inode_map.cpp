@@ -116,6 +116,11 @@ void InodeMap::put(Inode& inode, InodeNumber parent, std::string_view name) {
     inode.place.name = name;
 }
 
+void InodeMap::move(Inode& inode, InodeNumber parent, std::string_view name) {
+    put(inode, parent, name);
+    found_in(inode, parent);
+}
+
 void InodeMap::let_go(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
     inode.leased = false;
     remove_unless_held(inode, give_back);

@@ -113,6 +113,8 @@ public:
     Inode* find(const wire::FileIdentity& identity);
     // It was found there.
     static void put(Inode& inode, InodeNumber parent, std::string_view name);
+    // It was moved there.
+    void move(Inode& inode, InodeNumber parent, std::string_view name);
 
     // A directory stays known while its lease is held.
     static void hold(Inode& inode) { inode.leased = true; }

@@ -42,9 +42,32 @@ Task<Result<wire::EntryReply>> FileSystem::look_up_and_hold(Operation& operation
     }
 }
 
-// Gives out an inode, as an entry, whose attributes are known.
-Entry FileSystem::give_out(Inode& inode, const wire::Attributes& attributes, const Operation& operation) {
-    return {.inode = inode.id, .attributes = contents_.seen(inode.id, attributes, operation.arrived_at)};
+// Gives out what is known to be there, if its attributes are known too.
+std::optional<Entry> FileSystem::give_out_known(const Operation& operation, InodeNumber parent, std::string_view name) {
+    const auto answer = names_.known().find(parent, name);
+    if (answer.knowledge != DirectoryCache::Knowledge::present)
+        return {};
+    Inode* inode = nullptr;
+    wire::Attributes attributes = *answer.attributes;
+    if (S_ISDIR(attributes.mode)) {
+        const InodeNumber number = names_.known().known_directory(parent, name);
+        const wire::Attributes* own = number == 0 ? nullptr : names_.known().own_attributes(number);
+        Inode* directory = inodes_.find(number);
+        if (own == nullptr || directory == nullptr || inodes_.stale(*directory))
+            return {};
+        attributes = *own;
+        InodeMap::hand_out(*directory);
+        inode = directory;
+    } else {
+        const Inode* known = inodes_.find(attributes.identity);
+        if (!answer.current || (known != nullptr && contents_.writes().pending(known->id)))
+            return {};
+        inode = inodes_.adopt_listed(parent, name, attributes);
+    }
+    if (inode == nullptr)
+        return {};
+    return with_loan({.inode = inode->id, .attributes = contents_.seen(inode->id, attributes, operation.arrived_at)},
+                     parent, name);
 }
 
 // What is known of a name under leases; nothing if the server has to be asked. What cannot be a name is not absent: it
@@ -66,23 +89,14 @@ Task<std::optional<Result<Entry>>> FileSystem::known_entry(Operation& operation,
         co_return Known();
     if (answer.knowledge == Knowledge::absent)
         co_return Known(Status::no_entry);
-    if (S_ISDIR(answer.attributes->mode)) {
-        const InodeNumber number = names_.known().known_directory(parent, name);
-        const wire::Attributes* own = number == 0 ? nullptr : names_.known().own_attributes(number);
-        Inode* directory = inodes_.find(number);
-        if (own == nullptr || directory == nullptr || inodes_.stale(*directory))
-            co_return Known();
-        inodes_.hand_out(*directory);
-        co_return Known(give_out(*directory, *own, operation));
-    }
-    if (!answer.current)
-        co_return Known();
-    const wire::Attributes attributes = *answer.attributes;
-    if (const Inode* known = inodes_.find(attributes.identity);
-        known != nullptr && contents_.writes().pending(known->id))
-        co_return Known();
-    Inode* inode = inodes_.adopt_listed(parent, name, attributes);
-    co_return inode == nullptr ? Known() : Known(give_out(*inode, attributes, operation));
+    auto entry = give_out_known(operation, parent, name);
+    co_return entry ? Known(std::move(*entry)) : Known();
+}
+
+Duration FileSystem::life_of_absence(InodeNumber parent, std::string_view name) {
+    if (!may_lend() || names_.known().find(parent, name).knowledge != DirectoryCache::Knowledge::absent)
+        return Duration::zero();
+    return names_.known().lend(parent, name).name;
 }
 
 // A request of ours, asked at that time, has made the name, or removed it.
@@ -97,6 +111,30 @@ void FileSystem::made(InodeNumber parent, std::string_view name, const wire::Att
 
 void FileSystem::removed(InodeNumber parent, std::string_view name, std::uint64_t asked_at) {
     names_.known().changed_here(parent, name, nullptr, asked_at, contents_.now());
+}
+
+// A request of ours, asked at that time, has moved the name.
+void FileSystem::has_moved(InodeNumber parent, const std::string& name, InodeNumber new_parent,
+                           const std::string& new_name, std::uint64_t asked_at) {
+    const std::uint64_t now = contents_.now();
+    const DirectoryCache::Entry* entry = names_.known().peek(parent, name);
+    const DirectoryCache::Entry* replaced = names_.known().peek(new_parent, new_name);
+    const bool is_link = entry != nullptr && replaced != nullptr &&
+                         entry->attributes.identity == replaced->attributes.identity;  // then nothing has happened
+    if (entry == nullptr || entry->attributes.mode == 0 || is_link) {
+        names_.known().revoke_name(parent, name, now);
+        names_.known().revoke_name(new_parent, new_name, now);
+        return;
+    }
+    const wire::Attributes attributes = entry->attributes;
+    names_.known().changed_here(parent, name, nullptr, asked_at, now);
+    names_.known().changed_here(new_parent, new_name, &attributes, asked_at, now);
+    names_.known().attributes_changed_here(new_parent, new_name, now);
+    if (Inode* inode = inodes_.find(attributes.identity); inode != nullptr) {
+        inodes_.move(*inode, new_parent, new_name);
+        if (inode->leased)
+            names_.known().put(inode->id, {new_parent, new_name});
+    }
 }
 
 Task<Result<Entry>> FileSystem::lookup(Operation& operation, InodeNumber parent, std::string name) {
@@ -221,9 +259,12 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     const InodeNumber moved = names_.known().known_directory(parent, name);
     const InodeNumber other = names_.known().known_directory(new_parent, new_name);
     const auto reply = co_await call(operation, message);
-    // What they stand for now is not said.
-    names_.known().revoke_name(parent, name, contents_.now());
-    names_.known().revoke_name(new_parent, new_name, contents_.now());
+    if (reply && (flags & ~wire::rename_noreplace) == 0) {
+        has_moved(parent, name, new_parent, new_name, operation.arrived_at);
+    } else {
+        names_.known().revoke_name(parent, name, contents_.now());
+        names_.known().revoke_name(new_parent, new_name, contents_.now());
+    }
     for (const InodeNumber directory : {moved, other})
         if (directory != 0)
             names_.known().revoke_own_attributes(directory, contents_.now());

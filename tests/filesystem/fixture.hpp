@@ -379,8 +379,21 @@ private:
 };
 
 // Keeps what it is told to drop, and drops it at once unless `slow`.
-class FakeFront : public FrontCache {
+class FakeFront : public FrontCache, public FrontNames {
 public:
+    void drop_attributes(InodeNumber inode) override { dropped_attributes.push_back(inode); }
+    void drop_name(InodeNumber, const std::string& name) override { dropped_names.push_back(name); }
+    void when_names_dropped(std::function<void()> done) override {
+        if (keeps_names)
+            names_kept_.push_back(std::move(done));
+        else
+            done();
+    }
+    void let_go_of_names() {
+        keeps_names = false;
+        for (const auto& done : std::exchange(names_kept_, {}))
+            done();
+    }
     void drop(InodeNumber inode, std::function<void()> done) override {
         dropped.push_back(inode);
         if (slow)
@@ -407,8 +420,12 @@ public:
     std::vector<InodeNumber> dropped;
     std::vector<InodeNumber> written_back;
     bool slow = false;
+    std::vector<InodeNumber> dropped_attributes;
+    std::vector<std::string> dropped_names;
+    bool keeps_names = false;  // until let_go_of_names()
 
 private:
+    std::vector<std::function<void()>> names_kept_;
     std::vector<std::function<void()>> waiting_;
     client::Waiters settled_;
 };
@@ -474,7 +491,8 @@ struct Fixture : client::SessionFixture {
     void make_file_system() {
         fs.reset();
         fs.emplace(*session, reactor, clock, counters, settings);
-        fs->set_front(&front);
+        fs->set_front(static_cast<FrontCache*>(&front));
+        fs->set_front(static_cast<FrontNames*>(&front));
     }
     FakeReply answer(const FakeRequest& request) {
         if (instead)

@@ -2,6 +2,10 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
+#include <set>
+#include <string>
+#include <utility>
+
 #include "catch.hpp"
 #include "filesystem/directory_cache.hpp"
 
@@ -48,6 +52,10 @@ struct Fixture {
     explicit Fixture(std::size_t limit_bytes = plenty) : cache(term, clock, counters, limit_bytes) {
         term.agree(10s);
         term.heard(clock.time);
+        cache.on_name_void = [this](InodeNumber, const std::string& name) { taken_back_.insert(name); };
+        cache.on_attributes_void = [this](const wire::FileIdentity& identity) {
+            taken_back_.insert(std::to_string(identity.inode));
+        };
     }
 
     DirectoryCache::Listed listing(InodeNumber number, std::vector<DirectoryCache::Entry> entries) {
@@ -82,8 +90,14 @@ struct Fixture {
     TestClock clock;
     Counters counters;
     LeaseTerm term{clock};
+    // What was lent and is not true any more, since the last call: names, and numbers of files.
+    std::set<std::string> taken_back() { return std::exchange(taken_back_, {}); }
+
     std::uint64_t events = 0;
     DirectoryCache cache;
+
+private:
+    std::set<std::string> taken_back_;
 };
 
 }  // namespace
@@ -104,18 +118,19 @@ TEST_CASE("a listing under a lease answers for names, absent names and attribute
 TEST_CASE("nothing is known once the term has passed, and a life never outlasts it") {
     Fixture f;
     f.cache.learn(f.listing(home, {entry("a", file(1))}));
-    CHECK(f.cache.find(home, "a").life == 9s);
+    CHECK(f.cache.lend(home, "a").name == 9s);
     f.clock.time += 4s;
-    CHECK(f.cache.find(home, "none").life == 5s);
+    CHECK(f.cache.lend(home, "none").name == 5s);
     f.term.heard(f.clock.time);
     f.clock.time += 8s;
     CHECK(f.told("a") == "5");
-    CHECK(f.cache.life(home) == 1s);
+    CHECK(f.cache.lend_own(home) == 1s);
     f.clock.time += 1s;
     CHECK(f.told("a") == "unknown");
     CHECK(f.listed() == "unknown");
     CHECK(f.cache.own_attributes(home) == nullptr);
-    CHECK(f.cache.life(home) == 0s);
+    CHECK(f.cache.lend_own(home) == 0s);
+    CHECK(f.cache.lend(home, "a").name == 0s);
 }
 
 TEST_CASE("what cannot be watched is trusted for a short time after it was asked for") {
@@ -124,7 +139,7 @@ TEST_CASE("what cannot be watched is trusted for a short time after it was asked
     listing.trust = 1s;
     f.cache.learn(std::move(listing));
     f.clock.time += 900ms;
-    CHECK(f.cache.find(home, "a").life == 100ms);
+    CHECK(f.cache.lend(home, "a").name == 100ms);
     // A single answer does not make the rest of the listing younger.
     f.cache.learn(home, "b", file(2), ++f.events);
     f.clock.time += 100ms;
@@ -293,4 +308,81 @@ TEST_CASE("a listing that names one thing twice names it once") {
     f.cache.learn(f.listing(home, {entry("a", file(1, 10)), entry("a", file(2, 20))}));
     CHECK(f.told("a") == "10");
     CHECK(f.listed() == "a ");
+}
+
+TEST_CASE("what was lent is taken back when the server revokes it, and nothing else is") {
+    using Set = std::set<std::string>;
+    Fixture f;
+    f.cache.learn(f.listing(home, {entry("a", file(1)), entry("b", file(2)), entry("d", directory(3))}));
+    CHECK(f.cache.lend(home, "a").attributes == 9s);
+    CHECK(f.cache.lend(home, "d").attributes == 0s);
+    CHECK(f.cache.lend(home, "none").name == 9s);
+    CHECK(f.cache.lend_own(home) == 9s);
+    SECTION("a name, with the directory's own attributes") {
+        f.cache.revoke_name(home, "none", ++f.events);
+        CHECK(f.taken_back() == Set{"none", "10"});
+        CHECK(f.cache.lend(home, "none").name == 0s);
+    }
+    SECTION("attributes") {
+        f.cache.revoke_attributes(home, "a", ++f.events);
+        CHECK(f.taken_back() == Set{"1"});
+        CHECK(f.cache.lend(home, "a").name == 9s);
+        CHECK(f.cache.lend(home, "a").attributes == 0s);
+    }
+    SECTION("the lease") {
+        f.cache.revoke(home, ++f.events);
+        CHECK(f.taken_back() == Set{"a", "b", "d", "none", "1", "2", "3", "10"});
+    }
+    SECTION("all leases") {
+        f.cache.revoke_all(++f.events);
+        CHECK(f.taken_back() == Set{"a", "b", "d", "none", "1", "2", "3", "10"});
+    }
+    SECTION("the directory, for want of room") {
+        f.cache.remove(home);
+        CHECK(f.taken_back() == Set{"a", "b", "d", "none", "1", "2", "3", "10"});
+    }
+    SECTION("the lease, after it was listed once more") {
+        f.cache.learn(f.listing(home, {entry("a", file(1))}));
+        f.cache.revoke(home, ++f.events);
+        CHECK(f.taken_back() == Set{"a", "none", "1", "10"});
+    }
+    SECTION("the attributes of what was moved here from here") {
+        const wire::Attributes moved = file(1);
+        const std::uint64_t asked_at = ++f.events;
+        ++f.events;
+        f.cache.changed_here(home, "a", nullptr, asked_at, f.events);
+        f.cache.changed_here(home, "z", &moved, asked_at, f.events);
+        f.cache.attributes_changed_here(home, "z", ++f.events);
+        CHECK(f.taken_back().empty());
+        f.cache.revoke_attributes(home, "z", ++f.events);
+        CHECK(f.taken_back() == Set{"1"});
+    }
+    SECTION("what was lent longer ago than it was lent for") {
+        f.clock.time += 9s;
+        f.cache.revoke(home, ++f.events);
+        CHECK(f.taken_back().empty());
+    }
+}
+
+TEST_CASE("what is changed from here is not taken back: whoever is in front knows of it") {
+    Fixture f;
+    f.cache.learn(f.listing(home, {entry("a", file(1)), entry("b", file(2))}));
+    f.cache.lend(home, "a");
+    f.cache.lend(home, "b");
+    const std::uint64_t asked_at = ++f.events;
+    f.cache.changed_here(home, "a", nullptr, asked_at, ++f.events);
+    f.cache.attributes_changed_here(home, "b", ++f.events);
+    CHECK(f.taken_back().empty());
+}
+
+TEST_CASE("absent names of one directory are lent up to a number") {
+    Fixture f;
+    f.cache.learn(f.listing(home, {}));
+    for (int i = 0; i < 1024; ++i)
+        CHECK(f.cache.lend(home, "none" + std::to_string(i)).name == 9s);
+    CHECK(f.cache.lend(home, "one more").name == 0s);
+    CHECK(f.cache.lend(home, "none7").name == 9s);
+    f.clock.time += 9s;
+    f.term.heard(f.clock.time);
+    CHECK(f.cache.lend(home, "one more").name == 9s);
 }

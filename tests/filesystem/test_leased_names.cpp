@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What is answered without the server while it tells of changes, and what is asked for again once it has.
+#include <algorithm>
+#include <set>
+#include <span>
+
 #include "fixture.hpp"
 
 namespace remofile::filesystem {
@@ -43,9 +47,12 @@ struct Leased : Fixture {
     // The server tells, and is told that it has been heard.
     void tell(wire::LeaseChange change) { tell(wire::PushInvalidate{.changes = {std::move(change)}}); }
     void tell(wire::PushInvalidate push) {
+        tell_without_waiting(std::move(push));
+        REQUIRE(wait_for([&] { return asked(Opcode::invalidated) == sequence_; }));
+    }
+    void tell_without_waiting(wire::PushInvalidate push) {
         push.sequence = ++sequence_;
         server.push(push);
-        REQUIRE(wait_for([&] { return asked(Opcode::invalidated) == sequence_; }));
     }
     // Requests since the last call, but for those that keep the session going.
     std::size_t requests() {
@@ -411,6 +418,112 @@ TEST_CASE("leases: a new session knows nothing") {
     f.server_files.write(f.server_files.file("file"), "longer content");
     f.lose_session();
     CHECK(f.look("file").value().attributes.size == 14);
+}
+
+TEST_CASE("leases: names, attributes and absent names are lent to the front for what is left of the term") {
+    Leased f;
+    f.get_to_know();
+    const auto file = f.look("file");
+    REQUIRE(file.has_value());
+    CHECK(file->entry_life > f.lease_term * 8 / 10);
+    CHECK(file->entry_life < f.lease_term);
+    CHECK(file->attributes_life > f.lease_term * 8 / 10);
+    const auto attributes = f.ask(&FileSystem::getattr, file->inode, HandleNumber{});
+    CHECK(attributes.value().life > f.lease_term * 8 / 10);
+    CHECK(f.look("nothing").status() == Status::no_entry);
+    CHECK(f.fs->life_of_absence(root_inode, "nothing") > f.lease_term * 8 / 10);
+    f.clock.advance(f.lease_term / 2);
+    CHECK(f.look("file").value().entry_life < f.lease_term / 2);
+    // What came with another answer.
+    const auto made = f.ask(&FileSystem::mkdir, root_inode, std::string("new"), 0755U);
+    CHECK(made.value().entry_life > Duration::zero());
+    CHECK(made.value().attributes_life == Duration::zero());
+}
+
+TEST_CASE("leases: nothing is lent of what is not known, nor of what is about to be written") {
+    Leased f;
+    CHECK(f.look("file").value().entry_life == Duration::zero());
+    CHECK(f.fs->life_of_absence(root_inode, "nothing") == Duration::zero());
+    f.get_to_know();
+    const InodeNumber file = f.look("file").value().inode;
+    const auto opened = f.ask(&FileSystem::open, file, OpenHow{wire::open_write, false});
+    REQUIRE(opened.has_value());
+    f.held = {Opcode::write};
+    const std::string text = "more";
+    const Payload payload{.bytes = std::as_bytes(std::span(text)),
+                          .take = [&] { return Buffer::copy_of(std::as_bytes(std::span(text))); }};
+    REQUIRE(f.ask(&FileSystem::write, opened->handle, std::uint64_t{0}, payload, WriteHow{}).has_value());
+    CHECK(f.look("file").value().attributes_life == Duration::zero());
+    CHECK(f.ask(&FileSystem::getattr, file, HandleNumber{}).value().life == Duration::zero());
+    f.release();
+    f.fs->release(opened->handle);
+}
+
+TEST_CASE("leases: nothing is lent where the server tells users apart, and the front does not") {
+    Leased f;
+    f.get_to_know();
+    f.fs->set_front(static_cast<FrontNames*>(nullptr));
+    CHECK(f.look("file").value().entry_life == Duration::zero());
+    CHECK(f.fs->life_of_absence(root_inode, "nothing") == Duration::zero());
+}
+
+TEST_CASE("leases: what was lent is dropped in front, and the server is told afterwards") {
+    Leased f;
+    f.get_to_know();
+    const InodeNumber file = f.look("file").value().inode;
+    f.front.keeps_names = true;
+    f.tell_without_waiting(
+        wire::PushInvalidate{.changes = {{root_node, What::name, "nothing"}, {root_node, What::content, "file"}}});
+    REQUIRE(f.wait_for([&] { return !f.front.dropped_names.empty(); }));
+    CHECK(f.front.dropped_names == std::vector<std::string>{"nothing"});
+    CHECK(std::ranges::count(f.front.dropped_attributes, file) == 1);
+    // Nothing of it is answered from here meanwhile.
+    CHECK(f.fs->life_of_absence(root_inode, "nothing") == Duration::zero());
+    CHECK(f.asked(Opcode::invalidated) == 0);
+    f.front.let_go_of_names();
+    CHECK(f.wait_for([&] { return f.asked(Opcode::invalidated) == 1; }));
+}
+
+TEST_CASE("leases: a known listing gives out what it names, but directories of which nothing is known") {
+    Leased f;
+    f.get_to_know();
+    const auto list = [&] {
+        const auto opened = f.ask(&FileSystem::opendir, root_inode);
+        REQUIRE(opened.has_value());
+        FakeSink sink(1000);
+        REQUIRE(f.ask(&FileSystem::readdir, *opened, std::uint64_t{0}, FileSystem::Listing::with_attributes,
+                      static_cast<ListingSink&>(sink))
+                    .has_value());
+        f.fs->releasedir(*opened);
+        std::set<std::string> given;
+        for (const ListedEntry& entry : sink.entries) {
+            if (entry.entry.inode == 0)
+                continue;
+            given.insert(entry.name);
+            CHECK(entry.entry.entry_life > Duration::zero());
+            f.fs->forget(entry.entry.inode);
+        }
+        return given;
+    };
+    f.requests();
+    CHECK(list() == std::set<std::string>{"file"});
+    CHECK(f.requests() == 0);
+    f.get_to_know(f.look("a").value().inode);
+    CHECK(list().contains("a"));
+}
+
+TEST_CASE("leases: what is renamed here keeps its number and its place") {
+    Leased f;
+    f.get_to_know();
+    const InodeNumber file = f.look("file").value().inode;
+    REQUIRE(
+        f.ask(&FileSystem::rename, root_inode, std::string("file"), root_inode, std::string("moved"), 0U).has_value());
+    // Known from the listing alone: it is found by its new name.
+    CHECK(f.size_of(file) == 7);
+    CHECK(f.look("moved").value().inode == file);
+    CHECK(f.look("file").status() == Status::no_entry);
+    f.tell({root_node, What::content, "moved"});
+    CHECK(std::ranges::count(f.front.dropped_attributes, file) == 1);
 }
 
 }  // namespace remofile::filesystem
