@@ -18,7 +18,8 @@ namespace remofile::server {
 namespace {
 
 constexpr std::uint64_t interesting = FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO | FAN_MODIFY |
-                                      FAN_ATTRIB | FAN_CLOSE_WRITE | FAN_DELETE_SELF | FAN_ONDIR | FAN_EVENT_ON_CHILD;
+                                      FAN_ATTRIB | FAN_CLOSE_WRITE | FAN_DELETE_SELF | FAN_MOVE_SELF | FAN_ONDIR |
+                                      FAN_EVENT_ON_CHILD;
 // After these the name stands for something else.
 constexpr std::uint64_t new_meaning = FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO;
 

@@ -98,6 +98,9 @@ TEST_CASE("a change by another process is told by directory and name") {
     // What is in a directory below belongs to that directory.
     CHECK(w.after([&] { write_file(w.path("sub/inner"), "x"); }).empty());
     CHECK(w.after([&] { write_file(w.directory / "beside", "x"); }).empty());
+    // A directory that is moved has changed itself: its time of change says so.
+    CHECK(w.after([&] { ::rename(w.path("").c_str(), (w.directory / "e").c_str()); }) == Told{{"", false}});
+    CHECK(w.after([&] { ::rename((w.directory / "e").c_str(), w.path("").c_str()); }) == Told{{"", false}});
     // Reading changes nothing.
     CHECK(w.after([&] { read_file(w.path("file")); }).empty());
 }
