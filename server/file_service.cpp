@@ -111,6 +111,17 @@ public:
     ChangeWatch* change_watch() override { return watch_.get(); }
     std::string change_watch_text() const override { return watch_text_; }
 
+    bool add_other_names(std::vector<Touched>& touched) override {
+        std::vector<Touched> others;
+        bool all_known = true;
+        for (const Touched& each : touched) {
+            if (each.is_new_meaning)
+                all_known &= add_other_names_of(each, others);
+        }
+        touched.insert(touched.end(), std::make_move_iterator(others.begin()), std::make_move_iterator(others.end()));
+        return all_known;
+    }
+
     void stop_watching(std::span<const InodePtr> directories) override {
         if (!watch_)
             return;
@@ -155,6 +166,24 @@ private:
                 options_.leases->end_all();
             throw;
         }
+    }
+
+    // Only a link makes a further name; a file that has one name is in no other directory.
+    bool add_other_names_of(const Touched& touched, std::vector<Touched>& others) {
+        const auto name = EntryName::check(touched.name);
+        const auto directory = inodes_->descriptor(touched.directory);
+        if (!name || !directory)
+            return true;
+        auto attributes = stat_entry((*directory)->get(), *name);
+        if (!attributes || S_ISDIR(attributes->mode) || attributes->links < 2)
+            return true;
+        const InodePtr file = inodes_->recognize(*attributes, touched.directory, *name).inode;
+        if (!file)
+            return false;
+        const InodeTable::Places places = inodes_->places(*file);
+        for (const Place& place : places.places)
+            others.push_back({place.parent, place.name.text()});
+        return places.all && places.places.size() >= attributes->links;
     }
 
     static Result<> check_directory(const Inode& inode) {

@@ -140,6 +140,9 @@ public:
     virtual ChangeWatch* change_watch() { return nullptr; }
     // What to say of it in the log; empty if it was not asked for.
     virtual std::string change_watch_text() const { return {}; }
+    // What the watch tells of a name that is new says nothing of the file's other names, whose attributes have changed
+    // with it: adds them. False if there may be others that nobody knows here.
+    virtual bool add_other_names(std::vector<Touched>& /*touched*/) { return true; }
     // Directories that may be without a lease now need not be watched any more. Takes system calls.
     virtual void stop_watching(std::span<const InodePtr> /*directories*/) {}
 

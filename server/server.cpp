@@ -233,8 +233,11 @@ void Server::watch_changes() {
         return;
     reactor_.watch(watch->descriptor(), [this, watch] {
         reactor_.unwatch(watch->descriptor());
-        const ChangeWatch::Seen seen = watch->read();
+        ChangeWatch::Seen seen = watch->read();
+        const bool all_names_known = files_->add_other_names(seen.touched);
         service_->changed_outside(seen.touched, seen.lost);
+        if (!all_names_known)
+            service_->unknown_names_changed();
         reactor_.after(pause, [this] { watch_changes(); });
     });
 }

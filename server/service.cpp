@@ -710,6 +710,15 @@ void Service::changed_outside(std::span<const Touched> touched, bool lost) {
     turn_has_work();
 }
 
+// Whoever has listed a directory may answer for the file without anybody here knowing that it is there.
+void Service::unknown_names_changed() {
+    if (!options_.leases)
+        return;
+    options_.leases->end_all();
+    counters_.at("leases.unknown_names").add();
+    turn_has_work();
+}
+
 void Service::mounts_changed() {
     if (!options_.leases)
         return;

@@ -61,6 +61,8 @@ public:
 
     // A program on the server has touched this; or, if something was `lost`, whatever it may be.
     void changed_outside(std::span<const Touched> touched, bool lost);
+    // A program has given a further name to a file whose other names are not all known: all leases end.
+    void unknown_names_changed();
     // Names in the export stand for what is on other file systems now, or no longer.
     void mounts_changed();
 

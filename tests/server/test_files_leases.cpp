@@ -537,3 +537,28 @@ TEST_CASE("a rename over a file forgets that file's place and keeps the other's"
     f.list_all();
     CHECK(f.by_author(wire::Setattr{.node = file, .which = wire::set_mode, .mode = 0600}) == Told{"d:0:other"});
 }
+
+TEST_CASE("a name that a program makes touches the other names of its file, or it is said that some are not known") {
+    Leased f;
+    const auto made =
+        f.author->call(wire::Mkdir{.parent = f.author_e, .name = "new", .node = f.new_node(), .mode = 0755});
+    REQUIRE(!made.touched.empty());
+    const InodePtr e = made.touched.front().directory;
+    const auto by_program = [&](const std::string& from, const std::string& name) {
+        std::filesystem::create_hard_link(f.path(from), f.path("e/" + name));
+        return std::vector<Touched>{{e, name, true}};
+    };
+    // The holder has listed its other name, which makes no node.
+    std::vector<Touched> touched = by_program("d/file", "unknown");
+    CHECK_FALSE(f.exported->service->add_other_names(touched));
+
+    f.holder->lookup(f.d, "other");
+    touched = by_program("d/other", "known");
+    CHECK(f.exported->service->add_other_names(touched));
+    CHECK(f.report(touched) == Told{"d:0:other"});
+
+    write_file(f.path("e/alone"), "x");
+    touched = {{e, "alone", true}, {e, "gone", true}, {e, "", false}};
+    CHECK(f.exported->service->add_other_names(touched));
+    CHECK(touched.size() == 3);
+}

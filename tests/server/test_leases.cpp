@@ -485,6 +485,15 @@ TEST_CASE("when programs change more than can be followed all leases end, and au
     CHECK(f.world.count("leases.watch_overflows") == 1);
 }
 
+TEST_CASE("when a program links a file of whose names some are unknown all leases end") {
+    Leased f;
+    f.world.service->unknown_names_changed();
+    f.world.settle();
+    CHECK(f.push(f.holder).flags == wire::invalidate_all_leases);
+    CHECK(f.world.count("leases.unknown_names") == 1);
+    CHECK(f.world.count("leases.watch_overflows") == 0);
+}
+
 TEST_CASE("when something is mounted in the export all leases end") {
     Leased f;
     f.world.service->mounts_changed();
