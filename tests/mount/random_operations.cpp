@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "mount/random_operations.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -14,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <filesystem>
 #include <functional>
 #include <random>
 #include <sstream>
@@ -27,7 +29,7 @@ namespace remofile::test {
 namespace {
 
 constexpr int slots = 4;
-constexpr std::size_t steps_remembered = 25;
+constexpr std::size_t steps_remembered = 60;
 constexpr int steps_between_comparisons = 250;
 // Most files stay below this: small enough for many steps a second, large enough for several chunks and pages.
 constexpr off_t usual_file_size = 300'000;
@@ -45,19 +47,19 @@ struct Draw {
     off_t other_offset = 0;
     std::size_t size = 0;
     unsigned seed = 0;
-    std::size_t mount = 0;
+    std::size_t view = 0;
 };
 
-// Where operations happen: a directory and the files held open in it.
+// Where operations happen: a directory, under the names of its views, and the files held open in it.
 class Place {
 public:
-    explicit Place(std::vector<std::string> roots) : roots_(std::move(roots)) { slots_.fill(-1); }
+    explicit Place(std::vector<std::string> views) : views_(std::move(views)) { slots_.fill(-1); }
     ~Place() { close_all(); }
     Place(const Place&) = delete;
     Place& operator=(const Place&) = delete;
 
-    std::string path(const Draw& draw) const { return root(draw) + "/" + draw.path; }
-    std::string other_path(const Draw& draw) const { return root(draw) + "/" + draw.other_path; }
+    std::string path(const Draw& draw) const { return view(draw) + "/" + draw.path; }
+    std::string other_path(const Draw& draw) const { return view(draw) + "/" + draw.other_path; }
     int& slot(int number) { return slots_[static_cast<std::size_t>(number)]; }
     void close_all() {
         for (int& fd : slots_) {
@@ -68,9 +70,9 @@ public:
     }
 
 private:
-    const std::string& root(const Draw& draw) const { return roots_[draw.mount % roots_.size()]; }
+    const std::string& view(const Draw& draw) const { return views_[draw.view % views_.size()]; }
 
-    std::vector<std::string> roots_;
+    std::vector<std::string> views_;
     std::array<int, slots> slots_;
 };
 
@@ -124,6 +126,17 @@ std::string punch_hole(Place& place, const Draw& draw) {
 
 std::string sync_slot(Place& place, const Draw& draw) {
     return outcome(draw.seed % 2 ? fsync(place.slot(draw.slot)) : fdatasync(place.slot(draw.slot)));
+}
+
+// What the other views are promised to see.
+std::string write_synced(Place& place, const Draw& draw) {
+    const std::string written = write_at(place, draw);
+    return written + ", fsync " + sync_slot(place, draw);
+}
+
+std::string truncate_synced(Place& place, const Draw& draw) {
+    const std::string truncated = outcome(ftruncate(place.slot(draw.slot), draw.offset));
+    return truncated + ", fsync " + sync_slot(place, draw);
 }
 
 std::string stat_slot(Place& place, const Draw& draw) {
@@ -194,6 +207,17 @@ std::string stat_path(Place& place, const Draw& draw) {
     return lstat(place.path(draw).c_str(), &attributes) == 0 ? describe(attributes) : errno_name(errno);
 }
 
+// With what is not the same in two directories of one content.
+std::string full_status(const std::string& path) {
+    struct stat attributes = {};
+    if (lstat(path.c_str(), &attributes) != 0)
+        return errno_name(errno);
+    std::ostringstream text;
+    text << describe(attributes) << " inode " << attributes.st_ino << " modified " << attributes.st_mtim.tv_sec << "."
+         << attributes.st_mtim.tv_nsec << " changed " << attributes.st_ctim.tv_sec << "." << attributes.st_ctim.tv_nsec;
+    return text.str();
+}
+
 std::string rename_path(Place& place, const Draw& draw) {
     constexpr std::array<unsigned, 6> flags = {0, 0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE};
     const std::string path = place.path(draw), other = place.other_path(draw);
@@ -240,8 +264,35 @@ std::string change_mode(Place& place, const Draw& draw) {
     return outcome(chmod(place.path(draw).c_str(), draw.mode | 0700));
 }
 
+std::string set_times(Place& place, const Draw& draw) {
+    const timespec times[2] = {{draw.offset, 1}, {draw.other_offset, static_cast<long>(draw.size)}};
+    return outcome(utimensat(AT_FDCWD, place.path(draw).c_str(), times, AT_SYMLINK_NOFOLLOW));
+}
+
 std::string list(Place& place, const Draw& draw) {
     return describe_tree(place.path(draw));
+}
+
+// The names alone: answered from a listing, where attributes are asked for by name.
+std::string list_names(Place& place, const Draw& draw) {
+    DIR* directory = opendir(place.path(draw).c_str());
+    if (!directory)
+        return errno_name(errno);
+    std::vector<std::string> names;
+    while (const dirent* entry = readdir(directory))
+        names.emplace_back(entry->d_name);
+    closedir(directory);
+    std::ranges::sort(names);
+    std::string text;
+    for (const std::string& name : names)
+        text += name + "/";
+    return text;
+}
+
+std::string read_link(Place& place, const Draw& draw) {
+    std::array<char, 256> target = {};
+    const ssize_t size = readlink(place.path(draw).c_str(), target.data(), target.size());
+    return size < 0 ? errno_name(errno) : std::string(target.data(), static_cast<std::size_t>(size));
 }
 
 std::string set_xattr(Place& place, const Draw& draw) {
@@ -254,41 +305,77 @@ std::string remove_xattr(Place& place, const Draw& draw) {
     return outcome(lremovexattr(place.path(draw).c_str(), draw.seed % 2 ? "user.a" : "user.b"));
 }
 
+enum class Needs {
+    nothing,
+    open_file,         // a file kept open in one view, which need not have been synced
+    synced_open_file,  // one that is kept open and synced within each step
+    one_kernel,        // what is open for somebody shows through no mount
+};
+
+enum class Effect { none, change };
+
 struct Operation {
     const char* name;
     int weight;
-    bool on_slot;  // needs files kept open
+    Needs needs;
+    Effect effect;
     std::string (*apply)(Place&, const Draw&);
 };
 
 constexpr Operation operations[] = {
-    {"open", 10, true, open_slot},
-    {"close", 3, true, close_slot},
-    {"pwrite", 14, true, write_at},
-    {"write", 8, true, write_on},
-    {"pread", 14, true, read_at},
-    {"ftruncate", 4, true, truncate_slot},
-    {"fallocate", 3, true, punch_hole},
-    {"fsync", 2, true, sync_slot},
-    {"fstat", 4, true, stat_slot},
-    {"copy_file_range", 2, true, copy_between_slots},
-    {"write through mmap", 3, true, write_mapped},
-    {"write file", 8, false, write_whole},
-    {"read file", 8, false, read_whole},
-    {"truncate", 3, false, truncate_path},
-    {"stat", 8, false, stat_path},
-    {"rename", 6, false, rename_path},
-    {"link", 4, false, link_path},
-    {"symlink", 2, false, symlink_path},
-    {"unlink", 4, false, unlink_path},
-    {"mkdir", 4, false, make_directory},
-    {"rmdir", 2, false, remove_directory},
-    {"mkfifo", 1, false, make_fifo},
-    {"chmod", 2, false, change_mode},
-    {"list", 1, false, list},
-    {"setxattr", 2, false, set_xattr},
-    {"removexattr", 1, false, remove_xattr},
+    {"open", 10, Needs::open_file, Effect::change, open_slot},
+    {"close", 3, Needs::open_file, Effect::change, close_slot},
+    {"pwrite", 14, Needs::open_file, Effect::change, write_at},
+    {"write", 8, Needs::open_file, Effect::change, write_on},
+    {"pread", 14, Needs::open_file, Effect::none, read_at},
+    {"ftruncate", 4, Needs::open_file, Effect::change, truncate_slot},
+    {"fallocate", 3, Needs::open_file, Effect::change, punch_hole},
+    {"fsync", 2, Needs::open_file, Effect::none, sync_slot},
+    {"fstat", 4, Needs::open_file, Effect::none, stat_slot},
+    {"copy_file_range", 2, Needs::open_file, Effect::change, copy_between_slots},
+    {"write through mmap", 3, Needs::open_file, Effect::change, write_mapped},
+    {"open and keep", 6, Needs::synced_open_file, Effect::change, open_slot},
+    {"close what was kept", 2, Needs::synced_open_file, Effect::none, close_slot},
+    {"pwrite and fsync", 6, Needs::synced_open_file, Effect::change, write_synced},
+    {"ftruncate and fsync", 2, Needs::synced_open_file, Effect::change, truncate_synced},
+    {"write file", 8, Needs::nothing, Effect::change, write_whole},
+    {"read file", 8, Needs::nothing, Effect::none, read_whole},
+    {"truncate", 3, Needs::nothing, Effect::change, truncate_path},
+    {"stat", 8, Needs::nothing, Effect::none, stat_path},
+    {"rename", 6, Needs::nothing, Effect::change, rename_path},
+    {"link", 4, Needs::nothing, Effect::change, link_path},
+    {"symlink", 2, Needs::nothing, Effect::change, symlink_path},
+    {"unlink", 4, Needs::nothing, Effect::change, unlink_path},
+    {"mkdir", 4, Needs::nothing, Effect::change, make_directory},
+    {"rmdir", 2, Needs::nothing, Effect::change, remove_directory},
+    {"mkfifo", 1, Needs::one_kernel, Effect::change, make_fifo},
+    {"chmod", 2, Needs::nothing, Effect::change, change_mode},
+    {"utimens", 2, Needs::nothing, Effect::change, set_times},
+    {"list", 1, Needs::nothing, Effect::none, list},
+    {"setxattr", 2, Needs::nothing, Effect::change, set_xattr},
+    {"removexattr", 1, Needs::nothing, Effect::change, remove_xattr},
 };
+
+// What is done in a view that another has changed.
+constexpr Operation looks[] = {
+    {"stat", 3, Needs::nothing, Effect::none, stat_path},
+    {"read file", 2, Needs::nothing, Effect::none, read_whole},
+    {"list names", 2, Needs::nothing, Effect::none, list_names},
+    {"readlink", 1, Needs::nothing, Effect::none, read_link},
+};
+
+bool is_possible(const Operation& operation, const RandomRun& run) {
+    switch (operation.needs) {
+        case Needs::open_file:
+            return run.keep_open && run.server.empty();
+        case Needs::synced_open_file:
+            return !run.server.empty();
+        case Needs::one_kernel:
+            return run.server.empty();
+        default:
+            return true;
+    }
+}
 
 class Dice {
 public:
@@ -296,17 +383,12 @@ public:
 
     std::uint64_t below(std::uint64_t limit) { return generator_() % limit; }
 
-    const Operation& operation(bool keep_open) {
-        int total = 0;
-        for (const Operation& operation : operations)
-            total += operation.on_slot && !keep_open ? 0 : operation.weight;
-        int at = static_cast<int>(below(static_cast<std::uint64_t>(total)));
-        for (const Operation& operation : operations) {
-            at -= operation.on_slot && !keep_open ? 0 : operation.weight;
-            if (at < 0)
-                return operation;
-        }
-        return operations[0];
+    const Operation& operation(const RandomRun& run) {
+        return pick(operations, [&run](const Operation& operation) { return is_possible(operation, run); });
+    }
+
+    const Operation& look() {
+        return pick(looks, [](const Operation&) { return true; });
     }
 
     Draw draw() {
@@ -321,16 +403,30 @@ public:
         draw.other_offset = offset();
         draw.size = size();
         draw.seed = static_cast<unsigned>(generator_());
-        draw.mount = below(4);
+        draw.view = below(4);
         return draw;
     }
 
-private:
     // Few names, so that operations meet often.
     std::string path() {
         constexpr std::array<const char*, 8> directories = {"", "", "", "d/", "d/", "e/", "d/e/", "e/d/"};
         constexpr std::array<const char*, 7> names = {"a", "b", "c", "d", "e", "\xff", "name with blanks"};
         return std::string(directories[below(directories.size())]) + names[below(names.size())];
+    }
+
+private:
+    template <std::size_t N>
+    const Operation& pick(const Operation (&from)[N], const auto& is_wanted) {
+        int total = 0;
+        for (const Operation& operation : from)
+            total += is_wanted(operation) ? operation.weight : 0;
+        int at = static_cast<int>(below(static_cast<std::uint64_t>(total)));
+        for (const Operation& operation : from) {
+            at -= is_wanted(operation) ? operation.weight : 0;
+            if (at < 0)
+                return operation;
+        }
+        return from[0];
     }
 
     int open_flags() {
@@ -380,12 +476,12 @@ private:
     std::mt19937_64 generator_;
 };
 
-std::string to_text(int step, const Operation& operation, const Draw& draw) {
+std::string to_text(const Operation& operation, const Draw& draw) {
     std::ostringstream text;
-    text << step << ": " << operation.name << " path=" << draw.path << " other=" << draw.other_path
-         << " slot=" << draw.slot << " other_slot=" << draw.other_slot << " flags=0" << std::oct << draw.flags
-         << " mode=0" << draw.mode << std::dec << " offset=" << draw.offset << " other_offset=" << draw.other_offset
-         << " size=" << draw.size << " seed=" << draw.seed << " mount=" << draw.mount;
+    text << operation.name << " path=" << draw.path << " other=" << draw.other_path << " slot=" << draw.slot
+         << " other_slot=" << draw.other_slot << " flags=0" << std::oct << draw.flags << " mode=0" << draw.mode
+         << std::dec << " offset=" << draw.offset << " other_offset=" << draw.other_offset << " size=" << draw.size
+         << " seed=" << draw.seed << " view=" << draw.view;
     return text.str();
 }
 
@@ -400,38 +496,141 @@ std::string compare_trees(const RandomRun& run) {
     return {};
 }
 
+std::vector<std::string> views_of(const RandomRun& run) {
+    std::vector<std::string> views = run.mounted;
+    if (!run.server.empty())
+        views.push_back(run.server);
+    return views;
+}
+
+class RandomSteps {
+public:
+    explicit RandomSteps(const RandomRun& run)
+        : run_(run), dice_(run.seed), model_({run.model}), views_(views_of(run)) {}
+
+    // Empty if all went well, as run_randomly() has it.
+    std::string run() {
+        for (int step = 0; step < run_.operations; ++step) {
+            const bool compare = (step + 1) % steps_between_comparisons == 0;
+            std::string wrong = take(step);
+            if (wrong.empty() && compare)
+                wrong = compare_trees(run_);
+            if (!wrong.empty())
+                return report(wrong);
+        }
+        model_.close_all();
+        views_.close_all();
+        const std::string difference = compare_trees(run_);
+        return difference.empty() ? "" : report("at the end " + difference);
+    }
+
+private:
+    std::string take(int step) {
+        const Operation& operation = dice_.operation(run_);
+        Draw draw = dice_.draw();
+        const bool by_program = tests_coherence() && dice_.below(run_.steps_a_program) == 0;
+        if (tests_coherence()) {
+            draw.view = by_program ? run_.mounted.size() : draw.view % run_.mounted.size();
+            draw.slot = static_cast<int>(draw.view);  // each view its own
+            if (dice_.below(8) != 0)
+                make_small(draw);
+        }
+        if (by_program && operation.apply == link_path)
+            list_directory_of(draw.other_path);
+        remember(std::to_string(step) + ": ", operation, draw);
+        if (const std::string wrong = compare(operation, draw); !wrong.empty())
+            return wrong;
+        if (!tests_coherence() || operation.effect == Effect::none)
+            return {};
+        return by_program ? await_change() : look_around(draw);
+    }
+
+    // A further name that a program gives to a file is noticed in directories that a mount knows.
+    void list_directory_of(const std::string& path) {
+        Draw draw;
+        draw.path = std::filesystem::path(path).parent_path();
+        list_names(views_, draw);
+    }
+
+    // Whole files are looked at all the time.
+    static void make_small(Draw& draw) {
+        draw.offset %= 10'000;
+        draw.size %= 10'000;
+    }
+
+    bool tests_coherence() const { return !run_.server.empty(); }
+
+    std::string compare(const Operation& operation, const Draw& draw) {
+        const std::string expected = operation.apply(model_, draw);
+        const std::string actual = operation.apply(views_, draw);
+        last_steps_.back() += " -> " + expected.substr(0, 200);
+        return expected == actual ? "" : "local: " + expected + "\nmount: " + actual;
+    }
+
+    // What the program on the server did is told some time later, to one mount after the other.
+    std::string await_change() {
+        std::string difference;
+        const bool shown = eventually(run_.told_within, [&] { return (difference = compare_trees(run_)).empty(); });
+        return shown ? "" : "what a program did at the server is not seen: " + difference;
+    }
+
+    // Each view shows at once what was done in one of them.
+    std::string look_around(const Draw& changed) {
+        const std::size_t views = run_.mounted.size() + 1, first = dice_.below(views);
+        for (std::size_t i = 0; i < views; ++i) {
+            Draw draw = changed;
+            draw.view = (first + i) % views;
+            const std::uint64_t which = dice_.below(6);
+            if (which == 0)
+                continue;
+            if (which >= 4)
+                draw.path = which == 4 ? dice_.path() : draw.other_path;
+            const Operation& look = dice_.look();
+            if (look.apply == list_names)
+                draw.path = std::filesystem::path(draw.path).parent_path();
+            remember("  looks: ", look, draw);
+            std::string wrong = compare(look, draw);
+            if (wrong.empty())
+                wrong = compare_status(draw);
+            if (!wrong.empty())
+                return wrong;
+        }
+        return {};
+    }
+
+    // Against what stands at the server: also what no model has.
+    std::string compare_status(const Draw& draw) {
+        Draw at_server = draw;
+        at_server.view = run_.mounted.size();
+        const std::string expected = full_status(views_.path(at_server)), actual = full_status(views_.path(draw));
+        return expected == actual ? "" : "at the server: " + expected + "\nmount:         " + actual;
+    }
+
+    void remember(const std::string& what, const Operation& operation, const Draw& draw) {
+        last_steps_.push_back(what + to_text(operation, draw));
+        if (last_steps_.size() > steps_remembered)
+            last_steps_.pop_front();
+    }
+
+    std::string report(const std::string& what) const {
+        std::string text = "REMOFS_TEST_SEED=" + std::to_string(run_.seed) + "\n";
+        for (const std::string& step : last_steps_)
+            text += step + "\n";
+        return text + what;
+    }
+
+    const RandomRun& run_;
+    Dice dice_;
+    Place model_;
+    Place views_;
+    std::deque<std::string> last_steps_;
+};
+
 }  // namespace
 
 std::string run_randomly(const RandomRun& run) {
     umask(022);
-    Dice dice(run.seed);
-    Place model({run.model}), mounted(run.mounted);
-    std::deque<std::string> last_steps;
-    const auto report = [&](const std::string& what) {
-        std::string text = "REMOFS_TEST_SEED=" + std::to_string(run.seed) + "\n";
-        for (const std::string& step : last_steps)
-            text += step + "\n";
-        return text + what;
-    };
-    for (int step = 0; step < run.operations; ++step) {
-        const Operation& operation = dice.operation(run.keep_open);
-        const Draw draw = dice.draw();
-        last_steps.push_back(to_text(step, operation, draw));
-        if (last_steps.size() > steps_remembered)
-            last_steps.pop_front();
-        const std::string expected = operation.apply(model, draw);
-        const std::string actual = operation.apply(mounted, draw);
-        last_steps.back() += " -> " + expected.substr(0, 200);
-        if (expected != actual)
-            return report("local: " + expected + "\nmount: " + actual);
-        const bool compare = (step + 1) % steps_between_comparisons == 0;
-        if (const std::string difference = compare ? compare_trees(run) : ""; !difference.empty())
-            return report(difference);
-    }
-    model.close_all();
-    mounted.close_all();
-    const std::string difference = compare_trees(run);
-    return difference.empty() ? "" : report("at the end " + difference);
+    return RandomSteps(run).run();
 }
 
 std::uint64_t seed_for_tests() {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Random sequences of file operations, carried out step by step on a mount and on a local directory as the model.
+// Random sequences of file operations, carried out step by step on mounts and on a local directory as the model.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "harness/patience.hpp"
 
 namespace remofile::test {
 
@@ -17,6 +19,15 @@ struct RandomRun {
     bool keep_open = true;
     std::uint64_t seed = 0;
     int operations = 0;
+
+    // The same directory at the server. If it is set, the coherence of all views of it is tested: a program on the
+    // server takes part, everybody keeps a file open, writes of which are synced within their step, and after each
+    // change some of all names are looked at in some of the views.
+    std::string server = {};
+    // Of as many steps the program on the server does one.
+    unsigned steps_a_program = 4;
+    // What it does is promised to be seen on the mounts this much later, and not before.
+    Milliseconds told_within{1'000};
 };
 
 // Empty if mount and model gave the same at each step and hold the same at the end. Else a report with the seed and the

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+// Three mounts of one server and a program that works in the exported directory itself: what one has changed, all
+// others see, however much each of them may answer from its memory.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <random>
+
+#include "catch.hpp"
+#include "harness/mount_process.hpp"
+#include "harness/scratch.hpp"
+#include "harness/side_by_side.hpp"
+#include "mount/random_operations.hpp"
+
+using namespace remofile::test;
+
+namespace {
+
+// A step takes a millisecond or two; one of a program on the server longer, since all mounts are compared after it.
+constexpr int usual_steps = 800;
+constexpr Milliseconds shortest_patience{120'000};
+
+struct Setting {
+    std::vector<std::string> server_arguments = {};
+    std::optional<Credentials> as = {};  // server and programs; the mounts are the test's own
+    // What the server says of its watching.
+    std::string expected_log = "changes by programs on this machine are noticed";
+    unsigned steps_a_program = 10;
+    Milliseconds told_within{1'000};
+    int steps = usual_steps;
+};
+
+std::string new_directory(const Setting& setting, const char* purpose) {
+    const std::string directory = Scratch::instance().make_directory(purpose);
+    if (setting.as)
+        REQUIRE(chown(directory.c_str(), setting.as->uid, setting.as->gid) == 0);
+    return directory;
+}
+
+void check_run(RandomRun run, const Setting& setting) {
+    run.model = new_directory(setting, "model");
+    run.keep_open = false;
+    run.seed = seed_for_tests();
+    run.operations = operations_for_tests(setting.steps);
+    run.steps_a_program = setting.steps_a_program;
+    run.told_within = setting.told_within;
+    // In a process of its own, which a hang cannot take the test along with.
+    Child child = Child::fork(
+        [&run] {
+            const std::string report = run_randomly(run);
+            std::fputs(report.c_str(), stdout);
+            return report.empty() ? 0 : 1;
+        },
+        setting.as);
+    const Ended end = child.wait(shortest_patience + Milliseconds{100 * run.operations});
+    INFO("REMOFS_TEST_SEED=" << run.seed << "\n" << end.to_string());
+    CHECK(end.exit_status == 0);
+    const std::string at_the_server = first_difference(describe_tree(run.model), describe_tree(run.server));
+    INFO(at_the_server);
+    CHECK(at_the_server.empty());
+}
+
+void check_coherence(const Setting& setting) {
+    if (testing_locally()) {
+        const std::string directory = new_directory(setting, "stands-in");
+        check_run({.mounted = {directory, directory, directory}, .server = directory}, setting);
+        return;
+    }
+    const ServerProcess server({.arguments = setting.server_arguments, .as = setting.as});
+    REQUIRE(eventually(Milliseconds{10'000},
+                       [&] { return server.errors().find(setting.expected_log) != std::string::npos; }));
+    std::vector<MountProcess> mounts;
+    RandomRun run;
+    run.server = server.directory();
+    const std::vector<std::string> mount_options =
+        setting.as ? std::vector<std::string>{"allow_other"} : std::vector<std::string>{};
+    for (int i = 0; i < 3; ++i) {
+        mounts.emplace_back(MountProcess::Options{
+            .source = source_of(server.port()), .config_dir = server.config_dir(), .options = mount_options});
+        run.mounted.push_back(mounts.back().path());
+    }
+    check_run(run, setting);
+    for (MountProcess& mount : mounts)
+        CHECK(mount.unmount());
+}
+
+// Two directories in which several processes make, move and remove the same few names as fast as they can.
+class Crowd {
+public:
+    Crowd(std::string root, unsigned seed) : root_(std::move(root)), random_(seed) {}
+
+    // Until `end`. Prints the call that took longest. The exit status is the errno of a call that should not give it.
+    int run(std::chrono::steady_clock::time_point end) {
+        while (std::chrono::steady_clock::now() < end) {
+            const auto& [name, call] = calls_[random_() % calls_.size()];
+            const auto begun = std::chrono::steady_clock::now();
+            const int error = call() < 0 ? errno : 0;
+            const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begun;
+            if (took > longest_) {
+                longest_ = took;
+                longest_name_ = name;
+            }
+            ++done_;
+            if (std::ranges::find(expected_errors, error) == expected_errors.end()) {
+                std::printf("%s: %s\n", name, errno_name(error).c_str());
+                return error;
+            }
+        }
+        std::printf("%d calls, the longest of them took %.0f ms: %s\n", done_, longest_.count(), longest_name_);
+        return 0;
+    }
+
+private:
+    // As others may do the same at the same time; ESTALE as docs/SEMANTICS.md says of renames.
+    static constexpr std::array expected_errors{0, EEXIST, ENOENT, ENOTEMPTY, EISDIR, ENOTDIR, EINVAL, ESTALE, EPERM};
+
+    std::string path() { return root_ + (random_() % 2 == 0 ? "/d/" : "/e/") + static_cast<char>('a' + random_() % 6); }
+    long create() {
+        const int fd = open(path().c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+        return fd < 0 || write(fd, "x", 1) != 1 ? -1 : close(fd);
+    }
+
+    struct Call {
+        const char* name;
+        std::function<long()> call;
+    };
+
+    const std::string root_;
+    std::mt19937 random_;
+    const std::vector<Call> calls_ = {
+        {"create", [this] { return create(); }},
+        {"mkdir", [this] { return mkdir(path().c_str(), 0755); }},
+        {"rename", [this] { return rename(path().c_str(), path().c_str()); }},
+        {"rename", [this] { return rename(path().c_str(), path().c_str()); }},
+        {"link", [this] { return link(path().c_str(), path().c_str()); }},
+        {"unlink", [this] { return unlink(path().c_str()); }},
+        {"rmdir", [this] { return rmdir(path().c_str()); }},
+        {"list", [this] { return describe_tree(root_).empty() ? -1 : 0; }},
+        {"access", [this] { return access(path().c_str(), F_OK); }},
+    };
+    int done_ = 0;
+    std::chrono::duration<double, std::milli> longest_{0};
+    const char* longest_name_ = "";
+};
+
+// Who tests as root may use these; another is an ordinary user already.
+std::optional<Credentials> ordinary_user() {
+    return geteuid() == 0 ? std::optional(Credentials{.uid = 20'001, .gid = 20'001}) : std::nullopt;
+}
+
+}  // namespace
+
+TEST_CASE("coherence: mounts and a program at the server, whose changes are told") {
+    check_coherence({});
+}
+
+TEST_CASE("coherence: mounts and a program that changes something now and then") {
+    check_coherence({.steps_a_program = 100});
+}
+
+TEST_CASE("coherence: mounts and a program at the server of an ordinary user") {
+    check_coherence({.as = ordinary_user()});
+}
+
+// Seen within a second, as docs/SEMANTICS.md has it; and then this machine may be slow.
+TEST_CASE("coherence: mounts and a program at a server that does not notice it") {
+    check_coherence({.server_arguments = {"--watch", "none"},
+                     .expected_log = "",
+                     .steps_a_program = 250,
+                     .told_within = Milliseconds{3'000}});
+}
+
+// Telling a kernel of a change waits for what its programs are doing in the directory, which may wait for the other
+// mount, whose kernel is told likewise.
+TEST_CASE("coherence: two mounts make, move and remove names in the same directories at once, and none stands still") {
+    if (testing_locally())
+        return;
+    const char* given = std::getenv("REMOFS_TEST_SECONDS");
+    const std::chrono::seconds duration(given ? std::atoi(given) : 5);
+    // For who stands still; nobody should wait for as long as a second.
+    constexpr Milliseconds patience{60'000};
+    const ServerProcess server;
+    for (const char* name : {"/d", "/e"})
+        REQUIRE(mkdir((server.directory() + name).c_str(), 0755) == 0);
+    MountProcess first(server), second(server);
+    const auto seed = static_cast<unsigned>(seed_for_tests());
+    const auto end = std::chrono::steady_clock::now() + duration;
+    std::vector<Child> crowd;
+    for (unsigned i = 0; i < 6; ++i) {
+        const std::string& root = i % 2 == 0 ? first.path() : second.path();
+        crowd.push_back(Child::fork([&root, seed, i, end] { return Crowd(root, seed + i).run(end); }));
+    }
+    for (Child& each : crowd) {
+        const Ended ended = each.wait(std::chrono::duration_cast<Milliseconds>(duration) + patience);
+        INFO("REMOFS_TEST_SEED=" << seed << "\n" << ended.to_string());
+        CHECK(ended.exit_status == 0);
+        if (given)
+            WARN(ended.output);
+    }
+    const std::string expected = describe_tree(server.directory());
+    CHECK(first_difference(expected, describe_tree(first.path())).empty());
+    CHECK(first_difference(expected, describe_tree(second.path())).empty());
+    CHECK(first.unmount());
+    CHECK(second.unmount());
+}
