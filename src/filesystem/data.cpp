@@ -203,10 +203,14 @@ Task<Result<>> FileSystem::flush(Operation& operation, HandleNumber handle, Lock
 
 // What is on the server's disk needs no round trip at close: the handle counts as written again only if this fails.
 Task<Result<>> FileSystem::fsync(Operation& operation, HandleNumber handle, bool data_only) {
-    if (const auto had = co_await have_open(operation, handle); !had)
-        co_return Result<>(Status::io_error);
+    const auto had = co_await have_open(operation, handle);
     const auto open = file(handle);
     if (!open)
+        co_return Result<>(Status::io_error);
+    // Its name went, elsewhere, before the server was asked for a handle: there is nothing that could be lost.
+    if (had.status() == Status::stale)
+        co_return after_write_error(handle, Status::ok);
+    if (!had)
         co_return Result<>(Status::io_error);
     const wire::Fsync message{(*open)->handle, data_only};
     const bool written = std::exchange((*open)->written, false);

@@ -327,6 +327,7 @@ TEST_CASE("leases: a file that was opened without the server stays readable when
     }
     CHECK(f.read(handle) == "content of f3");
     CHECK(f.size_of(inode) == 13);
+    CHECK(f.ask(&FileSystem::fsync, handle, false).status() == Status::ok);
     f.fs->release(handle);
 }
 
