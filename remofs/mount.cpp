@@ -29,6 +29,7 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
       counters_(counters),
       settings_(std::move(settings)),
       callers_(reactor.clock()),
+      interrupted_threads_(reactor.clock()),
       file_system_(session, reactor, Clock::with_sleep(), counters,
                    {.cache_bytes = settings_.cache_bytes,
                     .contain_symlinks = settings_.contain_symlinks,

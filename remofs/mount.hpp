@@ -20,6 +20,7 @@
 #include "remofs/attributes.hpp"
 #include "remofs/credentials.hpp"
 #include "remofs/id_map.hpp"
+#include "remofs/interrupted_threads.hpp"
 #include "remofs/kernel_channel.hpp"
 #include "remofs/kernel_names.hpp"
 #include "remofs/kernel_pages.hpp"
@@ -89,8 +90,10 @@ public:
     KernelNames& names() { return names_; }
     filesystem::FileSystem& file_system() { return file_system_; }
     const IdMap& ids() const { return settings_.ids; }
-    // Whether what is sent now reaches the server.
-    bool connected() const { return session_.connected(); }
+    // Whether what is asked now is not answered for long; suspect() makes that known soon.
+    bool server_is_silent() const { return !session_.connected() || session_.silent(); }
+    InterruptedThreads& interrupted_threads() { return interrupted_threads_; }
+    void suspect_server() { session_.suspect(reactor_.clock().now()); }
 
     // The beginning of what a request of the kernel asks for.
     filesystem::Operation begin(fuse_req_t request);
@@ -123,6 +126,7 @@ private:
     MountSettings settings_;
     std::string mountpoint_;
     KnownCallers callers_;
+    InterruptedThreads interrupted_threads_;
     filesystem::FileSystem file_system_;
     KernelPages pages_;
     KernelNames names_;

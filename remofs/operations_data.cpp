@@ -55,7 +55,9 @@ void op_read(fuse_req_t handle, fuse_ino_t inode, std::size_t size, off_t offset
     mount.pages().filled(inode);
     auto answer =
         mount.file_system().read(request.operation(), handle_of(info), static_cast<std::uint64_t>(offset), size);
+    const auto look_for_signals = request.look_for_signals();
     spawn(reply_data(std::move(request), std::move(answer)));
+    look_for_signals();
 }
 
 void op_write(fuse_req_t handle, fuse_ino_t inode, const char* data, std::size_t size, off_t offset,
@@ -75,6 +77,7 @@ void op_write(fuse_req_t handle, fuse_ino_t inode, const char* data, std::size_t
 void op_flush(fuse_req_t handle, fuse_ino_t, fuse_file_info* info) {
     Mount& mount = Mount::of(handle);
     Request request(mount, handle, "fuse.flush");
+    request.interrupt_if_its_thread_was();
     auto answer = mount.file_system().flush(request.operation(), handle_of(info), to_lock_owner(info->lock_owner));
     spawn(reply_status(std::move(request), std::move(answer)));
 }

@@ -42,11 +42,11 @@ SignalWish signal_wish(std::string_view proc_status) {
     return (pending & stopping) != 0 ? SignalWish::stop : SignalWish::go_on;
 }
 
-SignalWish signal_wish_of(pid_t thread) {
+SignalWish signal_wish_of(pid_t thread, SignalWish if_unknown) {
     const UniqueFd file(::open(("/proc/" + std::to_string(thread) + "/status").c_str(), O_RDONLY | O_CLOEXEC));
     std::array<char, 8192> text;
     const ssize_t size = file ? ::read(file.get(), text.data(), text.size()) : -1;
-    return size <= 0 ? SignalWish::stop : signal_wish({text.data(), static_cast<std::size_t>(size)});
+    return size <= 0 ? if_unknown : signal_wish({text.data(), static_cast<std::size_t>(size)});
 }
 
 }  // namespace remofile::remofs

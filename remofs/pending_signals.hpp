@@ -17,7 +17,7 @@ enum class SignalWish {
 // From the text of /proc/PID/status.
 SignalWish signal_wish(std::string_view proc_status);
 
-// Of a running thread. `stop` if it cannot be told (another PID namespace, or it may not be looked at).
-SignalWish signal_wish_of(pid_t thread);
+// Of a running thread. `if_unknown`: if it cannot be told (another PID namespace, or it may not be looked at).
+SignalWish signal_wish_of(pid_t thread, SignalWish if_unknown);
 
 }  // namespace remofile::remofs

@@ -13,6 +13,13 @@
 
 namespace remofile::remofs {
 
+namespace {
+
+// Between looks at what signals a thread has got.
+constexpr auto interruption_interval = std::chrono::milliseconds(250);
+
+}  // namespace
+
 struct Request::State : std::enable_shared_from_this<Request::State> {
     State(Mount& its_mount, fuse_req_t its_request, std::string_view its_name, Interruption its_interruption)
         : mount(its_mount),
@@ -61,15 +68,43 @@ void Request::check_interruption(const std::weak_ptr<State>& waiting) {
     const auto self = waiting.lock();
     if (!self || self->request == nullptr)
         return;
-    const auto wish = self->interruption == Interruption::at_once ? SignalWish::die
-                                                                  : signal_wish_of(fuse_req_ctx(self->request)->pid);
-    if (wish == SignalWish::die || (wish == SignalWish::stop && !self->mount.connected())) {
+    const pid_t thread = fuse_req_ctx(self->request)->pid;
+    const auto wish =
+        self->interruption == Interruption::at_once ? SignalWish::die : signal_wish_of(thread, SignalWish::stop);
+    // What the thread does next, on its way out, need not wait to find out anew.
+    if (wish != SignalWish::go_on)
+        self->mount.suspect_server();
+    if (wish == SignalWish::die || (wish == SignalWish::stop && self->mount.server_is_silent())) {
+        self->mount.interrupted_threads().add(thread);
         self->operation.cancellation.cancel();
         return;
     }
     // The kernel tells of the first signal only; a deadlier one may follow.
-    constexpr auto interval = std::chrono::milliseconds(500);
-    self->mount.reactor().after(interval, [waiting] { check_interruption(waiting); });
+    self->mount.reactor().after(interruption_interval, [waiting] { check_interruption(waiting); });
+}
+
+// A thread that waits for pages that are read ahead waits for none of its requests, and the kernel tells of no signal.
+std::function<void()> Request::look_for_signals() {
+    return [waiting = std::weak_ptr(state_)] {
+        if (const auto self = waiting.lock(); self && self->request != nullptr)
+            self->mount.reactor().after(interruption_interval, [waiting] { look_for_signal(waiting); });
+    };
+}
+
+void Request::look_for_signal(const std::weak_ptr<State>& waiting) {
+    const auto self = waiting.lock();
+    if (!self || self->request == nullptr)
+        return;
+    // Who is gone, or unknown here, has not asked for anything.
+    if (signal_wish_of(fuse_req_ctx(self->request)->pid, SignalWish::go_on) != SignalWish::go_on)
+        return check_interruption(waiting);
+    self->mount.reactor().after(interruption_interval, [waiting] { look_for_signal(waiting); });
+}
+
+void Request::interrupt_if_its_thread_was() {
+    if (state_->mount.server_is_silent() &&
+        state_->mount.interrupted_threads().contains(fuse_req_ctx(state_->request)->pid))
+        state_->operation.cancellation.cancel();
 }
 
 fuse_req_t Request::handle() const {

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -41,6 +42,12 @@ public:
     fuse_req_t handle() const;
     // The kernel's, of linux/fuse.h or kernel_abi.hpp.
     std::uint32_t opcode() const;
+    // For a request that its thread may wait for although the kernel does not count it as the one who waits: what is
+    // returned, called once the request is under way, has signals of the thread looked for.
+    std::function<void()> look_for_signals();
+    // Does not let a thread wait that was interrupted just now and found the server silent: what it does on its way
+    // out, with the signal taken.
+    void interrupt_if_its_thread_was();
     // What the file system is asked on behalf of this request. Lives as long as this object, wherever that is moved to.
     filesystem::Operation& operation();
 
@@ -71,6 +78,7 @@ private:
     struct State;
     static void on_interrupt(fuse_req_t request, void* state);
     static void check_interruption(const std::weak_ptr<State>& waiting);
+    static void look_for_signal(const std::weak_ptr<State>& waiting);
     static void on_wait_over(const std::weak_ptr<State>& waiting);
     fuse_req_t take();
 

@@ -97,6 +97,7 @@ private:
         if (!mount)
             co_return fail(client::ExitStatus::failure, mount.error().to_string());
         mount_ = std::move(*mount);
+        co_await mount_->file_system().learn_root();
         const auto started = mount_->start(
             plan_.mountpoint, [this] { on_ready(); }, [this](const std::string& reason) { wind_up(reason); });
         if (!started)

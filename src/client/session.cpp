@@ -187,6 +187,14 @@ bool Session::connected() const {
     return state_->connections[metadata_lane].stage == State::Stage::ready;
 }
 
+bool Session::silent() const {
+    return state_->silent();
+}
+
+void Session::suspect(TimePoint since) {
+    state_->suspect(since);
+}
+
 Task<Status> Session::data_lane_ready(Cancellation* cancellation) {
     if (state_->closed)
         co_return Status::shutting_down;
@@ -366,12 +374,25 @@ void Session::State::tell_urgently(EncodedRequest request, LaneKind kind) {
     schedule_flush();
 }
 
+bool Session::State::silent() const {
+    return suspected_since && reactor.clock().now() - *suspected_since >= silence_after;
+}
+
+void Session::State::suspect(TimePoint since) {
+    if (closed)
+        return;
+    if (!suspected_since)
+        suspected_since = std::max(since, last_heard);
+    if (connections[metadata_lane].stage == Stage::ready && idle_pings == 0)
+        ping();
+}
+
 void Session::State::cancel(Call& call) {
     if (call.ended || call.cancelling)
         return;
     Batch& batch = *call.batch;
     const bool was_sent = static_cast<bool>(batch.first_id);
-    if (!was_sent || connections[batch.lane].stage != Stage::ready)
+    if (!was_sent || connections[batch.lane].stage != Stage::ready || silent())
         return end_call(call, Status::interrupted);
 
     call.cancelling = true;

@@ -126,7 +126,8 @@ public:
     // Ends the requests under way, and each later one that is given this object, with `interrupted`. A request that
     // has not been sent ends at once. For one that was sent the server is asked, and its reply decides: it may still
     // succeed. If no reply comes within a second, or the connection is down, the request ends with `interrupted`
-    // although it may have been carried out; the session then gives back what its late reply may bring.
+    // although it may have been carried out; the session then gives back what its late reply may bring. The same at
+    // once if the server is silent.
     // Resumes coroutines before it returns.
     void cancel();
     bool cancelled() const;
@@ -152,6 +153,10 @@ private:
     // Shared by the copies and, while they are unanswered, the requests.
     std::shared_ptr<detail::CancellationState> state_;
 };
+
+// How long a server says nothing, while it is asked, before it counts as silent: more than the round trip of any link,
+// and little enough for what must be answered within a second.
+inline constexpr Duration silence_after = std::chrono::milliseconds(700);
 
 class Session {
 public:
@@ -205,6 +210,12 @@ public:
     // Rises with each new session; ids of another epoch mean nothing.
     std::uint64_t epoch() const;
     bool connected() const;
+    // Whether the server has said nothing since it was suspected of silence, or the connection was lost, for
+    // silence_after; ends with its next word. A connection that swallows everything is noticed only much later.
+    bool silent() const;
+    // A question that answers at once has waited since then, or is about to be waited for: if the server says nothing
+    // more, it is silent. Makes sure that there is something for it to answer.
+    void suspect(TimePoint since);
     // Ends when data can be sent at once, too: open() does not wait for the connection that it goes by, which takes
     // some more round trips. `shutting_down` if the session ends before, `interrupted` if `cancellation` says so.
     Task<Status> data_lane_ready(Cancellation* cancellation);

@@ -388,8 +388,10 @@ void Session::State::on_disconnected(std::size_t lane, const Error& error) {
     } else {
         ++connection.failures;
     }
-    if (lane == metadata_lane)
+    if (lane == metadata_lane) {
         announce_outage(error);
+        suspect(reactor.clock().now());
+    }
     retry_later(lane, error);
 
     // Those who have asked to be let go need not wait for the network.
@@ -525,6 +527,10 @@ void Session::State::tick() {
         return;
     if (reactor.clock().now() - connection.last_sent < ping_interval() / 2)
         return;
+    ping();
+}
+
+void Session::State::ping() {
     ++idle_pings;
     connections[metadata_lane].queue.push_ping(make_told({.opcode = wire::Opcode::ping}, LaneKind::metadata));
     schedule_flush();

@@ -202,7 +202,9 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     transport::TimerId open_timer;
     wire::HelloReply greeting_reply;
     std::uint64_t epoch = 0;
-    std::optional<TimePoint> outage_since;  // set while the server is unreachable, once that has been logged
+    std::optional<TimePoint> outage_since;     // set while the server is unreachable, once that has been logged
+    TimePoint last_heard{};                    // when the server said anything by the metadata lane
+    std::optional<TimePoint> suspected_since;  // of silence; until it says something
     transport::TimerId tick_timer;
     std::uint64_t last_node = 0;
     std::uint64_t last_handle = 0;
@@ -244,6 +246,8 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void cancel(Call& call);
     void ask_to_cancel(Batch& batch);
     void on_time_out(Call& call, Duration timeout);
+    bool silent() const;
+    void suspect(TimePoint since);
     void tell(EncodedRequest request, LaneKind kind);
     void tell_urgently(EncodedRequest request, LaneKind kind);
     void note_asked(const Batch& batch);
@@ -290,6 +294,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void announce_return();
     void restart_session();
     void tick();
+    void ping();
     void schedule_tick();
     Duration ping_interval() const;
 

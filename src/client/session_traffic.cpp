@@ -252,6 +252,10 @@ void Session::State::on_message(std::size_t lane, wire::Message message) {
     busy.messages_received.add();
     busy.bytes_received.add(bytes);
     connection.received_bytes += bytes;
+    if (lane == metadata_lane) {
+        last_heard = reactor.clock().now();
+        suspected_since.reset();
+    }
 
     const bool is_push = message.head.size() > 3 && message.head.bytes()[3] == std::byte{3};
     auto parsed = wire::parse_message(std::move(message), is_push ? wire::MessageKind::push : wire::MessageKind::reply);

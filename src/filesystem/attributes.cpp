@@ -10,9 +10,6 @@
 namespace remofile::filesystem {
 namespace {
 
-// How long df, and stat of the root, wait for a silent server before they are told what was true last.
-constexpr auto last_known_after = std::chrono::milliseconds(900);
-
 bool is_silence(Status status) {
     return status == Status::timed_out || status == Status::unreachable;
 }
@@ -81,15 +78,31 @@ Task<Result<ShownAttributes>> FileSystem::getattr(Operation& operation, InodeNum
     co_return shown(operation, inode, reply->body.attributes);
 }
 
+// The answer, or none: the server is silent. Whoever asks has something to say then.
+template <class Message>
+Task<std::optional<Result<client::Reply<Message>>>> FileSystem::ask_briefly(Operation& operation, Message message) {
+    using Answer = std::optional<Result<client::Reply<Message>>>;
+    if (session_.silent())
+        co_return Answer();
+    Patience patience(session_, reactor_, operation);
+    const client::CallOptions options;
+    auto reply = co_await session_.call(std::move(message), options, &patience.questions().cancellation);
+    if (!reply && (patience.is_over() || is_silence(reply.status())))
+        co_return Answer();
+    co_return Answer(std::move(reply));
+}
+
 // The root itself answers even if the server does not: df, unmount and listings of the directory above a mountpoint
 // must not hang with it.
 Task<Result<ShownAttributes>> FileSystem::getattr_of_root(Operation& operation, NodeId node) {
     const wire::Getattr message{.node = node};
-    const client::CallOptions options{.timeout = last_known_after};
-    const auto reply = co_await session_.call(message, options, &operation.cancellation);
-    if (!reply && !is_silence(reply.status()))
-        co_return Result<ShownAttributes>(reply.error());
-    co_return shown(operation, root_inode, reply ? reply->body.attributes : inodes_.root().last_attributes);
+    const auto reply = co_await ask_briefly(operation, message);
+    if (!reply)
+        co_return ShownAttributes{.attributes =
+                                      contents_.seen(root_inode, inodes_.root().last_attributes, operation.arrived_at)};
+    if (!*reply)
+        co_return Result<ShownAttributes>(reply->error());
+    co_return shown(operation, root_inode, (*reply)->body.attributes);
 }
 
 // Sets them. What the file was like before is asked for in the same message if it is open here, for a change that was
@@ -159,12 +172,19 @@ Task<Result<wire::StatfsReply>> FileSystem::statfs(Operation& operation, InodeNu
     if (!node)
         co_return Result<wire::StatfsReply>(node.error());
     const wire::Statfs message{*node};
-    const client::CallOptions options{.timeout = last_known_after};
-    const auto reply = co_await session_.call(message, options, &operation.cancellation);
+    if (!last_statistics_) {
+        const client::CallOptions options;
+        const auto first = co_await session_.call(message, options, &operation.cancellation);
+        if (!first)
+            co_return Result<wire::StatfsReply>(first.error());
+        last_statistics_ = first->body;
+        co_return first->body;
+    }
+    const auto reply = co_await ask_briefly(operation, message);
+    if (reply && !*reply)
+        co_return Result<wire::StatfsReply>(reply->error());
     if (reply)
-        last_statistics_ = reply->body;
-    else if (!is_silence(reply.status()) || !last_statistics_)
-        co_return Result<wire::StatfsReply>(reply.error());
+        last_statistics_ = (*reply)->body;
     co_return *last_statistics_;
 }
 

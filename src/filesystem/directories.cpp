@@ -62,18 +62,30 @@ Task<Result<HandleId>> FileSystem::open_at_server(Operation& operation, InodeNum
 Task<Result<HandleNumber>> FileSystem::opendir(Operation& operation, InodeNumber inode) {
     if (const auto node = node_of(inode); !node)
         co_return Result<HandleNumber>(node.error());
-    const auto names = co_await names_of(operation, inode);
+    if (session_.silent())
+        co_return open_unasked(inode);
+    Patience patience(session_, reactor_, operation);
+    const auto names = co_await names_of(patience.questions(), inode);
+    if (!names && patience.is_over())
+        co_return open_unasked(inode);
     if (!names)
         co_return Result<HandleNumber>(names.error());
     DirectoryHandle opened{.epoch = session_.epoch(), .inode = inode, .names = *names};
     if (*names == nullptr) {
-        const auto handle = co_await open_at_server(operation, inode);
+        const auto handle = co_await open_at_server(patience.questions(), inode);
+        if (!handle && patience.is_over())
+            co_return open_unasked(inode);
         if (!handle)
             co_return Result<HandleNumber>(handle.error());
         opened.handle = *handle;
         opened.epoch = session_.epoch();
     }
     co_return directories_.add(std::move(opened));
+}
+
+// Of a silent server: df opens the directory that it is given, and wants nothing of it. Whoever wants the names waits.
+Result<HandleNumber> FileSystem::open_unasked(InodeNumber inode) {
+    return directories_.add({.epoch = session_.epoch(), .inode = inode, .names = nullptr});
 }
 
 // Ends when the server has a handle for an open directory.

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -31,6 +32,7 @@
 #include "filesystem/leased_names.hpp"
 #include "filesystem/open_file.hpp"
 #include "filesystem/operation.hpp"
+#include "filesystem/patience.hpp"
 #include "filesystem/second_attempts.hpp"
 #include "filesystem/xattr_memory.hpp"
 
@@ -87,6 +89,10 @@ public:
         std::size_t pending_write_bytes = 0;
     };
     Usage usage() const;
+
+    // Asks for what a silent server must not be waited for: what df and ls -ld of the mountpoint want to know. Ends
+    // when it is known, or after a while.
+    Task<void> learn_root();
 
     // Ends when the server has answered all that was written before.
     Task<void> all_written_out();
@@ -279,6 +285,7 @@ private:
     // directories.cpp
     Task<Result<DirectoryCache::Names>> names_of(Operation& operation, InodeNumber inode);
     Task<Result<HandleId>> open_at_server(Operation& operation, InodeNumber inode);
+    Result<HandleNumber> open_unasked(InodeNumber inode);
     Task<Result<>> have_at_server(Operation& operation, HandleNumber handle);
     Task<Result<>> find_entries(Operation& operation, HandleNumber handle, Listing listing);
     void list_known(DirectoryHandle& directory);
@@ -294,6 +301,8 @@ private:
     ShownAttributes shown(const Operation& operation, InodeNumber inode, const wire::Attributes& attributes);
     const wire::Attributes* just_heard(const Operation& operation, InodeNumber inode);
     Task<Result<ShownAttributes>> getattr_of_root(Operation& operation, NodeId node);
+    template <class Message>
+    Task<std::optional<Result<client::Reply<Message>>>> ask_briefly(Operation& operation, Message message);
     Task<Result<wire::Attributes>> set_at_server(Operation& operation, InodeNumber inode, wire::Setattr change);
 
     // files.cpp
@@ -344,6 +353,10 @@ private:
     // xattrs.cpp
     void remember_xattr(InodeNumber inode, std::string_view name, Status status);
     bool xattr_unsupported(InodeNumber inode, std::string_view name);
+    Task<Result<Xattr>> ask_for_xattr(Operation& operation, InodeNumber inode, std::string name, std::size_t room);
+    Task<Result<Xattr>> ask_for_xattr_names(Operation& operation, InodeNumber inode, std::size_t room);
+    void remember_of_root(std::string_view name, Status status, const wire::XattrReply& reply, std::string_view value);
+    std::optional<Result<Xattr>> last_of_root(InodeNumber inode, std::string_view name) const;
 
     client::Session& session_;
     transport::Reactor& reactor_;
@@ -372,6 +385,12 @@ private:
     std::unordered_map<InodeNumber, unsigned> locked_releases_;  // under way
     client::Waiters locked_release_answered_;
     std::optional<wire::StatfsReply> last_statistics_;
+    // What the server said last of the root's ACLs, and without a name of the list of its attributes.
+    struct KnownXattr {
+        Status status = Status::ok;
+        std::string value;
+    };
+    std::map<std::string, KnownXattr, std::less<>> root_xattrs_;
 };
 
 template <class Message>

@@ -120,6 +120,66 @@ TEST_CASE("faults: a killed server: a process that waits for it can be killed, a
     CHECK(mount.unmount());
 }
 
+TEST_CASE("faults: df and ls -ld of a silent server's mountpoint say what was known last, right after mounting too") {
+    for (const std::vector<std::string>& first :
+         {std::vector<std::string>{"df"}, {"ls", "-ld"}, {"stat", "--file-system"}}) {
+        ServerProcess server;
+        TcpProxy proxy(server.ports());
+        MountProcess mount(through(server, proxy.address()));
+        proxy.stall();
+        for (const std::vector<std::string>& command : {first, {"df"}, {"ls", "-ld"}}) {
+            std::vector<std::string> arguments = command;
+            arguments.push_back(mount.path());
+            // Far less than it takes to notice that the connection is lost.
+            const Ended end = Child::start({.arguments = arguments}).wait(Milliseconds{8'000});
+            INFO(end.to_string());
+            CHECK(end.exit_status == 0);
+        }
+        proxy.pass();
+        CHECK(works_again(mount.path()));
+        CHECK(mount.unmount());
+    }
+}
+
+TEST_CASE("faults: Ctrl-C ends who copies to and from a server that has just fallen silent, and loses nothing") {
+    ServerProcess server;
+    TcpProxy proxy(server.ports());
+    MountProcess mount(through(server, proxy.address()));
+    write_file(server.directory() + "/source", random_bytes(32 << 20, 5));
+    const std::string source = mount.path() + "/source", target = mount.path() + "/target";
+    for (const auto& arguments : std::vector<std::vector<std::string>>{{"dd", "if=/dev/zero", "of=" + target},
+                                                                       {"dd", "if=" + source, "of=/dev/null"},
+                                                                       {"cp", source, "/dev/null"}}) {
+        proxy.stall();
+        Child copy = Child::start({.arguments = arguments});
+        CHECK(copy.wait(Milliseconds{500}).timed_out());
+        copy.signal(SIGINT);
+        CHECK(!copy.wait(Milliseconds{8'000}).timed_out());
+        proxy.pass();
+        CHECK(works_again(mount.path()));
+    }
+    // What a write was told is accepted arrives, although its writer did not wait.
+    Bell opened, stalled, written;
+    Child writer = Child::fork([&] {
+        const int fd = open((mount.path() + "/accepted").c_str(), O_WRONLY | O_CREAT, 0644);
+        opened.ring();
+        const bool done = stalled.await() && write(fd, "accepted", 8) == 8;
+        if (done)
+            written.ring();
+        close(fd);
+        return 0;
+    });
+    CHECK(opened.await());
+    proxy.stall();
+    stalled.ring();
+    CHECK(written.await());
+    writer.signal(SIGINT);
+    CHECK(!writer.wait(Milliseconds{8'000}).timed_out());
+    proxy.pass();
+    CHECK(eventually(Milliseconds{30'000}, [&] { return read_file(server.directory() + "/accepted") == "accepted"; }));
+    CHECK(mount.unmount());
+}
+
 TEST_CASE("faults: a killed server does not keep SIGTERM from ending remofs") {
     ServerProcess server;
     MountProcess mount(server);
@@ -129,7 +189,7 @@ TEST_CASE("faults: a killed server does not keep SIGTERM from ending remofs") {
     CHECK(!mount.process().wait(Milliseconds{10'000}).timed_out());
 }
 
-TEST_CASE("faults: a soft mount gives up after its time, and df with it") {
+TEST_CASE("faults: a soft mount gives up after its time, and df does not") {
     ServerProcess server;
     MountProcess mount(server, {"soft", "timeout=2"});
     write_file(mount.path() + "/file", "x");
@@ -137,12 +197,13 @@ TEST_CASE("faults: a soft mount gives up after its time, and df with it") {
     for (const auto& call : std::vector<std::function<long()>>{
              [&] { return open_file(mount.path() + "/missing"); },
              [&] { return list(mount.path()); },
-             [&] { return ask_free_space(mount.path()); },
              [&] { return open_file(mount.path() + "/new", O_WRONLY | O_CREAT); },
          }) {
         const std::string outcome = outcome_within(Milliseconds{6'000}, call);
         CHECK((outcome == "ETIMEDOUT" || outcome == "EHOSTUNREACH"));
     }
+    // What was known when it was mounted.
+    CHECK(outcome_within(Milliseconds{6'000}, [&] { return ask_free_space(mount.path()); }) == "ok");
     CHECK(mount.unmount());
 }
 

@@ -30,6 +30,6 @@ TEST_CASE("which signals ask a program to stop") {
 }
 
 TEST_CASE("a thread that cannot be looked at counts as stopping") {
-    CHECK(signal_wish_of(0) == SignalWish::stop);
-    CHECK(signal_wish_of(getpid()) == SignalWish::go_on);
+    CHECK(signal_wish_of(0, SignalWish::stop) == SignalWish::stop);
+    CHECK(signal_wish_of(getpid(), SignalWish::stop) == SignalWish::go_on);
 }
