@@ -23,9 +23,12 @@ struct Fixture {
     InodeNumber file = add_file();
 
     std::vector<std::uint64_t> stored;
+    std::vector<InodeNumber> without_attributes;
 
     Fixture() {
-        pages.notify_by(notifier, [this](InodeNumber, std::uint64_t offset, std::byte) { stored.push_back(offset); });
+        pages.notify_by(
+            notifier, [this](InodeNumber, std::uint64_t offset, std::byte) { stored.push_back(offset); },
+            [this](InodeNumber inode) { without_attributes.push_back(inode); });
     }
     ~Fixture() {
         gate.release(1000);
@@ -189,4 +192,12 @@ TEST_CASE("pages: whoever waits for them to be current has them dropped at once,
     REQUIRE(second.has_value());
     CHECK(*second == Status::ok);
     CHECK(f.notifications() == 1);
+}
+
+TEST_CASE("pages: attributes are dropped at once, and an answer that was asked for before may be refused then") {
+    Fixture f;
+    CHECK_FALSE(f.pages.may_refuse(f.file, 10));
+    f.pages.drop_attributes(f.file);
+    CHECK(f.without_attributes == std::vector<InodeNumber>{f.file});
+    CHECK(f.pages.may_refuse(f.file, 10));
 }

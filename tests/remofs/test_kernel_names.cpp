@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// Whom a name that the kernel has to drop keeps waiting, and whom not.
+#include "remofs/kernel_names.hpp"
+
+#include <semaphore>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+
+using namespace remofile;
+using namespace remofile::remofs;
+
+namespace {
+
+struct Fixture {
+    Counters counters;
+    transport::Reactor reactor;
+    // The lock of the directory, as the kernel has it: one name may be dropped for each release.
+    std::counting_semaphore<> gate{0};
+    std::vector<std::string> dropped;  // by the notifier's thread; read once that has nothing left to do
+    Notifier notifier{reactor, counters, nullptr};
+    KernelNames names{reactor};
+    bool done = false;
+    bool running = false;
+
+    Fixture() {
+        names.notify_by(notifier, [this](InodeNumber, const std::string& name) {
+            gate.acquire();
+            dropped.push_back(name);
+        });
+    }
+    ~Fixture() {
+        gate.release(1000);
+        notifier.stop();
+    }
+    void tell_when_dropped() {
+        names.when_names_dropped([this] {
+            done = true;
+            if (running)
+                reactor.stop();
+        });
+    }
+    // Until `done`.
+    void run() {
+        const auto deadline = reactor.after(std::chrono::seconds(20), [this] { reactor.stop(); });
+        running = true;
+        if (!done)
+            reactor.run();
+        running = false;
+        reactor.cancel(deadline);
+        REQUIRE(done);
+    }
+};
+
+constexpr InodeNumber directory = 7;
+constexpr InodeNumber other = 8;
+
+}  // namespace
+
+TEST_CASE("names: nobody waits where there is nothing to drop") {
+    Fixture f;
+    f.tell_when_dropped();
+    CHECK(f.done);
+}
+
+TEST_CASE("names: whoever waits is told once all are dropped") {
+    Fixture f;
+    f.names.drop_name(directory, "a");
+    f.names.drop_name(directory, "b");
+    f.tell_when_dropped();
+    CHECK_FALSE(f.done);
+    f.gate.release(2);
+    f.run();
+    f.notifier.stop();
+    CHECK(f.dropped == std::vector<std::string>{"a", "b"});
+}
+
+TEST_CASE("names: nobody waits for the lock of a directory in which a request is under way") {
+    Fixture f;
+    f.names.lock({other, directory});
+    f.names.drop_name(directory, "a");
+    f.tell_when_dropped();
+    CHECK(f.done);
+    // The name is dropped all the same.
+    f.gate.release();
+    f.done = false;
+    f.names.unlock({other, directory});
+    f.tell_when_dropped();
+    f.run();
+    f.notifier.stop();
+    CHECK(f.dropped == std::vector<std::string>{"a"});
+}
+
+TEST_CASE("names: a request that comes meanwhile ends the waiting") {
+    Fixture f;
+    f.names.drop_name(directory, "a");
+    f.tell_when_dropped();
+    f.names.lock({other, 0});
+    CHECK_FALSE(f.done);
+    f.names.lock({directory, 0});
+    CHECK(f.done);
+}
+
+TEST_CASE("names: nobody waits for long for a lock of which no request tells") {
+    Fixture f;
+    f.names.drop_name(directory, "a");
+    f.tell_when_dropped();
+    f.run();
+    CHECK(f.gate.try_acquire() == false);
+}
