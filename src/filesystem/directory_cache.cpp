@@ -168,9 +168,14 @@ Duration DirectoryCache::lend_own(InodeNumber number) {
     return time;
 }
 
+// What the name stood for has changed too: it has a link less.
 void DirectoryCache::name_void(const Directory& directory, const std::string& name) {
-    if (is_lent(directory.lent_until) && on_name_void)
+    if (!is_lent(directory.lent_until))
+        return;
+    if (on_name_void)
         on_name_void(directory.number, name);
+    if (const auto known = directory.by_name.find(name); known != directory.by_name.end())
+        attributes_void(known->second->entry.attributes.identity);
 }
 
 void DirectoryCache::attributes_void(const wire::FileIdentity& identity) {
@@ -180,14 +185,10 @@ void DirectoryCache::attributes_void(const wire::FileIdentity& identity) {
 
 // All that was lent of it.
 void DirectoryCache::take_back(Directory& directory) {
-    if (is_lent(directory.lent_until)) {
-        for (const Slot& slot : directory.slots) {
-            name_void(directory, slot.entry.name);
-            attributes_void(slot.entry.attributes.identity);
-        }
-        for (const std::string& name : directory.lent_absent)
-            name_void(directory, name);
-    }
+    for (const Slot& slot : directory.slots)
+        name_void(directory, slot.entry.name);
+    for (const std::string& name : directory.lent_absent)
+        name_void(directory, name);
     if (is_lent(directory.own_lent_until))
         attributes_void(directory.own.identity);
     directory.lent_until = directory.own_lent_until = {};

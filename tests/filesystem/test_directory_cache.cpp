@@ -323,6 +323,10 @@ TEST_CASE("what was lent is taken back when the server revokes it, and nothing e
         CHECK(f.taken_back() == Set{"none", "10"});
         CHECK(f.cache.lend(home, "none").name == 0s);
     }
+    SECTION("a name, with the attributes of what it stood for") {
+        f.cache.revoke_name(home, "a", ++f.events);
+        CHECK(f.taken_back() == Set{"a", "1", "10"});
+    }
     SECTION("attributes") {
         f.cache.revoke_attributes(home, "a", ++f.events);
         CHECK(f.taken_back() == Set{"1"});
