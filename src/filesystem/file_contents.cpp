@@ -147,8 +147,13 @@ void FileContents::drop(Inode& inode) {
 }
 
 void FileContents::forget(InodeNumber id) {
-    if (Inode* inode = inodes_.find(id); inode != nullptr)
-        forget(*inode);
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        return;
+    forget(*inode);
+    // It may have been cut. What is written from here makes it as large as that, and the server knows the rest.
+    if (!writes_.pending(id))
+        inode->content.size = 0;
 }
 
 void FileContents::forget_all() {
@@ -190,8 +195,10 @@ bool FileContents::keeps(InodeNumber id, const wire::Attributes& attributes, std
     // Another change could leave the version as it is.
     const bool changed = changed_since(id, asked_at);
     content.kept_version = is_fresh(attributes.version) || changed ? 0 : attributes.version;
-    if (!changed)
+    if (!changed) {
+        content.size = content.size_at_server = attributes.size;
         remember(*inode, attributes);
+    }
     return kept;
 }
 

@@ -248,6 +248,24 @@ TEST_CASE("programs see their writes' size wherever those are") {
     CHECK(f.at_server().content == "content12345");
 }
 
+TEST_CASE("what is written to a file that others have cut makes it no larger than that") {
+    OpenFiles f("a long content");
+    Opened opened = f.open(to_write);
+    f.server_files.write(f.at_server(), "x");
+    SECTION("when it is opened once more, which is all that is heard of it") {
+        f.fs->release(opened.handle);
+        opened = f.open(to_write);
+    }
+    SECTION("when the server tells of it") {
+        f.server.push(wire::PushInvalidate{.sequence = 1, .nodes = {f.node()}});
+        REQUIRE(f.wait_for([&] { return f.asked(Opcode::invalidated) == 1; }));
+    }
+    f.held = {Opcode::write};
+    CHECK(f.write(opened.handle, 3, "y") == Status::ok);
+    CHECK(f.size() == 4);
+    f.release();
+}
+
 TEST_CASE("attributes that were asked for before a write do not take it back") {
     OpenFiles f;
     const Opened opened = f.open(to_write);
