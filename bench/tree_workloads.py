@@ -68,8 +68,8 @@ def filled_in(command, file_system, data):
 
 def prepared(data, make):
     """A place of its own on the server's side for what the workload makes or removes."""
-    shutil.rmtree(f"{data.files}/work", ignore_errors=True)
-    os.makedirs(f"{data.files}/work")
+    shutil.rmtree(f"{data.files}/scratch", ignore_errors=True)
+    os.makedirs(f"{data.files}/scratch")
     if make:
         make(data)
 
@@ -88,7 +88,7 @@ def on_tree(*command, make=None, warm=False, units=("files/s", TREE_FILES)):
 
 
 def copy_of(name):
-    return lambda data: run(["cp", "-a", f"{data.files}/{name}", f"{data.files}/work/{name}"])
+    return lambda data: run(["cp", "-a", f"{data.files}/{name}", f"{data.files}/scratch/{name}"])
 
 
 def project_for(data):
@@ -97,7 +97,7 @@ def project_for(data):
 
 def repository_at_first_commit(data):
     copy_of("repository")(data)
-    path = f"{data.files}/work/repository"
+    path = f"{data.files}/scratch/repository"
     run([*GIT, "-C", path, "rm", "-q", "-r", "."])
     run([*GIT, "-C", path, "commit", "-q", "-m", "none"])
 
@@ -133,16 +133,16 @@ TREE_WORKLOADS = (
     TreeWorkload("cc", f"cc of one file with {HEADERS} headers",
                  on_tree("cc", "-c", "-o", "/dev/null", "{mnt}/project/s0.c", units=RUNS)),
     TreeWorkload("make", "make -j2 of a C project",
-                 on_tree("make", "-s", "-j2", "-C", "{mnt}/work/project", make=project_for, units=RUNS)),
-    TreeWorkload("untar", f"untar of {TREE_FILES} files", on_tree("tar", "-C", "{mnt}/work", "-xf", "{home}/tree.tar"), over_ssh="to"),
-    TreeWorkload("rm", "rm -rf of them", on_tree("rm", "-rf", "{mnt}/work/tree", make=copy_of("tree"))),
-    TreeWorkload("cp-inside", "cp -r of them inside the mount", on_tree("cp", "-r", "{mnt}/tree", "{mnt}/work/copy")),
-    TreeWorkload("cp-into", "cp -r of them into the mount", on_tree("cp", "-r", "{files}/tree", "{mnt}/work/copy")),
+                 on_tree("make", "-s", "-j2", "-C", "{mnt}/scratch/project", make=project_for, units=RUNS)),
+    TreeWorkload("untar", f"untar of {TREE_FILES} files", on_tree("tar", "-C", "{mnt}/scratch", "-xf", "{home}/tree.tar"), over_ssh="to"),
+    TreeWorkload("rm", "rm -rf of them", on_tree("rm", "-rf", "{mnt}/scratch/tree", make=copy_of("tree"))),
+    TreeWorkload("cp-inside", "cp -r of them inside the mount", on_tree("cp", "-r", "{mnt}/tree", "{mnt}/scratch/copy")),
+    TreeWorkload("cp-into", "cp -r of them into the mount", on_tree("cp", "-r", "{files}/tree", "{mnt}/scratch/copy")),
     TreeWorkload("git-clone", "git clone of them into the mount",
-                 on_tree(*GIT, "clone", "-q", "{files}/repository", "{mnt}/work/clone")),
+                 on_tree(*GIT, "clone", "-q", "{files}/repository", "{mnt}/scratch/clone")),
     TreeWorkload("git-checkout", "git checkout of them",
-                 on_tree(*GIT, "-C", "{mnt}/work/repository", "checkout", "-q", "HEAD~1", make=repository_at_first_commit)),
-    TreeWorkload("rsync-to", "rsync -a of them into the mount", on_tree("rsync", "-a", "{files}/tree/", "{mnt}/work/copy/")),
+                 on_tree(*GIT, "-C", "{mnt}/scratch/repository", "checkout", "-q", "HEAD~1", make=repository_at_first_commit)),
+    TreeWorkload("rsync-to", "rsync -a of them into the mount", on_tree("rsync", "-a", "{files}/tree/", "{mnt}/scratch/copy/")),
 )
 
 
@@ -156,7 +156,7 @@ def tar_over_ssh(direction, sshfs, data):
     if direction == "from":
         pipe = f"{ssh} tar -C {data.files} -cf - tree | tar -C {here} -xf -"
     else:
-        pipe = f"{ssh} tar -C {data.files}/work -xf - <{data.home}/tree.tar"
+        pipe = f"{ssh} tar -C {data.files}/scratch -xf - <{data.home}/tree.tar"
     started = time.monotonic()
     run(sshfs.link.at_client(["bash", "-o", "pipefail", "-c", pipe]), DEADLINE_S)
     return {"files/s": TREE_FILES / (time.monotonic() - started)}

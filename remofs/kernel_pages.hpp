@@ -40,10 +40,10 @@ public:
     // Stores a byte at an offset of a file in the kernel's page cache. Runs on the notifier's thread and may block.
     using Store = std::function<void(InodeNumber, std::uint64_t offset, std::byte byte)>;
 
-    // Until then no page is kept anywhere.
     // Makes the kernel forget a file's attributes. Does not block.
     using DropAttributes = std::function<void(InodeNumber)>;
 
+    // Until then no page is kept anywhere.
     void notify_by(Notifier& notifier, Store store, DropAttributes drop_attributes) {
         notifier_ = &notifier;
         store_ = std::move(store);

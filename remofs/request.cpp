@@ -3,7 +3,6 @@
 
 #include <sys/uio.h>
 
-#include <array>
 #include <utility>
 #include <vector>
 
@@ -29,13 +28,19 @@ struct Request::State : std::enable_shared_from_this<Request::State> {
           operation(its_mount.begin(its_request)) {
         mount.names().lock(locks);
     }
+    ~State() { answered(); }
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+
+    // The kernel goes on, and gives its locks back.
+    void answered() { mount.names().unlock(std::exchange(locks, {})); }
 
     Mount& mount;
     fuse_req_t request;  // null once replied to
     std::string_view name;
     Interruption interruption;
     const std::uint32_t opcode = mount.channel().current().opcode;
-    const std::array<InodeNumber, 2> locks = mount.channel().current().locks;
+    KernelNames::Directories locks = mount.channel().current().locks;
     filesystem::Operation operation;
 };
 
@@ -134,7 +139,7 @@ void Request::on_wait_over(const std::weak_ptr<State>& waiting) {
 
 fuse_req_t Request::take() {
     REMOFILE_ASSERT(state_->request != nullptr);
-    state_->mount.names().unlock(state_->locks);
+    state_->answered();
     return std::exchange(state_->request, nullptr);
 }
 

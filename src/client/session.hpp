@@ -154,8 +154,8 @@ private:
     std::shared_ptr<detail::CancellationState> state_;
 };
 
-// How long a server says nothing, while it is asked, before it counts as silent: more than the round trip of any link,
-// and little enough for what must be answered within a second.
+// How long a server says nothing, while it is asked, before it counts as silent: little enough for what must be
+// answered within a second. Where the link is slower than that, who can do without an answer goes on without it.
 inline constexpr Duration silence_after = std::chrono::milliseconds(700);
 
 class Session {

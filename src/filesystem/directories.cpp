@@ -62,6 +62,9 @@ Task<Result<HandleId>> FileSystem::open_at_server(Operation& operation, InodeNum
 Task<Result<HandleNumber>> FileSystem::opendir(Operation& operation, InodeNumber inode) {
     if (const auto node = node_of(inode); !node)
         co_return Result<HandleNumber>(node.error());
+    if (may_use_names(operation) && names_.in_force())
+        if (const auto known = names_.known().names(inode); known != nullptr)
+            co_return directories_.add({.epoch = session_.epoch(), .inode = inode, .names = known});
     if (session_.silent())
         co_return open_unasked(inode);
     Patience patience(session_, reactor_, operation);
