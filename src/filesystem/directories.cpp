@@ -273,7 +273,7 @@ void FileSystem::deliver(const Operation& operation, DirectoryHandle& directory,
 Entry FileSystem::known_listed(const Operation& operation, InodeNumber parent, const std::string& name) {
     if (!may_lend() || !may_use_names(operation) || is_dot(name) || inodes_.size() >= max_listed_inodes)
         return {};
-    return give_out_known(operation, parent, name).value_or(Entry{});
+    return give_out_known(operation, parent, name, names_.known().find(parent, name)).value_or(Entry{});
 }
 
 // Whether later attributes than those of the listing, which waited here, may have been told.

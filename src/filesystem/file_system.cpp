@@ -275,6 +275,9 @@ Duration FileSystem::lend_attributes(const Inode& inode) {
     const DirectoryCache::Entry* entry = names_.known().peek(inode.place.parent, inode.place.name);
     if (entry == nullptr || entry->attributes.identity != inode.identity)
         return Duration::zero();
+    // These go with what is written, and the front is not told.
+    if ((entry->attributes.mode & (S_ISUID | S_ISGID)) != 0)
+        return Duration::zero();
     return names_.known().lend(inode.place.parent, inode.place.name).attributes;
 }
 
@@ -287,6 +290,13 @@ Entry FileSystem::with_loan(Entry entry, InodeNumber parent, std::string_view na
     entry.entry_life = names_.known().lend(parent, name).name;
     entry.attributes_life = lend_attributes(*inode);
     return entry;
+}
+
+// An extended attribute was changed from here: one that is an ACL changes the mode, of which the front is not told.
+void FileSystem::xattr_changed_here(InodeNumber id) {
+    changed_here(id);
+    if (front_ != nullptr)
+        front_->drop_attributes(id);
 }
 
 void FileSystem::changed_here(InodeNumber id) {

@@ -267,10 +267,12 @@ private:
     Duration lend_attributes(const Inode& inode);
     Entry with_loan(Entry entry, InodeNumber parent, std::string_view name);
     void changed_here(InodeNumber inode);
+    void xattr_changed_here(InodeNumber inode);
 
     // names.cpp
     Task<std::optional<Result<Entry>>> known_entry(Operation& operation, InodeNumber parent, const std::string& name);
-    std::optional<Entry> give_out_known(const Operation& operation, InodeNumber parent, std::string_view name);
+    std::optional<Entry> give_out_known(const Operation& operation, InodeNumber parent, std::string_view name,
+                                        const DirectoryCache::Answer& answer);
     void has_moved(InodeNumber parent, const std::string& name, InodeNumber new_parent, const std::string& new_name,
                    std::uint64_t asked_at);
     void made(InodeNumber parent, std::string_view name, const wire::Attributes& attributes, std::uint64_t asked_at);

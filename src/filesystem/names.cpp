@@ -42,9 +42,9 @@ Task<Result<wire::EntryReply>> FileSystem::look_up_and_hold(Operation& operation
     }
 }
 
-// Gives out what is known to be there, if its attributes are known too.
-std::optional<Entry> FileSystem::give_out_known(const Operation& operation, InodeNumber parent, std::string_view name) {
-    const auto answer = names_.known().find(parent, name);
+// Gives out what is known of the name, `answer`: that it is there, and its attributes; else nothing.
+std::optional<Entry> FileSystem::give_out_known(const Operation& operation, InodeNumber parent, std::string_view name,
+                                                const DirectoryCache::Answer& answer) {
     if (answer.knowledge != DirectoryCache::Knowledge::present)
         return {};
     Inode* inode = nullptr;
@@ -89,12 +89,12 @@ Task<std::optional<Result<Entry>>> FileSystem::known_entry(Operation& operation,
         co_return Known();
     if (answer.knowledge == Knowledge::absent)
         co_return Known(Status::no_entry);
-    auto entry = give_out_known(operation, parent, name);
+    auto entry = give_out_known(operation, parent, name, answer);
     co_return entry ? Known(std::move(*entry)) : Known();
 }
 
 Duration FileSystem::life_of_absence(InodeNumber parent, std::string_view name) {
-    if (!may_lend() || names_.known().find(parent, name).knowledge != DirectoryCache::Knowledge::absent)
+    if (!may_lend() || names_.known().peek(parent, name) != nullptr)
         return Duration::zero();
     return names_.known().lend(parent, name).name;
 }
@@ -262,6 +262,7 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     if (reply && (flags & ~wire::rename_noreplace) == 0) {
         has_moved(parent, name, new_parent, new_name, operation.arrived_at);
     } else {
+        // What they stand for now is not said.
         names_.known().revoke_name(parent, name, contents_.now());
         names_.known().revoke_name(new_parent, new_name, contents_.now());
     }

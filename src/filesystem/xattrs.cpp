@@ -160,7 +160,7 @@ Task<Result<>> FileSystem::setxattr(Operation& operation, InodeNumber inode, std
         co_return Result<>(node.error());
     const wire::Setxattr message{*node, name, flags};
     const auto reply = co_await call_with_bulk(operation, message, std::move(value));
-    changed_here(inode);
+    xattr_changed_here(inode);
     remember_xattr(inode, name, reply.status());
     if (inode == root_inode) {
         root_xattrs_.erase(name);
@@ -203,7 +203,7 @@ Task<Result<>> FileSystem::removexattr(Operation& operation, InodeNumber inode, 
         co_return Result<>(node.error());
     const wire::Removexattr message{*node, name};
     const auto reply = co_await call(operation, message);
-    changed_here(inode);
+    xattr_changed_here(inode);
     remember_xattr(inode, name, reply.status());
     if (inode == root_inode) {
         root_xattrs_.erase(name);

@@ -460,6 +460,23 @@ TEST_CASE("leases: nothing is lent of what is not known, nor of what is about to
     f.fs->release(opened->handle);
 }
 
+TEST_CASE("leases: what changes from here take away unseen by the front is not lent, or taken back") {
+    Leased f;
+    SECTION("set-id bits, by writing") {
+        f.server_files.file("file").mode |= S_ISUID;
+        f.get_to_know();
+        CHECK(f.look("file").value().entry_life > Duration::zero());
+        CHECK(f.look("file").value().attributes_life == Duration::zero());
+    }
+    SECTION("the mode, by an ACL") {
+        f.get_to_know();
+        const InodeNumber file = f.look("file").value().inode;
+        REQUIRE(f.ask(&FileSystem::setxattr, file, std::string("system.posix_acl_access"), Buffer::copy_of("acl"), 0U)
+                    .has_value());
+        CHECK(f.front.dropped_attributes == std::vector<InodeNumber>{file});
+    }
+}
+
 TEST_CASE("leases: nothing is lent where the server tells users apart, and the front does not") {
     Leased f;
     f.get_to_know();
