@@ -169,17 +169,22 @@ struct Reactor::State {
         if (const Duration spin_time = spins ? spins->spin_time(start) : Duration::zero();
             spin_time > Duration::zero()) {
             const Duration longest = std::min(spin_time, patience.value_or(Duration::max()));
+            TimePoint now = start;
             do {
                 if (const int ready = poll_for(Duration::zero()); ready != 0) {
                     spins->found();
                     return ready;
                 }
+                const TimePoint given = std::chrono::steady_clock::now();
                 sched_yield();
-            } while (std::chrono::steady_clock::now() - start < longest);
-            if (patience && *patience <= longest)
-                return 0;  // a timer is due
+                now = std::chrono::steady_clock::now();
+                if (!spins->yielded(now - given, now))
+                    break;
+            } while (now - start < longest);
+            if (patience && *patience <= now - start)
+                return poll_for(Duration::zero());  // a timer is due
             if (patience)
-                *patience -= longest;
+                *patience -= now - start;
         }
         sleeps.fetch_add(1, std::memory_order_relaxed);
         const int ready = poll_for(patience);
