@@ -47,10 +47,12 @@ Result<std::string> load_token(const std::string& file) {
 }
 
 Result<transport::PublicKey> given_server_key(const ConnectOptions& options) {
-    if (auto key = transport::PublicKey::from_text(options.server_key))
-        return *key;
+    // The name of a file may look like a key, as it may have 40 characters; no key is the name of a file that exists.
     std::error_code ignored;
-    if (!std::filesystem::exists(options.server_key, ignored))
+    const bool is_file = std::filesystem::exists(options.server_key, ignored);
+    if (auto key = transport::PublicKey::from_text(options.server_key); key && !is_file)
+        return *key;
+    if (!is_file)
         return make_error(Status::bad_usage,
                           fmt::format("{}{} is neither a key (40 characters) nor a file that holds one",
                                       options.server_key_option, options.server_key));

@@ -142,9 +142,10 @@ TEST_CASE("a number that an unanswered request carries is given to nobody else, 
 
 TEST_CASE("who may hold locks") {
     const auto range = [](std::uint64_t owner, std::uint64_t handle, wire::LockType type, bool all) {
-        const wire::Setlk setlk{.handle = HandleId{handle},
-                                .owner = LockOwner{owner},
-                                .range = {.type = type, .start = 0, .end = all ? std::uint64_t{INT64_MAX} : 9, .pid = 1}};
+        const wire::Setlk setlk{
+            .handle = HandleId{handle},
+            .owner = LockOwner{owner},
+            .range = {.type = type, .start = 0, .end = all ? std::uint64_t{INT64_MAX} : 9, .pid = 1}};
         return lock_change_of(wire::Opcode::setlk, wire::encode_body(setlk)).value();
     };
     const LockChange one = range(1, 10, wire::LockType::read, false);
@@ -224,6 +225,15 @@ TEST_CASE("keys are found where they are, or the person is told what to do") {
     SECTION("given as a file") {
         configuration.write("other.pub", key + "\n");
         options.server_key = configuration.directory / "remofile/other.pub";
+        CHECK(make_session_options(options)->lane.server_key->to_text() == key);
+        // Its name may look like a key.
+        std::string name = configuration.directory / "remofile/";
+        constexpr std::size_t key_characters = 40;
+        REQUIRE(name.size() < key_characters);
+        name.resize(key_characters, 'k');
+        std::ofstream(name) << key << '\n';
+        REQUIRE(transport::PublicKey::from_text(name).has_value());
+        options.server_key = name;
         CHECK(make_session_options(options)->lane.server_key->to_text() == key);
         options.server_key = "/nonexistent";
         CHECK_THAT(make_session_options(options).error().message, ContainsSubstring("neither a key"));
