@@ -10,6 +10,7 @@
 
 #include "server/leases/exact_names.hpp"
 #include "server/operation.hpp"
+#include "server/xattr_names.hpp"
 #include "wire/frame.hpp"
 
 namespace remofile::server::operations {
@@ -251,14 +252,41 @@ Result<Context::Held> find_directory(Context& context, const wire::List& request
     return Context::Held{found.inode, std::move(descriptor)};
 }
 
+// What a lease covers besides names and attributes; `room`: for symlinks' targets. By the server itself, not as the
+// caller: trusted.* count too.
+void add_details(const Context::Held& directory, std::size_t room, wire::ListReply& reply,
+                 std::vector<wire::DirectoryEntry>& listed) {
+    const std::string path = DescriptorPath(directory.fd()).c_str();
+    reply.no_xattrs = has_no_xattrs((path + "/.").c_str());
+    for (wire::DirectoryEntry& entry : listed) {
+        // The lease covers none of those of directories in it.
+        if (entry.entry.attributes.mode == 0 || S_ISDIR(entry.entry.attributes.mode))
+            continue;
+        entry.no_xattrs = has_no_xattrs((path + '/' + entry.name).c_str());
+        if (!S_ISLNK(entry.entry.attributes.mode))
+            continue;
+        const auto name = EntryName::check(entry.name);
+        auto target = name ? read_symlink_entry(directory.fd(), *name) : Result<std::string>(name.error());
+        if (!target || target->size() > room)
+            continue;
+        room -= target->size();
+        entry.target = std::move(*target);
+    }
+}
+
 // Attributes and entries of a directory that has been found, opened and, if that was asked for, leased.
 Result<> read_listing(Context& context, std::uint32_t size, const Context::Held& held, OpenDirectory& directory,
                       wire::ListReply& reply) {
     REMOFILE_TRY(attributes, attributes_of(context, held));
     reply.entry.attributes = attributes;
     REMOFILE_TRY(entries, take_entries(directory, held.descriptor, {size, UINT16_MAX}, reply.end));
+    std::size_t bytes = 0;
+    for (const OpenDirectory::Entry& entry : entries)
+        bytes += encoded_bytes(entry);
     std::vector<wire::DirectoryEntry> listed = plain_listing(context, held.inode, std::move(entries));
     REMOFILE_CHECK(fill_alone(context, held, listed));
+    if (reply.leased)
+        add_details(held, std::min<std::size_t>(size, wire::max_bulk_bytes - bytes), reply, listed);
     reply.count = static_cast<std::uint16_t>(listed.size());
     reply_with(context, listed);
     return {};

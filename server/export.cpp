@@ -162,15 +162,28 @@ Result<UniqueFd> duplicate_as_path(int descriptor) {
     return opened;
 }
 
-Result<std::string> read_symlink(int descriptor) {
+namespace {
+
+// An empty name: what the descriptor itself refers to.
+Result<std::string> read_symlink_at(int descriptor, const char* name) {
     std::string target(wire::max_path_bytes + 1, '\0');
-    const ssize_t size = readlinkat(descriptor, "", target.data(), target.size());
+    const ssize_t size = readlinkat(descriptor, name, target.data(), target.size());
     if (size < 0)
         return errno_error();
     if (static_cast<std::size_t>(size) > wire::max_path_bytes)
         return Status::name_too_long;
     target.resize(static_cast<std::size_t>(size));
     return target;
+}
+
+}  // namespace
+
+Result<std::string> read_symlink(int descriptor) {
+    return read_symlink_at(descriptor, "");
+}
+
+Result<std::string> read_symlink_entry(int directory, const EntryName& name) {
+    return read_symlink_at(directory, name.c_str());
 }
 
 Result<> check_access(int descriptor, int mask) {

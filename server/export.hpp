@@ -74,6 +74,8 @@ Result<UniqueFd> open_export_root(const std::string& directory);
 Result<wire::Attributes> stat_descriptor(int descriptor);
 // Of the entry itself if it is a symlink.
 Result<wire::Attributes> stat_entry(int directory, const EntryName& name);
+// Of a symlink; name_too_long beyond max_path_bytes.
+Result<std::string> read_symlink_entry(int directory, const EntryName& name);
 
 // An O_PATH descriptor of the entry, whatever it is. Needs the permission to search the directory, nothing else.
 Result<UniqueFd> open_entry(int directory, const EntryName& name);

@@ -3,23 +3,18 @@
 //
 // The system calls take no O_PATH descriptor, so they go by DescriptorPath. For a symlink that is the symlink itself:
 // trusted.* attributes work on it, and user.* are refused by the kernel as they are locally. Which namespaces the
-// caller may use is the kernel's decision, with one exception: of security.* only security.capability passes. The
-// others are labels that the server's own kernel acts upon (SELinux, AppArmor, IMA); a client's mean nothing here.
+// caller may use is the kernel's decision, with one exception: labels.
 #include <sys/xattr.h>
 
-#include <algorithm>
 #include <string_view>
 
 #include "server/operation.hpp"
+#include "server/xattr_names.hpp"
 
 namespace remofile::server::operations {
 namespace {
 
 using wire::Empty;
-
-bool is_label(std::string_view name) {
-    return name.starts_with("security.") && name != "security.capability";
-}
 
 Result<> check_name(const std::string& name) {
     if (name.find('\0') != std::string::npos)
@@ -41,22 +36,6 @@ Result<wire::XattrReply> answer(Context& context, Buffer value, std::uint32_t ro
         return Status::out_of_range;
     context.reply_with(std::move(value));
     return wire::XattrReply{size};
-}
-
-// Takes the names that clients do not get off a list of names that end in a zero byte; returns what is left of its
-// size.
-std::size_t hide_labels(std::span<char> list) {
-    std::size_t kept = 0;
-    for (std::size_t at = 0; at < list.size();) {
-        const std::string_view name(list.data() + at);
-        const std::size_t bytes = name.size() + 1;
-        if (!is_label(name)) {
-            std::copy_n(list.data() + at, bytes, list.data() + kept);
-            kept += bytes;
-        }
-        at += bytes;
-    }
-    return kept;
 }
 
 // What InodeTable::hold_for_change() keeps open while an ACL changes.

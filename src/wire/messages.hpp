@@ -635,15 +635,19 @@ struct ReaddirReply {
 };
 
 // One entry of the bulk frame of READDIR's and LIST's reply, one after the other. `entry` is filled as was asked for if
-// the file is neither "." nor ".." nor gone meanwhile; otherwise entry.node and the attributes' mode are 0.
+// the file is neither "." nor ".." nor gone meanwhile; otherwise entry.node and the attributes' mode are 0. Under a
+// lease LIST tells more of a file, so that a program that lists a tree need not ask for each.
 struct DirectoryEntry {
     std::uint64_t cookie = 0;  // pass it to go on after this entry
     std::uint64_t inode = 0;
     std::uint8_t type = 0;  // DT_*
     std::string name;
     EntryReply entry;
-    static constexpr auto fields = std::tuple{&DirectoryEntry::cookie, &DirectoryEntry::inode, &DirectoryEntry::type,
-                                              &DirectoryEntry::name, &DirectoryEntry::entry};
+    bool no_xattrs = false;  // it has no extended attributes, nor ACLs, that a client may see; false says nothing
+    std::string target;      // of a symlink; empty: to be asked for
+    static constexpr auto fields =
+        std::tuple{&DirectoryEntry::cookie, &DirectoryEntry::inode,     &DirectoryEntry::type,  &DirectoryEntry::name,
+                   &DirectoryEntry::entry,  &DirectoryEntry::no_xattrs, &DirectoryEntry::target};
 };
 
 enum class ListedAttributes : std::uint8_t {
@@ -672,8 +676,9 @@ struct ListReply {
     bool end = false;            // the directory has no more; otherwise the handle, if there is one, is open
     bool leased = false;         // the session holds the directory's lease from now on
     std::uint32_t trust_ms = 0;  // how long an answer about it may be used while nothing voids it; UINT32_MAX: no limit
-    static constexpr auto fields =
-        std::tuple{&ListReply::entry, &ListReply::count, &ListReply::end, &ListReply::leased, &ListReply::trust_ms};
+    bool no_xattrs = false;      // as DirectoryEntry's, of the directory itself
+    static constexpr auto fields = std::tuple{&ListReply::entry,  &ListReply::count,    &ListReply::end,
+                                              &ListReply::leased, &ListReply::trust_ms, &ListReply::no_xattrs};
 };
 
 // A directory's entries with their attributes, and leave to rely on them: LOOKUP, OPENDIR, READDIR and RELEASEDIR in

@@ -186,7 +186,9 @@ class Reader:
     def directory_entry(self):
         cookie, inode, kind, name = self.u64(), self.u64(), self.u8(), self.string()
         node, attributes = self.entry()
-        return {"cookie": cookie, "inode": inode, "type": kind, "name": name, "node": node, "attributes": attributes}
+        no_xattrs, target = self.boolean(), self.string()
+        return {"cookie": cookie, "inode": inode, "type": kind, "name": name, "node": node, "attributes": attributes,
+                "no_xattrs": no_xattrs, "target": target}
 
     def end(self):
         if self.at != len(self.data):
@@ -456,7 +458,7 @@ class Client:
         found_node, attributes = reader.entry()
         count = reader.u16()
         found = {"node": found_node, "attributes": attributes, "end": reader.boolean(), "leased": reader.boolean()}
-        found["trust_ms"] = reader.u32()
+        found["trust_ms"], found["no_xattrs"] = reader.u32(), reader.boolean()
         reader.end()
         listing = Reader(bulk or b"")
         entries = [listing.directory_entry() for _ in range(count)]

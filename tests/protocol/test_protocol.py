@@ -273,6 +273,11 @@ class Files(ServerTest):
                 cookie = entry["cookie"]
         self.assertEqual(rest, set(listed["entries"]))
         client.call("RELEASEDIR", u64(9))
+        self.assertFalse(listed["no_xattrs"] or entry["no_xattrs"])  # without a lease nothing is said
+        os.symlink("7", self.path("d/link"))
+        leased = self.client(features=FEATURE_LEASES).list_directory(ROOT, b"d", new_node(2), lease=True)
+        self.assertTrue(leased["leased"] and leased["no_xattrs"] and leased["entries"][b"7"]["no_xattrs"])
+        self.assertEqual(leased["entries"][b"link"]["target"], b"7")
         self.assert_status("not_directory", client.list_directory, 2, b"7", new_node(5))
         self.assert_status("no_entry", client.list_directory, 2, b"none", new_node(5))
         self.assert_status("invalid", client.list_directory, 2, size=10)

@@ -2,8 +2,12 @@
 // Which names each request touches, what asking for something brings back, and that no change falls between a look at
 // the files and the lease that covers it.
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
+#include <array>
+#include <fstream>
+#include <map>
 #include <set>
 
 #include "catch.hpp"
@@ -188,6 +192,38 @@ TEST_CASE("a leased directory that is moved, itself or with one above it, is tol
         names.insert(entry.name);
     CHECK((names.contains("one") && names.contains("two") && names.contains("three")));
     CHECK(f.by_author(wire::Rmdir{.parent = f.author_d, .name = "one"}) == Told{"d:1:one"});
+}
+
+TEST_CASE("under a lease a listing says which files have no extended attributes, and where symlinks lead") {
+    Leased f;
+    std::ofstream(f.path("d/plain"));
+    std::ofstream(f.path("d/marked"));
+    std::ofstream(f.path("d/with acl"));
+    std::filesystem::create_symlink("where/it/leads", f.path("d/symlink"));
+    std::filesystem::create_directory(f.path("d/directory"));
+    REQUIRE(::setxattr(f.path("d/marked").c_str(), "user.a", "1", 1, 0) == 0);
+    // An access ACL with an entry for a user: version 2; owner, user 1, group, mask, others.
+    constexpr std::array<std::uint8_t, 44> acl{2, 0, 0,   0,   1,   0,   6,  0, 255, 255, 255, 255, 2,   0,  4,
+                                               0, 1, 0,   0,   0,   4,   0,  4, 0,   255, 255, 255, 255, 16, 0,
+                                               4, 0, 255, 255, 255, 255, 32, 0, 4,   0,   255, 255, 255, 255};
+    REQUIRE(::setxattr(f.path("d/with acl").c_str(), "system.posix_acl_access", acl.data(), acl.size(), 0) == 0);
+    const auto entries = [&](const auto& listed) {
+        std::map<std::string, wire::DirectoryEntry> found;
+        for (wire::DirectoryEntry& entry : decode_entries(listed.body.count, listed.bulk))
+            found[entry.name] = entry;
+        return found;
+    };
+    const auto listed = f.list(f.d);
+    auto found = entries(listed);
+    CHECK(listed.body.no_xattrs);
+    CHECK(found["plain"].no_xattrs);
+    CHECK_FALSE(found["marked"].no_xattrs);
+    CHECK_FALSE(found["with acl"].no_xattrs);
+    CHECK(found["symlink"].target == "where/it/leads");
+    CHECK(found["plain"].target.empty());
+    CHECK_FALSE(found["directory"].no_xattrs);  // its own lease covers them
+    REQUIRE(::setxattr(f.path("d").c_str(), "user.a", "1", 1, 0) == 0);
+    CHECK_FALSE(f.list(f.d).body.no_xattrs);
 }
 
 TEST_CASE("each request that changes a file touches the names that it is known to have") {

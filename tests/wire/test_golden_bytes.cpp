@@ -278,7 +278,15 @@ TEST_CASE("golden bytes: directories") {
     check_bytes(
         DirectoryEntry{
             .cookie = 1, .inode = 2, .type = 8, .name = "f", .entry = {.node = NodeId{51}, .attributes = attributes}},
-        "0100000000000000 0200000000000000 08 0100 66 3300000000000000 " + attributes_bytes);
+        "0100000000000000 0200000000000000 08 0100 66 3300000000000000 " + attributes_bytes + "00 0000");
+    check_bytes(DirectoryEntry{.cookie = 1,
+                               .inode = 2,
+                               .type = 10,
+                               .name = "l",
+                               .entry = {.node = NodeId{}, .attributes = attributes},
+                               .no_xattrs = true,
+                               .target = "to"},
+                "0100000000000000 0200000000000000 0a 0100 6c 0000000000000000 " + attributes_bytes + "01 0200 746f");
     check_request(50, Releasedir{.handle = HandleId{3}}, "0300000000000000");
     check_request(51, Fsyncdir{.handle = HandleId{3}, .data_only = false}, "0300000000000000 00");
     check_request(52,
@@ -293,8 +301,9 @@ TEST_CASE("golden bytes: directories") {
                           .count = 2,
                           .end = true,
                           .leased = true,
-                          .trust_ms = 1000},
-                "0200000000000000 " + attributes_bytes + "0200 01 01 e8030000");
+                          .trust_ms = 1000,
+                          .no_xattrs = true},
+                "0200000000000000 " + attributes_bytes + "0200 01 01 e8030000 01");
 }
 
 TEST_CASE("golden bytes: extended attributes and locks") {
