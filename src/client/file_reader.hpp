@@ -44,7 +44,7 @@ public:
         std::vector<std::shared_ptr<const BlockCache::Contents>> blocks;
         Buffer uncached;
         std::shared_ptr<const Buffer> whole;  // of somebody else's, in which the pieces are
-        MemoryBudget::Charge charge;  // of `uncached`, where there was room for it
+        MemoryBudget::Charge charge;          // of `uncached`, where there was room for it
     };
 
     // At most `size` bytes from `offset`; fewer only at the end of the file. `readahead` is the handle's own and must,
@@ -56,6 +56,8 @@ public:
                                      Cancellation* cancellation);
 
     // Whether the first block of a file is in memory.
+    // A file of at most block_bytes that is kept as a whole; null if it is not.
+    std::shared_ptr<const Buffer> whole(std::uint64_t file, std::uint64_t generation, std::uint64_t size);
     bool knows_beginning(std::uint64_t file, std::uint64_t generation) const;
     // Takes in the first block of a file, as read by somebody else.
     void put_beginning(std::uint64_t file, std::uint64_t generation, Buffer data);

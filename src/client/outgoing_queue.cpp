@@ -34,6 +34,7 @@ struct Joined {
     std::size_t head_bytes = wire::MessageHeader::encoded_bytes;
     std::size_t awaited = 0;
     bool all_quick = true;
+    bool all_ahead = true;
     bool waits_for_lock = false;
 
     bool takes(const Batch& batch) const {
@@ -44,6 +45,8 @@ struct Joined {
         if (records + batch.records.size() > wire::max_records ||
             head_bytes + batch.head_bytes() > wire::max_head_bytes)
             return false;
+        if (all_ahead && batch.ahead)
+            return awaited < max_joined_ahead;
         // Nobody may wait behind a slow one, and whoever waits must not do so for a slow one behind.
         return all_quick && (awaited == 0 || (is_quick(batch) && awaited < max_joined_requests));
     }
@@ -52,6 +55,7 @@ struct Joined {
         head_bytes += batch.head_bytes();
         awaited += batch.call != nullptr ? 1 : 0;
         all_quick = all_quick && is_quick(batch);
+        all_ahead = all_ahead && batch.ahead;
         waits_for_lock = batch.waits_for_lock();
     }
 };

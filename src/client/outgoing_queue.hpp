@@ -24,6 +24,8 @@ namespace remofile::client {
 // The server carries out the records of a message one after the other, so joining saves messages and costs
 // parallelism. More than so many requests that somebody waits for do not share one.
 inline constexpr std::size_t max_joined_requests = 8;
+// Of requests that nobody waits for yet.
+inline constexpr std::size_t max_joined_ahead = 32;
 
 // Batches at the head of a queue whose data is being, or has been, encoded: enough to keep the codec thread busy while
 // the one before is sent, and few enough to be decided by what the link has shown by then.
@@ -63,6 +65,7 @@ struct Batch {
     wire::SetId set_id = wire::SetId::as_caller;
     LaneKind kind = LaneKind::metadata;
     std::size_t lane = 0;  // by which it goes: not that of its kind while lanes are merged
+    bool ahead = false;    // CallOptions::ahead
 
     // Known once it is sent; 0 before.
     RequestId first_id;

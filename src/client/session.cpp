@@ -300,6 +300,7 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
 
     auto batch = make_batch(std::move(requests));
     batch->kind = call_options.lane;
+    batch->ahead = call_options.ahead;
     batch->credential = credential;
     if ((greeting_reply.features & wire::feature_set_id) != 0)
         batch->set_id = call_options.set_id;

@@ -56,6 +56,8 @@ struct CallOptions {
     wire::SetId set_id = wire::SetId::as_caller;  // said to servers that understand it
     // Overrides SessionOptions::request_timeout; Duration::max(): none.
     std::optional<Duration> timeout;
+    // Nobody waits for it yet, so it may be carried out after others of its kind, with which it shares a message.
+    bool ahead = false;
 };
 
 // A reply with status ok; errors arrive as Result's error.

@@ -34,7 +34,7 @@ struct DirectoryCache::Slot {
     Entry entry;
     bool current = false;       // the attributes
     InodeNumber directory = 0;  // the number under which its own entries were learned, if they were
-    std::size_t bytes() const { return sizeof *this + entry_overhead_bytes + entry.name.size(); }
+    std::size_t bytes() const { return sizeof *this + entry_overhead_bytes + entry.name.size() + entry.target.size(); }
 };
 
 struct DirectoryCache::Directory {
@@ -51,6 +51,7 @@ struct DirectoryCache::Directory {
     Place place;
     wire::Attributes own;
     bool own_current = false;
+    AbsentXattrs own_absent_xattrs = 0;      // true while own_current
     std::optional<TimePoint> trusted_until;  // besides the term
     std::list<Slot> slots;                   // in the order of the server; what was made since comes last
     std::unordered_map<std::string_view, std::list<Slot>::iterator> by_name;  // the names are those in the slots
@@ -112,12 +113,31 @@ DirectoryCache::Answer DirectoryCache::find(InodeNumber number, std::string_view
     return {.knowledge = Knowledge::absent};
 }
 
+bool DirectoryCache::is_told_of(InodeNumber number) const {
+    const Directory* directory = trusted(number);
+    return directory != nullptr && !directory->trusted_until;
+}
+
 const wire::Attributes* DirectoryCache::own_attributes(InodeNumber number) {
     Directory* directory = trusted(number);
     if (directory == nullptr || !directory->own_current)
         return nullptr;
     use(*directory);
     return &directory->own;
+}
+
+AbsentXattrs DirectoryCache::absent_xattrs(InodeNumber number, std::string_view name) const {
+    const Directory* directory = trusted(number);
+    if (directory == nullptr)
+        return 0;
+    const auto known = directory->by_name.find(name);
+    return known != directory->by_name.end() && known->second->current ? known->second->entry.absent_xattrs
+                                                                       : AbsentXattrs{};
+}
+
+AbsentXattrs DirectoryCache::own_absent_xattrs(InodeNumber number) const {
+    const Directory* directory = trusted(number);
+    return directory != nullptr && directory->own_current ? directory->own_absent_xattrs : AbsentXattrs{};
 }
 
 DirectoryCache::Names DirectoryCache::names(InodeNumber number) {
@@ -211,20 +231,23 @@ bool DirectoryCache::learn(Listed listed) {
     directory.place = std::move(listed.place);
     directory.own = listed.attributes;
     directory.own_current = is_covered(listed.attributes);
+    directory.own_absent_xattrs = listed.absent_xattrs;
     directory.trusted_until.reset();
     if (listed.trust)
         directory.trusted_until = listed.asked + *listed.trust;
     directory.use = by_use_.insert(by_use_.begin(), listed.directory);
     directory.bytes = sizeof(Directory);
     used_bytes_ += directory.bytes;
-    for (const Entry& entry : listed.entries) {
+    for (Entry& entry : listed.entries) {
         // A hostile listing may name one thing twice; the first is as good as the second.
         if (directory.by_name.contains(entry.name))
             continue;
-        put(directory, entry.name, entry.attributes);
-        Slot& added = directory.slots.back();
-        added.entry.inode = entry.inode;
-        added.entry.type = entry.type;
+        const auto added = directory.slots.emplace(directory.slots.end());
+        added->current = is_covered(entry.attributes);
+        added->entry = std::move(entry);
+        directory.by_name.emplace(added->entry.name, added);
+        directory.bytes += added->bytes();
+        used_bytes_ += added->bytes();
     }
     link(directory);
     keep_within_limit();
@@ -276,6 +299,12 @@ void DirectoryCache::put(Directory& directory, std::string_view name, const wire
     Slot& slot = *known->second;
     if (slot.entry.inode != attributes.identity.inode)
         forget_order(directory);
+    if (slot.entry.attributes.identity != attributes.identity) {
+        directory.bytes -= slot.entry.target.size();
+        used_bytes_ -= slot.entry.target.size();
+        slot.entry.target.clear();
+        slot.entry.absent_xattrs = 0;
+    }
     slot.current = is_covered(attributes);
     slot.entry.inode = attributes.identity.inode;
     slot.entry.type = static_cast<std::uint8_t>(IFTODT(attributes.mode));
@@ -311,6 +340,21 @@ void DirectoryCache::learn_own(InodeNumber number, const wire::Attributes& attri
         directory->own = attributes;
         directory->own_current = true;
     }
+}
+
+void DirectoryCache::learn_absent_xattrs(InodeNumber number, std::string_view name, AbsentXattrs absent,
+                                         std::uint64_t asked_at) {
+    Directory* directory = accepting(number, asked_at);
+    if (directory == nullptr)
+        return;
+    if (const auto known = directory->by_name.find(name); known != directory->by_name.end() && known->second->current)
+        known->second->entry.absent_xattrs |= absent;
+}
+
+void DirectoryCache::learn_own_absent_xattrs(InodeNumber number, AbsentXattrs absent, std::uint64_t asked_at) {
+    Directory* directory = accepting(number, asked_at);
+    if (directory != nullptr && directory->own_current)
+        directory->own_absent_xattrs |= absent;
 }
 
 // ---------------------------------------------------------------- what happens
@@ -350,6 +394,14 @@ void DirectoryCache::attributes_changed_here(InodeNumber number, std::string_vie
         known->second->current = false;
 }
 
+void DirectoryCache::xattrs_changed_here(InodeNumber number, std::string_view name) {
+    const auto found = directories_.find(number);
+    if (found == directories_.end())
+        return;
+    if (const auto known = found->second.by_name.find(name); known != found->second.by_name.end())
+        known->second->entry.absent_xattrs = 0;
+}
+
 void DirectoryCache::revoke_name(InodeNumber number, std::string_view name, std::uint64_t now) {
     Directory& directory = mark(number, now);
     directory.revoked_at = now;
@@ -362,6 +414,7 @@ void DirectoryCache::revoke_name(InodeNumber number, std::string_view name, std:
 
 void DirectoryCache::revoke_attributes(InodeNumber number, std::string_view name, std::uint64_t now) {
     attributes_changed_here(number, name, now);
+    xattrs_changed_here(number, name);
     Directory& directory = directories_[number];
     directory.revoked_at = now;
     if (const auto known = directory.by_name.find(name); known != directory.by_name.end())
@@ -373,6 +426,7 @@ void DirectoryCache::revoke_own_attributes(InodeNumber number, std::uint64_t now
     Directory& directory = mark(number, now);
     directory.revoked_at = now;
     directory.own_current = false;
+    directory.own_absent_xattrs = 0;
     if (is_lent(directory.own_lent_until))
         attributes_void(directory.own.identity);
     directory.own_lent_until = {};

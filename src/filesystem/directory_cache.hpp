@@ -27,6 +27,13 @@
 
 namespace remofile::filesystem {
 
+// Which extended attributes a file is known not to have, as a sum of bits.
+using AbsentXattrs = std::uint8_t;
+inline constexpr AbsentXattrs no_access_acl = 1;
+inline constexpr AbsentXattrs no_default_acl = 2;
+inline constexpr AbsentXattrs no_listed_xattrs = 4;
+inline constexpr AbsentXattrs no_xattrs_at_all = no_access_acl | no_default_acl | no_listed_xattrs;
+
 // One thread: that of the session.
 class DirectoryCache {
 public:
@@ -36,6 +43,8 @@ public:
         std::uint64_t inode = 0;  // the server's number
         std::uint8_t type = 0;    // DT_*
         wire::Attributes attributes;
+        AbsentXattrs absent_xattrs = 0;  // true while the attributes are current
+        std::string target;              // of a symlink, if it is known
     };
 
     // Where a directory was found; the root has none.
@@ -64,8 +73,14 @@ public:
         bool current = false;
     };
     Answer find(InodeNumber directory, std::string_view name);
+    // Whether the server tells of all changes in it: what is known is then no older than the news.
+    bool is_told_of(InodeNumber directory) const;
     // The directory's own attributes, if they are current.
     const wire::Attributes* own_attributes(InodeNumber directory);
+
+    // What a file has not, if its attributes are current. That of directories: of their own.
+    AbsentXattrs absent_xattrs(InodeNumber directory, std::string_view name) const;
+    AbsentXattrs own_absent_xattrs(InodeNumber directory) const;
 
     // The names in the server's order, if all of them are known. Shared with those who read it: it is not changed.
     struct Name {
@@ -100,6 +115,7 @@ public:
         InodeNumber directory = 0;
         Place place;
         wire::Attributes attributes;
+        AbsentXattrs absent_xattrs = 0;
         std::vector<Entry> entries;
         bool complete = false;
         std::uint64_t asked_at = 0;
@@ -111,6 +127,9 @@ public:
                std::uint64_t asked_at);
     void learn_absent(InodeNumber directory, std::string_view name, std::uint64_t asked_at);
     void learn_own(InodeNumber directory, const wire::Attributes& attributes, std::uint64_t asked_at);
+    // Of a file whose attributes are current.
+    void learn_absent_xattrs(InodeNumber directory, std::string_view name, AbsentXattrs absent, std::uint64_t asked_at);
+    void learn_own_absent_xattrs(InodeNumber directory, AbsentXattrs absent, std::uint64_t asked_at);
 
     // ---- what happens, at `now`
 
@@ -121,6 +140,9 @@ public:
                       std::uint64_t asked_at, std::uint64_t now);
     // The file of that name was changed from here: its attributes are out of date.
     void attributes_changed_here(InodeNumber directory, std::string_view name, std::uint64_t now);
+
+    // Its extended attributes were: attributes_changed_here() comes besides.
+    void xattrs_changed_here(InodeNumber directory, std::string_view name);
 
     // What the server revokes: a name (with the directory's own attributes), the attributes of a name, the directory's
     // own, or the lease itself. Of an unknown directory the time is remembered, as an answer may be under way.

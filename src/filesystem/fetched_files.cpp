@@ -9,7 +9,7 @@ namespace {
 // What is fetched ahead and not read yet, at most: half a second of 100 Mbit/s.
 constexpr std::size_t max_kept_bytes = 8U << 20;
 constexpr std::size_t entry_overhead_bytes = 512;
-constexpr std::size_t max_ahead = 128;
+constexpr std::size_t max_ahead = 512;
 
 }  // namespace
 
@@ -33,37 +33,47 @@ FetchedFiles::~FetchedFiles() {
 
 void FetchedFiles::visit(InodeNumber directory, std::string_view name, std::uint32_t credential) {
     files_.visit(directory, name);
+    if (!files_.is_due())
+        return;
+    std::size_t count = 0;
     for (const Walk::Target& target : files_.ahead()) {
-        if (pending_ >= max_ahead || kept_bytes_ >= max_kept_bytes)
-            return;
-        start(target, credential);
+        if (pending_ >= max_ahead || kept_bytes_ + pending_bytes_ >= max_kept_bytes)
+            break;
+        start(target, credential, true);
+        ++count;
     }
+    files_.fetched(count);
 }
 
-void FetchedFiles::start(const Walk::Target& target, std::uint32_t credential) {
+void FetchedFiles::start(const Walk::Target& target, std::uint32_t credential, bool ahead) {
     const Key key{target.parent, target.name};
     const Inode* parent = inodes_.find(target.parent);
     if (fetched_.contains(key) || parent == nullptr || inodes_.stale(*parent) || !parent->node)
         return;
     // What is known here by number may be in memory already, or have been written to.
     const DirectoryCache::Entry* entry = names_.peek(target.parent, target.name);
-    if (entry == nullptr || entry->attributes.links > 1)
+    if (entry == nullptr || entry->attributes.links > 1 || !is_small_file_entry(*entry))
         return;
     const auto fetched = std::make_shared<Fetched>();
+    fetched->ahead = ahead;
     fetched_.emplace(key, fetched);
+    fetched->expected_bytes = static_cast<std::uint32_t>(entry->attributes.size);
     ++pending_;
-    fetched_ahead_.add();
-    spawn(fetch(key, parent->node, credential, fetched), [this, key, fetched](Status) {
+    pending_bytes_ += fetched->expected_bytes;
+    if (ahead)
+        fetched_ahead_.add();
+    const client::CallOptions options{.credential = credential, .ahead = ahead};
+    spawn(ask(key, parent->node, options, fetched), [this, key, fetched](Status) {
         if (!fetched->is_void)
             remove(key);
         fetched->waiters.wake(Status::ok);
     });
 }
 
-Task<void> FetchedFiles::fetch(Key key, NodeId parent, std::uint32_t credential, FetchedPtr fetched) {
+Task<void> FetchedFiles::ask(Key key, NodeId parent, client::CallOptions options, FetchedPtr fetched) {
     const std::uint64_t asked_at = now_();
-    const wire::Fetch message{parent, key.second, static_cast<std::uint32_t>(max_small_file_bytes)};
-    const client::CallOptions options{.credential = credential};
+    // One that has grown meanwhile is read when it is asked for.
+    const wire::Fetch message{parent, key.second, fetched->expected_bytes};
     auto reply = co_await session_.call(message, options);
     // The destructor says so, too.
     const bool is_void = fetched->is_void;
@@ -84,8 +94,10 @@ void FetchedFiles::keep(const Key& key, Fetched& fetched, client::Reply<wire::Fe
     fetched.place = order_.insert(order_.end(), key);
     fetched.pending = false;
     --pending_;
+    pending_bytes_ -= fetched.expected_bytes;
     kept_bytes_ += fetched.content->size() + entry_overhead_bytes;
-    bytes_ahead_.add(fetched.content->size());
+    if (fetched.ahead)
+        bytes_ahead_.add(fetched.content->size());
     while (kept_bytes_ > max_kept_bytes && order_.size() > 1)
         remove(Key(order_.front()));
 }
@@ -98,10 +110,11 @@ void FetchedFiles::remove(const Key& key) {
     fetched.is_void = true;
     if (fetched.pending) {
         --pending_;
+        pending_bytes_ -= fetched.expected_bytes;
     } else {
         kept_bytes_ -= fetched.content->size() + entry_overhead_bytes;
         order_.erase(fetched.place);
-        if (!fetched.used) {
+        if (fetched.ahead && !fetched.used) {
             in_vain_.add();
             bytes_in_vain_.add(fetched.content->size());
         }
@@ -109,27 +122,41 @@ void FetchedFiles::remove(const Key& key) {
     fetched_.erase(found);
 }
 
-Task<Result<FetchedFiles::Content>> FetchedFiles::find(InodeNumber directory, std::string name,
-                                                       client::Cancellation* cancellation) {
-    const Key key{directory, std::move(name)};
-    auto found = fetched_.find(key);
-    if (found != fetched_.end() && found->second->pending) {
-        const FetchedPtr fetched = found->second;
-        if (const Status status = co_await fetched->waiters.wait(cancellation); status != Status::ok)
-            co_return Result<Content>(status);
-        found = fetched_.find(key);
-    }
+// What is there, and belongs to the attributes that are known. Where the server does not tell of all changes it serves
+// one opening, as the answer to it would.
+FetchedFiles::Content FetchedFiles::current(const Key& key) {
+    const auto found = fetched_.find(key);
     if (found == fetched_.end() || found->second->pending)
-        co_return Content();
+        return nullptr;
     Fetched& fetched = *found->second;
+    if (fetched.used && !names_.is_told_of(key.first))
+        return nullptr;
     const auto now = names_.find(key.first, key.second);
     const bool is_current = now.current && now.attributes->identity == fetched.attributes.identity &&
                             now.attributes->version == fetched.attributes.version &&
                             now.attributes->size == fetched.content->size();
     if (!is_current)
-        co_return Content();
+        return nullptr;
     fetched.used = true;
-    co_return fetched.content;
+    return fetched.content;
+}
+
+Task<Result<FetchedFiles::Content>> FetchedFiles::fetch(InodeNumber directory, std::string name,
+                                                        std::uint32_t credential, client::Cancellation* cancellation) {
+    const Key key{directory, std::move(name)};
+    const auto found = fetched_.find(key);
+    if (found != fetched_.end() && !found->second->pending) {
+        if (Content content = current(key); content != nullptr)
+            co_return content;
+        remove(key);
+    }
+    start({key.first, key.second}, credential, false);
+    if (const auto asked = fetched_.find(key); asked != fetched_.end() && asked->second->pending) {
+        const FetchedPtr fetched = asked->second;
+        if (const Status status = co_await fetched->waiters.wait(cancellation); status != Status::ok)
+            co_return Result<Content>(status);
+    }
+    co_return current(key);
 }
 
 void FetchedFiles::drop(InodeNumber directory, std::string_view name) {

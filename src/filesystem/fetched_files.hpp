@@ -39,9 +39,10 @@ public:
     // The file is about to be opened to be read: fetches those that are likely to be next.
     void visit(InodeNumber directory, std::string_view name, std::uint32_t credential);
 
-    // The whole content that belongs to the attributes that are known of the name, waiting for it if it is under way;
-    // null if it is not there. Errors: interrupted.
-    Task<Result<Content>> find(InodeNumber directory, std::string name, client::Cancellation* cancellation);
+    // The whole content that belongs to the attributes that are known of the name, asked for if it is not there; null
+    // if it is not a small file, or cannot be had so. Errors: interrupted.
+    Task<Result<Content>> fetch(InodeNumber directory, std::string name, std::uint32_t credential,
+                                client::Cancellation* cancellation);
 
     // What is kept of a name, of all names of a directory (an empty name), or of all (directory 0) is void.
     void drop(InodeNumber directory, std::string_view name);
@@ -51,7 +52,9 @@ private:
     struct Fetched {
         bool pending = true;
         bool is_void = false;
+        bool ahead = false;
         bool used = false;
+        std::uint32_t expected_bytes = 0;
         wire::Attributes attributes;
         Content content;
         client::Waiters waiters;
@@ -59,8 +62,9 @@ private:
     };
     using FetchedPtr = std::shared_ptr<Fetched>;  // shared with the coroutine that fetches it and those that wait
 
-    void start(const Walk::Target& target, std::uint32_t credential);
-    Task<void> fetch(Key key, NodeId parent, std::uint32_t credential, FetchedPtr fetched);
+    void start(const Walk::Target& target, std::uint32_t credential, bool ahead);
+    Task<void> ask(Key key, NodeId parent, client::CallOptions options, FetchedPtr fetched);
+    Content current(const Key& key);
     void keep(const Key& key, Fetched& fetched, client::Reply<wire::Fetch> reply, std::uint64_t asked_at);
     void remove(const Key& key);
 
@@ -73,6 +77,7 @@ private:
     std::list<Key> order_;  // as they came
     std::size_t kept_bytes_ = 0;
     std::size_t pending_ = 0;
+    std::size_t pending_bytes_ = 0;
     Counters::Counter& fetched_ahead_;
     Counters::Counter& in_vain_;
     Counters::Counter& bytes_ahead_;

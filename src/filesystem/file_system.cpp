@@ -294,7 +294,8 @@ Entry FileSystem::with_loan(Entry entry, InodeNumber parent, std::string_view na
 
 // An extended attribute was changed from here: one that is an ACL changes the mode, of which the front is not told.
 void FileSystem::xattr_changed_here(InodeNumber id) {
-    changed_here(id);
+    if (Inode* inode = inodes_.find(id); inode != nullptr)
+        names_.xattrs_changed(*inode);
     if (front_ != nullptr)
         front_->drop_attributes(id);
 }

@@ -315,6 +315,7 @@ private:
         bool has_beginning = false;
     };
     bool wants_content(InodeNumber inode, const OpenHow& how);
+    FetchedFiles::Content kept_content(const Inode& inode, const wire::Attributes& attributes);
     Task<Result<std::optional<Opened>>> open_known_file(Operation& operation, InodeNumber inode, OpenHow how);
     Task<Result<>> have_open(Operation& operation, HandleNumber handle);
     Task<Result<>> have_all_open(Operation& operation, InodeNumber directory, std::string name);
@@ -355,6 +356,9 @@ private:
     // xattrs.cpp
     void remember_xattr(InodeNumber inode, std::string_view name, Status status);
     bool xattr_unsupported(InodeNumber inode, std::string_view name);
+    bool surely_allows(const Operation& operation, InodeNumber inode, std::uint32_t mask);
+    bool lacks_xattr(InodeNumber inode, std::string_view name);
+    void remember_absence(InodeNumber inode, std::string_view name, std::uint64_t asked_at);
     Task<Result<Xattr>> ask_for_xattr(Operation& operation, InodeNumber inode, std::string name, std::size_t room);
     Task<Result<Xattr>> ask_for_xattr_names(Operation& operation, InodeNumber inode, std::size_t room);
     void remember_of_root(std::string_view name, Status status, const wire::XattrReply& reply, std::string_view value);

@@ -29,7 +29,12 @@ std::vector<DirectoryCache::Entry> entries_of(std::vector<wire::DirectoryEntry> 
     entries.reserve(listed.size());
     for (wire::DirectoryEntry& entry : listed) {
         if (!is_dot(entry.name))
-            entries.push_back({std::move(entry.name), entry.inode, entry.type, entry.entry.attributes});
+            entries.push_back({.name = std::move(entry.name),
+                               .inode = entry.inode,
+                               .type = entry.type,
+                               .attributes = entry.entry.attributes,
+                               .absent_xattrs = entry.no_xattrs ? no_xattrs_at_all : AbsentXattrs{},
+                               .target = std::move(entry.target)});
     }
     return entries;
 }
@@ -143,12 +148,13 @@ void LeasedNames::let_go_all() {
 
 // ---------------------------------------------------------------- listing
 
-LeasedNames::PendingPtr LeasedNames::start(const Key& key, std::uint32_t credential) {
+LeasedNames::PendingPtr LeasedNames::start(const Key& key, std::uint32_t credential, bool ahead) {
     const auto [place, is_new] = pending_.try_emplace(key);
     PendingPtr& pending = place->second;
     if (!is_new)
         return pending;
     pending = std::make_shared<Pending>();
+    pending->ahead = ahead;
     const Inode* inode = inodes_.find(key.first);
     pending->node = key.second.empty() && inode != nullptr ? inode->node : session_.new_node_id();
     const PendingPtr started = pending;  // the coroutine may end, and take the place away, before spawn() returns
@@ -172,7 +178,7 @@ Task<void> LeasedNames::ask(Key key, std::uint32_t credential, PendingPtr pendin
                              .handle = {},
                              .size = listing_bytes,
                              .lease = true};
-    const client::CallOptions options{.credential = credential};
+    const client::CallOptions options{.credential = credential, .ahead = pending->ahead};
     const auto reply = co_await session_.call(message, options);
     if (pending->abandoned)
         co_return;
@@ -186,7 +192,7 @@ Task<void> LeasedNames::ask(Key key, std::uint32_t credential, PendingPtr pendin
     else if (Inode* refused = inodes_.find(key.first); refused != nullptr && key.second.empty())
         refused->unlistable = true;
     pending->waiters.wake(Status::ok);
-    if (!key.second.empty())
+    if (!key.second.empty() && directories_.is_starved())
         fetch_ahead(credential);
 }
 
@@ -212,6 +218,7 @@ void LeasedNames::take_in(const Key& key, const Pending& pending, const client::
             DirectoryCache::Listed news{.directory = id,
                                         .place = {directory->place.parent, directory->place.name},
                                         .attributes = reply.body.entry.attributes,
+                                        .absent_xattrs = reply.body.no_xattrs ? no_xattrs_at_all : AbsentXattrs{},
                                         .entries = entries_of(std::move(*listed)),
                                         .complete = reply.body.end,
                                         .asked_at = asked_at,
@@ -286,7 +293,8 @@ Task<Status> LeasedNames::prepare(InodeNumber parent, std::string_view name, std
     if (entry == nullptr || !is_directory_entry(*entry))
         co_return Status::ok;
     directories_.visit(parent, key.second);
-    fetch_ahead(credential);
+    if (directories_.is_due())
+        fetch_ahead(credential);
     const bool is_known = known_.known_directory(parent, key.second) != 0;
     if (!is_known && directories_.window() > 0)
         start(key, credential);
@@ -298,14 +306,19 @@ Task<Status> LeasedNames::prepare(InodeNumber parent, std::string_view name, std
 }
 
 void LeasedNames::fetch_ahead(std::uint32_t credential) {
+    std::size_t count = 0;
     for (const Walk::Target& target : directories_.ahead()) {
-        if (known_.known_directory(target.parent, target.name) != 0 || pending_.contains({target.parent, target.name}))
+        const bool is_there =
+            known_.known_directory(target.parent, target.name) != 0 || pending_.contains({target.parent, target.name});
+        if (!is_there && pending_.size() >= max_ahead)
+            break;
+        ++count;
+        if (is_there)
             continue;
-        if (pending_.size() >= max_ahead)
-            return;
         listed_ahead_.add();
-        start({target.parent, target.name}, credential);
+        start({target.parent, target.name}, credential, true);
     }
+    directories_.fetched(count);
 }
 
 // ---------------------------------------------------------------- what other answers bring
@@ -329,9 +342,7 @@ void LeasedNames::heard(const Inode& inode, const wire::Attributes& attributes, 
         return;
     if (inode.type == S_IFDIR)
         return known_.learn_own(inode.id, attributes, asked_at);
-    // By its number it says nothing of what its name stands for.
-    const DirectoryCache::Entry* entry = known_.peek(inode.place.parent, inode.place.name);
-    if (entry != nullptr && entry->attributes.identity == inode.identity)
+    if (entry_of(inode) != nullptr)
         known_.learn(inode.place.parent, inode.place.name, attributes, asked_at);
 }
 
@@ -347,6 +358,21 @@ void LeasedNames::changed(Inode& inode) {
     known_.attributes_changed_here(inode.place.parent, inode.place.name, inode.changed_at);
 }
 
+void LeasedNames::xattrs_changed(Inode& inode) {
+    changed(inode);
+    if (inode.type != S_IFDIR)
+        known_.xattrs_changed_here(inode.place.parent, inode.place.name);
+}
+
+void LeasedNames::lacks_xattrs(const Inode& inode, AbsentXattrs absent, std::uint64_t asked_at) {
+    if (inode.changed_at >= asked_at)
+        return;
+    if (inode.type == S_IFDIR)
+        known_.learn_own_absent_xattrs(inode.id, absent, asked_at);
+    else if (entry_of(inode) != nullptr)
+        known_.learn_absent_xattrs(inode.place.parent, inode.place.name, absent, asked_at);
+}
+
 void LeasedNames::forget(InodeNumber directory) {
     known_.revoke(directory, now_());
     let_go(directory);
@@ -357,11 +383,29 @@ const wire::Attributes* LeasedNames::attributes(const Inode& inode) {
         return nullptr;
     if (inode.type == S_IFDIR)
         return known_.own_attributes(inode.id);
-    const DirectoryCache::Entry* entry = known_.peek(inode.place.parent, inode.place.name);
-    if (entry == nullptr || entry->attributes.identity != inode.identity)
+    if (entry_of(inode) == nullptr)
         return nullptr;
     const auto answer = known_.find(inode.place.parent, inode.place.name);
     return answer.current ? answer.attributes : nullptr;
+}
+
+// What is known of its name, if that stands for it: by its number it says nothing of that.
+const DirectoryCache::Entry* LeasedNames::entry_of(const Inode& inode) const {
+    const DirectoryCache::Entry* entry = known_.peek(inode.place.parent, inode.place.name);
+    return entry != nullptr && entry->attributes.identity == inode.identity ? entry : nullptr;
+}
+
+AbsentXattrs LeasedNames::absent_xattrs(const Inode& inode) const {
+    if (!in_force())
+        return 0;
+    if (inode.type == S_IFDIR)
+        return known_.own_absent_xattrs(inode.id);
+    return entry_of(inode) == nullptr ? AbsentXattrs{} : known_.absent_xattrs(inode.place.parent, inode.place.name);
+}
+
+const std::string* LeasedNames::target(const Inode& inode) const {
+    const DirectoryCache::Entry* entry = in_force() ? entry_of(inode) : nullptr;
+    return entry == nullptr || entry->target.empty() ? nullptr : &entry->target;
 }
 
 }  // namespace remofile::filesystem

@@ -71,27 +71,37 @@ public:
     void heard(const Inode& inode, const wire::Attributes& attributes, std::uint64_t asked_at);
     // The attributes of a file, or who may enter a directory, were changed from here.
     void changed(Inode& inode);
+    // Its extended attributes were, and its attributes with them.
+    void xattrs_changed(Inode& inode);
+    // It does not have these.
+    void lacks_xattrs(const Inode& inode, AbsentXattrs absent, std::uint64_t asked_at);
     // The directory is gone.
     void forget(InodeNumber directory);
     // The current attributes of a file that is known by number; null: they have to be asked for.
     const wire::Attributes* attributes(const Inode& inode);
+    // What it certainly has not.
+    AbsentXattrs absent_xattrs(const Inode& inode) const;
+    // What a symlink names; null: it has to be asked for. Valid until the next call that changes anything.
+    const std::string* target(const Inode& inode) const;
 
 private:
     using Key = std::pair<InodeNumber, std::string>;  // a directory by its number, or by its name in another one
 
     // A LIST under way.
     struct Pending {
-        NodeId node;  // by which it may be revoked
+        NodeId node;         // by which it may be revoked
+        bool ahead = false;  // nobody has asked for it yet
         bool is_void = false;
         bool abandoned = false;  // nobody is there any more to know what it brings
         client::Waiters waiters;
     };
     using PendingPtr = std::shared_ptr<Pending>;  // shared by the coroutine that asks and those that wait
 
-    PendingPtr start(const Key& key, std::uint32_t credential);
+    PendingPtr start(const Key& key, std::uint32_t credential, bool ahead = false);
     Task<void> ask(Key key, std::uint32_t credential, PendingPtr pending);
     void take_in(const Key& key, const Pending& pending, const client::Reply<wire::List>& reply, std::uint64_t asked_at,
                  TimePoint asked);
+    const DirectoryCache::Entry* entry_of(const Inode& inode) const;
     Inode* directory_of(const Key& key, const wire::ListReply& reply, std::vector<wire::ForgetNode>& unneeded);
     std::vector<InodeNumber> put_entries(InodeNumber directory, const std::vector<DirectoryCache::Entry>& entries);
     void reconcile(InodeNumber directory, const std::vector<InodeNumber>& inodes, std::uint64_t asked_at);

@@ -273,15 +273,21 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
 }
 
 Task<Result<std::string>> FileSystem::readlink(Operation& operation, InodeNumber inode) {
-    const auto node = co_await node_for(operation, inode);
-    if (!node)
-        co_return Result<std::string>(node.error());
-    const wire::Readlink message{*node};
-    auto reply = co_await call(operation, message);
-    if (!reply)
-        co_return Result<std::string>(reply.error());
-    std::string& target = reply->body.target;
+    std::string target;
     const Inode* link = inodes_.find(inode);
+    if (const std::string* known = link == nullptr ? nullptr : names_.target(*link); known != nullptr) {
+        target = *known;
+    } else {
+        const auto node = co_await node_for(operation, inode);
+        if (!node)
+            co_return Result<std::string>(node.error());
+        const wire::Readlink message{*node};
+        auto reply = co_await call(operation, message);
+        if (!reply)
+            co_return Result<std::string>(reply.error());
+        target = std::move(reply->body.target);
+        link = inodes_.find(inode);
+    }
     const std::size_t depth = link == nullptr ? 0 : inodes_.depth(link->parent);
     if (settings_.contain_symlinks && !stays_within(target, depth))
         co_return Result<std::string>(Status::access_denied);

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,6 +18,9 @@ namespace remofile::filesystem {
 // in the order of the listing, git in the order of the names. Whoever is where a walk would be gets four times as many
 // entries fetched ahead as before; whoever is not, a quarter: so one who jumps about in a tree pays for next to
 // nothing.
+//
+// Nothing is fetched that lies beyond where the walk has been: whoever reads one directory need not want its
+// neighbours. Several walks may be on their way at a time, as those of git's threads, each through a part of the tree.
 //
 // One for directories and one for files: each sees only its kind. One thread. All it says is a guess, about what the
 // cache knows.
@@ -35,25 +39,48 @@ public:
     // An entry of the kind is asked for, for the first time since something was known of it.
     void visit(InodeNumber parent, std::string_view name);
 
+    // The rest is about the walk that the latest visit belongs to.
+
     // How many entries may be fetched ahead.
-    std::size_t window() const { return window_; }
-    // The next entries of the kind after the latest, in the order of the walk: at most window() of them.
+    std::size_t window() const { return latest().window; }
+    // The next entries of the kind, in the order of the walk: at most window() of them.
     std::vector<Target> ahead() const;
+
+    // Whether it is time to fetch more: not at each visit, so that many go in one message, and before all that was
+    // fetched is used up.
+    bool is_due() const;
+    // The last time there was less to fetch than it might have been.
+    bool is_starved() const { return latest().fetched < latest().window; }
+    // So many entries ahead are there, or under way.
+    void fetched(std::size_t count);
 
 private:
     using Order = DirectoryCache::Order;
+    struct Course {
+        Target at;
+        Order order = Order::listing;
+        InodeNumber top = 0;  // the lowest directory that holds all it has visited
+        bool at_start = true;
+        std::size_t window = 0;
+        std::size_t fetched = 0;
+        std::size_t window_then = 0;  // when that was fetched
+        std::size_t used = 0;         // entries that it has gone on since
+    };
 
-    bool advance(Order order, Target& at) const;
-    bool advance_to_kind(Order order, Target& at, std::size_t& looks) const;
-    std::optional<std::size_t> distance(Order order, const Target& target) const;
-    bool follows(const Target& target);
+    const Course& latest() const { return courses_.front(); }
+    bool advance(Order order, Target& at, InodeNumber top) const;
+    bool advance_to_kind(Order order, Target& at, InodeNumber top, std::size_t& looks) const;
+    std::optional<std::size_t> distance(const Target& from, Order order, const Target& target) const;
+    std::size_t follow(Course& course, const Target& target) const;
+    void widen(Course& course, const Target& target) const;
+    bool is_within(InodeNumber directory, InodeNumber top) const;
+    void join(const Target& target);
+    void begin(const Target& target);
 
     const DirectoryCache& cache_;
     const IsOfKind is_of_kind_;
     const std::size_t max_window_;
-    Target latest_;
-    Order order_ = Order::listing;
-    std::size_t window_ = 0;
+    std::list<Course> courses_ = std::list<Course>(1);  // the latest first
 };
 
 // What fits the two walks.

@@ -54,6 +54,15 @@ bool is_told_to_all(std::string_view name) {
     return name == list_of_names || std::ranges::find(acl_names, name) != acl_names.end();
 }
 
+// What it says of a file that it has none of the name.
+AbsentXattrs absence_of(std::string_view name) {
+    if (name == list_of_names)
+        return no_listed_xattrs;
+    if (name == acl_names[0])
+        return no_access_acl;
+    return name == acl_names[1] ? no_default_acl : AbsentXattrs{};
+}
+
 // How long a new mount waits for what its root says.
 constexpr auto root_patience = std::chrono::seconds(4);
 
@@ -73,6 +82,17 @@ void FileSystem::remember_xattr(InodeNumber id, std::string_view name, Status st
 bool FileSystem::xattr_unsupported(InodeNumber id, std::string_view name) {
     const Inode* inode = inodes_.find(id);
     return inode != nullptr && xattr_memory_.unsupported(inode->identity.device, inode->type, name);
+}
+
+bool FileSystem::lacks_xattr(InodeNumber id, std::string_view name) {
+    const Inode* inode = inodes_.find(id);
+    return inode != nullptr && (names_.absent_xattrs(*inode) & absence_of(name)) != 0;
+}
+
+void FileSystem::remember_absence(InodeNumber id, std::string_view name, std::uint64_t asked_at) {
+    const AbsentXattrs absent = absence_of(name);
+    if (const Inode* inode = inodes_.find(id); inode != nullptr && absent != 0)
+        names_.lacks_xattrs(*inode, absent, asked_at);
 }
 
 // ---------------------------------------------------------------- the root of a silent server
@@ -137,12 +157,17 @@ Task<Result<Xattr>> FileSystem::getxattr(Operation& operation, InodeNumber inode
 
 Task<Result<Xattr>> FileSystem::ask_for_xattr(Operation& operation, InodeNumber inode, std::string name,
                                               std::size_t room) {
+    if (lacks_xattr(inode, name))
+        co_return Result<Xattr>(Status::no_data);
+    const std::uint64_t asked_at = contents_.now();
     const auto node = co_await node_for(operation, inode);
     if (!node)
         co_return Result<Xattr>(node.error());
     const wire::Getxattr message{*node, name, size_to_ask_for(room)};
     auto reply = co_await call(operation, message);
     remember_xattr(inode, name, reply.status());
+    if (reply.status() == Status::no_data)
+        remember_absence(inode, name, asked_at);
     if (inode == root_inode)
         remember_of_root(name, reply.status(), reply ? reply->body : wire::XattrReply{},
                          reply ? reply->bulk.text() : std::string_view());
@@ -181,6 +206,8 @@ Task<Result<Xattr>> FileSystem::listxattr(Operation& operation, InodeNumber inod
 }
 
 Task<Result<Xattr>> FileSystem::ask_for_xattr_names(Operation& operation, InodeNumber inode, std::size_t room) {
+    if (lacks_xattr(inode, list_of_names))
+        co_return Result<Xattr>(Xattr{});
     const auto node = co_await node_for(operation, inode);
     if (!node)
         co_return Result<Xattr>(node.error());

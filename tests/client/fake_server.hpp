@@ -72,7 +72,8 @@ struct FakeServer {
     // No answer: none is given, and the test may call reply() later.
     std::function<std::optional<FakeReply>(const FakeRequest&)> on_request;
 
-    std::vector<FakeRequest> requests;  // all but HELLO, ATTACH, PING and ACCESS
+    std::vector<FakeRequest> requests;
+    std::size_t accesses = 0;  // all but HELLO, ATTACH, PING and ACCESS
     std::vector<FakeRequest> greetings;
     std::vector<FakeRequest> pings;
     std::size_t messages = 0;
@@ -183,6 +184,7 @@ struct FakeServer {
                 pings.push_back(request);
                 return reply(request, {});
             case Opcode::access:  // for settle()
+                ++accesses;
                 return reply(request, {});
             default:
                 break;

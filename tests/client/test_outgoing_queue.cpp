@@ -65,6 +65,23 @@ TEST_CASE("only so many awaited requests share a message") {
     CHECK(queue.next_message(plenty).size() == 1);
 }
 
+TEST_CASE("what nobody waits for yet shares messages with its like alone") {
+    OutgoingQueue queue(0);
+    const auto ahead = [] {
+        auto batch = awaited<wire::Fetch>();
+        batch->ahead = true;
+        return batch;
+    };
+    queue.push(awaited<wire::Getattr>());
+    for (std::size_t i = 0; i < max_joined_ahead + 1; ++i)
+        queue.push(ahead());
+    queue.push(awaited<wire::Getattr>());
+    CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::getattr});
+    CHECK(queue.next_message(plenty).size() == max_joined_ahead);
+    CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::fetch});
+    CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::getattr});
+}
+
 TEST_CASE("a message has no more records, and no longer a head, than the protocol allows") {
     OutgoingQueue queue(0);
     for (std::size_t i = 0; i < wire::max_records + 1; ++i)

@@ -329,7 +329,7 @@ private:
         const File& directory = *found;
         if (!S_ISDIR(directory.mode))
             return {.status = Status::not_directory};
-        wire::ListReply body{.leased = asked.lease, .trust_ms = trust_ms};
+        wire::ListReply body{.leased = asked.lease, .trust_ms = trust_ms, .no_xattrs = directory.xattrs.empty()};
         body.entry =
             asked.name.empty() ? wire::EntryReply{asked.node, attributes(directory)} : entry(asked.new_node, directory);
         std::vector<std::byte> bytes;
@@ -342,7 +342,9 @@ private:
                                              .inode = number,
                                              .type = static_cast<std::uint8_t>(IFTODT(file.mode)),
                                              .name = name,
-                                             .entry = {NodeId{}, attributes(file)}});
+                                             .entry = {NodeId{}, attributes(file)},
+                                             .no_xattrs = file.xattrs.empty(),
+                                             .target = S_ISLNK(file.mode) ? file.content : ""});
         }
         body.end = body.count == directory.names.size();
         FakeReply reply = FakeReply::of(body);

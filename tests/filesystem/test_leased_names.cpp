@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 #include <span>
+#include <utility>
 
 #include "fixture.hpp"
 
@@ -43,6 +44,20 @@ struct Leased : Fixture {
                     .has_value());
         fs->releasedir(*opened);
         return sink.names();
+    }
+    HandleNumber open(const std::string& name) {
+        const InodeNumber inode = lookup(name).inode;
+        const auto opened = ask(&FileSystem::open, inode, OpenHow{.flags = wire::open_read});
+        REQUIRE(opened.has_value());
+        return opened->handle;
+    }
+    std::string read(HandleNumber handle) {
+        const auto data = ask(&FileSystem::read, handle, std::uint64_t{0}, std::size_t{1000});
+        REQUIRE(data.has_value());
+        std::string text;
+        for (const auto piece : data->pieces)
+            text.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+        return text;
     }
     // The server tells, and is told that it has been heard.
     void tell(wire::LeaseChange change) { tell(wire::PushInvalidate{.changes = {std::move(change)}}); }
@@ -260,21 +275,6 @@ struct Reading : Leased {
         settle();
         requests();
     }
-
-    HandleNumber open(const std::string& name) {
-        const InodeNumber inode = lookup(name).inode;
-        const auto opened = ask(&FileSystem::open, inode, OpenHow{.flags = wire::open_read});
-        REQUIRE(opened.has_value());
-        return opened->handle;
-    }
-    std::string read(HandleNumber handle) {
-        const auto data = ask(&FileSystem::read, handle, std::uint64_t{0}, std::size_t{1000});
-        REQUIRE(data.has_value());
-        std::string text;
-        for (const auto piece : data->pieces)
-            text.append(reinterpret_cast<const char*>(piece.data()), piece.size());
-        return text;
-    }
 };
 
 }  // namespace
@@ -313,17 +313,17 @@ TEST_CASE("leases: a file that was opened without the server stays readable when
     const InodeNumber inode = f.lookup("f3").inode;
     SECTION("removed here") {
         REQUIRE(f.ask(&FileSystem::unlink, root_inode, std::string("f3")).has_value());
-        CHECK(f.asked(Opcode::open) == 2);
+        CHECK(f.asked(Opcode::open) == 1);
     }
     SECTION("replaced here") {
         REQUIRE(
             f.ask(&FileSystem::rename, root_inode, std::string("f4"), root_inode, std::string("f3"), 0U).has_value());
-        CHECK(f.asked(Opcode::open) == 2);
+        CHECK(f.asked(Opcode::open) == 1);
     }
     SECTION("removed elsewhere") {
         f.server_files.file(1).names.erase("f3");
         f.tell({root_node, What::name, "f3"});
-        CHECK(f.asked(Opcode::open) == 1);
+        CHECK(f.asked(Opcode::open) == 0);
     }
     CHECK(f.read(handle) == "content of f3");
     CHECK(f.size_of(inode) == 13);
@@ -334,11 +334,11 @@ TEST_CASE("leases: a file that was opened without the server stays readable when
 TEST_CASE("leases: a file that stays open is opened at the server, too") {
     Reading f;
     const HandleNumber handle = f.open("f3");
-    CHECK(f.asked(Opcode::open) == 1);
-    REQUIRE(f.wait_for([&] { return f.asked(Opcode::open) == 2; }));
+    CHECK(f.asked(Opcode::open) == 0);
+    REQUIRE(f.wait_for([&] { return f.asked(Opcode::open) == 1; }));
     f.settle();
     f.fs->release(handle);
-    REQUIRE(f.wait_for([&] { return f.asked(Opcode::release) == 2; }));
+    REQUIRE(f.wait_for([&] { return f.asked(Opcode::release) == 1; }));
 }
 
 TEST_CASE("leases: what is asked of an open file that the server does not know is asked once it does") {
@@ -350,7 +350,7 @@ TEST_CASE("leases: what is asked of an open file that the server does not know i
     SECTION("that it is on the disk") {
         CHECK(f.ask(&FileSystem::fsync, handle, false).has_value());
     }
-    CHECK(f.asked(Opcode::open) == 2);
+    CHECK(f.asked(Opcode::open) == 1);
 }
 
 TEST_CASE("leases: a file that is known from a listing gets its node when one is needed") {
@@ -369,6 +369,137 @@ TEST_CASE("leases: a file that is known from a listing gets its node when one is
         f.server_files.file(1).names.erase("file");
         CHECK(f.ask(&FileSystem::open, file, OpenHow{.flags = wire::open_read}).status() == Status::stale);
     }
+}
+
+TEST_CASE("leases: of files without extended attributes nobody asks the server for them") {
+    Leased f;
+    f.server_files.make("plain", "x");
+    f.server_files.file("file").xattrs["user.a"] = "1";
+    f.get_to_know();
+    const InodeNumber plain = f.look("plain").value().inode;
+    const InodeNumber marked = f.look("file").value().inode;
+    const auto acl = [&](InodeNumber inode) {
+        return f.ask(&FileSystem::getxattr, inode, std::string("system.posix_acl_access"), std::size_t{100}).status();
+    };
+    const auto names = [&](InodeNumber inode) {
+        return std::string(f.ask(&FileSystem::listxattr, inode, std::size_t{100}).value().bytes.text());
+    };
+    f.requests();
+    CHECK(acl(plain) == Status::no_data);
+    CHECK(names(plain).empty());
+    CHECK(f.requests() == 0);
+    // What needs a permission is decided by the server, which has to be asked for a node first.
+    CHECK(f.ask(&FileSystem::getxattr, plain, std::string("user.a"), std::size_t{100}).status() == Status::no_data);
+    CHECK(f.requests() == 2);
+    // Of others it is asked for, once if there is none.
+    CHECK(acl(marked) == Status::no_data);
+    CHECK(f.requests() == 2);
+    CHECK(acl(marked) == Status::no_data);
+    CHECK(f.requests() == 0);
+    SECTION("until somebody else changes them") {
+        f.server_files.file("plain").xattrs["system.posix_acl_access"] = "acl";
+        f.tell(wire::LeaseChange{root_node, What::content, "plain"});
+        f.requests();
+        CHECK(acl(plain) == Status::ok);
+        CHECK(names(plain) == std::string("system.posix_acl_access\0", 24));
+        CHECK(f.requests() == 2);
+    }
+    SECTION("until they are changed from here") {
+        REQUIRE(f.ask(&FileSystem::setxattr, plain, std::string("system.posix_acl_access"), Buffer::copy_of("acl"), 0U)
+                    .has_value());
+        CHECK(acl(plain) == Status::ok);
+        CHECK_FALSE(names(plain).empty());
+    }
+    SECTION("but not when other attributes are") {
+        REQUIRE(f.ask(&FileSystem::setattr, plain, HandleNumber{}, wire::Setattr{.which = wire::set_mode, .mode = 0600})
+                    .has_value());
+        CHECK(f.size_of(plain) == 1);
+        f.requests();
+        CHECK(acl(plain) == Status::no_data);
+        CHECK(f.requests() == 0);
+    }
+    SECTION("of another file under the name, too") {
+        REQUIRE(f.ask(&FileSystem::unlink, root_inode, std::string("plain")).has_value());
+        f.server_files.make("plain", "new").xattrs["user.b"] = "2";
+        f.tell(wire::LeaseChange{root_node, What::name, "plain"});
+        const InodeNumber other = f.look("plain").value().inode;
+        CHECK(names(other) == std::string("user.b\0", 7));
+    }
+}
+
+TEST_CASE("leases: a directory's own extended attributes are known with its listing") {
+    Leased f;
+    f.get_to_know();
+    const auto acl = [&] {
+        return f.ask(&FileSystem::getxattr, root_inode, std::string("system.posix_acl_default"), std::size_t{100})
+            .status();
+    };
+    f.requests();
+    CHECK(acl() == Status::no_data);
+    CHECK(f.requests() == 0);
+    f.server_files.file(1).xattrs["system.posix_acl_default"] = "acl";
+    f.tell(wire::LeaseChange{root_node, What::directory, ""});
+    CHECK(acl() == Status::ok);
+}
+
+TEST_CASE("leases: where symlinks of a listed directory lead is known") {
+    Leased f;
+    f.server_files.make("link", "target").mode = S_IFLNK | 0777U;
+    f.get_to_know();
+    const InodeNumber link = f.look("link").value().inode;
+    f.requests();
+    CHECK(f.ask(&FileSystem::readlink, link).value() == "target");
+    CHECK(f.requests() == 0);
+    // Another link under the name is another inode.
+    f.server_files.file(1).names.erase("link");
+    f.server_files.make("link", "elsewhere").mode = S_IFLNK | 0777U;
+    f.tell(wire::LeaseChange{root_node, What::name, "link"});
+    CHECK(f.ask(&FileSystem::readlink, f.look("link").value().inode).value() == "elsewhere");
+}
+
+TEST_CASE("leases: what the known mode allows is not asked for") {
+    Leased f;
+    f.get_to_know();
+    const InodeNumber file = f.look("file").value().inode;
+    const InodeNumber a = f.look("a").value().inode;
+    f.get_to_know(a);
+    const auto may = [&](InodeNumber inode, std::uint32_t mask) {
+        return f.ask(&FileSystem::access, inode, mask).status();
+    };
+    auto asked = [&, before = f.server.accesses]() mutable {
+        return f.server.accesses - std::exchange(before, f.server.accesses);
+    };
+    CHECK(may(file, R_OK) == Status::ok);
+    CHECK(may(file, F_OK) == Status::ok);
+    CHECK(may(a, R_OK | X_OK) == Status::ok);
+    CHECK(asked() == 0);
+    // What the server's mounts decide about, or may be refused.
+    may(file, W_OK);
+    may(file, X_OK);
+    may(a, W_OK);
+    CHECK(asked() == 3);
+    f.server_files.file("file").mode = S_IFREG | 0200U;
+    f.tell(wire::LeaseChange{root_node, What::content, "file"});
+    f.size_of(file);
+    may(file, R_OK);
+    CHECK(asked() == 1);
+}
+
+TEST_CASE("leases: a small file is read in one request, and again without any") {
+    Leased f;
+    f.get_to_know();
+    const InodeNumber file = f.look("file").value().inode;
+    f.requests();
+    for (const std::size_t requests : {1U, 0U, 0U}) {
+        const auto opened = f.ask(&FileSystem::open, file, OpenHow{.flags = wire::open_read}).value();
+        CHECK(f.read(opened.handle) == "content");
+        f.fs->release(opened.handle);
+        CHECK(f.requests() == requests);
+    }
+    f.server_files.write(f.server_files.file("file"), "changed");
+    f.tell(wire::LeaseChange{root_node, What::content, "file"});
+    const auto opened = f.ask(&FileSystem::open, file, OpenHow{.flags = wire::open_read}).value();
+    CHECK(f.read(opened.handle) == "changed");
 }
 
 TEST_CASE("leases: files with several names are asked for each time") {

@@ -98,10 +98,65 @@ TEST_CASE("what lies within a directory comes before what comes after it") {
     walk.visit(1, "da");
     tree.add(2, 1, "da", {"d1", "f", "d2"});
     walk.visit(2, "d1");
-    CHECK(text(walk.ahead()) == "2/d2 1/db 1/dc ");
+    CHECK(text(walk.ahead()) == "2/d2 ");
     tree.add(3, 2, "d1", {"f"});
     tree.add(4, 2, "d2", {"dx"});
-    CHECK(text(walk.ahead()) == "2/d2 4/dx 1/db 1/dc ");
+    CHECK(text(walk.ahead()) == "2/d2 4/dx ");
+    // Whoever leaves it is about more.
+    walk.visit(1, "db");
+    tree.add(5, 1, "db", {"d3"});
+    CHECK(text(walk.ahead()) == "5/d3 1/dc ");
+}
+
+TEST_CASE("nothing is fetched from beside what is walked") {
+    Tree tree;
+    tree.add(1, 0, "", {"da", "db"});
+    tree.add(2, 1, "da", {"d1", "d2"});
+    tree.add(3, 1, "db", {"d1"});
+    Walk walk(tree.cache, is_directory_entry, 64);
+    walk.visit(1, "da");
+    walk.visit(2, "d1");
+    walk.visit(2, "d2");
+    CHECK(walk.window() == 64);
+    CHECK(walk.ahead().empty());
+    CHECK(walk.is_starved());
+}
+
+TEST_CASE("several walks through one tree are told apart") {
+    Tree tree;
+    tree.add(1, 0, "", numbered("d", 400));
+    Walk walk(tree.cache, is_directory_entry, 64);
+    for (int step = 0; step < 5; ++step)
+        for (int thread = 0; thread < 4; ++thread)
+            walk.visit(1, "d" + std::to_string(100 + 100 * thread + step));
+    CHECK(walk.window() == 64);
+    CHECK(walk.ahead().front() == Walk::Target{1, "d405"});
+    walk.visit(1, "d205");
+    CHECK(walk.window() == 64);
+    CHECK(walk.ahead().front() == Walk::Target{1, "d206"});
+}
+
+TEST_CASE("more is fetched when half of it is used up") {
+    Tree tree;
+    const auto names = numbered("d", 100);
+    tree.add(1, 0, "", names);
+    Walk walk(tree.cache, is_directory_entry, 16);
+    walk.visit(1, names[0]);
+    REQUIRE(walk.is_due());
+    walk.fetched(walk.ahead().size());
+    CHECK_FALSE(walk.is_due());
+    walk.visit(1, names[1]);  // it may fetch more than before
+    REQUIRE(walk.is_due());
+    walk.fetched(walk.ahead().size());
+    std::size_t visits = 0;
+    for (std::size_t i = 2; !walk.is_due(); ++i, ++visits)
+        walk.visit(1, names[i]);
+    CHECK(visits == 8);
+    // Where less was to be had, sooner.
+    walk.fetched(4);
+    CHECK(walk.is_starved());
+    walk.visit(1, names[10]);
+    CHECK(walk.is_due());
 }
 
 TEST_CASE("files are walked past the ends of their directories") {
@@ -111,10 +166,11 @@ TEST_CASE("files are walked past the ends of their directories") {
     tree.add(3, 1, "db", {"f3", "f4"});
     Walk walk(tree.cache, is_small_file_entry, 256);
     walk.visit(2, "f1");
-    CHECK(text(walk.ahead()) == "2/f2 3/f3 3/f4 ");
+    CHECK(text(walk.ahead()) == "2/f2 ");
     walk.visit(2, "f2");
     walk.visit(3, "f3");
     CHECK(walk.window() == 64);
+    CHECK(text(walk.ahead()) == "3/f4 ");
 }
 
 TEST_CASE("who jumps about pays for next to nothing") {
