@@ -21,7 +21,7 @@ bool is_silence(Status status) {
 // What a reply to a request of this operation says of a file, as it may be shown.
 ShownAttributes FileSystem::shown(const Operation& operation, InodeNumber inode, const wire::Attributes& attributes) {
     if (inode == root_inode)
-        inodes_.root().last_attributes = attributes;
+        inodes_.heard_of_root(attributes);
     const Inode* known = inodes_.find(inode);
     if (known != nullptr)
         names_.heard(*known, attributes, operation.arrived_at);
@@ -101,7 +101,7 @@ Task<Result<ShownAttributes>> FileSystem::getattr_of_root(Operation& operation, 
     const auto reply = co_await ask_briefly(operation, message);
     if (!reply)
         co_return ShownAttributes{.attributes =
-                                      contents_.seen(root_inode, inodes_.root().last_attributes, operation.arrived_at)};
+                                      contents_.seen(root_inode, inodes_.root_attributes(), operation.arrived_at)};
     if (!*reply)
         co_return Result<ShownAttributes>(reply->error());
     co_return shown(operation, root_inode, (*reply)->body.attributes);

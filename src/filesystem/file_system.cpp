@@ -208,7 +208,7 @@ void FileSystem::opened(InodeNumber id, bool maps) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
         return;
-    InodeMap::opened(*inode);
+    inodes_.opened(*inode);
     inode->pages.mappable_by += maps ? 1 : 0;
 }
 

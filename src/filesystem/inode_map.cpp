@@ -51,7 +51,7 @@ Inode* InodeMap::adopt(InodeNumber parent, const wire::EntryReply& entry, std::v
     if (Inode* known = known_as(identity, type); known != nullptr) {
         claim(*known, entry, give_back);
         found_in(*known, parent);
-        ++known->entry_count;
+        hand_out(*known);
         return known;
     }
     Inode& inode = make(parent, entry.attributes);
@@ -71,7 +71,7 @@ Inode* InodeMap::adopt_listed(InodeNumber parent, std::string_view name, const w
             inode->node = NodeId{};
         }
         found_in(*inode, parent);
-        ++inode->entry_count;
+        hand_out(*inode);
     } else {
         inode = &make(parent, attributes);
     }
@@ -83,9 +83,8 @@ Inode* InodeMap::known_as(const wire::FileIdentity& identity, std::uint32_t type
     const auto known = by_identity_.find(identity);
     if (known == by_identity_.end())
         return nullptr;
-    Inode& inode = inodes_.at(known->second);
-    if (inode.type == type)
-        return &inode;
+    if ((*known)->type == type)
+        return *known;
     // The server's file system has used the inode's number again, and keeps no birth time to tell: another file.
     by_identity_.erase(known);
     return nullptr;
@@ -101,14 +100,21 @@ Inode& InodeMap::make(InodeNumber parent, const wire::Attributes& attributes) {
     inode.version = attributes.version;
     inode.parent = parent;
     inode.epoch = epoch_;
-    inode.entry_count = 1;
-    by_identity_[inode.identity] = id;
+    hand_out(inode);
+    // In place of one that has the same identity, and is another file, if there is any.
+    by_identity_.erase(&inode);
+    by_identity_.insert(&inode);
     return inode;
 }
 
 Inode* InodeMap::find(const wire::FileIdentity& identity) {
     const auto known = by_identity_.find(identity);
-    return known == by_identity_.end() ? nullptr : &inodes_.at(known->second);
+    return known == by_identity_.end() ? nullptr : *known;
+}
+
+void InodeMap::hand_out(Inode& inode) {
+    ++inode.entry_count;
+    used(inode);
 }
 
 void InodeMap::put(Inode& inode, InodeNumber parent, std::string_view name) {
@@ -179,6 +185,11 @@ void InodeMap::forget(InodeNumber id, std::uint64_t count, std::vector<wire::For
     remove_unless_held(*inode, give_back);
 }
 
+void InodeMap::opened(Inode& inode) {
+    ++inode.open_count;
+    used(inode);
+}
+
 void InodeMap::closed(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
     REMOFILE_ASSERT(inode.open_count > 0);
     --inode.open_count;
@@ -192,9 +203,9 @@ void InodeMap::remove_unless_held(Inode& inode, std::vector<wire::ForgetNode>& g
         give_back.push_back({inode.node, inode.server_count});
         unbind_node(inode);
     }
-    const auto known = by_identity_.find(inode.identity);
-    if (known != by_identity_.end() && known->second == inode.id)
+    if (const auto known = by_identity_.find(&inode); known != by_identity_.end() && *known == &inode)
         by_identity_.erase(known);
+    leave_order(inode);
     const InodeNumber id = inode.id;
     inodes_.erase(id);
     if (on_removed)
@@ -208,9 +219,48 @@ void InodeMap::new_epoch(std::uint64_t epoch, NodeId root_id, const wire::Attrib
     inode.epoch = epoch;
     inode.identity = attributes.identity;
     inode.version = attributes.version;
-    inode.last_attributes = attributes;
+    root_attributes_ = attributes;
     inode.server_count = 1;
     bind_node(inode, root_id);
+}
+
+// ---------------------------------------------------------------- the order of use
+
+void InodeMap::used(Inode& inode) {
+    if (inode.id == root_inode || used_last_ == &inode)
+        return;
+    leave_order(inode);
+    inode.used_before = used_last_;
+    (used_last_ == nullptr ? used_first_ : used_last_->used_after) = &inode;
+    used_last_ = &inode;
+}
+
+void InodeMap::leave_order(Inode& inode) {
+    if (inode.used_before != nullptr)
+        inode.used_before->used_after = inode.used_after;
+    else if (used_first_ == &inode)
+        used_first_ = inode.used_after;
+    if (inode.used_after != nullptr)
+        inode.used_after->used_before = inode.used_before;
+    else if (used_last_ == &inode)
+        used_last_ = inode.used_before;
+    inode.used_before = inode.used_after = nullptr;
+}
+
+std::vector<InodeNumber> InodeMap::not_used_lately(std::size_t count) {
+    constexpr std::size_t looks_each = 4;
+    std::vector<InodeNumber> chosen;
+    std::vector<InodeNumber> with_pages;
+    std::size_t looks = std::min(looks_each * count, inodes_.size() - 1);
+    for (; looks > 0 && chosen.size() < count; --looks) {
+        Inode& inode = *used_first_;
+        used(inode);
+        if (inode.entry_count > 0 && inode.open_count == 0 && !inode.leased)
+            (inode.pages.kept ? with_pages : chosen).push_back(inode.id);
+    }
+    with_pages.resize(std::min(with_pages.size(), count - chosen.size()));
+    chosen.insert(chosen.end(), with_pages.begin(), with_pages.end());
+    return chosen;
 }
 
 }  // namespace remofile::filesystem

@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -20,6 +21,7 @@
 
 namespace remofile::filesystem {
 
+// A walk makes one for each file that it meets: what few of them need is elsewhere.
 struct Inode {
     InodeNumber id = 0;
     NodeId node;              // the server's name for it, in `epoch`; 0 while it is known from a listing alone
@@ -36,15 +38,17 @@ struct Inode {
         std::string name;
     };
     Place place;
-    bool leased = false;               // a directory that stays known for its lease's sake
-    bool unlistable = false;           // a directory that could not be listed ahead
-    std::uint8_t looked_into = 0;      // a directory: look-ups in it while it was not leased, as far as they matter
-    std::uint64_t changed_at = 0;      // FileContents::now() when something of it was last changed from here
-    bool has_byte_locks = false;       // bytes of it have been locked from here since it was opened
-    std::uint32_t open_count = 0;      // handles: while it is not 0, what is kept in front is relied on
-    std::uint64_t entry_count = 0;     // entries that were given out and not forgotten
-    std::uint64_t server_count = 0;    // replies that named `node`
-    wire::Attributes last_attributes;  // kept for the root alone
+    bool leased = false;             // a directory that stays known for its lease's sake
+    bool unlistable = false;         // a directory that could not be listed ahead
+    std::uint8_t looked_into = 0;    // a directory: look-ups in it while it was not leased, as far as they matter
+    std::uint64_t changed_at = 0;    // FileContents::now() when something of it was last changed from here
+    bool has_byte_locks = false;     // bytes of it have been locked from here since it was opened
+    std::uint32_t open_count = 0;    // handles: while it is not 0, what is kept in front is relied on
+    std::uint64_t entry_count = 0;   // entries that were given out and not forgotten
+    std::uint64_t server_count = 0;  // replies that named `node`
+    // Its neighbours in the order of use; see InodeMap::not_used_lately().
+    Inode* used_before = nullptr;
+    Inode* used_after = nullptr;
 
     // Of a regular file; see FileContents.
     struct Content {
@@ -76,6 +80,8 @@ struct Inode {
     };
     Pages pages;
 };
+// A client that walks a million files where the kernel gives none of them back keeps so many of these.
+static_assert(sizeof(Inode) <= 304);
 
 // One thread. References to inodes stay valid until the inode is forgotten.
 class InodeMap {
@@ -85,8 +91,13 @@ public:
 
     // The table starts with its root.
     InodeMap(std::uint64_t epoch, NodeId root, const wire::Attributes& attributes);
+    InodeMap(const InodeMap&) = delete;
+    InodeMap& operator=(const InodeMap&) = delete;
 
     Inode& root();
+    // The root's, as heard last.
+    const wire::Attributes& root_attributes() const { return root_attributes_; }
+    void heard_of_root(const wire::Attributes& attributes) { root_attributes_ = attributes; }
     Inode* find(InodeNumber id);
     Inode* find(NodeId node);
     template <class Visit>
@@ -108,7 +119,7 @@ public:
     // made without a node. Null for what cannot be an entry, the root.
     Inode* adopt_listed(InodeNumber parent, std::string_view name, const wire::Attributes& attributes);
     // One that is known is given out as an entry once more.
-    static void hand_out(Inode& inode) { ++inode.entry_count; }
+    void hand_out(Inode& inode);
     // Null if it is not known.
     Inode* find(const wire::FileIdentity& identity);
     // It was found there.
@@ -121,7 +132,7 @@ public:
     void let_go(Inode& inode, std::vector<wire::ForgetNode>& give_back);
 
     // A handle of the file has come.
-    static void opened(Inode& inode) { ++inode.open_count; }
+    void opened(Inode& inode);
     // One has gone, and the inode goes if nothing else holds it.
     void closed(Inode& inode, std::vector<wire::ForgetNode>& give_back);
 
@@ -134,9 +145,22 @@ public:
 
     std::size_t size() const { return inodes_.size(); }
 
+    // Up to `count` files that are known for nothing but the entries that were given out, those first that were given
+    // out or opened longest ago, and rather those of which no page is kept in front. Looks at four times `count` at
+    // most. Those that it looked at are the last to be looked at again.
+    std::vector<InodeNumber> not_used_lately(std::size_t count);
+
 private:
     struct IdentityHash {
+        using is_transparent = void;
         std::size_t operator()(const wire::FileIdentity& identity) const noexcept;
+        std::size_t operator()(const Inode* inode) const noexcept { return (*this)(inode->identity); }
+    };
+    struct SameIdentity {
+        using is_transparent = void;
+        static const wire::FileIdentity& of(const wire::FileIdentity& identity) { return identity; }
+        static const wire::FileIdentity& of(const Inode* inode) { return inode->identity; }
+        bool operator()(const auto& one, const auto& other) const { return of(one) == of(other); }
     };
 
     Inode* known_as(const wire::FileIdentity& identity, std::uint32_t type);
@@ -146,12 +170,18 @@ private:
     void bind_node(Inode& inode, NodeId node);
     void unbind_node(const Inode& inode);
     void remove_unless_held(Inode& inode, std::vector<wire::ForgetNode>& give_back);
+    void used(Inode& inode);
+    void leave_order(Inode& inode);
 
     std::uint64_t epoch_;
     InodeNumber next_id_ = root_inode + 1;
     std::unordered_map<InodeNumber, Inode> inodes_;
-    std::unordered_map<wire::FileIdentity, InodeNumber, IdentityHash> by_identity_;
+    std::unordered_set<Inode*, IdentityHash, SameIdentity> by_identity_;
     std::unordered_map<NodeId, InodeNumber> by_node_;  // of the present epoch
+    wire::Attributes root_attributes_;
+    // All but the root, in the order in which they were used.
+    Inode* used_first_ = nullptr;
+    Inode* used_last_ = nullptr;
 };
 
 }  // namespace remofile::filesystem

@@ -56,7 +56,7 @@ std::optional<Entry> FileSystem::give_out_known(const Operation& operation, Inod
         if (own == nullptr || directory == nullptr || inodes_.stale(*directory))
             return {};
         attributes = *own;
-        InodeMap::hand_out(*directory);
+        inodes_.hand_out(*directory);
         inode = directory;
     } else {
         const Inode* known = inodes_.find(attributes.identity);

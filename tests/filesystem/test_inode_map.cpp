@@ -67,8 +67,8 @@ TEST_CASE("a file that the server names twice is one inode, and the second name 
 TEST_CASE("an open file is known until it is closed, whoever forgets its entries") {
     Fixture f;
     Inode& inode = f.adopt(entry(10, 100));
-    InodeMap::opened(inode);
-    InodeMap::opened(inode);
+    f.table.opened(inode);
+    f.table.opened(inode);
     f.table.forget(inode.id, 1, f.given_back);
     CHECK(f.table.find(NodeId{10}) == &inode);
     CHECK(f.adopt(entry(10, 100)).id == inode.id);
@@ -197,4 +197,68 @@ TEST_CASE("random look-ups and forgets leave no count behind") {
         INFO("node " << node);
         CHECK(count == 0);
     }
+}
+
+TEST_CASE("what was used longest ago is named first") {
+    Fixture f;
+    std::vector<InodeNumber> ids;
+    for (std::uint64_t i = 0; i < 10; ++i)
+        ids.push_back(f.adopt(entry(10 + i, 100 + i)).id);
+    f.adopt(entry(10, 100));  // given out once more
+    CHECK(f.table.not_used_lately(3) == std::vector<InodeNumber>{ids[1], ids[2], ids[3]});
+    // Those are the last to be named again.
+    CHECK(f.table.not_used_lately(7) ==
+          std::vector<InodeNumber>{ids[4], ids[5], ids[6], ids[7], ids[8], ids[9], ids[0]});
+    f.table.forget(ids[1], 1, f.given_back);
+    f.table.forget(ids[3], 1, f.given_back);
+    CHECK(f.table.not_used_lately(2) == std::vector<InodeNumber>{ids[2], ids[4]});
+    // No more than there are.
+    CHECK(f.table.not_used_lately(100).size() == 8);
+}
+
+TEST_CASE("what is open, leased or given back already is not named, and what has pages in front rather not") {
+    Fixture f;
+    const auto id_of = [&](std::uint64_t number) { return f.adopt(entry(10 + number, 100 + number)).id; };
+    const InodeNumber open = id_of(0);
+    const InodeNumber leased = id_of(1);
+    const InodeNumber with_pages = id_of(2);
+    const InodeNumber closed_later = id_of(3);
+    const InodeNumber plain = id_of(4);
+    f.table.opened(*f.table.find(open));
+    InodeMap::hold(*f.table.find(leased));
+    f.table.find(with_pages)->pages.kept = true;
+    f.table.opened(*f.table.find(closed_later));
+    f.table.forget(closed_later, 1, f.given_back);
+    CHECK(f.table.not_used_lately(1) == std::vector<InodeNumber>{plain});
+    // Where there are too few others, those with pages too.
+    CHECK(f.table.not_used_lately(2) == std::vector<InodeNumber>{plain, with_pages});
+    f.table.closed(*f.table.find(open), f.given_back);
+    f.table.let_go(*f.table.find(leased), f.given_back);
+    CHECK(f.table.not_used_lately(5).size() == 4);
+}
+
+TEST_CASE("the order of use holds whatever comes and goes") {
+    Fixture f;
+    std::mt19937_64 random(7);
+    std::vector<InodeNumber> order;  // the model
+    for (int step = 0; step < 20'000; ++step) {
+        const std::uint64_t number = random() % 50;
+        if (random() % 3 == 0 && !order.empty()) {
+            const std::size_t which = random() % order.size();
+            f.table.forget(order[which], 1000, f.given_back);
+            order.erase(order.begin() + static_cast<std::ptrdiff_t>(which));
+        } else {
+            const InodeNumber id = f.adopt(entry(10 + number, 100 + number)).id;
+            std::erase(order, id);
+            order.push_back(id);
+        }
+        if (step % 100 == 0)
+            CHECK(f.table.not_used_lately(order.size()) == order);
+    }
+}
+
+TEST_CASE("a file that a walk has met takes less than 400 bytes") {
+    // Its place in the table of numbers and in that of identities, as libstdc++ makes them, besides.
+    constexpr std::size_t in_tables = 3 * sizeof(void*) + sizeof(InodeNumber) + 4 * sizeof(void*) + 2 * sizeof(void*);
+    CHECK(sizeof(Inode) + in_tables < 400);
 }
