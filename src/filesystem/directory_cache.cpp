@@ -19,8 +19,9 @@ constexpr std::size_t max_lent_absent_names = 1024;
 // Directories of which only the time of an event is remembered. They take some 200 bytes each.
 constexpr std::size_t max_marks = 64U << 10;
 
-// What an entry costs beyond its name: its place in the listing, and in the index by name.
-constexpr std::size_t entry_overhead_bytes = 64;
+// What an entry costs beyond itself and its name: its place in the listing, in the index by name and in the order of
+// names, and what malloc adds.
+constexpr std::size_t entry_overhead_bytes = 104;
 
 // Whether a lease of the directory covers the attributes: they are known, and nobody can change them by a name that
 // lies elsewhere.
@@ -57,8 +58,8 @@ struct DirectoryCache::Directory {
     std::unordered_map<std::string_view, std::list<Slot>::iterator> by_name;  // the names are those in the slots
     std::unordered_set<std::string> unknown;                                  // names of which nothing is known
     std::unordered_set<std::string> absent;                                   // where the listing is not complete
-    // Made when asked for, and again when the names have changed.
-    Names names;
+    // Made when asked for, and kept by who reads them: a walk opens each directory once.
+    std::weak_ptr<const std::vector<Name>> names;
     mutable std::vector<const Slot*> sorted;
     std::size_t bytes = 0;
     std::list<InodeNumber>::iterator use;
@@ -145,14 +146,14 @@ DirectoryCache::Names DirectoryCache::names(InodeNumber number) {
     if (directory == nullptr || !directory->complete || !directory->unknown.empty())
         return nullptr;
     use(*directory);
-    if (directory->names == nullptr) {
-        auto made = std::make_shared<std::vector<Name>>();
-        made->reserve(directory->slots.size());
-        for (const Slot& each : directory->slots)
-            made->push_back({each.entry.name, each.entry.inode, each.entry.type});
-        directory->names = std::move(made);
-    }
-    return directory->names;
+    if (Names known = directory->names.lock(); known != nullptr)
+        return known;
+    const auto made = std::make_shared<std::vector<Name>>();
+    made->reserve(directory->slots.size());
+    for (const Slot& each : directory->slots)
+        made->push_back({each.entry.name, each.entry.inode, each.entry.type});
+    directory->names = made;
+    return made;
 }
 
 // ---------------------------------------------------------------- what is lent

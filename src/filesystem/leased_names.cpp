@@ -10,8 +10,9 @@
 namespace remofile::filesystem {
 namespace {
 
-// What is known of names takes no more: some 150,000 of them.
-constexpr std::size_t max_known_bytes = 48U << 20;
+// What is known of names takes no more: some 85,000 of them. Besides the files that the kernel knows (remofs/
+// kernel_inodes.hpp) there is room for so much in what a walk may take.
+constexpr std::size_t max_known_bytes = 28U << 20;
 // One answer: most directories; of a larger one the rest is asked for name by name, or by whoever reads it.
 constexpr std::uint32_t listing_bytes = 128U << 10;
 // A directory is listed at the second look-up in it: one alone is cheaper asked for.
