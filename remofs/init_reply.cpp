@@ -24,6 +24,7 @@ constexpr std::uint64_t wanted = direct_io_allow_mmap | no_export_support | FUSE
                                  FUSE_HANDLE_KILLPRIV_V2;
 
 // Where flags2 lies in fuse_init_in and fuse_init_out, after the headers.
+constexpr std::size_t request_minor_offset = sizeof(fuse_in_header) + 4;
 constexpr std::size_t request_flags_offset = sizeof(fuse_in_header) + 12;
 constexpr std::size_t request_flags2_offset = sizeof(fuse_in_header) + 16;
 constexpr std::size_t reply_flags_offset = sizeof(fuse_out_header) + 12;
@@ -48,6 +49,7 @@ void note_request(InitExchange& exchange, const char* bytes, std::size_t size) {
     if (header.opcode != FUSE_INIT)
         return;
     exchange.unique = header.unique;
+    exchange.minor = load(bytes + request_minor_offset);
     exchange.offered = load(bytes + request_flags_offset);
     if ((exchange.offered & init_ext) != 0)
         exchange.offered |= std::uint64_t{load(bytes + request_flags2_offset)} << 32U;

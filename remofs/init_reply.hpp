@@ -8,6 +8,7 @@ namespace remofile::remofs {
 // What is known of the exchange that begins a mount.
 struct InitExchange {
     std::uint64_t unique = 0;   // the request's number, once it has been read
+    std::uint32_t minor = 0;    // of the protocol's version, as the kernel has it
     std::uint64_t offered = 0;  // the kernel's flags
     bool answered = false;
 };

@@ -58,6 +58,17 @@ struct DropName {  // fuse_notify_inval_entry_out, the name behind it
 inline constexpr std::uint32_t drop_name_expire_only = 1;                  // FUSE_EXPIRE_ONLY, 6.2
 inline constexpr std::uint64_t has_expire_only = std::uint64_t{1} << 35U;  // of INIT: FUSE_HAS_EXPIRE_ONLY
 
+// FUSE_NOTIFY_PRUNE, of protocol 7.45 (Linux 6.18), which no flag of INIT tells of. The numbers of the files come
+// behind it.
+inline constexpr int notify_prune = 9;
+inline constexpr std::uint32_t first_minor_with_prune = 45;
+struct PruneFiles {  // fuse_notify_prune_out
+    std::uint32_t count = 0;
+    std::uint32_t padding = 0;
+    std::uint64_t spare = 0;
+};
+static_assert(sizeof(PruneFiles) == 16);
+
 struct CopyFileRangeReply {  // fuse_copy_file_range_out
     std::uint64_t bytes = 0;
 };

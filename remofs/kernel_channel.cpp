@@ -287,6 +287,22 @@ bool KernelChannel::can_expire_names() const {
     return (init_exchange_.offered & has_expire_only) != 0;
 }
 
+void KernelChannel::prune(const std::vector<InodeNumber>& inodes) {
+    PruneFiles body{.count = static_cast<std::uint32_t>(inodes.size())};
+    fuse_out_header header{};
+    header.len = static_cast<std::uint32_t>(sizeof header + sizeof body + inodes.size() * sizeof(InodeNumber));
+    header.error = notify_prune;
+    const std::array<iovec, 3> parts{
+        iovec{&header, sizeof header}, iovec{&body, sizeof body},
+        iovec{const_cast<InodeNumber*>(inodes.data()), inodes.size() * sizeof(InodeNumber)}};
+    if (::writev(descriptor(), parts.data(), parts.size()) < 0)
+        log::debug("asking for {} files: {}", inodes.size(), std::strerror(errno));
+}
+
+bool KernelChannel::can_prune() const {
+    return init_exchange_.minor >= first_minor_with_prune;
+}
+
 void KernelChannel::store(InodeNumber inode, std::uint64_t offset, std::byte byte) {
     fuse_bufvec data{};
     data.count = 1;

@@ -63,6 +63,10 @@ public:
     void invalidate_name(InodeNumber directory, const std::string& name);
     // Whether that leaves alone what is mounted on the name.
     bool can_expire_names() const;
+    // Asks for files that nobody uses to be forgotten. Blocks as invalidate() does.
+    void prune(const std::vector<InodeNumber>& inodes);
+    // Whether the kernel knows how. Once it has begun the mount.
+    bool can_prune() const;
     // Puts a byte into the kernel's page cache, which makes the file at least so long. As invalidate().
     void store(InodeNumber inode, std::uint64_t offset, std::byte byte);
 

@@ -37,7 +37,8 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
                     .is_single_user = settings_.is_single_user,
                     .facts_of = [this](const filesystem::Caller& caller) { return facts_of(caller); }}),
       pages_(reactor, file_system_.inodes()),
-      names_(reactor) {
+      names_(reactor),
+      known_to_kernel_(file_system_.inodes(), reactor, counters) {
     file_system_.set_front(&pages_);
     file_system_.set_front(&names_);
 }
@@ -137,6 +138,10 @@ void Mount::on_init(fuse_conn_info* connection) {
 void Mount::on_kernel_readable() {
     const auto state = channel_->receive();
     if (initialised_ && on_ready_) {
+        if (channel_->can_prune())
+            known_to_kernel_.notify_by(*notifier_, [channel = channel_.get()](const std::vector<InodeNumber>& inodes) {
+                channel->prune(inodes);
+            });
         raise_kernel_readahead(mountpoint_);
         std::exchange(on_ready_, nullptr)();
     }
@@ -199,8 +204,10 @@ struct stat Mount::to_stat(const wire::Attributes& attributes) const {
 fuse_entry_param Mount::tell_entry(const filesystem::Entry& entry) {
     fuse_entry_param param{};
     param.ino = entry.inode;
-    if (entry.inode != 0)
+    if (entry.inode != 0) {
         param.attr = tell_attributes(entry.inode, entry.attributes);
+        known_to_kernel_.given_out();
+    }
     param.attr_timeout = to_seconds(entry.attributes_life);
     const bool may_be_mounted_on = entry.inode != 0 && S_ISDIR(entry.attributes.mode);
     if (!may_be_mounted_on || channel_->can_expire_names())

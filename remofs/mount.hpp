@@ -22,6 +22,7 @@
 #include "remofs/id_map.hpp"
 #include "remofs/interrupted_threads.hpp"
 #include "remofs/kernel_channel.hpp"
+#include "remofs/kernel_inodes.hpp"
 #include "remofs/kernel_names.hpp"
 #include "remofs/kernel_pages.hpp"
 #include "remofs/notifier.hpp"
@@ -130,6 +131,7 @@ private:
     filesystem::FileSystem file_system_;
     KernelPages pages_;
     KernelNames names_;
+    KernelInodes known_to_kernel_;
     std::function<void()> on_ready_;
     std::function<void(const std::string&)> on_end_;
     bool initialised_ = false;
