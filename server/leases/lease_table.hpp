@@ -43,9 +43,10 @@ class LeaseTable {
 public:
     struct Limits {
         Duration term = std::chrono::seconds(10);
-        std::size_t leases_each = 65'536;  // of one holder; beyond it its oldest ends
-        // Of all; beyond it the oldest of whoever has most. 350 bytes each, besides 640 for the directory's node.
-        std::size_t leases = 131'072;
+        std::size_t leases_each = 32'768;  // of one holder; beyond it its oldest ends
+        // Of all; beyond it the oldest of whoever has most. 350 bytes each, besides 640 for the directory's node: 32
+        // MB, half of what a server may take that moves contents as well.
+        std::size_t leases = 32'768;
         // Names of one lease that its holder has been told of and not asked for again; beyond it the lease ends.
         std::size_t told_names = 64;
         // The same of all leases of one holder together; beyond it the one in question ends. At most 5 MB of names.
