@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT
-// What remofs has in memory: at most cache_size and 64 MiB, whatever is read and written, and less when it is idle.
+// What remofs has in memory: at most cache_size and 64 MiB, whatever is read, written and walked, and less when it is
+// idle.
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -13,7 +18,9 @@
 
 #include "base/unique_fd.hpp"
 #include "catch.hpp"
+#include "harness/kernel_version.hpp"
 #include "harness/mount_process.hpp"
+#include "harness/scratch.hpp"
 #include "harness/transcript.hpp"
 
 using namespace remofile;
@@ -121,4 +128,144 @@ TEST_CASE("a small file takes about its size") {
     INFO((after - before) / files << " bytes a file");
     // Its data, what the cache accounts for it, and what names and numbers of files take.
     CHECK(after - std::min(after, before) < files * 2 * file_bytes + 4 * mib);
+}
+
+namespace {
+
+// Empty files, each directory with as many.
+struct LargeTree {
+    static constexpr int directories = 1000;
+    static constexpr int files_each = 100;
+    static constexpr std::size_t entries = directories * (files_each + 1);
+
+    static std::string directory(int number) { return "/directory" + std::to_string(number); }
+    static std::string file(int number) { return directory(number) + "/some_file_0"; }
+
+    explicit LargeTree(const std::string& root) {
+        for (int i = 0; i < directories; ++i) {
+            REQUIRE(::mkdir((root + directory(i)).c_str(), 0755) == 0);
+            const UniqueFd place(::open((root + directory(i)).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+            for (int j = 0; j < files_each; ++j) {
+                const std::string name = "some_file_" + std::to_string(j);
+                const UniqueFd made(::openat(place.get(), name.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+                REQUIRE(made);
+            }
+        }
+    }
+};
+
+// As `find -ls`: how many entries there are, each of which can be stat'ed.
+std::size_t walk(const std::string& root) {
+    std::size_t found = 0;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
+        struct stat about {};
+        found += ::lstat(entry.path().c_str(), &about) == 0 ? 1 : 0;
+    }
+    return found;
+}
+
+// A directory of the mount that a program works in, as long as this lives.
+class WorkingIn {
+public:
+    explicit WorkingIn(const std::string& directory) : before_(std::filesystem::current_path()) {
+        std::filesystem::current_path(directory);
+    }
+    ~WorkingIn() {
+        std::error_code ignored;
+        std::filesystem::current_path(before_, ignored);
+    }
+    WorkingIn(const WorkingIn&) = delete;
+    WorkingIn& operator=(const WorkingIn&) = delete;
+
+private:
+    std::filesystem::path before_;
+};
+
+// A directory that is mounted on another, if this user may.
+class Bound {
+public:
+    Bound(const std::string& what, std::string where) : where_(std::move(where)) {
+        done_ = ::mount(what.c_str(), where_.c_str(), nullptr, MS_BIND, nullptr) == 0;
+    }
+    ~Bound() {
+        if (done_)
+            ::umount2(where_.c_str(), MNT_DETACH);
+    }
+    Bound(const Bound&) = delete;
+    Bound& operator=(const Bound&) = delete;
+    bool done() const { return done_; }
+
+private:
+    std::string where_;
+    bool done_ = false;
+};
+
+}  // namespace
+
+TEST_CASE("a walk of a large tree takes bounded memory, and what is in use stays as it is") {
+    const ServerProcess server;
+    const LargeTree tree(server.directory());
+    MountProcess mount(server);
+    const std::string& root = mount.path();
+    const bool is_asked = kernel_is_at_least(6, 18);
+
+    // All of it is what a walk finds first, and so what is not used lately.
+    const std::string opened_path = root + LargeTree::file(0);
+    const UniqueFd opened(::open(opened_path.c_str(), O_RDONLY | O_CLOEXEC));
+    const UniqueFd locked(::open((root + LargeTree::file(1)).c_str(), O_RDONLY | O_CLOEXEC));
+    REQUIRE(opened);
+    REQUIRE(locked);
+    REQUIRE(::flock(locked.get(), LOCK_EX) == 0);
+    const UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    REQUIRE(::inotify_add_watch(watch.get(), (root + LargeTree::file(2)).c_str(), IN_ATTRIB) >= 0);
+    const WorkingIn working(root + LargeTree::directory(3));
+    const std::string elsewhere = Scratch::instance().make_directory("bound");
+    write_file(elsewhere + "/inside", "elsewhere");
+    const Bound bound(elsewhere, root + LargeTree::directory(4));
+    struct stat opened_before {};
+    REQUIRE(::fstat(opened.get(), &opened_before) == 0);
+
+    const std::size_t client_before = status_bytes(mount.pid(), "VmRSS");
+    const std::size_t server_before = status_bytes(server.pid(), "VmRSS");
+    // What is mounted on a directory hides its files.
+    const std::size_t expected = LargeTree::entries - (bound.done() ? LargeTree::files_each - 1 : 0);
+    for (int round = 0; round < 2; ++round)
+        CHECK(walk(root) == expected);
+    const std::size_t client_grew = status_bytes(mount.pid(), "VmHWM") - client_before;
+    const std::size_t server_grew = status_bytes(server.pid(), "VmHWM") - server_before;
+    INFO("client: " << client_grew / mib << " MiB more, server: " << server_grew / mib);
+    if (measures) {
+        // A kernel that cannot be asked keeps all of it.
+        CHECK(client_grew < (is_asked ? promised_bytes : 96 * mib));
+        CHECK(server_grew < promised_bytes / 2);
+    }
+    if (is_asked) {
+        CHECK(mount.counted("fuse.files_asked_for") > LargeTree::entries / 4);
+        CHECK(eventually(Milliseconds{20'000}, [&] { return mount.counted("fuse.forget") > LargeTree::entries / 4; }));
+    }
+
+    // What was open, is.
+    struct stat opened_after {};
+    CHECK(::fstat(opened.get(), &opened_after) == 0);
+    CHECK(opened_after.st_ino == opened_before.st_ino);
+    CHECK(std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(opened.get())) == opened_path);
+    // So is what was locked.
+    const UniqueFd again(::open((root + LargeTree::file(1)).c_str(), O_RDONLY | O_CLOEXEC));
+    CHECK(::flock(again.get(), LOCK_EX | LOCK_NB) == -1);
+    CHECK(errno == EWOULDBLOCK);
+    // A watch tells of changes.
+    CHECK(::chmod((root + LargeTree::file(2)).c_str(), 0600) == 0);
+    inotify_event event{};
+    CHECK(::read(watch.get(), &event, sizeof event) == static_cast<ssize_t>(sizeof event));
+    CHECK((event.mask & IN_ATTRIB) != 0);
+    // A working directory is where it was.
+    CHECK(std::filesystem::current_path() == root + LargeTree::directory(3));
+    CHECK(::access("some_file_0", R_OK) == 0);
+    // What was mounted, is.
+    if (bound.done())
+        CHECK(read_file(root + LargeTree::directory(4) + "/inside") == "elsewhere");
+    // And what was given back is found again, as it is by now.
+    write_file(server.directory() + LargeTree::file(5), "written meanwhile");
+    CHECK(
+        eventually(Milliseconds{20'000}, [&] { return read_file(root + LargeTree::file(5)) == "written meanwhile"; }));
 }
