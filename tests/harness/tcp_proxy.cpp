@@ -12,6 +12,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <deque>
 #include <random>
 #include <stdexcept>
 
@@ -21,6 +23,9 @@ namespace {
 
 constexpr std::size_t capture_limit = 64 << 20;
 constexpr std::size_t piece_size = 64 << 10;
+// What may be under way in one direction of a connection: more than is sent in a delay at a gigabit a second. Without a
+// delay nothing is: one piece is passed on before the next is read, so that who is not read from cannot send.
+constexpr std::size_t under_way_limit = 16 << 20;
 
 sockaddr_in loopback(int port) {
     sockaddr_in address = {};
@@ -54,21 +59,42 @@ void close_with_reset(UniqueFd& fd) {
     fd.reset();
 }
 
+void poll_until(std::vector<pollfd>& waiting, std::chrono::steady_clock::time_point end) {
+    timespec rest = {};
+    if (end != std::chrono::steady_clock::time_point::max()) {
+        const auto left = std::max(end - std::chrono::steady_clock::now(), std::chrono::steady_clock::duration{0});
+        const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+        rest = {.tv_sec = seconds.count(), .tv_nsec = std::chrono::nanoseconds(left - seconds).count()};
+    }
+    ppoll(waiting.data(), waiting.size(), end == std::chrono::steady_clock::time_point::max() ? nullptr : &rest,
+          nullptr);
+}
+
 }  // namespace
 
-// One connection: bytes read from one side and not yet taken by the other wait in `pending`.
+// What one side has said and the other has not yet been told. Without bytes: that it has nothing more to say, or is
+// gone.
+struct TcpProxy::Piece {
+    Clock::time_point due;
+    std::string bytes;
+    bool reset = false;
+};
+
+struct TcpProxy::Side {
+    UniqueFd socket;
+    std::deque<Piece> coming;  // to this side, in the order in which it was said
+    std::size_t coming_bytes = 0;
+    bool ended = false;     // this side has nothing more to say
+    bool told_end = false;  // it knows that the other has nothing more to say
+};
+
 struct TcpProxy::Link {
-    struct Side {
-        UniqueFd socket;
-        std::string pending;  // to be sent to this side
-        bool ended = false;   // this side has nothing more to say
-    };
     int port = 0;
     Side client;
     Side server;
 };
 
-TcpProxy::TcpProxy(const std::vector<int>& ports) {
+TcpProxy::TcpProxy(const std::vector<int>& ports, Milliseconds delay) : delay_(delay) {
     std::random_device random;
     constexpr int attempts = 100;
     for (int i = 0; i < attempts && listeners_.empty(); ++i) {
@@ -124,73 +150,119 @@ void TcpProxy::accept_connection(const UniqueFd& listener, int port, State state
     links_.push_back(std::move(link));
 }
 
+bool TcpProxy::takes_more(const Side& from, const Side& to) const {
+    return !from.ended && (delay_.count() > 0 ? to.coming_bytes < under_way_limit : to.coming.empty());
+}
+
+bool TcpProxy::is_held(const Link& link, const Side& to) const {
+    return &to == &link.client && link.port == held_port_ && let_pass_ == 0;
+}
+
+void TcpProxy::receive(Side& from, Side& to, Clock::time_point now) {
+    std::array<char, piece_size> buffer;
+    const ssize_t size = recv(from.socket.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (size < 0 && errno == EAGAIN)
+        return;
+    Piece piece = {.due = now + delay_, .bytes = {}, .reset = size < 0};
+    if (size > 0) {
+        piece.bytes.assign(buffer.data(), static_cast<std::size_t>(size));
+        bytes_ += piece.bytes.size();
+        auto captured = captured_.lock();
+        captured->append(piece.bytes, 0, capture_limit - std::min(capture_limit, captured->size()));
+    }
+    from.ended = piece.bytes.empty();
+    to.coming_bytes += piece.bytes.size();
+    to.coming.push_back(std::move(piece));
+}
+
+// False: the link is broken.
+bool TcpProxy::deliver(Side& to, Clock::time_point now) {
+    if (to.coming.empty() || to.coming.front().due > now)
+        return true;
+    Piece& piece = to.coming.front();
+    if (piece.reset)
+        return false;
+    if (piece.bytes.empty()) {
+        shutdown(to.socket.get(), SHUT_WR);
+        to.told_end = true;
+        to.coming.pop_front();
+        return true;
+    }
+    const ssize_t size = send(to.socket.get(), piece.bytes.data(), piece.bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (size < 0)
+        return errno == EAGAIN;
+    to.coming_bytes -= static_cast<std::size_t>(size);
+    piece.bytes.erase(0, static_cast<std::size_t>(size));
+    if (piece.bytes.empty())
+        to.coming.pop_front();
+    return true;
+}
+
 // Moves what can be moved one way without waiting. False: the link is broken.
-bool TcpProxy::forward(Link& link, bool from_client) {
-    Link::Side& from = from_client ? link.client : link.server;
-    Link::Side& to = from_client ? link.server : link.client;
-    if (to.pending.empty() && !from.ended) {
-        std::array<char, piece_size> piece;
-        const ssize_t size = recv(from.socket.get(), piece.data(), piece.size(), MSG_DONTWAIT);
-        if (size < 0 && errno != EAGAIN)
-            return false;
-        if (size == 0) {
-            from.ended = true;
-            shutdown(to.socket.get(), SHUT_WR);
-        }
-        if (size > 0) {
-            to.pending.assign(piece.data(), static_cast<std::size_t>(size));
-            bytes_ += static_cast<std::uint64_t>(size);
-            auto captured = captured_.lock();
-            captured->append(to.pending, 0, capture_limit - std::min(capture_limit, captured->size()));
-        }
+bool TcpProxy::forward(Link& link, bool from_client, Clock::time_point now) {
+    Side& from = from_client ? link.client : link.server;
+    Side& to = from_client ? link.server : link.client;
+    if (takes_more(from, to))
+        receive(from, to, now);
+    if (is_held(link, to)) {
+        held_bytes_ = to.coming_bytes;
+        return true;
     }
-    const bool answers = !from_client && link.port == held_port_;
-    const bool held = answers && let_pass_ == 0;
-    if (held)
-        held_bytes_ = to.pending.size();
-    if (!to.pending.empty() && !held) {
-        const ssize_t size = send(to.socket.get(), to.pending.data(), to.pending.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (size < 0 && errno != EAGAIN)
-            return false;
-        if (size > 0)
-            to.pending.erase(0, static_cast<std::size_t>(size));
-        if (size > 0 && answers)
-            --let_pass_;
+    const std::size_t before = to.coming_bytes;
+    if (!deliver(to, now))
+        return false;
+    if (to.coming_bytes < before && !from_client && link.port == held_port_)
+        --let_pass_;
+    return !(link.client.told_end && link.server.told_end);
+}
+
+// What to wait for of one side, and, in `next_due`, until when at most.
+pollfd TcpProxy::wait_for(const Link& link, bool client, Clock::time_point now, Clock::time_point& next_due) const {
+    const Side& side = client ? link.client : link.server;
+    short events = takes_more(side, client ? link.server : link.client) ? POLLIN : 0;
+    if (!side.coming.empty() && !is_held(link, side)) {
+        if (side.coming.front().due <= now)
+            events |= POLLOUT;
+        else
+            next_due = std::min(next_due, side.coming.front().due);
     }
-    return !(link.client.ended && link.server.ended);
+    // A socket that nothing is wanted of would go on telling that it is gone.
+    return {.fd = events != 0 ? side.socket.get() : -1, .events = events, .revents = 0};
+}
+
+void TcpProxy::close_links() {
+    for (auto& link : links_) {
+        close_with_reset(link->client.socket);
+        close_with_reset(link->server.socket);
+    }
+    links_.clear();
 }
 
 void TcpProxy::run() {
     while (!stopping_) {
         const State state = state_;
-        if (state == State::cut) {
-            for (auto& link : links_) {
-                close_with_reset(link->client.socket);
-                close_with_reset(link->server.socket);
-            }
-            links_.clear();
-        }
+        if (state == State::cut)
+            close_links();
+        Clock::time_point next_due = Clock::time_point::max();
         std::vector<pollfd> waiting = {{.fd = wake_.get(), .events = POLLIN, .revents = 0}};
         if (state != State::stalled) {
             for (const Listener& listener : listeners_)
                 waiting.push_back({.fd = listener.socket.get(), .events = POLLIN, .revents = 0});
-            const auto interest = [](const Link::Side& side, const Link::Side& other) {
-                const bool readable = !side.ended && other.pending.empty();
-                return static_cast<short>((readable ? POLLIN : 0) | (side.pending.empty() ? 0 : POLLOUT));
-            };
+            const auto now = Clock::now();
             for (const auto& link : links_) {
-                const short unheld = link->port == held_port_ && let_pass_ == 0 ? ~POLLOUT : ~0;
-                waiting.push_back(
-                    {link->client.socket.get(), static_cast<short>(interest(link->client, link->server) & unheld), 0});
-                waiting.push_back({link->server.socket.get(), interest(link->server, link->client), 0});
+                waiting.push_back(wait_for(*link, true, now, next_due));
+                waiting.push_back(wait_for(*link, false, now, next_due));
             }
         }
-        poll(waiting.data(), waiting.size(), -1);
+        poll_until(waiting, next_due);
         std::uint64_t count;
         (void)!read(wake_.get(), &count, sizeof(count));
         if (state == State::stalled || state_ != state)
             continue;
-        std::erase_if(links_, [this](const auto& link) { return !forward(*link, true) || !forward(*link, false); });
+        const auto now = Clock::now();
+        std::erase_if(links_, [this, now](const auto& link) {
+            return !forward(*link, true, now) || !forward(*link, false, now);
+        });
         for (std::size_t i = 0; i < listeners_.size(); ++i) {
             if (waiting[1 + i].revents & POLLIN)
                 accept_connection(listeners_[i].socket, listeners_[i].port, state);

@@ -2,7 +2,10 @@
 // A stretch of network between a client and a server of this machine, which a test can listen to, cut, and repair.
 #pragma once
 
+#include <poll.h>
+
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -11,15 +14,17 @@
 
 #include "base/guarded.hpp"
 #include "base/unique_fd.hpp"
+#include "harness/patience.hpp"
 
 namespace remofile::test {
 
 class TcpProxy {
 public:
     // Listens on the same ports as a server at 127.0.0.1, at a loopback address of its own, and passes every connection
-    // on. Its one thread runs until the destructor. Start child processes whose death is tied to their parent thread
-    // from elsewhere.
-    explicit TcpProxy(const std::vector<int>& ports);
+    // on. What either side says arrives `delay` later, as on a long line: however much is under way, and in order. Its
+    // one thread runs until the destructor. Start child processes whose death is tied to their parent thread from
+    // elsewhere.
+    explicit TcpProxy(const std::vector<int>& ports, Milliseconds delay = {});
     ~TcpProxy();
     TcpProxy(const TcpProxy&) = delete;
     TcpProxy& operator=(const TcpProxy&) = delete;
@@ -52,19 +57,29 @@ public:
     int connections() const { return connections_.load(); }
 
 private:
+    using Clock = std::chrono::steady_clock;
     enum class State { passing, stalled, cut };
+    struct Piece;
+    struct Side;
     struct Link;
 
     void order(State state);
     void run();
     void accept_connection(const UniqueFd& listener, int port, State state);
-    bool forward(Link& link, bool from_client);
+    bool takes_more(const Side& from, const Side& to) const;
+    bool is_held(const Link& link, const Side& to) const;
+    void receive(Side& from, Side& to, Clock::time_point now);
+    static bool deliver(Side& to, Clock::time_point now);
+    bool forward(Link& link, bool from_client, Clock::time_point now);
+    pollfd wait_for(const Link& link, bool client, Clock::time_point now, Clock::time_point& next_due) const;
+    void close_links();
 
     struct Listener {
         int port;
         UniqueFd socket;
     };
 
+    const Milliseconds delay_;
     std::string address_;
     std::vector<Listener> listeners_;
     UniqueFd wake_;  // eventfd: the state has changed, or the end has come

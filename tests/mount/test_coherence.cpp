@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Three mounts of one server and a program that works in the exported directory itself: what one has changed, all
 // others see, however much each of them may answer from its memory.
+//
+// REMOFS_TEST_OPERATIONS=N makes the runs long, REMOFS_TEST_ROUND_TRIP_MS=N puts them at a distance, and
+// REMOFS_TEST_SEED=N repeats one.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +21,7 @@
 #include "harness/mount_process.hpp"
 #include "harness/scratch.hpp"
 #include "harness/side_by_side.hpp"
+#include "harness/tcp_proxy.hpp"
 #include "mount/random_operations.hpp"
 
 using namespace remofile::test;
@@ -27,6 +31,13 @@ namespace {
 // A step takes a millisecond or two; one of a program on the server longer, since all mounts are compared after it.
 constexpr int usual_steps = 800;
 constexpr Milliseconds shortest_patience{120'000};
+// A step asks the server a few dozen times, and all is compared every now and then.
+constexpr int round_trips_a_step = 60;
+
+Milliseconds round_trip_for_tests() {
+    const char* given = std::getenv("REMOFS_TEST_ROUND_TRIP_MS");
+    return Milliseconds{given ? std::atoi(given) : 0};
+}
 
 struct Setting {
     std::vector<std::string> server_arguments = {};
@@ -36,6 +47,7 @@ struct Setting {
     unsigned steps_a_program = 10;
     Milliseconds told_within{1'000};
     int steps = usual_steps;
+    Milliseconds round_trip = round_trip_for_tests();
 };
 
 std::string new_directory(const Setting& setting, const char* purpose) {
@@ -60,13 +72,39 @@ void check_run(RandomRun run, const Setting& setting) {
             return report.empty() ? 0 : 1;
         },
         setting.as);
-    const Ended end = child.wait(shortest_patience + Milliseconds{100 * run.operations});
+    const Milliseconds a_step = Milliseconds{100} + setting.round_trip * round_trips_a_step;
+    const Ended end = child.wait(shortest_patience + a_step * run.operations);
     INFO("REMOFS_TEST_SEED=" << run.seed << "\n" << end.to_string());
     CHECK(end.exit_status == 0);
     const std::string at_the_server = first_difference(describe_tree(run.model), describe_tree(run.server));
     INFO(at_the_server);
     CHECK(at_the_server.empty());
 }
+
+// Mounts of one server, near or far.
+class Mounts {
+public:
+    Mounts(const ServerProcess& server, int count, Milliseconds round_trip,
+           const std::vector<std::string>& options = {}) {
+        if (round_trip.count() > 0)
+            distance_.emplace(server.ports(), round_trip / 2);
+        for (int i = 0; i < count; ++i) {
+            mounts_.emplace_back(through(server, distance_ ? distance_->address() : server.address(), options));
+            paths_.push_back(mounts_.back().path());
+        }
+    }
+
+    const std::vector<std::string>& paths() const { return paths_; }
+    void unmount() {
+        for (MountProcess& mount : mounts_)
+            CHECK(mount.unmount());
+    }
+
+private:
+    std::optional<TcpProxy> distance_;
+    std::vector<MountProcess> mounts_;
+    std::vector<std::string> paths_;
+};
 
 void check_coherence(const Setting& setting) {
     if (testing_locally()) {
@@ -77,19 +115,10 @@ void check_coherence(const Setting& setting) {
     const ServerProcess server({.arguments = setting.server_arguments, .as = setting.as});
     REQUIRE(eventually(Milliseconds{10'000},
                        [&] { return server.errors().find(setting.expected_log) != std::string::npos; }));
-    std::vector<MountProcess> mounts;
-    RandomRun run;
-    run.server = server.directory();
-    const std::vector<std::string> mount_options =
-        setting.as ? std::vector<std::string>{"allow_other"} : std::vector<std::string>{};
-    for (int i = 0; i < 3; ++i) {
-        mounts.emplace_back(MountProcess::Options{
-            .source = source_of(server.port()), .config_dir = server.config_dir(), .options = mount_options});
-        run.mounted.push_back(mounts.back().path());
-    }
-    check_run(run, setting);
-    for (MountProcess& mount : mounts)
-        CHECK(mount.unmount());
+    Mounts mounts(server, 3, setting.round_trip,
+                  setting.as ? std::vector<std::string>{"allow_other"} : std::vector<std::string>{});
+    check_run({.mounted = mounts.paths(), .server = server.directory()}, setting);
+    mounts.unmount();
 }
 
 // Two directories in which several processes make, move and remove the same few names as fast as they can.
@@ -178,6 +207,10 @@ TEST_CASE("coherence: mounts and a program at a server that does not notice it")
                      .told_within = Milliseconds{3'000}});
 }
 
+TEST_CASE("coherence: mounts at a distance of 20 ms, and a program at the server, whose changes are told") {
+    check_coherence({.steps_a_program = 50, .steps = 150, .round_trip = Milliseconds{20}});
+}
+
 // Telling a kernel of a change waits for what its programs are doing in the directory, which may wait for the other
 // mount, whose kernel is told likewise.
 TEST_CASE("coherence: two mounts make, move and remove names in the same directories at once, and none stands still") {
@@ -190,12 +223,12 @@ TEST_CASE("coherence: two mounts make, move and remove names in the same directo
     const ServerProcess server;
     for (const char* name : {"/d", "/e"})
         REQUIRE(mkdir((server.directory() + name).c_str(), 0755) == 0);
-    MountProcess first(server), second(server);
+    Mounts mounts(server, 2, round_trip_for_tests());
     const auto seed = static_cast<unsigned>(seed_for_tests());
     const auto end = std::chrono::steady_clock::now() + duration;
     std::vector<Child> crowd;
     for (unsigned i = 0; i < 6; ++i) {
-        const std::string& root = i % 2 == 0 ? first.path() : second.path();
+        const std::string& root = mounts.paths()[i % 2];
         crowd.push_back(Child::fork([&root, seed, i, end] { return Crowd(root, seed + i).run(end); }));
     }
     for (Child& each : crowd) {
@@ -206,8 +239,7 @@ TEST_CASE("coherence: two mounts make, move and remove names in the same directo
             WARN(ended.output);
     }
     const std::string expected = describe_tree(server.directory());
-    CHECK(first_difference(expected, describe_tree(first.path())).empty());
-    CHECK(first_difference(expected, describe_tree(second.path())).empty());
-    CHECK(first.unmount());
-    CHECK(second.unmount());
+    for (const std::string& path : mounts.paths())
+        CHECK(first_difference(expected, describe_tree(path)).empty());
+    mounts.unmount();
 }
