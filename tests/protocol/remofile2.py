@@ -4,6 +4,7 @@
 It shares no code with the programs under test, so that what they and the document say can be held against each other.
 """
 import struct
+import time
 from dataclasses import dataclass, field
 
 import lz4.block
@@ -386,6 +387,9 @@ class Client:
     unanswered: dict = field(default_factory=dict)  # id -> Record
     replies: dict = field(default_factory=dict)  # id -> Record, not yet taken
     pushes: list = field(default_factory=list)
+    sent_at: dict = field(default_factory=dict)  # id -> when, of what is unanswered
+    trusted_since: float = 0.0  # when the latest request was sent that was answered without `overtakes`
+    lookups: int = 1000  # the numbers of nodes that LeasedDirectory has taken
 
     def __enter__(self):
         return self
@@ -408,6 +412,7 @@ class Client:
             record.flags |= flags
             self.next_id += 1
             self.unanswered[record.id] = record
+            self.sent_at[record.id] = time.monotonic()
         return [record.id for record in records]
 
     def send(self, *records, flags=0):
@@ -437,6 +442,9 @@ class Client:
             if record.detail and (record.bulk is not None or (record.body and record.detail != STATUS["in_use"])):
                 raise ProtocolError("an error reply with a body")
             self.replies[record.id] = record
+            sent_at = self.sent_at.pop(record.id)
+            if not self.lane.last_flags & OVERTAKES:
+                self.trusted_since = max(self.trusted_since, sent_at)
 
     def exchange(self, *records):
         """Sends the records, each linked to the next, and returns their replies."""
@@ -534,3 +542,94 @@ class Client:
                 record.bulk = None
             self.lane.send([record], self.answered_below())
         return self.hello
+
+
+class LeasedDirectory:
+    """What a client may answer for the server while it has the lease of a directory, as *Leases* has it."""
+
+    def __init__(self, client, parent, name, node):
+        self.client, self.parent, self.name, self.node = client, parent, name, node
+        self.forget()
+
+    def forget(self):
+        self.leased = self.complete = False
+        self.names = {}  # name -> attributes; None where they have to be asked for
+        self.unknown = set()  # names that may stand for anything
+        self.own_mode = None
+
+    def in_force(self):
+        # A tenth less than the term, for clocks of different speed.
+        term_s = self.client.hello["lease_term_ms"] / 1000 * 0.9
+        return self.leased and self.client.lane is not None and time.monotonic() - self.client.trusted_since < term_s
+
+    def list(self):
+        """Asks for the listing and the lease. What is told meanwhile voids it."""
+        self.forget()
+        number, own = (self.parent, self.name) if self.name else (self.node, b"")
+        found = self.client.list_directory(number, own, new_node(self.node, False), lease=True)
+        self.parent, self.name = self.node, b""
+        if not found["leased"] or any(push.opcode == PUSH_INVALIDATE for push in self.client.pushes):
+            return
+        self.leased, self.complete = True, found["end"]
+        self.own_mode = found["attributes"]["mode"]
+        entries = found["entries"].items()
+        self.names = {name: self.covered(entry["attributes"]) for name, entry in entries if name not in (b".", b"..")}
+
+    @staticmethod
+    def covered(attributes):
+        """A file with several names is asked for each time; attributes without a mode say nothing."""
+        return attributes if attributes["links"] == 1 and attributes["mode"] else None
+
+    def listen(self, timeout_s=10.0):
+        """Waits for a push, and confirms it."""
+        self.take(self.client.wait_for_push(timeout_s))
+
+    def take(self, push):
+        """Lets go of what is void, and then confirms, which waits for nothing."""
+        if push["flags"] & ALL_LEASES:
+            self.forget()
+        for node, what, name in push["changes"]:
+            if node != self.node:
+                continue
+            if what == ENDED:
+                self.forget()
+            elif what == DIRECTORY:
+                self.own_mode = None
+            elif what == CONTENT:
+                self.names[name] = None
+            else:
+                self.names.pop(name, None)
+                self.unknown.add(name)
+                self.own_mode = None
+        self.client.confirm(push["sequence"])
+
+    def find(self, name, ask=True):
+        """The attributes of what the name stands for, from memory if they are known, else from the server."""
+        if self.in_force() and name not in self.unknown:
+            if self.names.get(name):
+                return self.names[name]
+            if self.complete and name not in self.names:
+                return None
+        if not ask:
+            return None
+        asked = len(self.client.pushes)
+        self.client.lookups += 1
+        reader, _ = self.client.call("LOOKUP", u64(self.node) + string(name) + new_node(self.client.lookups))
+        _, attributes = reader.entry()
+        if self.in_force() and len(self.client.pushes) == asked:
+            self.names[name] = self.covered(attributes)
+            self.unknown.discard(name)
+        return attributes
+
+    def known_names(self):
+        """All names, of which those that are unknown are asked for."""
+        if not self.in_force() or not self.complete:
+            self.list()
+        for name in list(self.unknown):
+            try:
+                self.find(name)
+            except StatusError as error:
+                if error.status != STATUS["no_entry"]:
+                    raise
+                self.unknown.discard(name)
+        return set(self.names)
