@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "client/directory.hpp"
 
+#include <dirent.h>
+#include <sys/stat.h>
+
 #include "base/log.hpp"
 #include "client/request_traits.hpp"
 #include "wire/codec.hpp"
@@ -39,6 +42,8 @@ Result<std::vector<wire::DirectoryEntry>> decode_directory(const Buffer& bulk, s
         const bool has_attributes = entry.entry.node || entry.entry.attributes.mode != 0;
         if (has_attributes && !are_valid(entry.entry.attributes))
             return bad_listing("attributes that no file has");
+        if (has_attributes)
+            entry.type = static_cast<std::uint8_t>(IFTODT(entry.entry.attributes.mode));
         if (entry.cookie == 0 || entry.cookie == cookie || entry.cookie == previous)
             return bad_listing("it does not advance");
         previous = entry.cookie;

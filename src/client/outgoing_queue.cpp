@@ -91,6 +91,13 @@ void OutgoingQueue::push_urgent(BatchPtr batch) {
     urgent_.push_back(std::move(batch));
 }
 
+void OutgoingQueue::push_confirmation(BatchPtr batch) {
+    std::erase_if(urgent_, [](const BatchPtr& waiting) {
+        return waiting->records.front().traits->opcode() == wire::Opcode::invalidated;
+    });
+    push_urgent(std::move(batch));
+}
+
 void OutgoingQueue::push_ping(BatchPtr batch) {
     batch->lane = lane_;
     pings_.push_back(std::move(batch));

@@ -122,6 +122,9 @@ public:
     // Goes before everything else, and waits for nothing but room for controls: CANCEL, CREDENTIAL and INVALIDATED, for
     // which others may wait.
     void push_urgent(BatchPtr batch);
+    // An INVALIDATED, urgent as well. As it covers all before it, it takes the place of one that has not left: a server
+    // that pushes and pushes and answers none of them does not make this queue grow.
+    void push_confirmation(BatchPtr batch);
     // Goes at once: the server may have no room to answer until it has come. Its sender sends few at a time.
     void push_ping(BatchPtr batch);
     // Adds to the FORGETs at the end, which are joined into as few records as possible.

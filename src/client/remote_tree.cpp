@@ -210,6 +210,11 @@ Task<Result<std::vector<RemoteEntry>>> RemoteTree::list(NodeId directory) {
             break;
         }
         std::ranges::move(part->entries, std::back_inserter(entries));
+        if (entries.size() > max_listed_) {
+            outcome = make_error(Status::limit_exceeded,
+                                 fmt::format("the server lists more than {} entries of one directory", max_listed_));
+            break;
+        }
         cookie = part->cookie;
         end = part->end;
     }

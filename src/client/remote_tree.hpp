@@ -35,6 +35,10 @@ struct RemoteEntry {
 // Why a list of entries is not all that could be known: the first one's problem; ok if there is none.
 Status first_problem(const std::vector<RemoteEntry>& entries);
 
+// Entries of one directory that are listed at once: servers give one session no more nodes. Ends a listing that a
+// server goes on with for ever.
+inline constexpr std::size_t max_listed_entries = 4U << 20;
+
 // Some of a directory's entries, in the server's order.
 struct DirectoryPart {
     std::vector<RemoteEntry> entries;
@@ -50,7 +54,8 @@ enum class Symlinks : std::uint8_t { follow, keep };  // what becomes of the las
 // that of the session. Must outlive its coroutines.
 class RemoteTree {
 public:
-    explicit RemoteTree(Session& session) : session_(session) {}
+    explicit RemoteTree(Session& session, std::size_t max_listed = max_listed_entries)
+        : session_(session), max_listed_(max_listed) {}
 
     // Errors: no_entry and the like, with the path in the message; symlink_loop also for an
     // absolute link.
@@ -76,6 +81,7 @@ private:
     Task<Result<Walk>> walk(std::vector<std::string> components);
 
     Session& session_;
+    const std::size_t max_listed_;
 };
 
 // The components of a path, "." and ".." taken out. name_too_long, or invalid for a zero byte.

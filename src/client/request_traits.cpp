@@ -94,9 +94,9 @@ bool accepts_copy(const SentRequest& request, Bytes reply, const Buffer&) {
 }
 
 // An empty page that is not the last would be asked for again and again.
-bool accepts_listing(const SentRequest&, Bytes reply, const Buffer&) {
+bool accepts_listing(const SentRequest& request, Bytes reply, const Buffer&) {
     const auto body = wire::decode_body<wire::ReaddirReply>(reply);
-    return body && (body->count > 0 || body->end);
+    return body && (body->count > 0 || body->end) && body->count <= own<wire::Readdir>(request.body).max_entries;
 }
 
 bool is_directory(const wire::Attributes& attributes) {

@@ -368,13 +368,6 @@ void Session::State::tell(EncodedRequest request, LaneKind kind) {
     schedule_flush();
 }
 
-void Session::State::tell_urgently(EncodedRequest request, LaneKind kind) {
-    if (closed)
-        return;
-    connections[lane_for(kind)].queue.push_urgent(make_told(std::move(request), kind));
-    schedule_flush();
-}
-
 bool Session::State::silent() const {
     return suspected_since && reactor.clock().now() - *suspected_since >= silence_after;
 }

@@ -209,6 +209,7 @@ void Session::State::send_greeting(std::size_t lane, wire::Opcode opcode, std::v
     connection.greeting = RequestId{++last_id.value};
     connection.received_bytes = 0;
     connection.acknowledged_bytes = 0;
+    connection.stopping_announced = false;
     connection.answered_bulk_bytes = 0;
     connection.speed.reset();
     wire::MessageWriter writer(wire::MessageKind::request);

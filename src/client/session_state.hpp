@@ -56,8 +56,9 @@ inline constexpr std::size_t metadata_bulk_share = 8;
 inline constexpr std::uint64_t acknowledged_window_share = 4;
 inline constexpr std::uint64_t acknowledged_metadata_share = 64;
 inline constexpr std::uint64_t min_acknowledged_bytes = 64U << 10;
-// Invalidations that await their acknowledgement. Servers stop at far fewer.
-inline constexpr std::size_t max_open_invalidations = 1024;
+// Invalidations that are not acknowledged. Servers stop at half as many (docs/PROTOCOL.md), and each may be as long as
+// half a head frame.
+inline constexpr std::size_t max_open_invalidations = 16;
 // The data lane is sealed if this attempt succeeds in time; without, it is encrypted by CURVE at the server's first
 // port. A firewall that swallows packets to the second costs so long, once a greeting.
 inline constexpr Duration sealed_connect_timeout = std::chrono::seconds(3);
@@ -170,7 +171,8 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
         std::uint64_t answered_bulk_bytes = 0;  // in requests that were answered on this connection
         transport::LinkSpeed speed;             // of bulk data towards the server
         TimePoint last_sent{};
-        TimePoint last_answer{};  // to a request that somebody waits for
+        TimePoint last_answer{};          // to a request that somebody waits for
+        bool stopping_announced = false;  // that the server is stopping has been said, of this connection
         Duration retry_delay = first_retry_delay;
         transport::TimerId retry_timer;
         int failures = 0;  // attempts in a row that did not get to `ready`
@@ -249,7 +251,6 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     bool silent() const;
     void suspect(TimePoint since);
     void tell(EncodedRequest request, LaneKind kind);
-    void tell_urgently(EncodedRequest request, LaneKind kind);
     void note_asked(const Batch& batch);
     void note_given_up(const Batch& batch);
     std::shared_ptr<CredentialQuestion> credential_question(const CredentialTable::Identity& identity);

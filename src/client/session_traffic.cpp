@@ -491,7 +491,8 @@ void Session::State::on_push(std::size_t lane, wire::ParsedMessage message) {
             }
         } else if (record.header.opcode == wire::Opcode::push_shutdown) {
             if (const auto push = wire::decode_body<wire::PushShutdown>(record.body)) {
-                log::warn("the server is stopping: {}", push->reason);
+                if (!std::exchange(connections[lane].stopping_announced, true))
+                    log::warn("the server is stopping: {}", log::printable(push->reason));
                 continue;
             }
         }
@@ -534,7 +535,9 @@ void Session::State::acknowledge_invalidation(std::uint64_t of_epoch, std::uint6
                         return one.sequence < other.sequence;
                     })->sequence};
     invalidations.erase(invalidations.begin(), first_open);
-    tell_urgently({.opcode = wire::Opcode::invalidated, .body = wire::encode_body(body)}, LaneKind::metadata);
+    connections[lane_for(LaneKind::metadata)].queue.push_confirmation(
+        make_told({.opcode = wire::Opcode::invalidated, .body = wire::encode_body(body)}, LaneKind::metadata));
+    schedule_flush();
 }
 
 }  // namespace remofile::client

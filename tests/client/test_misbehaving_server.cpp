@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Nothing that a server says may hang, crash or mislead the client.
+#include "client/remote_tree.hpp"
 #include "fake_server.hpp"
+#include "wire/codec.hpp"
 #include "wire/compression.hpp"
 
 namespace remofile::client {
@@ -64,7 +66,9 @@ TEST_CASE("replies that make no sense end as input/output errors") {
           Status::io_error);
     CHECK(outcome_of(f, wire::Getxattr{.size = 100}, answer_with(FakeReply::of(wire::XattrReply{5}))) ==
           Status::io_error);
-    CHECK(f.counted("client.rejected_replies") == 15);
+    CHECK(outcome_of(f, wire::Readdir{.size = 100, .max_entries = 2},
+                     answer_with(FakeReply::of(wire::ReaddirReply{3, false}))) == Status::io_error);
+    CHECK(f.counted("client.rejected_replies") == 16);
 }
 
 TEST_CASE("more bulk data than was asked for is an error") {
@@ -299,7 +303,8 @@ TEST_CASE("listings and fetched files that make no sense end as input/output err
     CHECK(outcome_of(f, list, answer(empty, "")) == Status::ok);
     empty.end = false;
     CHECK(outcome_of(f, list, answer(empty, "")) == Status::io_error);
-    for (const std::string name : {"", "a/b", "x"}) {
+    for (const std::string& name :
+         {std::string(), std::string("a/b"), std::string("a\0b", 3), std::string(256, 'n'), std::string("x")}) {
         wire::DirectoryEntry bad = good;
         bad.name = name;
         bad.entry.node = NodeId{name == "x" ? 9U : 0U};  // nodes were not asked for
@@ -328,6 +333,87 @@ TEST_CASE("listings and fetched files that make no sense end as input/output err
     CHECK(fetched(directory, true, "") == Status::io_error);
     file.size = 11;
     CHECK(fetched(file, true, "abcdefghijk") == Status::io_error);  // more than was asked for
+}
+
+TEST_CASE("a directory that a server lists for ever is given up") {
+    SessionFixture f;
+    f.connect();
+    std::uint64_t listed = 0;
+    f.server.on_request = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode != Opcode::readdir)
+            return FakeServer::answer(request);
+        std::vector<std::byte> bytes;
+        wire::Encoder encoder(bytes);
+        constexpr std::uint16_t count = 100;
+        for (int i = 0; i < count; ++i) {
+            auto attributes = some_attributes();
+            attributes.identity.inode = ++listed;
+            const NodeId node{request.as<wire::Readdir>().first_node.value + static_cast<std::uint64_t>(i)};
+            encoder.put(
+                wire::DirectoryEntry{.cookie = listed, .name = std::to_string(listed), .entry = {node, attributes}});
+        }
+        FakeReply reply = FakeReply::of(wire::ReaddirReply{count, false});
+        reply.bulk = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+        return reply;
+    };
+    RemoteTree tree(*f.session, 1'000);
+    std::optional<Status> status;
+    spawn([](RemoteTree& asked, std::optional<Status>& out) -> Task<void> {
+        out = (co_await asked.list(NodeId{1})).status();
+    }(tree, status));
+    REQUIRE(f.wait_for([&] { return status.has_value(); }));
+    CHECK(status == Status::limit_exceeded);
+    CHECK(listed == 1'100);
+    // All of it is given back.
+    const auto given_back = [&] {
+        std::size_t nodes = 0;
+        for (const FakeRequest& request : f.server.of(Opcode::forget))
+            nodes += request.as<wire::Forget>().nodes.size();
+        return nodes;
+    };
+    CHECK(f.wait_for([&] { return given_back() == listed && f.server.of(Opcode::releasedir).size() == 1; }));
+}
+
+TEST_CASE("a server that pushes without end, and answers no confirmation, gets few of them, and the last one") {
+    SessionFixture f;
+    f.server.greeting.max_requests = 100;
+    f.connect();
+    f.session->on_invalidate = [](const Invalidation&, const std::function<void()>& acknowledge) { acknowledge(); };
+    std::vector<FakeRequest> unanswered;
+    f.server.on_request = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+        unanswered.push_back(request);
+        return std::nullopt;
+    };
+    constexpr std::uint64_t pushes = 5'000;
+    for (std::uint64_t sequence = 1; sequence <= pushes; ++sequence) {
+        f.server.push(wire::PushInvalidate{.sequence = sequence, .nodes = {NodeId{sequence}}});
+        f.server.push(wire::PushShutdown{"tired"});
+        if (sequence % 10 == 0)
+            f.turn();
+    }
+    REQUIRE(f.wait_for([&] { return f.counted("client.invalidations") == pushes; }));
+    CHECK(f.session->connected());
+    // As many as may be unanswered, and one for all the rest.
+    REQUIRE(f.wait_for([&] {
+        for (const FakeRequest& request : std::exchange(unanswered, {}))
+            f.server.reply(request, {});
+        const auto heard = f.server.of(Opcode::invalidated);
+        return !heard.empty() && heard.back().as<wire::Invalidated>().sequence == pushes;
+    }));
+    CHECK(f.server.of(Opcode::invalidated).size() <= 101);
+}
+
+TEST_CASE("a server that does not wait for confirmations loses the connection") {
+    SessionFixture f;
+    f.connect();
+    std::size_t heard = 0;
+    f.session->on_invalidate = [&](const Invalidation&, const std::function<void()>&) { ++heard; };
+    for (std::uint64_t sequence = 1; sequence <= 100; ++sequence)
+        f.server.push(wire::PushInvalidate{.sequence = sequence, .nodes = {NodeId{4}}});
+    CHECK(f.wait_for([&] { return !f.session->connected(); }));
+    CHECK(heard == 16);
+    f.session->on_invalidate = nullptr;
+    CHECK(f.ask(wire::Getattr{}).has_value());
 }
 
 TEST_CASE("unknown and wrong pushes are ignored") {

@@ -160,6 +160,18 @@ TEST_CASE("what others wait for goes first, and a PING whatever is unanswered") 
     CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::release});
 }
 
+TEST_CASE("of confirmations that have not left the latest is enough") {
+    OutgoingQueue queue(0);
+    for (const std::uint64_t sequence : {1, 2, 3})
+        queue.push_confirmation(make_told(encoded(wire::Invalidated{sequence}), LaneKind::metadata));
+    queue.push_urgent(told<wire::Cancel>());
+    const auto batches = queue.next_message(plenty);
+    CHECK(opcodes(batches) == Opcodes{Opcode::invalidated, Opcode::cancel});
+    CHECK(wire::decode_body<wire::Invalidated>(batches[0]->records[0].body)->sequence == 3);
+    queue.push_confirmation(make_told(encoded(wire::Invalidated{4}), LaneKind::metadata));
+    CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::invalidated});
+}
+
 TEST_CASE("one that waits for a lock travels alone, and takes nothing of what is granted to others") {
     OutgoingQueue queue(0);
     const wire::Setlk wait{.handle = HandleId{1}, .wait = true};

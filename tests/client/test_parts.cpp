@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The small parts of the client: directory listings, identities, exit statuses, options of a connection.
+#include <dirent.h>
 #include <sys/stat.h>
 
 #include <catch.hpp>
@@ -54,6 +55,14 @@ TEST_CASE("a listing is decoded") {
     CHECK(entries->at(2).name == "name");
     CHECK(decode_directory(Buffer(), 0)->empty());
     CHECK(is_accepted({entry(5, std::string(255, 'n'))}));
+}
+
+TEST_CASE("a listed file is of the type that its attributes have") {
+    wire::DirectoryEntry file = entry(1, "a");
+    file.type = DT_DIR;
+    CHECK(decode_directory(listing({file}), 1)->at(0).type == DT_DIR);
+    file.entry.attributes.mode = S_IFLNK | 0777;
+    CHECK(decode_directory(listing({file}), 1)->at(0).type == DT_LNK);
 }
 
 TEST_CASE("a listing that cannot be one is rejected") {
