@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/log.hpp"
 #include "filesystem/file_system.hpp"
 #include "filesystem/outcome.hpp"
 
@@ -14,6 +15,15 @@ namespace {
 
 bool is_silence(Status status) {
     return status == Status::timed_out || status == Status::unreachable;
+}
+
+// A file never becomes one of another type: it has gone, and its number stands for another. The kernel would give up an
+// inode of which it is told that, the root's with all of the mount.
+bool has_its_type(const Inode* inode, const wire::Attributes& attributes) {
+    if (inode == nullptr || (attributes.mode & S_IFMT) == inode->type)
+        return true;
+    log::warn("the server says that node {} is of another type now, which no file can become", inode->node.value);
+    return false;
 }
 
 }  // namespace
@@ -77,6 +87,8 @@ Task<Result<ShownAttributes>> FileSystem::getattr(Operation& operation, InodeNum
     }
     if (!reply)
         co_return Result<ShownAttributes>(reply.error());
+    if (!has_its_type(inodes_.find(inode), reply->body.attributes))
+        co_return Result<ShownAttributes>(Status::stale);
     co_return shown(operation, inode, reply->body.attributes);
 }
 
@@ -104,6 +116,8 @@ Task<Result<ShownAttributes>> FileSystem::getattr_of_root(Operation& operation, 
                                       contents_.seen(root_inode, inodes_.root_attributes(), operation.arrived_at)};
     if (!*reply)
         co_return Result<ShownAttributes>(reply->error());
+    if (!has_its_type(&inodes_.root(), (*reply)->body.attributes))
+        co_return Result<ShownAttributes>(Status::stale);
     co_return shown(operation, root_inode, (*reply)->body.attributes);
 }
 
@@ -153,6 +167,8 @@ Task<Result<ShownAttributes>> FileSystem::setattr(Operation& operation, InodeNum
         changed_here(inode);  // a part of it, perhaps
         co_return Result<ShownAttributes>(attributes.error());
     }
+    if (!has_its_type(inodes_.find(inode), *attributes))
+        co_return Result<ShownAttributes>(Status::stale);
     if (truncates)
         contents_.replaced(inode, *attributes);
     else

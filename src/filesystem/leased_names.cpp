@@ -339,7 +339,7 @@ void LeasedNames::found(InodeNumber parent, std::string_view name, Inode& inode,
 }
 
 void LeasedNames::heard(const Inode& inode, const wire::Attributes& attributes, std::uint64_t asked_at) {
-    if (inode.changed_at >= asked_at)
+    if (inode.changed_at >= asked_at || (attributes.mode & S_IFMT) != inode.type)
         return;
     if (inode.type == S_IFDIR)
         return known_.learn_own(inode.id, attributes, asked_at);

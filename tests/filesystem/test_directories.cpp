@@ -161,4 +161,35 @@ TEST_CASE("a directory of a session that was lost reports it, and is closed with
     CHECK(f.asked(Opcode::releasedir) == 0);
 }
 
+TEST_CASE(
+    "a listing that the server goes on with for ever costs a request for each piece that is taken, and is not kept") {
+    Listings f(0);
+    std::uint64_t cookie = 0;
+    f.instead = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode != Opcode::readdir)
+            return std::nullopt;
+        // Round and round through the same names.
+        std::vector<std::byte> bytes;
+        wire::Encoder encoder(bytes);
+        for (int i = 0; i < 2; ++i) {
+            cookie = cookie % 3 + 1;
+            encoder.put(wire::DirectoryEntry{
+                .cookie = cookie, .inode = cookie, .type = DT_REG, .name = std::to_string(cookie)});
+        }
+        FakeReply reply = FakeReply::of(wire::ReaddirReply{2, false});
+        reply.bulk = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+        return reply;
+    };
+    const HandleNumber handle = f.opendir();
+    std::uint64_t position = 0;
+    for (std::size_t piece = 1; piece <= 500; ++piece) {
+        const FakeSink taken = f.read(handle, position, 100);
+        REQUIRE(taken.entries.size() == 2);
+        position = taken.entries.back().position;
+        REQUIRE(f.asked(Opcode::readdir) == piece);
+    }
+    f.fs->releasedir(handle);
+    CHECK(f.wait_for([&] { return f.server_files.open_handles.empty(); }));
+}
+
 }  // namespace remofile::filesystem

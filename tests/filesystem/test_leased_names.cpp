@@ -675,4 +675,144 @@ TEST_CASE("leases: what is renamed here keeps its number and its place") {
     CHECK(std::ranges::count(f.front.dropped_attributes, file) == 1);
 }
 
+// ---------------------------------------------------------------- a server that makes things up
+
+namespace {
+
+FakeReply listing_of(const FakeRequest& request, const wire::Attributes& directory,
+                     const std::vector<std::pair<std::string, wire::Attributes>>& files) {
+    const auto asked = request.as<wire::List>();
+    wire::ListReply body{.entry = {asked.name.empty() ? asked.node : asked.new_node.id, directory},
+                         .count = static_cast<std::uint16_t>(files.size()),
+                         .end = true,
+                         .leased = true,
+                         .trust_ms = UINT32_MAX};
+    std::vector<std::byte> bytes;
+    wire::Encoder encoder(bytes);
+    std::uint64_t cookie = 0;
+    for (const auto& [name, attributes] : files)
+        encoder.put(wire::DirectoryEntry{.cookie = ++cookie,
+                                         .inode = attributes.identity.inode,
+                                         .type = static_cast<std::uint8_t>(IFTODT(attributes.mode)),
+                                         .name = name,
+                                         .entry = {NodeId{}, attributes}});
+    FakeReply reply = FakeReply::of(body);
+    reply.bulk = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return reply;
+}
+
+}  // namespace
+
+TEST_CASE("leases: a listing that names dots, and one thing twice, names each once") {
+    Leased f;
+    const auto file = f.server_files.attributes(f.server_files.file("file"));
+    const auto root = f.server_files.attributes(f.server_files.file(1));
+    f.instead = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode != Opcode::list)
+            return std::nullopt;
+        return listing_of(request, root, {{".", root}, {"..", root}, {"file", file}, {"file", root}, {"file", file}});
+    };
+    CHECK(f.names() == std::vector<std::string>{".", "..", "file"});
+    CHECK(f.names() == std::vector<std::string>{".", "..", "file"});
+    CHECK(f.look("file")->attributes.mode == file.mode);
+    CHECK(f.look("a").status() == Status::no_entry);
+}
+
+TEST_CASE("leases: a listing of names that none can have is refused, and the directory is asked name by name") {
+    Leased f;
+    const auto file = f.server_files.attributes(f.server_files.file("file"));
+    const auto root = f.server_files.attributes(f.server_files.file(1));
+    for (const std::string& name : {std::string("a/b"), std::string("a\0b", 3), std::string(256, 'n'), std::string()}) {
+        f.make_file_system();
+        f.instead = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+            if (request.header.opcode != Opcode::list)
+                return std::nullopt;
+            return listing_of(request, root, {{"file", file}, {name, file}});
+        };
+        f.get_to_know();
+        CHECK(f.look("file").has_value());
+        CHECK(f.names() == std::vector<std::string>{".", "..", "a", "b", "c", "file"});
+        const std::size_t listings = f.asked(Opcode::list);
+        f.get_to_know();
+        CHECK(f.asked(Opcode::list) == listings);
+    }
+}
+
+TEST_CASE("leases: an export that contains itself is an error there, and a walk through it ends") {
+    Leased f;
+    const auto root = f.server_files.attributes(f.server_files.file(1));
+    const auto a = f.server_files.attributes(f.server_files.file("a"));
+    // Each directory has the root and "a" in it, which has itself in it.
+    f.instead = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode == Opcode::list) {
+            const auto asked = request.as<wire::List>();
+            const bool is_root = asked.name == "root" || (asked.name.empty() && asked.node == root_node);
+            return listing_of(request, is_root ? root : a, {{"a", a}, {"root", root}});
+        }
+        if (request.header.opcode == Opcode::forget)
+            return FakeReply{};
+        if (request.header.opcode != Opcode::lookup)
+            return std::nullopt;
+        const auto asked = request.as<wire::Lookup>();
+        return FakeReply::of(wire::EntryReply{asked.node.id, asked.name == "root" ? root : a});
+    };
+    InodeNumber at = root_inode;
+    for (int level = 0; level < 50; ++level) {
+        CHECK(f.look("root", at).status() == Status::io_error);
+        const auto entry = f.look("a", at);
+        REQUIRE(entry.has_value());
+        at = entry->inode;
+        CHECK(f.names(at) == std::vector<std::string>{".", "..", "a", "root"});
+    }
+    // Ahead of a walk no more is asked for than a tree of two directories holds, again and again.
+    CHECK(f.asked(Opcode::list) < 500);
+    CHECK(f.ask(&FileSystem::getattr, root_inode, HandleNumber{}).value().attributes.mode == root.mode);
+}
+
+TEST_CASE("leases: attributes of another type than the file's are an error, and are not kept") {
+    Leased f;
+    const Entry file = f.lookup("file");
+    f.get_to_know();
+    const auto lie = [&](std::uint32_t mode) {
+        f.instead = [&f, mode](const FakeRequest& request) -> std::optional<FakeReply> {
+            if (request.header.opcode != Opcode::getattr)
+                return std::nullopt;
+            auto attributes = f.server_files.attributes(f.server_files.file("file"));
+            attributes.mode = mode;
+            return FakeReply::of(wire::AttributesReply{attributes});
+        };
+    };
+    f.tell({root_node, What::content, "file"});
+    f.tell({root_node, What::directory, ""});
+    lie(S_IFDIR | 0755);
+    CHECK(f.ask(&FileSystem::getattr, file.inode, HandleNumber{}).status() == Status::stale);
+    lie(S_IFREG | 0644);
+    CHECK(f.ask(&FileSystem::getattr, root_inode, HandleNumber{}).status() == Status::stale);
+    f.instead = nullptr;
+    CHECK(S_ISREG(f.ask(&FileSystem::getattr, file.inode, HandleNumber{}).value().attributes.mode));
+    CHECK(S_ISDIR(f.ask(&FileSystem::getattr, root_inode, HandleNumber{}).value().attributes.mode));
+}
+
+TEST_CASE("leases: pushes for nodes that were never given, and the same ones again and again, cost nothing") {
+    Leased f;
+    f.get_to_know();
+    f.requests();
+    for (std::uint64_t round = 0; round < 50; ++round) {
+        wire::PushInvalidate push;
+        for (std::uint64_t i = 0; i < 500; ++i) {
+            push.nodes.push_back(NodeId{1'000'000 + round * 500 + i});
+            push.changes.push_back({NodeId{1'000'000 + round * 500 + i}, What::name, "name"});
+        }
+        f.tell(std::move(push));
+        f.tell({root_node, What::content, "no such name"});
+    }
+    CHECK(f.look("file").has_value());
+    CHECK(f.look("no such name").status() == Status::no_entry);
+    CHECK(f.requests() == 0);
+    for (int round = 0; round < 50; ++round)
+        f.tell({root_node, What::ended, ""});
+    // Nobody lists a directory because the server pushes.
+    CHECK(f.requests() == 0);
+}
+
 }  // namespace remofile::filesystem
