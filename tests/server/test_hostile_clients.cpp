@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <catch.hpp>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <random>
@@ -50,8 +51,10 @@ struct HostileWorld {
     transport::Reactor reactor;
     std::mt19937_64 random;
 
-    explicit HostileWorld(std::uint64_t seed)
-        : server({.directory = {}, .config_dir = {}, .arguments = {"--insecure", "--max-clients-per-key", "32"}}),
+    explicit HostileWorld(std::uint64_t seed, const std::string& lease_term_s = "10")
+        : server({.directory = {},
+                  .config_dir = {},
+                  .arguments = {"--insecure", "--max-clients-per-key", "32", "--lease-term", lease_term_s}}),
           random(seed) {
         log::configure("test", log::Level::error, log::Target::standard_error);
         std::ofstream(server.directory() + "/file") << std::string(file_bytes, 'f');
@@ -73,6 +76,7 @@ struct Peer {
     std::optional<wire::HelloReply> hello;
     std::map<std::uint64_t, Status> statuses;
     std::map<std::string, std::uint64_t> counters;  // the server's, when it was asked last
+    std::size_t granted_leases = 0;
     bool lost = false;
     std::string failure;  // why it was lost
     std::uint64_t next_id = 1;
@@ -105,6 +109,8 @@ struct Peer {
             statuses[record.header.id.value] = static_cast<Status>(record.header.detail);
             if (record.header.opcode == Opcode::hello && record.header.detail == 0)
                 hello = *wire::decode_body<wire::HelloReply>(record.body);
+            if (record.header.opcode == Opcode::list && record.header.detail == 0)
+                granted_leases += wire::decode_body<wire::ListReply>(record.body)->leased ? 1 : 0;
             if (record.header.opcode == Opcode::server_status && record.header.detail == 0) {
                 const auto status = wire::decode_body<wire::ServerStatusReply>(record.body);
                 for (const auto& [name, value] : status->counters)
@@ -125,10 +131,10 @@ struct Peer {
             lane.send(std::move(writer).finish({}, acknowledge ? received_bytes : 0));
         return next_id++;
     }
-    bool start_session() {
+    bool start_session(std::uint64_t features = 0) {
         if (!connect())
             return false;
-        send(wire::Hello{.root = NodeId{1}, .path = "/", .client_name = "peer"});
+        send(wire::Hello{.features = features, .root = NodeId{1}, .path = "/", .client_name = "peer"});
         return run_until(world.reactor, [&] { return records > 0; }) && hello.has_value();
     }
     template <class Request>
@@ -343,6 +349,87 @@ TEST_CASE("a client that acknowledges what it never reads") {
     }
     check_others_are_served(world);
     CHECK(world.resident_bytes() < before + (160U << 20) * static_cast<unsigned>(slowness()));
+}
+
+// Neither says that it has let go: the one says nothing, the other what nobody asked it.
+TEST_CASE("clients that take leases and never let go keep others waiting for a term, and no longer") {
+    HostileWorld world(1, "2");
+    Peer silent(world), liar(world), author(world);
+    const wire::List with_lease{.node = NodeId{1}, .size = 65'536, .lease = true};
+    for (Peer* peer : {&silent, &liar}) {
+        REQUIRE(peer->start_session(wire::feature_leases));
+        REQUIRE(peer->ask(with_lease) == Status::ok);
+        REQUIRE(peer->granted_leases == 1);
+    }
+    REQUIRE(author.start_session(wire::feature_leases));
+    const auto make = [&](std::uint64_t number) {
+        const std::uint64_t made = author.send(
+            wire::Mkdir{.parent = NodeId{1}, .name = std::to_string(number), .node = {NodeId{10 + number}, false}});
+        return run_until(world.reactor, [&] {
+            liar.send(wire::Invalidated{.sequence = UINT64_MAX});
+            liar.send(wire::Invalidated{.sequence = 1'000});
+            (void)silent.send(wire::Ping{});
+            return author.statuses.contains(made);
+        });
+    };
+    CHECK(make(0));
+    REQUIRE(author.ask(wire::ServerStatus{}) == Status::ok);
+    CHECK(author.counters["leases.expired"] == 2);
+    const std::uint64_t waits = author.counters["leases.waits"];
+    // Nobody waits for those who have lost their leases, and they get no new ones before they have confirmed that.
+    for (Peer* peer : {&silent, &liar})
+        CHECK(peer->ask(with_lease) == Status::ok);
+    for (std::uint64_t number = 1; number < 50; ++number)
+        CHECK(make(number));
+    REQUIRE(author.ask(wire::ServerStatus{}) == Status::ok);
+    CHECK(author.counters["leases.waits"] == waits);
+    CHECK(silent.granted_leases + liar.granted_leases == 2);
+    for (const auto& [id, status] : liar.statuses)
+        CHECK((id <= 2 || status != Status::malformed));
+    check_others_are_served(world);
+}
+
+TEST_CASE("a client that asks for leases without end takes no more than its share, and nobody waits for it twice") {
+    HostileWorld world(1, "2");
+    constexpr std::uint64_t directories = 500;
+    for (std::uint64_t i = 0; i < directories; ++i)
+        std::filesystem::create_directory(world.server.directory() + "/" + std::to_string(i));
+    Peer greedy(world);
+    REQUIRE(greedy.start_session(wire::feature_leases));
+    std::uint64_t last = 0;
+    // Under another node each time, none of which it gives back.
+    const auto take_all = [&](std::uint64_t round) {
+        for (std::uint64_t i = 0; i < directories; ++i) {
+            last = greedy.send(wire::List{.node = NodeId{1},
+                                          .name = std::to_string(i),
+                                          .new_node = {NodeId{10 + round * directories + i}, false},
+                                          .size = 4'096,
+                                          .lease = true});
+            if (i % 50 == 49)
+                REQUIRE(run_until(world.reactor, [&] { return greedy.statuses.contains(last); }));
+        }
+    };
+    take_all(0);
+    const std::size_t before = world.resident_bytes();
+    for (std::uint64_t round = 1; round < 20; ++round)
+        take_all(round);
+    REQUIRE(greedy.ask(wire::ServerStatus{}) == Status::ok);
+    CHECK(greedy.counters["leases.held"] == directories);
+    // Nodes are counted elsewhere; 700 bytes each at most.
+    CHECK(world.resident_bytes() < before + (32U << 20) * static_cast<unsigned>(slowness()));
+    Peer author(world);
+    REQUIRE(author.start_session());
+    for (std::uint64_t i = 0; i < directories; ++i) {
+        const std::uint64_t node = 100'000 + i;
+        REQUIRE(author.ask(wire::Lookup{
+                    .parent = NodeId{1}, .name = std::to_string(i), .node = {NodeId{node}, false}}) == Status::ok);
+        CHECK(author.ask(wire::Mkdir{
+                  .parent = NodeId{node}, .name = "new", .node = {NodeId{node + directories}, false}}) == Status::ok);
+    }
+    REQUIRE(author.ask(wire::ServerStatus{}) == Status::ok);
+    CHECK(author.counters["leases.expired"] == directories);  // all of them with the first
+    CHECK(author.counters["leases.waits"] == 1);
+    check_others_are_served(world);
 }
 
 TEST_CASE("a client that writes more than it may, all at once") {

@@ -197,6 +197,18 @@ TEST_CASE("a holder that speaks but confirms nothing is waited for one term from
     CHECK(f.answered(f.change("third")));
 }
 
+TEST_CASE("a holder that confirms what it was never told is waited for as if it had said nothing") {
+    Leased f;
+    const std::uint64_t id = f.change();
+    const auto sequence = f.push(f.holder).sequence;
+    for (const std::uint64_t wrong : {sequence + 1, UINT64_MAX})
+        CHECK(f.holder.ask(++f.holder_id, wire::Invalidated{.sequence = wrong}) == Status::invalid);
+    CHECK(f.holder.ask(++f.holder_id, wire::Invalidated{.sequence = 0}) == Status::ok);
+    CHECK_FALSE(f.answered(id));
+    f.confirm(sequence);
+    CHECK(f.answered(id));
+}
+
 TEST_CASE("nobody waits for a holder that had been silent for a term when the change came") {
     Leased f;
     f.world.pass(term);
