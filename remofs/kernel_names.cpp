@@ -31,6 +31,7 @@ void KernelNames::send_queued() {
     const auto names = std::make_shared<const std::vector<Name>>(std::exchange(queued_, {}));
     for (const auto& [directory, name] : *names)
         ++dropping_[directory];
+    on_their_way_ += names->size();
     notifier_->run([this, names, batch = ++sent_batches_] {
         for (const auto& [directory, name] : *names)
             send_(directory, name);
@@ -42,16 +43,21 @@ void KernelNames::dropped(std::uint64_t batch, const std::vector<Name>& names) {
     for (const auto& [directory, name] : names)
         if (const auto found = dropping_.find(directory); found != dropping_.end() && --found->second == 0)
             dropping_.erase(found);
+    on_their_way_ -= names.size();
     dropped_batches_ = batch;
     release(batch);
 }
 
 void KernelNames::when_names_dropped(std::function<void()> done) {
     send_queued();
-    if (dropped_batches_ == sent_batches_ || may_be_stuck())
+    if (dropped_batches_ == sent_batches_ || (may_be_stuck() && !must_wait()))
         return done();
     const std::uint64_t batch = sent_batches_;
-    waiting_.push_back({batch, std::move(done), reactor_.after(patience, [this, batch] { release(batch); })});
+    const auto give_up = [this, batch] {
+        if (!must_wait())
+            release(batch);
+    };
+    waiting_.push_back({batch, std::move(done), reactor_.after(patience, give_up)});
 }
 
 // Those who wait for no later batch. In the order in which they came.
@@ -76,7 +82,7 @@ void KernelNames::lock(const Directories& directories) {
         ++locked_[directory];
         stuck |= dropping_.contains(directory);
     }
-    if (stuck)
+    if (stuck && !must_wait())
         release(sent_batches_);
 }
 

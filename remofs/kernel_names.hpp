@@ -5,7 +5,8 @@
 // looks into the directory, or changes it, waits for our answer. Such an answer may wait for the server, which waits
 // for another client to let go of a name, whose kernel is in the same position towards us. So nobody is kept waiting
 // for a name to be dropped where a request that holds the lock is under way: it is dropped right after the answer. A
-// program on this mount may see it until then, no longer than the kernel was allowed to keep it.
+// program on this mount may see it until then, no longer than the kernel was allowed to keep it. But where very many
+// names are on their way the server has to wait: it might go on for ever, and withhold the answer too.
 #pragma once
 
 #include <array>
@@ -49,6 +50,10 @@ public:
     void lock(const Directories& directories);
     void unlock(const Directories& directories);
 
+    // Names that may be on their way to the kernel and confirmed already. What a mount keeps of names is less, so that
+    // honest servers do not get there before their patience ends.
+    static constexpr std::size_t max_on_their_way = 256U << 10;
+
 private:
     using Name = std::pair<InodeNumber, std::string>;
     struct Waiting {
@@ -61,6 +66,7 @@ private:
     void dropped(std::uint64_t batch, const std::vector<Name>& names);
     void release(std::uint64_t up_to_batch);
     bool may_be_stuck() const;
+    bool must_wait() const { return on_their_way_ > max_on_their_way; }
 
     transport::Reactor& reactor_;
     Notifier* notifier_ = nullptr;
@@ -69,6 +75,7 @@ private:
     std::uint64_t sent_batches_ = 0;
     std::uint64_t dropped_batches_ = 0;
     std::unordered_map<InodeNumber, std::size_t> dropping_;  // names of them that are sent and not dropped yet
+    std::size_t on_their_way_ = 0;                           // all of those
     std::unordered_map<InodeNumber, std::size_t> locked_;    // requests
     std::list<Waiting> waiting_;
 };

@@ -109,3 +109,23 @@ TEST_CASE("names: nobody waits for long for a lock of which no request tells") {
     f.run();
     CHECK(f.gate.try_acquire() == false);
 }
+
+TEST_CASE("names: of more names than a mount keeps none is confirmed before the kernel has dropped them") {
+    Fixture f;
+    f.names.lock({directory, 0});
+    const auto drop = [&](std::size_t count) {
+        for (std::size_t i = 0; i < count; ++i)
+            f.names.drop_name(directory, std::to_string(i));
+    };
+    drop(KernelNames::max_on_their_way);
+    f.tell_when_dropped();
+    CHECK(f.done);
+    f.done = false;
+    drop(1);
+    f.tell_when_dropped();
+    CHECK_FALSE(f.done);
+    f.names.lock({directory, 0});
+    CHECK_FALSE(f.done);
+    f.gate.release(KernelNames::max_on_their_way + 1);
+    f.run();
+}
