@@ -73,18 +73,24 @@ class LeasedMount(test_protocol.ServerTest):
     options = ("--lease-term", str(TERM_S))
     insecure = True
 
+    mount = None
+
     def setUp(self):
         super().setUp()
-        os.mkdir(self.path("d"))
-        self.put("d/file", b"old")
-        self.holder = self.client(features=FEATURE_LEASES, name=b"holder")
-        self.mount = Mount(self.server)
-        self.addCleanup(self.mount.close)
-        self.directory = LeasedDirectory(self.holder, ROOT, b"d", 2)
-        self.directory.list()
+        try:
+            os.mkdir(self.path("d"))
+            self.put("d/file", b"old")
+            self.holder = self.client(features=FEATURE_LEASES, name=b"holder")
+            self.mount = Mount(self.server)
+            self.directory = LeasedDirectory(self.holder, ROOT, b"d", 2)
+            self.directory.list()
+        except BaseException:
+            self.tearDown()
+            raise
 
     def tearDown(self):
-        self.mount.close()
+        if self.mount:
+            self.mount.close()
         super().tearDown()
 
     def mounted(self, name):
