@@ -388,10 +388,10 @@ TEST_CASE("a server that pushes without end, and answers no confirmation, gets f
     for (std::uint64_t sequence = 1; sequence <= pushes; ++sequence) {
         f.server.push(wire::PushInvalidate{.sequence = sequence, .nodes = {NodeId{sequence}}});
         f.server.push(wire::PushShutdown{"tired"});
-        if (sequence % 10 == 0)
-            f.turn();
+        // Of what nobody takes ZeroMQ keeps a thousand messages.
+        if (sequence % 100 == 0)
+            REQUIRE(f.wait_for([&] { return f.counted("client.invalidations") == sequence; }));
     }
-    REQUIRE(f.wait_for([&] { return f.counted("client.invalidations") == pushes; }));
     CHECK(f.session->connected());
     // As many as may be unanswered, and one for all the rest.
     REQUIRE(f.wait_for([&] {
