@@ -56,6 +56,7 @@ void FetchedFiles::start(const Walk::Target& target, std::uint32_t credential, b
         return;
     const auto fetched = std::make_shared<Fetched>();
     fetched->ahead = ahead;
+    fetched->credential = credential;
     fetched_.emplace(key, fetched);
     fetched->expected_bytes = static_cast<std::uint32_t>(entry->attributes.size);
     ++pending_;
@@ -124,12 +125,14 @@ void FetchedFiles::remove(const Key& key) {
 
 // What is there, and belongs to the attributes that are known. Where the server does not tell of all changes it serves
 // one opening, as the answer to it would.
-FetchedFiles::Content FetchedFiles::current(const Key& key) {
+FetchedFiles::Content FetchedFiles::current(const Key& key, std::uint32_t credential, bool may_share) {
     const auto found = fetched_.find(key);
     if (found == fetched_.end() || found->second->pending)
         return nullptr;
     Fetched& fetched = *found->second;
     if (fetched.used && !names_.is_told_of(key.first))
+        return nullptr;
+    if (fetched.credential != credential && !may_share)
         return nullptr;
     const auto now = names_.find(key.first, key.second);
     const bool is_current = now.current && now.attributes->identity == fetched.attributes.identity &&
@@ -142,11 +145,12 @@ FetchedFiles::Content FetchedFiles::current(const Key& key) {
 }
 
 Task<Result<FetchedFiles::Content>> FetchedFiles::fetch(InodeNumber directory, std::string name,
-                                                        std::uint32_t credential, client::Cancellation* cancellation) {
+                                                        std::uint32_t credential, bool may_share,
+                                                        client::Cancellation* cancellation) {
     const Key key{directory, std::move(name)};
     const auto found = fetched_.find(key);
     if (found != fetched_.end() && !found->second->pending) {
-        if (Content content = current(key); content != nullptr)
+        if (Content content = current(key, credential, may_share); content != nullptr)
             co_return content;
         remove(key);
     }
@@ -156,7 +160,7 @@ Task<Result<FetchedFiles::Content>> FetchedFiles::fetch(InodeNumber directory, s
         if (const Status status = co_await fetched->waiters.wait(cancellation); status != Status::ok)
             co_return Result<Content>(status);
     }
-    co_return current(key);
+    co_return current(key, credential, may_share);
 }
 
 void FetchedFiles::drop(InodeNumber directory, std::string_view name) {

@@ -40,8 +40,9 @@ public:
     void visit(InodeNumber directory, std::string_view name, std::uint32_t credential);
 
     // The whole content that belongs to the attributes that are known of the name, asked for if it is not there; null
-    // if it is not a small file, or cannot be had so. Errors: interrupted.
-    Task<Result<Content>> fetch(InodeNumber directory, std::string name, std::uint32_t credential,
+    // if it is not a small file, or cannot be had so. What came for another identity serves only if `may_share`: the
+    // server has not said that this one may read it. Errors: interrupted.
+    Task<Result<Content>> fetch(InodeNumber directory, std::string name, std::uint32_t credential, bool may_share,
                                 client::Cancellation* cancellation);
 
     // What is kept of a name, of all names of a directory (an empty name), or of all (directory 0) is void.
@@ -54,6 +55,7 @@ private:
         bool is_void = false;
         bool ahead = false;
         bool used = false;
+        std::uint32_t credential = 0;
         std::uint32_t expected_bytes = 0;
         wire::Attributes attributes;
         Content content;
@@ -64,7 +66,7 @@ private:
 
     void start(const Walk::Target& target, std::uint32_t credential, bool ahead);
     Task<void> ask(Key key, NodeId parent, client::CallOptions options, FetchedPtr fetched);
-    Content current(const Key& key);
+    Content current(const Key& key, std::uint32_t credential, bool may_share);
     void keep(const Key& key, Fetched& fetched, client::Reply<wire::Fetch> reply, std::uint64_t asked_at);
     void remove(const Key& key);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Opening, making and closing files.
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <memory>
 #include <utility>
@@ -121,11 +122,13 @@ Task<Result<std::optional<Opened>>> FileSystem::open_known_file(Operation& opera
     fetched_.visit(place.parent, place.name, *credential);
     inode = inodes_.find(id);
     const wire::Attributes* current = inode == nullptr ? nullptr : names_.attributes(*inode);
+    const bool may_share = current != nullptr && surely_allows(operation, id, R_OK);
     FetchedFiles::Content content;
-    if (current != nullptr && surely_allows(operation, id, R_OK))
+    if (may_share)
         content = kept_content(*inode, *current);
     if (content == nullptr) {
-        const auto fetched = co_await fetched_.fetch(place.parent, place.name, *credential, &operation.cancellation);
+        const auto fetched =
+            co_await fetched_.fetch(place.parent, place.name, *credential, may_share, &operation.cancellation);
         if (!fetched)
             co_return Result<Known>(fetched.error());
         content = *fetched;

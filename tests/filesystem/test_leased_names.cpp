@@ -544,6 +544,33 @@ TEST_CASE("leases: where the server tells users apart, they are for one of them"
     CHECK(f.requests() > 0);
 }
 
+TEST_CASE("leases: a content that came for one user is another's only where the mode says so") {
+    Leased f;
+    f.server.greeting.client_identity = true;
+    f.settings.facts_of = [](const Caller&) { return CallerFacts{}; };
+    f.settings.front_checks_permissions = true;
+    f.lose_session();
+    f.make_file_system();
+    f.settle();
+    const auto has_acl = GENERATE(false, true);
+    if (has_acl)
+        f.server_files.file("file").xattrs["system.posix_acl_access"] = "acl";
+    f.get_to_know();
+    const InodeNumber file = f.look("file").value().inode;
+    const auto asked = [&] { return f.asked(Opcode::fetch) + f.asked(Opcode::open); };
+    const auto read_as = [&](std::uint32_t uid) {
+        f.caller.uid = uid;
+        const auto before = asked();
+        const auto opened = f.ask(&FileSystem::open, file, OpenHow{.flags = wire::open_read}).value();
+        CHECK(f.read(opened.handle) == "content");
+        f.fs->release(opened.handle);
+        return asked() - before;
+    };
+    CHECK(read_as(1000) == 1);
+    CHECK(read_as(1000) == 0);
+    CHECK(read_as(1001) == (has_acl ? 1 : 0));
+}
+
 TEST_CASE("leases: a new session knows nothing") {
     Leased f;
     f.get_to_know();
