@@ -54,7 +54,11 @@ class EmulatedLink:
     def use_cubic(namespace):
         """What the kernels of most distributions use, whatever this machine does."""
         setting = "/proc/sys/net/ipv4/tcp_congestion_control"
-        run(["nsenter", f"--net=/run/netns/{namespace}", "sh", "-c", f"echo cubic >{setting}"])
+        script = f'test "$(cat {setting})" = cubic || echo cubic >{setting}'
+        try:
+            run(["nsenter", f"--net=/run/netns/{namespace}", "sh", "-c", script])
+        except Failed as reason:
+            raise Failed("a network namespace may not use TCP's cubic: add it to net.ipv4.tcp_allowed_congestion_control") from reason
 
     def at_server(self, command):
         return ["nsenter", f"--net=/run/netns/{self.namespaces['server']}", *command]
