@@ -216,13 +216,6 @@ bool FileReader::resident(const ReadSource& source, std::uint64_t offset, std::u
     return true;
 }
 
-std::shared_ptr<const Buffer> FileReader::whole(std::uint64_t file, std::uint64_t generation, std::uint64_t size) {
-    const auto contents = size <= block_bytes ? cache_.find({file, generation, 0}) : nullptr;
-    if (contents == nullptr || contents->data.size() != size)
-        return nullptr;
-    return {contents, &contents->data};
-}
-
 bool FileReader::knows_beginning(std::uint64_t file, std::uint64_t generation) const {
     const BlockKey key{file, generation, 0};
     return cache_.contains(key) || under_way_.contains(key);

@@ -56,8 +56,6 @@ public:
                                      Cancellation* cancellation);
 
     // Whether the first block of a file is in memory.
-    // A file of at most block_bytes that is kept as a whole; null if it is not.
-    std::shared_ptr<const Buffer> whole(std::uint64_t file, std::uint64_t generation, std::uint64_t size);
     bool knows_beginning(std::uint64_t file, std::uint64_t generation) const;
     // Takes in the first block of a file, as read by somebody else.
     void put_beginning(std::uint64_t file, std::uint64_t generation, Buffer data);

@@ -315,7 +315,6 @@ private:
         bool has_beginning = false;
     };
     bool wants_content(InodeNumber inode, const OpenHow& how);
-    FetchedFiles::Content kept_content(const Inode& inode, const wire::Attributes& attributes);
     Task<Result<std::optional<Opened>>> open_known_file(Operation& operation, InodeNumber inode, OpenHow how);
     Task<Result<>> have_open(Operation& operation, HandleNumber handle);
     Task<Result<>> have_all_open(Operation& operation, InodeNumber directory, std::string name);

@@ -99,13 +99,6 @@ Task<Result<FileSystem::OpenAnswer>> FileSystem::open_alone(Operation& operation
 
 // ---------------------------------------------------------------- without the server
 
-// The whole content of a file, if it is kept since an earlier open and the server tells of changes.
-FetchedFiles::Content FileSystem::kept_content(const Inode& inode, const wire::Attributes& attributes) {
-    const bool is_true = names_.known().is_told_of(inode.place.parent) && inode.content.kept_version != 0 &&
-                         inode.content.kept_version == attributes.version;
-    return is_true ? contents_.reader().whole(inode.id, inode.content.generation, attributes.size) : nullptr;
-}
-
 // Opens a file to be read whose content is known, or comes as fast as an answer to OPEN would: nothing if it does not.
 Task<Result<std::optional<Opened>>> FileSystem::open_known_file(Operation& operation, InodeNumber id, OpenHow how) {
     using Known = std::optional<Opened>;
@@ -123,18 +116,13 @@ Task<Result<std::optional<Opened>>> FileSystem::open_known_file(Operation& opera
     inode = inodes_.find(id);
     const wire::Attributes* current = inode == nullptr ? nullptr : names_.attributes(*inode);
     const bool may_share = current != nullptr && surely_allows(operation, id, R_OK);
-    FetchedFiles::Content content;
-    if (may_share)
-        content = kept_content(*inode, *current);
-    if (content == nullptr) {
-        const auto fetched =
-            co_await fetched_.fetch(place.parent, place.name, *credential, may_share, &operation.cancellation);
-        if (!fetched)
-            co_return Result<Known>(fetched.error());
-        content = *fetched;
-        inode = inodes_.find(id);
-        current = inode == nullptr ? nullptr : names_.attributes(*inode);
-    }
+    const auto fetched =
+        co_await fetched_.fetch(place.parent, place.name, *credential, may_share, &operation.cancellation);
+    if (!fetched)
+        co_return Result<Known>(fetched.error());
+    const FetchedFiles::Content content = *fetched;
+    inode = inodes_.find(id);
+    current = inode == nullptr ? nullptr : names_.attributes(*inode);
     if (content == nullptr || current == nullptr || contents_.writes().pending(id) || current->size != content->size())
         co_return Known();
     const wire::Attributes attributes = *current;
