@@ -218,12 +218,15 @@ void DirectoryCache::take_back(Directory& directory) {
 
 // ---------------------------------------------------------------- what answers bring
 
+bool DirectoryCache::has_changed_since(InodeNumber number, std::uint64_t asked_at) const {
+    const auto found = directories_.find(number);
+    return asked_at <= all_revoked_at_ || (found != directories_.end() && asked_at <= found->second.changed_at);
+}
+
 bool DirectoryCache::learn(Listed listed) {
-    if (listed.asked_at <= all_revoked_at_)
+    if (has_changed_since(listed.directory, listed.asked_at))
         return false;
     Directory& directory = directories_[listed.directory];
-    if (listed.asked_at <= directory.changed_at)
-        return false;
     directory.number = listed.directory;
     if (directory.known)
         forget_contents(directory);
@@ -276,7 +279,7 @@ void DirectoryCache::put(InodeNumber number, Place place) {
 DirectoryCache::Directory* DirectoryCache::accepting(InodeNumber number, std::uint64_t asked_at) {
     Directory* directory = trusted(number);
     // What holds for a short time only is renewed by whole listings.
-    if (directory == nullptr || asked_at <= directory->changed_at || directory->trusted_until)
+    if (directory == nullptr || has_changed_since(number, asked_at) || directory->trusted_until)
         return nullptr;
     return directory;
 }

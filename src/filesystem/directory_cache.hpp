@@ -110,7 +110,8 @@ public:
     // ---- what answers bring, asked for at `asked_at`
 
     // A listing under a lease, which holds for `trust` from `asked`, the time by the clock, if that is less than the
-    // term. Not `complete`: the directory has more names than these. False if it came too late to be kept.
+    // term. Not `complete`: the directory has more names than these. False if it came too late to be kept: if the directory
+    // has changed since.
     struct Listed {
         InodeNumber directory = 0;
         Place place;
@@ -123,6 +124,8 @@ public:
         std::optional<Duration> trust;  // none: as long as the lease
     };
     bool learn(Listed listed);
+    // Whether what was asked for at that time may be of the time before an event of the directory.
+    bool has_changed_since(InodeNumber directory, std::uint64_t asked_at) const;
     void learn(InodeNumber directory, std::string_view name, const wire::Attributes& attributes,
                std::uint64_t asked_at);
     void learn_absent(InodeNumber directory, std::string_view name, std::uint64_t asked_at);

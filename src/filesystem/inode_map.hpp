@@ -32,7 +32,8 @@ struct Inode {
     // The directory in which it was found last or, for what may have several names, the one nearest to the root; 0
     // for the root and for files without a name.
     InodeNumber parent = 0;
-    // Where it was found last. Without a name: by none, or by one that is not known.
+    // Where it was found last, which is the only name whose attributes may count as current (DirectoryCache). Without a
+    // name: by none, or by one that is not known.
     struct Place {
         InodeNumber parent = 0;
         std::string name;

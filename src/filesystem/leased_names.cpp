@@ -227,8 +227,9 @@ void LeasedNames::take_in(const Key& key, const Pending& pending, const client::
                                         .trust = std::nullopt};
             if (reply.body.trust_ms != no_limit_of_trust)
                 news.trust = std::chrono::milliseconds(reply.body.trust_ms);
-            const auto known_by_number = put_entries(id, news.entries);
-            if (known_.learn(std::move(news))) {
+            if (!known_.has_changed_since(id, asked_at)) {
+                const auto known_by_number = put_entries(id, news.entries);
+                known_.learn(std::move(news));
                 InodeMap::hold(*directory);
                 reconcile(id, known_by_number, asked_at);
             }
@@ -328,14 +329,26 @@ void LeasedNames::found(InodeNumber parent, std::string_view name, Inode& inode,
                         std::uint64_t asked_at) {
     if (parent == 0)
         return;
-    InodeMap::put(inode, parent, name);
-    if (inode.leased)
-        known_.put(inode.id, {parent, std::string(name)});
+    // A file has its place where its attributes are current, for what is changed from here is noted there: an answer that
+    // is of the time before a change of the directory does not move it.
+    if (inode.place.name.empty() || !known_.has_changed_since(parent, asked_at)) {
+        InodeMap::put(inode, parent, name);
+        if (inode.leased)
+            known_.put(inode.id, {parent, std::string(name)});
+    }
     if (inode.changed_at >= asked_at)
         return;
     known_.learn(parent, name, attributes, asked_at);
     if (inode.type == S_IFDIR)
         known_.learn_own(inode.id, attributes, asked_at);
+}
+
+void LeasedNames::fetched(InodeNumber parent, std::string_view name, const wire::Attributes& attributes,
+                          std::uint64_t asked_at) {
+    Inode* known = inodes_.find(attributes.identity);
+    if (known != nullptr && known->type == (attributes.mode & S_IFMT))
+        return found(parent, name, *known, attributes, asked_at);
+    known_.learn(parent, name, attributes, asked_at);
 }
 
 void LeasedNames::heard(const Inode& inode, const wire::Attributes& attributes, std::uint64_t asked_at) {

@@ -67,6 +67,8 @@ public:
     // The file, found under that name by a request that was asked at `asked_at`.
     void found(InodeNumber parent, std::string_view name, Inode& inode, const wire::Attributes& attributes,
                std::uint64_t asked_at);
+    // A file that was fetched by its name.
+    void fetched(InodeNumber parent, std::string_view name, const wire::Attributes& attributes, std::uint64_t asked_at);
     // Attributes of a file that came by its number.
     void heard(const Inode& inode, const wire::Attributes& attributes, std::uint64_t asked_at);
     // The attributes of a file, or who may enter a directory, were changed from here.

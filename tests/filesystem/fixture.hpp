@@ -235,7 +235,13 @@ private:
     }
     template <class Message>
     FakeReply remove(const Message& asked) {
-        return {.status = at(asked.parent).names.erase(asked.name) == 0 ? Status::no_entry : Status::ok};
+        File* file = find(asked.parent, asked.name);
+        if (file == nullptr)
+            return {.status = Status::no_entry};
+        at(asked.parent).names.erase(asked.name);
+        if (file->links > 1)
+            --file->links;
+        return {};
     }
     FakeReply rename(const wire::Rename& asked) {
         auto& from = at(asked.parent).names;
