@@ -13,13 +13,13 @@ constexpr std::size_t max_ahead = 512;
 
 }  // namespace
 
-FetchedFiles::FetchedFiles(client::Session& session, Counters& counters, InodeMap& inodes, DirectoryCache& names,
+FetchedFiles::FetchedFiles(client::Session& session, Counters& counters, InodeMap& inodes, LeasedNames& names,
                            std::function<std::uint64_t()> now)
     : session_(session),
       inodes_(inodes),
       names_(names),
       now_(std::move(now)),
-      files_(names, &is_small_file_entry, max_ahead),
+      files_(names.known(), &is_small_file_entry, max_ahead),
       fetched_ahead_(counters.at("files.fetched_ahead")),
       in_vain_(counters.at("files.fetched_in_vain")),
       bytes_ahead_(counters.at("files.bytes_ahead")),
@@ -39,42 +39,40 @@ void FetchedFiles::visit(InodeNumber directory, std::string_view name, std::uint
     for (const Walk::Target& target : files_.ahead()) {
         if (pending_ >= max_ahead || kept_bytes_ + pending_bytes_ >= max_kept_bytes)
             break;
-        start(target, credential, true);
+        start(target, credential);
         ++count;
     }
     files_.fetched(count);
 }
 
-void FetchedFiles::start(const Walk::Target& target, std::uint32_t credential, bool ahead) {
+void FetchedFiles::start(const Walk::Target& target, std::uint32_t credential) {
     const Key key{target.parent, target.name};
     const Inode* parent = inodes_.find(target.parent);
     if (fetched_.contains(key) || parent == nullptr || inodes_.stale(*parent) || !parent->node)
         return;
     // What is known here by number may be in memory already, or have been written to.
-    const DirectoryCache::Entry* entry = names_.peek(target.parent, target.name);
-    if (entry == nullptr || entry->attributes.links > 1 || !is_small_file_entry(*entry))
+    const DirectoryCache::Entry* entry = names_.known().peek(target.parent, target.name);
+    if (entry == nullptr || entry->attributes.links > 1)
         return;
     const auto fetched = std::make_shared<Fetched>();
-    fetched->ahead = ahead;
     fetched->credential = credential;
     fetched_.emplace(key, fetched);
     fetched->expected_bytes = static_cast<std::uint32_t>(entry->attributes.size);
     ++pending_;
     pending_bytes_ += fetched->expected_bytes;
-    if (ahead)
-        fetched_ahead_.add();
-    const client::CallOptions options{.credential = credential, .ahead = ahead};
-    spawn(ask(key, parent->node, options, fetched), [this, key, fetched](Status) {
+    fetched_ahead_.add();
+    spawn(ask(key, parent->node, fetched), [this, key, fetched](Status) {
         if (!fetched->is_void)
             remove(key);
         fetched->waiters.wake(Status::ok);
     });
 }
 
-Task<void> FetchedFiles::ask(Key key, NodeId parent, client::CallOptions options, FetchedPtr fetched) {
+Task<void> FetchedFiles::ask(Key key, NodeId parent, FetchedPtr fetched) {
     const std::uint64_t asked_at = now_();
     // One that has grown meanwhile is read when it is asked for.
     const wire::Fetch message{parent, key.second, fetched->expected_bytes};
+    const client::CallOptions options{.credential = fetched->credential, .ahead = true};
     auto reply = co_await session_.call(message, options);
     // The destructor says so, too.
     const bool is_void = fetched->is_void;
@@ -88,7 +86,7 @@ Task<void> FetchedFiles::ask(Key key, NodeId parent, client::CallOptions options
 }
 
 void FetchedFiles::keep(const Key& key, Fetched& fetched, client::Reply<wire::Fetch> reply, std::uint64_t asked_at) {
-    names_.learn(key.first, key.second, reply.body.attributes, asked_at);
+    names_.fetched(key.first, key.second, reply.body.attributes, asked_at);
     fetched.attributes = reply.body.attributes;
     // What came in a large message is copied out of it.
     fetched.content = std::make_shared<const Buffer>(Buffer::copy_of(reply.bulk.bytes()));
@@ -97,8 +95,7 @@ void FetchedFiles::keep(const Key& key, Fetched& fetched, client::Reply<wire::Fe
     --pending_;
     pending_bytes_ -= fetched.expected_bytes;
     kept_bytes_ += fetched.content->size() + entry_overhead_bytes;
-    if (fetched.ahead)
-        bytes_ahead_.add(fetched.content->size());
+    bytes_ahead_.add(fetched.content->size());
     while (kept_bytes_ > max_kept_bytes && order_.size() > 1)
         remove(Key(order_.front()));
 }
@@ -115,7 +112,7 @@ void FetchedFiles::remove(const Key& key) {
     } else {
         kept_bytes_ -= fetched.content->size() + entry_overhead_bytes;
         order_.erase(fetched.place);
-        if (fetched.ahead && !fetched.used) {
+        if (!fetched.used) {
             in_vain_.add();
             bytes_in_vain_.add(fetched.content->size());
         }
@@ -130,11 +127,11 @@ FetchedFiles::Content FetchedFiles::current(const Key& key, std::uint32_t creden
     if (found == fetched_.end() || found->second->pending)
         return nullptr;
     Fetched& fetched = *found->second;
-    if (fetched.used && !names_.is_told_of(key.first))
+    if (fetched.used && !names_.known().is_told_of(key.first))
         return nullptr;
     if (fetched.credential != credential && !may_share)
         return nullptr;
-    const auto now = names_.find(key.first, key.second);
+    const auto now = names_.known().find(key.first, key.second);
     const bool is_current = now.current && now.attributes->identity == fetched.attributes.identity &&
                             now.attributes->version == fetched.attributes.version &&
                             now.attributes->size == fetched.content->size();
@@ -144,19 +141,12 @@ FetchedFiles::Content FetchedFiles::current(const Key& key, std::uint32_t creden
     return fetched.content;
 }
 
-Task<Result<FetchedFiles::Content>> FetchedFiles::fetch(InodeNumber directory, std::string name,
-                                                        std::uint32_t credential, bool may_share,
-                                                        client::Cancellation* cancellation) {
+Task<Result<FetchedFiles::Content>> FetchedFiles::find(InodeNumber directory, std::string name,
+                                                       std::uint32_t credential, bool may_share,
+                                                       client::Cancellation* cancellation) {
     const Key key{directory, std::move(name)};
-    const auto found = fetched_.find(key);
-    if (found != fetched_.end() && !found->second->pending) {
-        if (Content content = current(key, credential, may_share); content != nullptr)
-            co_return content;
-        remove(key);
-    }
-    start({key.first, key.second}, credential, false);
-    if (const auto asked = fetched_.find(key); asked != fetched_.end() && asked->second->pending) {
-        const FetchedPtr fetched = asked->second;
+    if (const auto found = fetched_.find(key); found != fetched_.end() && found->second->pending) {
+        const FetchedPtr fetched = found->second;
         if (const Status status = co_await fetched->waiters.wait(cancellation); status != Status::ok)
             co_return Result<Content>(status);
     }

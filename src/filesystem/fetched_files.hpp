@@ -18,8 +18,8 @@
 #include "base/task.hpp"
 #include "client/session.hpp"
 #include "client/waiters.hpp"
-#include "filesystem/directory_cache.hpp"
 #include "filesystem/inode_map.hpp"
+#include "filesystem/leased_names.hpp"
 #include "filesystem/walk.hpp"
 
 namespace remofile::filesystem {
@@ -30,7 +30,7 @@ public:
     using Content = std::shared_ptr<const Buffer>;  // shared with the handles that are read from it
 
     // All must outlive it.
-    FetchedFiles(client::Session& session, Counters& counters, InodeMap& inodes, DirectoryCache& names,
+    FetchedFiles(client::Session& session, Counters& counters, InodeMap& inodes, LeasedNames& names,
                  std::function<std::uint64_t()> now);
     ~FetchedFiles();
     FetchedFiles(const FetchedFiles&) = delete;
@@ -39,11 +39,11 @@ public:
     // The file is about to be opened to be read: fetches those that are likely to be next.
     void visit(InodeNumber directory, std::string_view name, std::uint32_t credential);
 
-    // The whole content that belongs to the attributes that are known of the name, asked for if it is not there; null
-    // if it is not a small file, or cannot be had so. What came for another identity serves only if `may_share`: the
-    // server has not said that this one may read it. Errors: interrupted.
-    Task<Result<Content>> fetch(InodeNumber directory, std::string name, std::uint32_t credential, bool may_share,
-                                client::Cancellation* cancellation);
+    // The whole content that belongs to the attributes that are known of the name, waiting for it if it is under way;
+    // null if it is not there. What came for another identity serves only if `may_share`: the server has not said that
+    // this one may read it. Errors: interrupted.
+    Task<Result<Content>> find(InodeNumber directory, std::string name, std::uint32_t credential, bool may_share,
+                               client::Cancellation* cancellation);
 
     // What is kept of a name, of all names of a directory (an empty name), or of all (directory 0) is void.
     void drop(InodeNumber directory, std::string_view name);
@@ -53,7 +53,6 @@ private:
     struct Fetched {
         bool pending = true;
         bool is_void = false;
-        bool ahead = false;
         bool used = false;
         std::uint32_t credential = 0;
         std::uint32_t expected_bytes = 0;
@@ -64,15 +63,15 @@ private:
     };
     using FetchedPtr = std::shared_ptr<Fetched>;  // shared with the coroutine that fetches it and those that wait
 
-    void start(const Walk::Target& target, std::uint32_t credential, bool ahead);
-    Task<void> ask(Key key, NodeId parent, client::CallOptions options, FetchedPtr fetched);
+    void start(const Walk::Target& target, std::uint32_t credential);
+    Task<void> ask(Key key, NodeId parent, FetchedPtr fetched);
     Content current(const Key& key, std::uint32_t credential, bool may_share);
     void keep(const Key& key, Fetched& fetched, client::Reply<wire::Fetch> reply, std::uint64_t asked_at);
     void remove(const Key& key);
 
     client::Session& session_;
     InodeMap& inodes_;
-    DirectoryCache& names_;
+    LeasedNames& names_;
     std::function<std::uint64_t()> now_;
     Walk files_;
     std::map<Key, FetchedPtr> fetched_;

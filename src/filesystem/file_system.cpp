@@ -23,7 +23,7 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
       names_(
           session, clock, counters, inodes_, [this] { return contents_.now(); },
           [this](std::vector<wire::ForgetNode> nodes) { give_back(std::move(nodes)); }),
-      fetched_(session, counters, inodes_, names_.known(), [this] { return contents_.now(); }),
+      fetched_(session, counters, inodes_, names_, [this] { return contents_.now(); }),
       xattr_memory_(clock),
       second_attempts_(reactor, session),
       fresh_look_ups_(clock) {

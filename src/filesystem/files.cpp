@@ -99,7 +99,7 @@ Task<Result<FileSystem::OpenAnswer>> FileSystem::open_alone(Operation& operation
 
 // ---------------------------------------------------------------- without the server
 
-// Opens a file to be read whose content is known, or comes as fast as an answer to OPEN would: nothing if it does not.
+// Opens a small file to be read whose content has been fetched ahead: nothing if it is not there.
 Task<Result<std::optional<Opened>>> FileSystem::open_known_file(Operation& operation, InodeNumber id, OpenHow how) {
     using Known = std::optional<Opened>;
     const Inode* inode = inodes_.find(id);
@@ -117,7 +117,7 @@ Task<Result<std::optional<Opened>>> FileSystem::open_known_file(Operation& opera
     const wire::Attributes* current = inode == nullptr ? nullptr : names_.attributes(*inode);
     const bool may_share = current != nullptr && surely_allows(operation, id, R_OK);
     const auto fetched =
-        co_await fetched_.fetch(place.parent, place.name, *credential, may_share, &operation.cancellation);
+        co_await fetched_.find(place.parent, place.name, *credential, may_share, &operation.cancellation);
     if (!fetched)
         co_return Result<Known>(fetched.error());
     const FetchedFiles::Content content = *fetched;
