@@ -9,6 +9,7 @@ namespace {
 // What is fetched ahead and not read yet, at most: half a second of 100 Mbit/s.
 constexpr std::size_t max_kept_bytes = 8U << 20;
 constexpr std::size_t entry_overhead_bytes = 512;
+constexpr std::size_t first_ahead = 4;
 constexpr std::size_t max_ahead = 512;
 
 }  // namespace
@@ -19,7 +20,7 @@ FetchedFiles::FetchedFiles(client::Session& session, Counters& counters, InodeMa
       inodes_(inodes),
       names_(names),
       now_(std::move(now)),
-      files_(names.known(), &is_small_file_entry, max_ahead),
+      files_(names.known(), &is_small_file_entry, first_ahead, max_ahead),
       fetched_ahead_(counters.at("files.fetched_ahead")),
       in_vain_(counters.at("files.fetched_in_vain")),
       bytes_ahead_(counters.at("files.bytes_ahead")),

@@ -17,7 +17,9 @@ constexpr std::size_t max_known_bytes = 28U << 20;
 constexpr std::uint32_t listing_bytes = 128U << 10;
 // A directory is listed at the second look-up in it: one alone is cheaper asked for.
 constexpr std::uint8_t enough_look_ups = 2;
-// Listings that a walk may be ahead.
+// Listings that a walk may be ahead, at its beginning and later: they are small, and each step of its growth is a round
+// trip.
+constexpr std::size_t first_ahead = 16;
 constexpr std::size_t max_ahead = 128;
 constexpr std::uint32_t no_limit_of_trust = UINT32_MAX;
 
@@ -51,7 +53,7 @@ LeasedNames::LeasedNames(client::Session& session, const Clock& clock, Counters&
       give_back_(std::move(give_back)),
       term_(clock),
       known_(term_, clock, counters, max_known_bytes),
-      directories_(known_, &is_directory_entry, max_ahead),
+      directories_(known_, &is_directory_entry, first_ahead, max_ahead),
       listed_(counters.at("names.listed")),
       listed_ahead_(counters.at("names.listed_ahead")) {
     session_.on_answered = [this](TimePoint sent_at) { term_.heard(sent_at); };
@@ -288,6 +290,9 @@ Task<Status> LeasedNames::prepare(InodeNumber parent, std::string_view name, std
         directory->looked_into = std::min<std::uint8_t>(directory->looked_into + 1, enough_look_ups);
         if (directory->looked_into < enough_look_ups)
             co_return Status::ok;
+        // Whoever comes to a directory again goes into it.
+        if (key == directory_found_alone_)
+            start(key, credential);
         if (const Status status = co_await list(parent, credential, cancellation); status != Status::ok)
             co_return status;
     }
@@ -329,6 +334,8 @@ void LeasedNames::found(InodeNumber parent, std::string_view name, Inode& inode,
                         std::uint64_t asked_at) {
     if (parent == 0)
         return;
+    if (inode.type == S_IFDIR && known_.place(parent) == nullptr)
+        directory_found_alone_ = {parent, std::string(name)};
     // A file has its place where its attributes are current, for what is changed from here is noted there: an answer that
     // is of the time before a change of the directory does not move it.
     if (inode.place.name.empty() || !known_.has_changed_since(parent, asked_at)) {

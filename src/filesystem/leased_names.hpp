@@ -121,6 +121,7 @@ private:
     DirectoryCache known_;
     Walk directories_;
     std::map<Key, PendingPtr> pending_;
+    Key directory_found_alone_;  // the last one that was looked up in a directory that is not listed
     Counters::Counter& listed_;
     Counters::Counter& listed_ahead_;
 };

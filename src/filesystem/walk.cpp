@@ -10,7 +10,6 @@
 namespace remofile::filesystem {
 namespace {
 
-constexpr std::size_t first_window = 4;
 constexpr std::size_t window_growth = 4;
 // A walk may pass over some entries: those that a program does not want, or has in a cache of its own.
 constexpr std::size_t near_entries = 4;
@@ -120,7 +119,7 @@ void Walk::join(const Target& target) {
             continue;
         }
         widen(*course, target);
-        course->window = std::min(max_window_, course->window == 0 ? first_window : course->window * window_growth);
+        course->window = std::min(max_window_, course->window == 0 ? first_window_ : course->window * window_growth);
         course->used += steps;
         course->at = target;
         courses_.splice(courses_.begin(), courses_, course);
@@ -142,7 +141,7 @@ void Walk::begin(const Target& target) {
     begun = {.at = {target.parent, {}}, .top = target.parent};
     // The first of its kind in a directory may be the beginning of a walk.
     if (follow(begun, target) > 0)
-        begun.window = std::min(max_window_, first_window);
+        begun.window = std::min(max_window_, first_window_);
     begun.at = target;
 }
 

@@ -33,8 +33,9 @@ public:
     };
     using IsOfKind = bool (*)(const DirectoryCache::Entry&);
 
-    Walk(const DirectoryCache& cache, IsOfKind is_of_kind, std::size_t max_window)
-        : cache_(cache), is_of_kind_(is_of_kind), max_window_(max_window) {}
+    // A walk that seems to begin gets `first_window` entries.
+    Walk(const DirectoryCache& cache, IsOfKind is_of_kind, std::size_t first_window, std::size_t max_window)
+        : cache_(cache), is_of_kind_(is_of_kind), first_window_(first_window), max_window_(max_window) {}
 
     // An entry of the kind is asked for, for the first time since something was known of it.
     void visit(InodeNumber parent, std::string_view name);
@@ -79,6 +80,7 @@ private:
 
     const DirectoryCache& cache_;
     const IsOfKind is_of_kind_;
+    const std::size_t first_window_;
     const std::size_t max_window_;
     std::list<Course> courses_ = std::list<Course>(1);  // the latest first
 };

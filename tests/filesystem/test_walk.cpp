@@ -67,7 +67,7 @@ TEST_CASE("a walk in the order of the listing is seen from its first steps, and 
     std::vector<std::string> names = numbered("d", 100);
     std::swap(names[0], names[50]);  // not the order of the names
     tree.add(1, 0, "", names);
-    Walk walk(tree.cache, is_directory_entry, 64);
+    Walk walk(tree.cache, is_directory_entry, 4, 64);
     CHECK(walk.ahead().empty());
     walk.visit(1, names[0]);
     CHECK(text(walk.ahead()) == "1/d101 1/d102 1/d103 1/d104 ");
@@ -84,7 +84,7 @@ TEST_CASE("a walk in the order of the listing is seen from its first steps, and 
 TEST_CASE("a walk in the order of the names is told from one in that of the listing") {
     Tree tree;
     tree.add(1, 0, "", {"d3", "d1", "d9", "d2", "d4"});
-    Walk walk(tree.cache, is_directory_entry, 64);
+    Walk walk(tree.cache, is_directory_entry, 4, 64);
     walk.visit(1, "d1");
     CHECK(text(walk.ahead()) == "1/d2 1/d3 1/d4 1/d9 ");
     walk.visit(1, "d2");
@@ -94,7 +94,7 @@ TEST_CASE("a walk in the order of the names is told from one in that of the list
 TEST_CASE("what lies within a directory comes before what comes after it") {
     Tree tree;
     tree.add(1, 0, "", {"da", "db", "dc"});
-    Walk walk(tree.cache, is_directory_entry, 64);
+    Walk walk(tree.cache, is_directory_entry, 4, 64);
     walk.visit(1, "da");
     tree.add(2, 1, "da", {"d1", "f", "d2"});
     walk.visit(2, "d1");
@@ -113,7 +113,7 @@ TEST_CASE("nothing is fetched from beside what is walked") {
     tree.add(1, 0, "", {"da", "db"});
     tree.add(2, 1, "da", {"d1", "d2"});
     tree.add(3, 1, "db", {"d1"});
-    Walk walk(tree.cache, is_directory_entry, 64);
+    Walk walk(tree.cache, is_directory_entry, 4, 64);
     walk.visit(1, "da");
     walk.visit(2, "d1");
     walk.visit(2, "d2");
@@ -125,7 +125,7 @@ TEST_CASE("nothing is fetched from beside what is walked") {
 TEST_CASE("several walks through one tree are told apart") {
     Tree tree;
     tree.add(1, 0, "", numbered("d", 400));
-    Walk walk(tree.cache, is_directory_entry, 64);
+    Walk walk(tree.cache, is_directory_entry, 4, 64);
     for (int step = 0; step < 5; ++step)
         for (int thread = 0; thread < 4; ++thread)
             walk.visit(1, "d" + std::to_string(100 + 100 * thread + step));
@@ -140,7 +140,7 @@ TEST_CASE("more is fetched when half of it is used up") {
     Tree tree;
     const auto names = numbered("d", 100);
     tree.add(1, 0, "", names);
-    Walk walk(tree.cache, is_directory_entry, 16);
+    Walk walk(tree.cache, is_directory_entry, 4, 16);
     walk.visit(1, names[0]);
     REQUIRE(walk.is_due());
     walk.fetched(walk.ahead().size());
@@ -164,7 +164,7 @@ TEST_CASE("files are walked past the ends of their directories") {
     tree.add(1, 0, "", {"da", "db"});
     tree.add(2, 1, "da", {"f1", "f2"});
     tree.add(3, 1, "db", {"f3", "f4"});
-    Walk walk(tree.cache, is_small_file_entry, 256);
+    Walk walk(tree.cache, is_small_file_entry, 4, 256);
     walk.visit(2, "f1");
     CHECK(text(walk.ahead()) == "2/f2 ");
     walk.visit(2, "f2");
@@ -177,7 +177,7 @@ TEST_CASE("who jumps about pays for next to nothing") {
     Tree tree;
     const auto names = numbered("d", 1000);
     tree.add(1, 0, "", names);
-    Walk walk(tree.cache, is_directory_entry, 64);
+    Walk walk(tree.cache, is_directory_entry, 4, 64);
     std::size_t fetched_ahead = 0;
     std::set<std::string> ahead;
     for (std::size_t i = 0; i < 500; ++i) {
@@ -192,7 +192,7 @@ TEST_CASE("a tree that is a ring ends") {
     Tree tree;
     tree.add(2, 3, "d", {"d"});
     tree.add(3, 2, "d", {"d"});
-    Walk walk(tree.cache, is_directory_entry, 64);
+    Walk walk(tree.cache, is_directory_entry, 4, 64);
     walk.visit(2, "d");
     CHECK(walk.ahead().size() <= 64);
 }
