@@ -35,14 +35,21 @@ public:
 
     // Makes the kernel drop a name. Runs on the notifier's thread and may block.
     using Send = std::function<void(InodeNumber directory, const std::string& name)>;
+    // Makes the kernel drop what it keeps of a listing. Takes no lock that waits for an answer of ours.
+    using DropListing = std::function<void(InodeNumber directory)>;
 
     // Until then no name is kept anywhere. The notifier must outlive all further use.
-    void notify_by(Notifier& notifier, Send send) {
+    void notify_by(Notifier& notifier, Send send, DropListing drop_listing) {
         notifier_ = &notifier;
         send_ = std::move(send);
+        drop_listing_ = std::move(drop_listing);
     }
 
     void drop_name(InodeNumber directory, const std::string& name) override;
+    void drop_listing(InodeNumber directory) override {
+        if (drop_listing_)
+            drop_listing_(directory);
+    }
     void when_names_dropped(std::function<void()> done) override;
 
     // The kernel holds the locks of these directories from now on, and not any more. 0 is none.
@@ -71,6 +78,7 @@ private:
     transport::Reactor& reactor_;
     Notifier* notifier_ = nullptr;
     Send send_;
+    DropListing drop_listing_;
     std::vector<Name> queued_;
     std::uint64_t sent_batches_ = 0;
     std::uint64_t dropped_batches_ = 0;

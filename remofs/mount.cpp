@@ -74,9 +74,12 @@ Result<> Mount::start(const std::string& mountpoint, std::function<void()> on_re
         },
         [channel = channel_.get()](InodeNumber inode) { channel->invalidate_attributes(inode); });
     name_notifier_.emplace(reactor_, counters_, nullptr);
-    names_.notify_by(*name_notifier_, [channel = channel_.get()](InodeNumber directory, const std::string& name) {
-        channel->invalidate_name(directory, name);
-    });
+    names_.notify_by(
+        *name_notifier_,
+        [channel = channel_.get()](InodeNumber directory, const std::string& name) {
+            channel->invalidate_name(directory, name);
+        },
+        [channel = channel_.get()](InodeNumber directory) { channel->invalidate(directory); });
     watch_kernel();
     return {};
 }

@@ -70,9 +70,11 @@ Task<void> open_directory(Mount& mount, Request request, fuse_ino_t inode, fuse_
     const auto opened = co_await mount.file_system().opendir(request.operation(), inode);
     if (!opened)
         co_return request.error(opened.error());
-    info.fh = opened->value;
+    info.fh = opened->handle.value;
+    info.cache_readdir = opened->front_may_keep;
+    info.keep_cache = opened->front_is_true;
     if (!request.opened(info))
-        mount.file_system().releasedir(*opened);
+        mount.file_system().releasedir(opened->handle);
 }
 
 Task<void> list(Mount& mount, Request request, filesystem::HandleNumber directory, std::size_t size,

@@ -217,20 +217,30 @@ Task<Result<wire::StatfsReply>> FileSystem::statfs(Operation& operation, InodeNu
     if (!node)
         co_return Result<wire::StatfsReply>(node.error());
     const wire::Statfs message{*node};
-    if (!last_statistics_) {
+    // An export may have other file systems within it.
+    const Inode* known = inodes_.find(inode);
+    const bool is_of_root = known != nullptr && known->identity.device == export_device_;
+    // What is written and not sent yet takes room at the server later.
+    if (contents_.writes().pending_bytes() > 0)
+        statistics_.changed();
+    if (is_of_root && names_.in_force())
+        if (const auto* current = statistics_.current(); current != nullptr)
+            co_return *current;
+    const Statistics::Asked asked = statistics_.asking();
+    std::optional<Result<client::Reply<wire::Statfs>>> reply;
+    if (is_of_root && statistics_.last() != nullptr) {
+        reply = co_await ask_briefly(operation, message);
+        if (!reply)
+            co_return *statistics_.last();
+    } else {
         const client::CallOptions options;
-        const auto first = co_await session_.call(message, options, &operation.cancellation);
-        if (!first)
-            co_return Result<wire::StatfsReply>(first.error());
-        last_statistics_ = first->body;
-        co_return first->body;
+        reply = co_await session_.call(message, options, &operation.cancellation);
     }
-    const auto reply = co_await ask_briefly(operation, message);
-    if (reply && !*reply)
+    if (!*reply)
         co_return Result<wire::StatfsReply>(reply->error());
-    if (reply)
-        last_statistics_ = (*reply)->body;
-    co_return *last_statistics_;
+    if (is_of_root)
+        statistics_.learn(asked, (*reply)->body);
+    co_return (*reply)->body;
 }
 
 }  // namespace remofile::filesystem

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <iterator>
 
 #include "client/directory.hpp"
@@ -59,12 +60,12 @@ Task<Result<HandleId>> FileSystem::open_at_server(Operation& operation, InodeNum
     co_return message.handle;
 }
 
-Task<Result<HandleNumber>> FileSystem::opendir(Operation& operation, InodeNumber inode) {
+Task<Result<FileSystem::OpenedDirectory>> FileSystem::opendir(Operation& operation, InodeNumber inode) {
     if (const auto node = node_of(inode); !node)
-        co_return Result<HandleNumber>(node.error());
+        co_return Result<OpenedDirectory>(node.error());
     if (may_use_names(operation) && names_.in_force())
         if (const auto known = names_.known().names(inode); known != nullptr)
-            co_return directories_.add({.epoch = session_.epoch(), .inode = inode, .names = known});
+            co_return add_directory({.epoch = session_.epoch(), .inode = inode, .names = known});
     if (session_.silent())
         co_return open_unasked(inode);
     Patience patience(session_, reactor_, operation);
@@ -72,24 +73,72 @@ Task<Result<HandleNumber>> FileSystem::opendir(Operation& operation, InodeNumber
     if (!names && patience.is_over())
         co_return open_unasked(inode);
     if (!names)
-        co_return Result<HandleNumber>(names.error());
+        co_return Result<OpenedDirectory>(names.error());
     DirectoryHandle opened{.epoch = session_.epoch(), .inode = inode, .names = *names};
     if (*names == nullptr) {
         const auto handle = co_await open_at_server(patience.questions(), inode);
         if (!handle && patience.is_over())
             co_return open_unasked(inode);
         if (!handle)
-            co_return Result<HandleNumber>(handle.error());
+            co_return Result<OpenedDirectory>(handle.error());
         opened.handle = *handle;
         opened.epoch = session_.epoch();
     }
-    co_return directories_.add(std::move(opened));
+    co_return add_directory(std::move(opened));
 }
 
 // Of a silent server: df opens the directory that it is given, and wants nothing of it. Whoever wants the names waits.
-Result<HandleNumber> FileSystem::open_unasked(InodeNumber inode) {
-    return directories_.add({.epoch = session_.epoch(), .inode = inode, .names = nullptr});
+Result<FileSystem::OpenedDirectory> FileSystem::open_unasked(InodeNumber inode) {
+    return add_directory({.epoch = session_.epoch(), .inode = inode, .names = nullptr});
 }
+
+// ---------------------------------------------------------------- what is kept in front of the names
+
+// Whoever is in front may keep the names that are read through one handle, and answer from them to those who read
+// another one, wherever they are in it: so all handles that are lent at a time read the same names.
+FileSystem::OpenedDirectory FileSystem::add_directory(DirectoryHandle opened) {
+    const InodeNumber inode = opened.inode;
+    opened.lent = opened.names != nullptr && may_lend_names(inode) && lent_names_are(inode, opened.names);
+    const bool lent = opened.lent;
+    const HandleNumber handle = directories_.add(std::move(opened));
+    if (!lent)
+        return {.handle = handle};
+    lent_directories_[inode].push_back(handle);
+    watch_lent_names();
+    return {.handle = handle, .front_may_keep = true, .front_is_true = names_.known().lend_names(inode)};
+}
+
+bool FileSystem::may_lend_names(InodeNumber inode) {
+    return may_lend() && names_.known().is_told_of(inode);
+}
+
+// Whether all handles of the directory that are lent read these names.
+bool FileSystem::lent_names_are(InodeNumber inode, const DirectoryCache::Names& names) {
+    const auto lent = lent_directories_.find(inode);
+    return lent == lent_directories_.end() || std::ranges::all_of(lent->second, [&](HandleNumber handle) {
+               return directories_.find(handle)->names == names;
+           });
+}
+
+// A lease may end while a directory is open, and nobody is told.
+void FileSystem::watch_lent_names() {
+    if (!lent_names_timer_)
+        lent_names_timer_ = reactor_.after(std::chrono::seconds(1), [this] { check_lent_names(); });
+}
+
+void FileSystem::check_lent_names() {
+    lent_names_timer_.reset();
+    for (const auto& [inode, handles] : lent_directories_)
+        for (const HandleNumber handle : handles)
+            if (front_names_ != nullptr && !names_.known().are_names(inode, directories_.find(handle)->names)) {
+                front_names_->drop_listing(inode);
+                break;
+            }
+    if (!lent_directories_.empty())
+        watch_lent_names();
+}
+
+// ---------------------------------------------------------------- the server's handle
 
 // Ends when the server has a handle for an open directory.
 Task<Result<>> FileSystem::have_at_server(Operation& operation, HandleNumber handle) {
@@ -111,6 +160,12 @@ void FileSystem::releasedir(HandleNumber handle) {
     if (const auto found = directory(handle); found && (*found)->handle) {
         discard_entries(**found);
         session_.tell(wire::Releasedir{(*found)->handle});
+    }
+    if (const DirectoryHandle* closed = directories_.find(handle); closed != nullptr && closed->lent) {
+        const auto lent = lent_directories_.find(closed->inode);
+        std::erase(lent->second, handle);
+        if (lent->second.empty())
+            lent_directories_.erase(lent);
     }
     directories_.remove(handle);
 }
@@ -136,11 +191,17 @@ void FileSystem::discard_entries(DirectoryHandle& directory) {
     give_back(std::move(nodes));
 }
 
+// Of names that are known, the position is the cookie: whoever has read them through another handle has it too.
+std::optional<std::uint64_t> FileSystem::known_position(const DirectoryHandle& directory, std::uint64_t number) {
+    const std::uint64_t last = directory.names == nullptr ? 0 : directory.names->size() + dots;
+    return number <= last ? std::optional(number) : std::nullopt;
+}
+
 // False for a position that was not given out.
 bool FileSystem::go_to(DirectoryHandle& directory, std::uint64_t number) {
     if (directory.number == number)
         return true;
-    const auto position = directory.positions.cookie(number);
+    const auto position = directory.handle ? directory.positions.cookie(number) : known_position(directory, number);
     if (!position)
         return false;
     discard_entries(directory);
@@ -218,6 +279,8 @@ Task<Result<>> FileSystem::find_entries(Operation& operation, HandleNumber handl
         if (!found)
             co_return Result<>(found.error());
         (*found)->names = *names;
+        if ((*found)->lent)
+            names_.known().lend_names((*found)->inode);
     }
     if (!(*found)->handle && (*found)->names != nullptr) {
         list_known(**found);
@@ -243,6 +306,10 @@ Task<Result<>> FileSystem::readdir(Operation& operation, HandleNumber handle, st
         if (!found)
             co_return Result<>(found.error());
     }
+    // What is kept of this answer would not be true, or not go on where others are.
+    if (DirectoryHandle& read = **found; read.lent && front_names_ != nullptr)
+        if (!names_.known().are_names(read.inode, read.names) || !lent_names_are(read.inode, read.names))
+            front_names_->drop_listing(read.inode);
     deliver(operation, **found, listing, sink);
     co_return Result<>();
 }
@@ -254,7 +321,8 @@ void FileSystem::deliver(const Operation& operation, DirectoryHandle& directory,
         wire::DirectoryEntry entry = std::move(directory.entries.front());
         directory.entries.pop_front();
         directory.position = entry.cookie;
-        directory.number = directory.positions.number(directory.number, entry.cookie);
+        directory.number =
+            directory.handle ? directory.positions.number(directory.number, entry.cookie) : entry.cookie;
         ListedEntry listed = brief(directory, entry);
         listed.name = std::move(entry.name);
         if (entry.entry.node && (listing == Listing::plain || is_dot(listed.name) || is_outdated(directory, entry)))

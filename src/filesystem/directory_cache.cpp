@@ -46,6 +46,8 @@ struct DirectoryCache::Directory {
     TimePoint lent_until{};
     TimePoint own_lent_until{};
     std::unordered_set<std::string> lent_absent;
+    bool names_lent = false;  // as they are now
+    bool better_listed_anew = false;
     // The rest means something only while `known`.
     bool known = false;
     bool complete = false;  // every name that is there is in `slots` or among `unknown`
@@ -189,6 +191,30 @@ Duration DirectoryCache::lend_own(InodeNumber number) {
     return time;
 }
 
+bool DirectoryCache::lend_names(InodeNumber number) {
+    Directory* directory = trusted(number);
+    if (directory == nullptr)
+        return false;
+    // Once single names are not lent any more, listing anew lends them all again.
+    const bool anew = std::exchange(directory->better_listed_anew, false) || !is_lent(directory->lent_until);
+    return std::exchange(directory->names_lent, true) && !anew;
+}
+
+void DirectoryCache::better_listed_anew(InodeNumber number) {
+    if (Directory* directory = trusted(number); directory != nullptr)
+        directory->better_listed_anew = true;
+}
+
+bool DirectoryCache::are_names(InodeNumber number, const Names& names) const {
+    const Directory* directory = trusted(number);
+    return directory != nullptr && names != nullptr && directory->names.lock() == names;
+}
+
+void DirectoryCache::names_void(Directory& directory) {
+    if (std::exchange(directory.names_lent, false) && on_names_void)
+        on_names_void(directory.number);
+}
+
 // What the name stood for has changed too: it has a link less.
 void DirectoryCache::name_void(const Directory& directory, const std::string& name) {
     if (!is_lent(directory.lent_until))
@@ -206,6 +232,7 @@ void DirectoryCache::attributes_void(const wire::FileIdentity& identity) {
 
 // All that was lent of it.
 void DirectoryCache::take_back(Directory& directory) {
+    names_void(directory);
     for (const Slot& slot : directory.slots)
         name_void(directory, slot.entry.name);
     for (const std::string& name : directory.lent_absent)
@@ -286,6 +313,7 @@ DirectoryCache::Directory* DirectoryCache::accepting(InodeNumber number, std::ui
 
 void DirectoryCache::forget_order(Directory& directory) {
     directory.names.reset();
+    directory.names_lent = false;
     directory.sorted.clear();
 }
 
@@ -412,6 +440,7 @@ void DirectoryCache::revoke_name(InodeNumber number, std::string_view name, std:
     if (!directory.known)
         return;
     revoke_own_attributes(number, now);
+    names_void(directory);
     name_void(directory, std::string(name));
     forget_name(directory, name);
 }

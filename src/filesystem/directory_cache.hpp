@@ -102,9 +102,19 @@ public:
     Loan lend(InodeNumber directory, std::string_view name);
     Duration lend_own(InodeNumber directory);
 
-    // Called with what was lent and may not be true any more: a name, the attributes of a file. Not for what is changed
-    // from here, as that goes through whoever is in front. They must not change what is known.
+    // Notes that the names of the directory, as names() gives them, are read by somebody in front who may keep them.
+    // Whether those were lent before, so that what is kept is true; and whether they are what names() would give.
+    bool lend_names(InodeNumber directory);
+    bool are_names(InodeNumber directory, const Names& names) const;
+    // The attributes of a file of the directory will be asked for again, whatever was lent: whoever lists the directory
+    // next had better do it anew, which brings them all.
+    void better_listed_anew(InodeNumber directory);
+
+    // Called with what was lent and may not be true any more: a name, the names of a directory, the attributes of a
+    // file. Not for what is changed from here, as that goes through whoever is in front. They must not change what is
+    // known.
     std::function<void(InodeNumber directory, const std::string& name)> on_name_void;
+    std::function<void(InodeNumber directory)> on_names_void;
     std::function<void(const wire::FileIdentity&)> on_attributes_void;
 
     // ---- what answers bring, asked for at `asked_at`
@@ -182,6 +192,7 @@ private:
 
     Duration life(const Directory& directory) const;
     bool is_lent(TimePoint until) const { return until > clock_.now(); }
+    void names_void(Directory& directory);
     void name_void(const Directory& directory, const std::string& name);
     void attributes_void(const wire::FileIdentity& identity);
     void take_back(Directory& directory);

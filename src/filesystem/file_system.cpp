@@ -26,13 +26,18 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
       fetched_(session, counters, inodes_, names_, [this] { return contents_.now(); }),
       xattr_memory_(clock),
       second_attempts_(reactor, session),
-      fresh_look_ups_(clock) {
+      fresh_look_ups_(clock),
+      statistics_(session, reactor, clock, [this] { return inodes_.root().node; }) {
     session_.on_invalidate = [this](const client::Invalidation& invalidation, std::function<void()> acknowledge) {
         on_invalidate(invalidation, std::move(acknowledge));
     };
     names_.known().on_name_void = [this](InodeNumber directory, const std::string& name) {
         if (front_names_ != nullptr)
             front_names_->drop_name(directory, name);
+    };
+    names_.known().on_names_void = [this](InodeNumber directory) {
+        if (front_names_ != nullptr)
+            front_names_->drop_listing(directory);
     };
     names_.known().on_attributes_void = [this](const wire::FileIdentity& identity) {
         if (const Inode* inode = inodes_.find(identity); inode != nullptr && front_ != nullptr)
@@ -51,6 +56,8 @@ FileSystem::~FileSystem() {
     names_.on_void = nullptr;
     if (late_timer_)
         reactor_.cancel(*late_timer_);
+    if (lent_names_timer_)
+        reactor_.cancel(*lent_names_timer_);
 }
 
 FileSystem::Usage FileSystem::usage() const {
@@ -301,6 +308,7 @@ void FileSystem::xattr_changed_here(InodeNumber id) {
 }
 
 void FileSystem::changed_here(InodeNumber id) {
+    statistics_.changed();
     if (Inode* inode = inodes_.find(id); inode != nullptr)
         names_.changed(*inode);
 }

@@ -34,6 +34,7 @@
 #include "filesystem/operation.hpp"
 #include "filesystem/patience.hpp"
 #include "filesystem/second_attempts.hpp"
+#include "filesystem/statistics.hpp"
 #include "filesystem/xattr_memory.hpp"
 
 namespace remofile::filesystem {
@@ -127,7 +128,13 @@ public:
 
     enum class Listing : std::uint8_t { plain, with_attributes };
 
-    Task<Result<HandleNumber>> opendir(Operation& operation, InodeNumber inode);
+    struct OpenedDirectory {
+        HandleNumber handle;
+        // Whether whoever is in front may keep what is read, for who reads it next; and whether what it keeps is true.
+        bool front_may_keep = false;
+        bool front_is_true = false;
+    };
+    Task<Result<OpenedDirectory>> opendir(Operation& operation, InodeNumber inode);
     // Puts the entries after `position`, 0 or a cookie of before, into `sink`. None at the end of the directory.
     Task<Result<>> readdir(Operation& operation, HandleNumber handle, std::uint64_t position, Listing listing,
                            ListingSink& sink);
@@ -276,6 +283,7 @@ private:
     void has_moved(InodeNumber parent, const std::string& name, InodeNumber new_parent, const std::string& new_name,
                    std::uint64_t asked_at);
     void made(InodeNumber parent, std::string_view name, const wire::Attributes& attributes, std::uint64_t asked_at);
+    void has_its_access_time_asked_for(const Inode& inode);
     void removed(InodeNumber parent, std::string_view name, std::uint64_t asked_at);
     Task<Result<wire::EntryReply>> look_up(Operation& operation, wire::Lookup message);
     Task<Result<wire::EntryReply>> look_up_and_hold(Operation& operation, wire::Lookup message);
@@ -287,11 +295,17 @@ private:
     // directories.cpp
     Task<Result<DirectoryCache::Names>> names_of(Operation& operation, InodeNumber inode);
     Task<Result<HandleId>> open_at_server(Operation& operation, InodeNumber inode);
-    Result<HandleNumber> open_unasked(InodeNumber inode);
+    OpenedDirectory add_directory(DirectoryHandle opened);
+    Result<OpenedDirectory> open_unasked(InodeNumber inode);
+    bool may_lend_names(InodeNumber inode);
+    bool lent_names_are(InodeNumber inode, const DirectoryCache::Names& names);
+    void watch_lent_names();
+    void check_lent_names();
     Task<Result<>> have_at_server(Operation& operation, HandleNumber handle);
     Task<Result<>> find_entries(Operation& operation, HandleNumber handle, Listing listing);
     void list_known(DirectoryHandle& directory);
     Task<Result<>> fetch_entries(Operation& operation, HandleNumber handle, Listing listing);
+    static std::optional<std::uint64_t> known_position(const DirectoryHandle& directory, std::uint64_t number);
     bool go_to(DirectoryHandle& directory, std::uint64_t number);
     void discard_entries(DirectoryHandle& directory);
     void deliver(const Operation& operation, DirectoryHandle& directory, Listing listing, ListingSink& sink);
@@ -372,6 +386,8 @@ private:
     InodeMap inodes_;
     HandleTable<FileHandle> files_;
     HandleTable<DirectoryHandle> directories_;
+    std::unordered_map<InodeNumber, std::vector<HandleNumber>> lent_directories_;  // the handles that are lent
+    std::optional<transport::TimerId> lent_names_timer_;
     FileContents contents_;
     client::ResidentMemory resident_memory_;
     LeasedNames names_;
@@ -389,7 +405,7 @@ private:
     FreshLookUps fresh_look_ups_;
     std::unordered_map<InodeNumber, unsigned> locked_releases_;  // under way
     client::Waiters locked_release_answered_;
-    std::optional<wire::StatfsReply> last_statistics_;
+    Statistics statistics_;
     // What the server said last of the root's ACLs, and without a name of the list of its attributes.
     struct KnownXattr {
         Status status = Status::ok;

@@ -42,6 +42,8 @@ Opened FileSystem::add_file(const Operation& operation, InodeNumber inode, Handl
     file.reads = (how.flags & wire::open_read) != 0;
     file.maps = (how.flags & open_to_read_and_write) == open_to_read_and_write;
     opened(inode, file.maps);
+    if (const Inode* known = inodes_.find(inode); known != nullptr && file.reads)
+        has_its_access_time_asked_for(*known);
     return {.handle = files_.add(std::move(file)), .size = attributes.size, .front_is_true = kept};
 }
 

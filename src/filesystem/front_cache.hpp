@@ -38,6 +38,10 @@ public:
     // That the name stands for what it stood for, or for nothing, is void.
     virtual void drop_name(InodeNumber directory, const std::string& name) = 0;
 
+    // The names that are kept of the directory as those that it has are void. None are kept of it when this returns,
+    // but for those of an answer that is on its way.
+    virtual void drop_listing(InodeNumber directory) = 0;
+
     // `done` is called, now or later, once no name is kept that drop_name() was called for; or before, where such a
     // name may be held by an operation that waits for our answer. It is called within a bounded time.
     virtual void when_names_dropped(std::function<void()> done) = 0;

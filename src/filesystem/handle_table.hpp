@@ -59,6 +59,7 @@ struct DirectoryHandle {
     std::uint64_t asked_at = 0;                        // when `entries` were; see FileContents
     bool end = false;                                  // nothing comes after `entries`
     DirectoryCache::Names names;                       // without a handle: what is listed, since its beginning
+    bool lent = false;                                 // whoever is in front may keep what it reads
 };
 
 // One thread. References stay valid until the handle is removed.

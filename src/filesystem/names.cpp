@@ -103,6 +103,7 @@ Duration FileSystem::life_of_absence(InodeNumber parent, std::string_view name) 
 void FileSystem::made(InodeNumber parent, std::string_view name, const wire::Attributes& attributes,
                       std::uint64_t asked_at) {
     const std::uint64_t now = contents_.now();
+    statistics_.changed();
     names_.known().changed_here(parent, name, &attributes, asked_at, now);
     // What was written to a file that was there already may have come later.
     if (const Inode* inode = inodes_.find(attributes.identity); inode != nullptr && inode->changed_at >= asked_at)
@@ -110,6 +111,7 @@ void FileSystem::made(InodeNumber parent, std::string_view name, const wire::Att
 }
 
 void FileSystem::removed(InodeNumber parent, std::string_view name, std::uint64_t asked_at) {
+    statistics_.changed();
     names_.known().changed_here(parent, name, nullptr, asked_at, contents_.now());
 }
 
@@ -260,6 +262,7 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     const InodeNumber other = names_.known().known_directory(new_parent, new_name);
     const auto reply = co_await call(operation, message);
     if (reply && (flags & ~wire::rename_noreplace) == 0) {
+        statistics_.changed();
         has_moved(parent, name, new_parent, new_name, operation.arrived_at);
     } else {
         // What they stand for now is not said.
@@ -272,7 +275,14 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     co_return outcome_of(reply);
 }
 
+// Whoever is in front does not know the access time of what it has read.
+void FileSystem::has_its_access_time_asked_for(const Inode& inode) {
+    names_.known().better_listed_anew(inode.place.parent);
+}
+
 Task<Result<std::string>> FileSystem::readlink(Operation& operation, InodeNumber inode) {
+    if (const Inode* link = inodes_.find(inode); link != nullptr)
+        has_its_access_time_asked_for(*link);
     std::string target;
     const Inode* link = inodes_.find(inode);
     if (const std::string* known = link == nullptr ? nullptr : names_.target(*link); known != nullptr) {

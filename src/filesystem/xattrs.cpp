@@ -107,9 +107,10 @@ Task<void> FileSystem::learn_root() {
     for (const std::string_view acl : acl_names)
         requests.push_back(client::encoded(wire::Getxattr{root, std::string(acl), size}));
     const client::CallOptions options{.timeout = root_patience};
+    const Statistics::Asked asked = statistics_.asking();
     const auto replies = co_await session_.call_batch(std::move(requests), options, nullptr);
     if (const auto statistics = client::decoded<wire::Statfs>(replies[0]))
-        last_statistics_ = *statistics;
+        statistics_.learn(asked, *statistics);
     const auto list = client::decoded<wire::Listxattr>(replies[1]);
     remember_of_root(list_of_names, list.status(), list.value_or(wire::XattrReply{}), replies[1].bulk.text());
     for (std::size_t i = 0; i < acl_names.size(); ++i) {

@@ -391,6 +391,7 @@ class FakeFront : public FrontCache, public FrontNames {
 public:
     void drop_attributes(InodeNumber inode) override { dropped_attributes.push_back(inode); }
     void drop_name(InodeNumber, const std::string& name) override { dropped_names.push_back(name); }
+    void drop_listing(InodeNumber directory) override { dropped_listings.push_back(directory); }
     void when_names_dropped(std::function<void()> done) override {
         if (keeps_names)
             names_kept_.push_back(std::move(done));
@@ -430,6 +431,7 @@ public:
     bool slow = false;
     std::vector<InodeNumber> dropped_attributes;
     std::vector<std::string> dropped_names;
+    std::vector<InodeNumber> dropped_listings;
     bool keeps_names = false;  // until let_go_of_names()
 
 private:

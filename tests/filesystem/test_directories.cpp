@@ -15,7 +15,7 @@ struct Listings : Fixture {
     HandleNumber opendir() {
         const auto handle = ask(&FileSystem::opendir, root_inode);
         REQUIRE(handle.has_value());
-        return *handle;
+        return handle->handle;
     }
     FakeSink read(HandleNumber handle, std::uint64_t position, std::size_t room, Listing listing = Listing::plain) {
         FakeSink sink(room);

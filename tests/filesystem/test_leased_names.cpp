@@ -39,10 +39,10 @@ struct Leased : Fixture {
         const auto opened = ask(&FileSystem::opendir, directory);
         REQUIRE(opened.has_value());
         FakeSink sink(1000);
-        REQUIRE(ask(&FileSystem::readdir, *opened, std::uint64_t{0}, FileSystem::Listing::plain,
+        REQUIRE(ask(&FileSystem::readdir, opened->handle, std::uint64_t{0}, FileSystem::Listing::plain,
                     static_cast<ListingSink&>(sink))
                     .has_value());
-        fs->releasedir(*opened);
+        fs->releasedir(opened->handle);
         return sink.names();
     }
     HandleNumber open(const std::string& name) {
@@ -691,10 +691,10 @@ TEST_CASE("leases: a known listing gives out what it names, but directories of w
         const auto opened = f.ask(&FileSystem::opendir, root_inode);
         REQUIRE(opened.has_value());
         FakeSink sink(1000);
-        REQUIRE(f.ask(&FileSystem::readdir, *opened, std::uint64_t{0}, FileSystem::Listing::with_attributes,
+        REQUIRE(f.ask(&FileSystem::readdir, opened->handle, std::uint64_t{0}, FileSystem::Listing::with_attributes,
                       static_cast<ListingSink&>(sink))
                     .has_value());
-        f.fs->releasedir(*opened);
+        f.fs->releasedir(opened->handle);
         std::set<std::string> given;
         for (const ListedEntry& entry : sink.entries) {
             if (entry.entry.inode == 0)
@@ -710,6 +710,78 @@ TEST_CASE("leases: a known listing gives out what it names, but directories of w
     CHECK(f.requests() == 0);
     f.get_to_know(f.look("a").value().inode);
     CHECK(list().contains("a"));
+}
+
+TEST_CASE("leases: names are kept in front from one reader to the next, until they change") {
+    Leased f;
+    f.get_to_know();
+    const auto open = [&] { return f.ask(&FileSystem::opendir, root_inode).value(); };
+    const auto read = [&](const FileSystem::OpenedDirectory& directory, std::uint64_t position) {
+        FakeSink sink(1000);
+        REQUIRE(f.ask(&FileSystem::readdir, directory.handle, position, FileSystem::Listing::with_attributes,
+                      static_cast<ListingSink&>(sink))
+                    .has_value());
+        return sink;
+    };
+    const auto first = open();
+    CHECK(first.front_may_keep);
+    CHECK_FALSE(first.front_is_true);
+    const FakeSink all = read(first, 0);
+    f.fs->releasedir(first.handle);
+    auto next = open();
+    CHECK(next.front_may_keep);
+    CHECK(next.front_is_true);
+    // Who has read the beginning from what is kept goes on from there.
+    CHECK(read(next, all.entries[3].position).names() == std::vector<std::string>{"c", "file"});
+    CHECK(f.front.dropped_listings.empty());
+
+    SECTION("by others: what is kept is void at once, and again when it is read by who opened it before") {
+        f.server_files.make("new");
+        f.tell({root_node, What::name, "new"});
+        CHECK(f.front.dropped_listings == std::vector<InodeNumber>{root_inode});
+        CHECK(read(next, all.entries[4].position).names() == std::vector<std::string>{"file"});
+        CHECK(f.front.dropped_listings.size() == 2);
+        // They read other names: what one leaves behind is nothing for the other.
+        const auto other = open();
+        CHECK_FALSE(other.front_may_keep);
+        CHECK_FALSE(other.front_is_true);
+        f.fs->releasedir(other.handle);
+        // It begins anew, and is told of the next change.
+        CHECK(read(next, 0).names().back() == "new");
+        CHECK(f.front.dropped_listings.size() == 2);
+        f.server_files.make("newer");
+        f.tell({root_node, What::name, "newer"});
+        CHECK(f.front.dropped_listings.size() == 3);
+    }
+    SECTION("from here: whoever is in front knows") {
+        REQUIRE(f.ask(&FileSystem::mkdir, root_inode, std::string("new"), 0755U).has_value());
+        CHECK(f.front.dropped_listings.empty());
+        f.fs->releasedir(next.handle);
+        next = open();
+        CHECK(next.front_may_keep);
+        CHECK_FALSE(next.front_is_true);
+    }
+    SECTION("the term ends while nobody is heard") {
+        f.clock.advance(Fixture::lease_term);
+        REQUIRE(f.wait_for([&] { return !f.front.dropped_listings.empty(); }));
+    }
+    f.fs->releasedir(next.handle);
+}
+
+TEST_CASE("leases: how much room there is is told again without asking, until something is done here") {
+    Leased f;
+    const auto ask = [&] { return f.ask(&FileSystem::statfs, root_inode).value().blocks; };
+    const auto blocks = ask();
+    CHECK(ask() == blocks);
+    CHECK(f.asked(Opcode::statfs) == 1);
+    REQUIRE(f.ask(&FileSystem::mkdir, root_inode, std::string("new"), 0755U).has_value());
+    CHECK(ask() == blocks);
+    CHECK(ask() == blocks);
+    CHECK(f.asked(Opcode::statfs) == 2);
+    f.clock.advance(Statistics::life + std::chrono::seconds(1));
+    f.settle();
+    ask();
+    CHECK(f.asked(Opcode::statfs) == 3);
 }
 
 TEST_CASE("leases: what is renamed here keeps its number and its place") {

@@ -1,15 +1,95 @@
 // SPDX-License-Identifier: MIT
 // What usual programs cost in requests. On a link with a delay each is a round trip, whatever the machine.
+#include <dirent.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "catch.hpp"
 #include "harness/mount_process.hpp"
+#include "harness/patience.hpp"
 #include "harness/transcript.hpp"
 
 using namespace remofile::test;
+
+namespace {
+
+using OpenDirectory = std::unique_ptr<DIR, int (*)(DIR*)>;
+
+OpenDirectory open_directory(const std::string& path) {
+    OpenDirectory directory(opendir(path.c_str()), closedir);
+    REQUIRE(directory != nullptr);
+    return directory;
+}
+
+// The names that are left in an open directory.
+std::vector<std::string> rest_of(DIR* directory) {
+    std::vector<std::string> names;
+    while (const dirent* entry = readdir(directory))
+        if (std::string_view(entry->d_name) != "." && std::string_view(entry->d_name) != "..")
+            names.emplace_back(entry->d_name);
+    return names;
+}
+
+}  // namespace
+
+TEST_CASE("requests: the names of a directory are read from the kernel's memory, and stay true") {
+    ServerProcess server;
+    MountProcess mount(server);
+    constexpr int files = 500;
+    // So long that one answer to the kernel does not hold all.
+    const auto name_of = [](int i) { return std::string(80, 'n') + std::to_string(i); };
+    for (int i = 0; i < files; ++i)
+        write_file(server.directory() + "/" + name_of(i), "x");
+    const auto names = [&] { return rest_of(open_directory(mount.path()).get()).size(); };
+    const auto listed = [&] { return mount.counted("fuse.readdir") + mount.counted("fuse.readdirplus"); };
+    CHECK(names() == files);
+    const auto before = listed();
+    CHECK(names() == files);
+    CHECK(listed() == before);
+    // The access time of a file that was read is asked for again, with what there is to know of its neighbours.
+    CHECK(read_file(mount.path() + "/" + name_of(0)) == "x");
+    CHECK(names() == files);
+    CHECK(listed() > before);
+    // Changed from here, by a program on the server, and by another mount.
+    write_file(mount.path() + "/here", "x");
+    CHECK(names() == files + 1);
+    write_file(server.directory() + "/there", "x");
+    CHECK(eventually(Milliseconds{5000}, [&] { return names() == files + 2; }));
+    MountProcess other(server);
+    write_file(other.path() + "/elsewhere", "x");
+    CHECK(names() == files + 3);
+    std::filesystem::remove(other.path() + "/there");
+    CHECK(names() == files + 2);
+
+    // Who has it open, and reads it anew, or has read a part of it before the change.
+    const OpenDirectory open = open_directory(mount.path());
+    const OpenDirectory half = open_directory(mount.path());
+    CHECK(rest_of(open.get()).size() == files + 2);
+    std::set<std::string> read;
+    while (read.size() < files / 2)
+        read.insert(readdir(half.get())->d_name);
+    for (int i = 0; i < files / 10; ++i) {
+        const std::string name = "more" + std::to_string(i);
+        write_file(other.path() + "/" + name, "x");
+        std::filesystem::remove(other.path() + "/" + name_of(i * 10));
+    }
+    rewinddir(open.get());
+    CHECK(rest_of(open.get()).size() == files + 2);
+    CHECK(names() == files + 2);
+    for (const std::string& name : rest_of(half.get()))
+        CHECK(read.insert(name).second);
+    for (int i = 0; i < files; ++i)
+        if (i % 10 != 0)
+            CHECK(read.contains(name_of(i)));
+}
 
 TEST_CASE("requests: ls -l asks for the listing, and for nothing of each file") {
     ServerProcess server;

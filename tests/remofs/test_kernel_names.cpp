@@ -25,10 +25,13 @@ struct Fixture {
     bool running = false;
 
     Fixture() {
-        names.notify_by(notifier, [this](InodeNumber, const std::string& name) {
-            gate.acquire();
-            dropped.push_back(name);
-        });
+        names.notify_by(
+            notifier,
+            [this](InodeNumber, const std::string& name) {
+                gate.acquire();
+                dropped.push_back(name);
+            },
+            nullptr);
     }
     ~Fixture() {
         gate.release(1000);
