@@ -408,8 +408,9 @@ InodeTable::Places InodeTable::places(const Inode& inode) const {
 }
 
 void InodeTable::closed(const InodePtr& inode) {
-    // A directory that is still somebody's working directory goes on answering, as it does locally.
-    if (inode->is_directory() || inode->is_open() || !places_of(*inode).empty())
+    // A directory that is still somebody's working directory goes on answering, as it does locally, and so does a FIFO
+    // that is open, of which we hear nothing.
+    if (inode->type() != S_IFREG || inode->is_open() || !places_of(*inode).empty())
         return;
     give_up(inode);
 }
@@ -604,6 +605,9 @@ Result<InodeTable::Removal> InodeTable::begin_removal(const InodePtr& inode, con
     if (!inode)
         return Removal();
     Removal removal(inode);
+    // Whoever holds it without a handle of ours (a FIFO that is open, O_PATH) asks for its attributes afterwards.
+    if (!inode->is_directory() && inode->type() != S_IFREG)
+        (void)descriptor(inode);
     const bool needs_one = inode->state_.with([](const Inode::State& state) {
         return !state.kept &&
                std::ranges::any_of(state.open, [](const OpenDescription* open) { return !open->descriptor_; });
@@ -669,8 +673,8 @@ Result<wire::Attributes> InodeTable::attributes(const InodePtr& inode) {
     auto attributes = descriptor ? stat_descriptor(descriptor->get()) : attributes_at_place(inode);
     if (!attributes)
         return attributes;
-    if (attributes->links == 0 && !inode->is_open() && !inode->is_directory()) {
-        // Somebody on the server removed it; the descriptor would only keep its blocks from being freed.
+    if (attributes->links == 0 && !inode->is_open() && inode->type() == S_IFREG) {
+        // It was removed; the descriptor would only keep its blocks from being freed.
         descriptor.reset();
         give_up(inode);
         return Status::stale;

@@ -291,6 +291,9 @@ private:
     Task<Result<Entry>> make(Operation& operation, InodeNumber parent, Message message);
     template <class Message>
     Task<Result<>> remove(Operation& operation, InodeNumber parent, Message message);
+    template <class Message>
+    Task<Status> take_away(Operation& operation, InodeNumber parent, std::string name, Message message);
+    bool may_be_known_by_name_alone(InodeNumber parent, const std::string& name);
 
     // directories.cpp
     Task<Result<DirectoryCache::Names>> names_of(Operation& operation, InodeNumber inode);

@@ -217,6 +217,37 @@ Task<Result<Entry>> FileSystem::link(Operation& operation, InodeNumber inode, In
     co_return entry_of(new_parent, new_name, reply->body, operation.arrived_at);
 }
 
+// Whether the name may stand for a file that is known by number, and to the server by its name alone: listings tell of
+// such.
+bool FileSystem::may_be_known_by_name_alone(InodeNumber parent, const std::string& name) {
+    const auto answer = names_.known().find(parent, name);
+    if (answer.knowledge != DirectoryCache::Knowledge::present)
+        return answer.knowledge == DirectoryCache::Knowledge::unknown;
+    const Inode* inode = inodes_.find(answer.attributes->identity);
+    return inode != nullptr && !inode->node && !inodes_.stale(*inode);
+}
+
+// Carries out a request by which a file loses the name. Somebody may hold it without having opened it (O_PATH, a FIFO),
+// and ask for its attributes afterwards: the server is asked for a node in the same message, if it has given none.
+template <class Message>
+Task<Status> FileSystem::take_away(Operation& operation, InodeNumber parent, std::string name, Message message) {
+    const auto node = node_of(parent);
+    if (!node || !may_be_known_by_name_alone(parent, name)) {
+        const auto reply = co_await call(operation, message);
+        co_return reply.status();
+    }
+    const std::uint64_t asked_at = contents_.now();
+    const wire::Lookup look_up{.parent = *node, .name = name, .node = new_node()};
+    std::vector<client::EncodedRequest> requests;
+    requests.push_back(client::encoded(look_up));
+    requests.push_back(client::encoded(message));
+    const auto replies = co_await call_batch(operation, std::move(requests));
+    if (const auto found = client::decoded<wire::Lookup>(replies[0]))
+        if (const auto entry = entry_of(parent, name, *found, asked_at))
+            forget(entry->inode);
+    co_return replies[1].status;
+}
+
 template <class Message>
 Task<Result<>> FileSystem::remove(Operation& operation, InodeNumber parent, Message message) {
     const auto node = node_of(parent);
@@ -227,14 +258,14 @@ Task<Result<>> FileSystem::remove(Operation& operation, InodeNumber parent, Mess
     const InodeNumber directory = names_.known().known_directory(parent, message.name);
     std::string name = message.name;
     co_await have_all_open(operation, parent, std::move(name));
-    const auto reply = co_await call(operation, message);
-    if (reply)
+    const Status status = co_await take_away(operation, parent, message.name, message);
+    if (status == Status::ok)
         removed(parent, message.name, operation.arrived_at);
     else
         names_.known().revoke_name(parent, message.name, contents_.now());
-    if (reply && directory != 0)
+    if (status == Status::ok && directory != 0)
         names_.forget(directory);
-    co_return outcome_of(reply);
+    co_return outcome_of(status);
 }
 
 Task<Result<>> FileSystem::unlink(Operation& operation, InodeNumber parent, std::string name) {
@@ -260,8 +291,8 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     co_await have_all_open(operation, new_parent, std::move(replaced));
     const InodeNumber moved = names_.known().known_directory(parent, name);
     const InodeNumber other = names_.known().known_directory(new_parent, new_name);
-    const auto reply = co_await call(operation, message);
-    if (reply && (flags & ~wire::rename_noreplace) == 0) {
+    const Status status = co_await take_away(operation, new_parent, new_name, message);
+    if (status == Status::ok && (flags & ~wire::rename_noreplace) == 0) {
         statistics_.changed();
         has_moved(parent, name, new_parent, new_name, operation.arrived_at);
     } else {
@@ -272,7 +303,7 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     for (const InodeNumber directory : {moved, other})
         if (directory != 0)
             names_.known().revoke_own_attributes(directory, contents_.now());
-    co_return outcome_of(reply);
+    co_return outcome_of(status);
 }
 
 // Whoever is in front does not know the access time of what it has read.

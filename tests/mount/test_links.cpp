@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include <array>
+#include <filesystem>
 #include <map>
+#include <string_view>
 
 #include "mount/shared_mount.hpp"
 
@@ -193,6 +195,32 @@ TEST_CASE("links: an unlinked file works on while it is open, and leaves no litt
     CHECK(write(fd, "y", 1) == 1);
     CHECK(close(fd) == 0);
     CHECK(describe_tree(pair.export_) == "");
+}
+
+TEST_CASE("links: what is held without having been opened at the server goes on telling its attributes") {
+    const auto pair = shared_mount().make_pair();
+    for (const char* name : {"fifo", "link", "replaced"}) {
+        REQUIRE((std::string_view(name) == "link" ? symlink("target", (pair.export_ + "/link").c_str())
+                                                  : mkfifo((pair.export_ + "/" + name).c_str(), 0640)) == 0);
+    }
+    // Known by the listing alone.
+    for (const auto& entry : std::filesystem::directory_iterator(pair.mounted))
+        CHECK(std::filesystem::exists(std::filesystem::symlink_status(entry)));
+    const auto at = [&](const char* name) { return pair.mounted + "/" + name; };
+    const remofile::UniqueFd fifo(open(at("fifo").c_str(), O_RDWR | O_CLOEXEC));
+    const remofile::UniqueFd link(open(at("link").c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    const remofile::UniqueFd replaced(open(at("replaced").c_str(), O_RDWR | O_CLOEXEC));
+    CHECK(unlink(at("fifo").c_str()) == 0);
+    CHECK(unlink(at("link").c_str()) == 0);
+    write_file(at("new"), "new");
+    CHECK(rename(at("new").c_str(), at("replaced").c_str()) == 0);
+    for (const auto* held : {&fifo, &link, &replaced}) {
+        struct stat attributes = {};
+        REQUIRE(fstat(held->get(), &attributes) == 0);
+        CHECK(attributes.st_nlink == 0);
+        CHECK(S_ISLNK(attributes.st_mode) == (held == &link));
+    }
+    CHECK(read_file(at("replaced")) == "new");
 }
 
 TEST_CASE("links: an open file that another replaces stays readable") {
