@@ -303,15 +303,15 @@ bool KernelChannel::can_prune() const {
     return init_exchange_.minor >= first_minor_with_prune;
 }
 
-void KernelChannel::store(InodeNumber inode, std::uint64_t offset, std::byte byte) {
+void KernelChannel::store(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> bytes) {
     fuse_bufvec data{};
     data.count = 1;
-    data.buf[0].size = 1;
-    data.buf[0].mem = &byte;
+    data.buf[0].size = bytes.size();
+    data.buf[0].mem = const_cast<std::byte*>(bytes.data());
     const int result = fuse_lowlevel_notify_store(session_, inode, static_cast<off_t>(offset), &data,
                                                   static_cast<fuse_buf_copy_flags>(0));
     if (result != 0 && result != -ENOENT)
-        log::debug("storing a byte of file {}: {}", inode, std::strerror(-result));
+        log::debug("storing {} bytes of file {}: {}", bytes.size(), inode, std::strerror(-result));
 }
 
 }  // namespace remofile::remofs

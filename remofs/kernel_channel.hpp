@@ -68,7 +68,7 @@ public:
     // Whether the kernel knows how. Once it has begun the mount.
     bool can_prune() const;
     // Puts a byte into the kernel's page cache, which makes the file at least so long. As invalidate().
-    void store(InodeNumber inode, std::uint64_t offset, std::byte byte);
+    void store(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> bytes);
 
     // For init_reply.cpp alone.
     InitExchange& init_exchange() { return init_exchange_; }

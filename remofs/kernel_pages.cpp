@@ -36,6 +36,14 @@ void forget(Inode::Pages& pages) {
 
 }  // namespace
 
+bool KernelPages::may_store_whole(InodeNumber id, std::uint64_t size) const {
+    const Inode* inode = inodes_.find(id);
+    if (notifier_ == nullptr || inode == nullptr || inode->type != S_IFREG || inode->open_count > 1)
+        return false;
+    const Inode::Pages& pages = inode->pages;
+    return pages.size == size && !pages.outdated && !pages.doubtful && !in_doubt(pages);
+}
+
 void KernelPages::filled(InodeNumber id) {
     if (Inode* inode = inodes_.find(id); inode != nullptr)
         inode->pages.kept = true;

@@ -50,6 +50,10 @@ public:
         drop_attributes_ = std::move(drop_attributes);
     }
 
+    // Whether the whole content of a file of this size may be stored in the page cache from the event loop: nobody
+    // reads the file, so that no page of it is locked until we answer, and the kernel knows its size.
+    bool may_store_whole(InodeNumber inode, std::uint64_t size) const;
+
     // Pages may be kept of what is being read or written.
     void filled(InodeNumber inode);
     // An answer that tells the kernel of a file's size is about to be written.

@@ -70,7 +70,7 @@ Result<> Mount::start(const std::string& mountpoint, std::function<void()> on_re
     pages_.notify_by(
         *notifier_,
         [channel = channel_.get()](InodeNumber inode, std::uint64_t offset, std::byte byte) {
-            channel->store(inode, offset, byte);
+            channel->store(inode, offset, {&byte, 1});
         },
         [channel = channel_.get()](InodeNumber inode) { channel->invalidate_attributes(inode); });
     name_notifier_.emplace(reactor_, counters_, nullptr);

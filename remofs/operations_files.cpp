@@ -10,6 +10,9 @@
 namespace remofile::remofs {
 namespace {
 
+// Files up to this size come to us as a whole.
+constexpr std::uint64_t max_stored_bytes = 64U << 10;
+
 filesystem::OpenHow how_of(int flags) {
     return {.flags = to_wire_open_flags(flags), .past_cache = needs_direct_io(flags)};
 }
@@ -19,6 +22,19 @@ void describe(fuse_file_info& info, const filesystem::Opened& opened) {
     info.fh = opened.handle.value;
     info.direct_io = needs_direct_io(info.flags) ? 1 : 0;
     info.keep_cache = opened.front_is_true ? 1 : 0;
+}
+
+// A small file is read as a whole, if it is read at all: what is known of it goes into the page cache at once. That saves
+// the kernel a READ, and a GETATTR for the access time, which it does not know after one.
+bool store_content(Mount& mount, fuse_ino_t inode, const filesystem::Opened& opened) {
+    if (opened.size == 0 || opened.size > max_stored_bytes || !mount.pages().may_store_whole(inode, opened.size))
+        return false;
+    const auto content = mount.file_system().whole_content(opened.handle);
+    if (!content || content->pieces.size() != 1 || content->pieces.front().size() != opened.size)
+        return false;
+    mount.pages().filled(inode);
+    mount.channel().store(inode, 0, content->pieces.front());
+    return true;
 }
 
 Task<void> reply_opened(Mount& mount, Request request, fuse_ino_t inode, fuse_file_info info,
@@ -31,6 +47,8 @@ Task<void> reply_opened(Mount& mount, Request request, fuse_ino_t inode, fuse_fi
         mount.file_system().release(opened->handle);
         co_return request.error(status);
     }
+    if (info.keep_cache == 0 && store_content(mount, inode, *opened))
+        info.keep_cache = 1;
     if (!request.opened(info))
         mount.file_system().release(opened->handle);
     else if (info.keep_cache == 0)

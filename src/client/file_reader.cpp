@@ -216,6 +216,16 @@ bool FileReader::resident(const ReadSource& source, std::uint64_t offset, std::u
     return true;
 }
 
+std::optional<FileReader::Data> FileReader::whole(std::uint64_t file, std::uint64_t generation, std::uint64_t size) {
+    auto contents = size > block_bytes ? nullptr : cache_.find({file, generation, 0});
+    if (contents == nullptr || contents->data.size() != size)
+        return std::nullopt;
+    Data data;
+    data.pieces.push_back(contents->data.bytes());
+    data.blocks.push_back(std::move(contents));
+    return data;
+}
+
 bool FileReader::knows_beginning(std::uint64_t file, std::uint64_t generation) const {
     const BlockKey key{file, generation, 0};
     return cache_.contains(key) || under_way_.contains(key);

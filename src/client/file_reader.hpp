@@ -56,6 +56,8 @@ public:
                                      Cancellation* cancellation);
 
     // Whether the first block of a file is in memory.
+    // The whole of a file of this size, at most a block, if it is in the cache.
+    std::optional<Data> whole(std::uint64_t file, std::uint64_t generation, std::uint64_t size);
     bool knows_beginning(std::uint64_t file, std::uint64_t generation) const;
     // Takes in the first block of a file, as read by somebody else.
     void put_beginning(std::uint64_t file, std::uint64_t generation, Buffer data);

@@ -33,6 +33,16 @@ std::optional<client::FileReader::Data> FileSystem::read_known(const FileHandle&
     return is_true ? std::optional(piece_of(file.known.content, offset, size)) : std::nullopt;
 }
 
+std::optional<client::FileReader::Data> FileSystem::whole_content(HandleNumber handle) {
+    const auto open = file(handle);
+    const Inode* inode = open ? inodes_.find((*open)->inode) : nullptr;
+    if (inode == nullptr || (*open)->past_cache || contents_.writes().pending(inode->id))
+        return std::nullopt;
+    if (!(*open)->handle)
+        return read_known(**open, 0, (*open)->known.content->size());
+    return contents_.reader().whole(inode->id, inode->content.generation, inode->content.size);
+}
+
 Task<Result<client::FileReader::Data>> FileSystem::read(Operation& operation, HandleNumber handle, std::uint64_t offset,
                                                         std::size_t size) {
     using Data = client::FileReader::Data;
@@ -45,8 +55,10 @@ Task<Result<client::FileReader::Data>> FileSystem::read(Operation& operation, Ha
             co_return Result<Data>(status);
         open = file(handle);
     }
-    if (!open || inodes_.find((*open)->inode) == nullptr)
+    const Inode* inode = open ? inodes_.find((*open)->inode) : nullptr;
+    if (inode == nullptr)
         co_return Result<Data>(Status::stale);
+    has_its_access_time_asked_for(*inode);
     if (!(*open)->handle) {
         if (auto known = read_known(**open, offset, wanted))
             co_return std::move(*known);

@@ -27,7 +27,10 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
       xattr_memory_(clock),
       second_attempts_(reactor, session),
       fresh_look_ups_(clock),
-      statistics_(session, reactor, clock, [this] { return inodes_.root().node; }) {
+      statistics_(session, reactor, clock, [this] { return inodes_.root().node; }),
+      kept_handles_(reactor, [&session](HandleId handle) {
+          session.tell(wire::Release{handle}, client::LaneKind::data);
+      }) {
     session_.on_invalidate = [this](const client::Invalidation& invalidation, std::function<void()> acknowledge) {
         on_invalidate(invalidation, std::move(acknowledge));
     };
@@ -43,7 +46,10 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
         if (const Inode* inode = inodes_.find(identity); inode != nullptr && front_ != nullptr)
             front_->drop_attributes(inode->id);
     };
-    names_.on_void = [this](InodeNumber directory, std::string_view name) { fetched_.drop(directory, name); };
+    names_.on_void = [this](InodeNumber directory, std::string_view name) {
+        fetched_.drop(directory, name);
+        kept_handles_.drop(directory, name);
+    };
     contents_.on_changed = [this](InodeNumber inode) { changed_here(inode); };
     session_.on_new_epoch = [this] { on_new_epoch(); };
     session_.on_reconnected = [this] { on_reconnected(); };
@@ -338,6 +344,7 @@ void FileSystem::on_new_epoch() {
     inodes_.new_epoch(session_.epoch(), session_.hello().root, session_.hello().root_attributes);
     export_device_ = session_.hello().root_attributes.identity.device;
     contents_.forget_all();
+    kept_handles_.forget_all();
     names_.begin_session();
     on_reconnected();
 }

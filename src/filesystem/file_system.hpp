@@ -29,6 +29,7 @@
 #include "filesystem/front_cache.hpp"
 #include "filesystem/handle_table.hpp"
 #include "filesystem/inode_map.hpp"
+#include "filesystem/kept_handles.hpp"
 #include "filesystem/leased_names.hpp"
 #include "filesystem/open_file.hpp"
 #include "filesystem/operation.hpp"
@@ -162,6 +163,8 @@ public:
     // Whether the handle was opened so.
     bool past_cache(HandleNumber handle);
 
+    // The whole of an open file, if it is in memory.
+    std::optional<client::FileReader::Data> whole_content(HandleNumber handle);
     // Less than `size` bytes, which is cut to wire::max_bulk_bytes, only at the end of the file.
     Task<Result<client::FileReader::Data>> read(Operation& operation, HandleNumber handle, std::uint64_t offset,
                                                 std::size_t size);
@@ -332,6 +335,9 @@ private:
         bool has_beginning = false;
     };
     bool wants_content(InodeNumber inode, const OpenHow& how);
+    Task<Result<std::optional<Opened>>> open_kept_file(Operation& operation, InodeNumber inode, OpenHow how);
+    bool is_known_for_sure(const Inode& inode);
+    bool keep_handle(const FileHandle& file);
     Task<Result<std::optional<Opened>>> open_known_file(Operation& operation, InodeNumber inode, OpenHow how);
     Task<Result<>> have_open(Operation& operation, HandleNumber handle);
     Task<Result<>> have_all_open(Operation& operation, InodeNumber directory, std::string name);
@@ -409,6 +415,7 @@ private:
     std::unordered_map<InodeNumber, unsigned> locked_releases_;  // under way
     client::Waiters locked_release_answered_;
     Statistics statistics_;
+    KeptHandles kept_handles_;
     // What the server said last of the root's ACLs, and without a name of the list of its attributes.
     struct KnownXattr {
         Status status = Status::ok;

@@ -42,8 +42,6 @@ Opened FileSystem::add_file(const Operation& operation, InodeNumber inode, Handl
     file.reads = (how.flags & wire::open_read) != 0;
     file.maps = (how.flags & open_to_read_and_write) == open_to_read_and_write;
     opened(inode, file.maps);
-    if (const Inode* known = inodes_.find(inode); known != nullptr && file.reads)
-        has_its_access_time_asked_for(*known);
     return {.handle = files_.add(std::move(file)), .size = attributes.size, .front_is_true = kept};
 }
 
@@ -55,7 +53,7 @@ void FileSystem::release(HandleNumber handle) {
     if (file->handle && file->epoch == session_.epoch()) {
         if (file->locked)
             spawn(release_locked(file->inode, file->handle));
-        else
+        else if (!keep_handle(*file))
             session_.tell(wire::Release{file->handle}, client::LaneKind::data);
     }
     released(file->inode, file->maps);
@@ -135,6 +133,45 @@ Task<Result<std::optional<Opened>>> FileSystem::open_known_file(Operation& opera
     co_return Known(opened);
 }
 
+// ---------------------------------------------------------------- by a handle of before
+
+// Whether the server tells of all that becomes of the file, and of its only name.
+bool FileSystem::is_known_for_sure(const Inode& inode) {
+    return inode.type == S_IFREG && !inodes_.stale(inode) && !inode.place.name.empty() &&
+           names_.known().is_told_of(inode.place.parent) && names_.attributes(inode) != nullptr;
+}
+
+// Keeps the server's handle of a file that is closed, if it may serve who opens the file next.
+bool FileSystem::keep_handle(const FileHandle& file) {
+    const Inode* inode = inodes_.find(file.inode);
+    if (!file.lasting_for || inode == nullptr || !is_known_for_sure(*inode))
+        return false;
+    kept_handles_.put({.inode = file.inode,
+                       .directory = inode->place.parent,
+                       .name = inode->place.name,
+                       .credential = *file.lasting_for,
+                       .handle = file.handle});
+    return true;
+}
+
+// Opens a file to be read by a handle that is kept: nothing if there is none.
+Task<Result<std::optional<Opened>>> FileSystem::open_kept_file(Operation& operation, InodeNumber id, OpenHow how) {
+    using Kept = std::optional<Opened>;
+    if (how.flags != wire::open_read || how.past_cache || !may_use_names(operation) || contents_.writes().pending(id))
+        co_return Kept();
+    const auto credential = co_await credential_of(operation);
+    const Inode* inode = inodes_.find(id);
+    if (!credential || inode == nullptr || !is_known_for_sure(*inode))
+        co_return Kept();
+    const auto handle = kept_handles_.take(id, *credential);
+    if (!handle)
+        co_return Kept();
+    const wire::Attributes attributes = *names_.attributes(*inode);
+    const Opened opened = add_file(operation, id, *handle, attributes, operation.arrived_at, how);
+    files_.find(opened.handle)->lasting_for = *credential;
+    co_return Kept(opened);
+}
+
 // Ends when the server has a handle for an open file.
 Task<Result<>> FileSystem::have_open(Operation& operation, HandleNumber handle) {
     const auto found = file(handle);
@@ -155,9 +192,10 @@ Task<Result<>> FileSystem::have_open(Operation& operation, HandleNumber handle) 
     co_return again ? Result<>() : Result<>(again.error());
 }
 
-// The same for all handles of the file that has a name, which is about to lose it. Errors do not matter: what is known
-// of the content is all that there will be.
+// The same for all handles of the file that has a name, which is about to lose it; those that nobody has open go. Errors
+// do not matter: what is known of the content is all that there will be.
 Task<Result<>> FileSystem::have_all_open(Operation& operation, InodeNumber directory, std::string name) {
+    kept_handles_.drop(directory, name);
     const DirectoryCache::Entry* entry = names_.known().peek(directory, name);
     const Inode* inode = entry == nullptr ? nullptr : inodes_.find(entry->attributes.identity);
     if (inode == nullptr || inode->open_count == 0)
@@ -209,7 +247,9 @@ Task<void> FileSystem::open_late(Caller caller, HandleNumber handle) {
 }
 
 Task<Result<Opened>> FileSystem::open(Operation& operation, InodeNumber inode, OpenHow how) {
-    const auto without_server = co_await open_known_file(operation, inode, how);
+    auto without_server = co_await open_kept_file(operation, inode, how);
+    if (without_server && !*without_server)
+        without_server = co_await open_known_file(operation, inode, how);
     if (!without_server)
         co_return Result<Opened>(without_server.error());
     if (*without_server) {
@@ -244,6 +284,11 @@ Task<Result<Opened>> FileSystem::open(Operation& operation, InodeNumber inode, O
     const Opened opened = add_file(operation, inode, answer->handle, answer->attributes, asked_at, how);
     if (const Inode* known = inodes_.find(inode); known != nullptr && beginning_is_true)
         contents_.reader().put_beginning(inode, known->content.generation, std::move(answer->beginning));
+    if (how.flags == wire::open_read && !how.past_cache) {
+        const auto credential = co_await credential_of(operation);
+        if (FileHandle* file = files_.find(opened.handle); file != nullptr && credential)
+            file->lasting_for = *credential;
+    }
     if (opened.front_is_true) {
         if (const Status status = co_await front_is_current(operation, inode); status != Status::ok) {
             release(opened.handle);

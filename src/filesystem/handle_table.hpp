@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
@@ -32,6 +33,8 @@ struct FileHandle {
     bool maps = false;                // opened for reading and writing, which a mapping that is written to needs
     bool written = false;             // since the last flush or fsync
     bool locked = false;              // a lock was taken through it, which its release may end
+    // Opened to be read alone, for this identity: whoever opens the file next may have the handle.
+    std::optional<std::uint32_t> lasting_for;
     Status write_error = Status::ok;  // of a write that was accepted before, until it has been reported
     // Who opened it, for pages that are written for nobody in particular; null if the server acts as itself.
     std::unique_ptr<const CallerIdentity> opener;

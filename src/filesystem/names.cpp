@@ -287,6 +287,7 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     if (!node || !new_node)
         co_return Result<>(Status::stale);
     const wire::Rename message{*node, name, *new_node, new_name, flags};
+    kept_handles_.drop(parent, name);
     std::string replaced = new_name;
     co_await have_all_open(operation, new_parent, std::move(replaced));
     const InodeNumber moved = names_.known().known_directory(parent, name);

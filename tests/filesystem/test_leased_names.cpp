@@ -376,7 +376,75 @@ TEST_CASE("leases: a file that stays open is opened at the server, too") {
     REQUIRE(f.wait_for([&] { return f.asked(Opcode::open) == 2; }));
     f.settle();
     f.fs->release(handle);
-    REQUIRE(f.wait_for([&] { return f.asked(Opcode::release) == 2; }));
+    REQUIRE(f.wait_for([&] { return f.asked(Opcode::release) == 1; }));
+}
+
+TEST_CASE("kept handles: so many, and no longer than they are of use") {
+    Fixture f;
+    std::vector<HandleId> released;
+    KeptHandles kept(
+        f.reactor, [&](HandleId handle) { released.push_back(handle); }, std::chrono::milliseconds(50));
+    for (std::uint64_t i = 1; i <= KeptHandles::max_kept + 2; ++i)
+        kept.put({.inode = i, .directory = 1, .name = std::to_string(i), .credential = 7, .handle = HandleId{i}});
+    CHECK(released == std::vector{HandleId{1}, HandleId{2}});
+    CHECK_FALSE(kept.take(1, 7).has_value());
+    CHECK_FALSE(kept.take(3, 8).has_value());
+    CHECK(kept.take(3, 7) == HandleId{3});
+    CHECK_FALSE(kept.take(3, 7).has_value());
+    REQUIRE(f.wait_for([&] { return released.size() == KeptHandles::max_kept + 1; }));
+    CHECK_FALSE(kept.take(4, 7).has_value());
+}
+
+TEST_CASE("leases: a file that was read and closed is opened again by the same handle of the server") {
+    Leased f;
+    f.get_to_know();
+    const InodeNumber file = f.lookup("file").inode;
+    f.fs->release(f.open("file"));
+    f.requests();
+    const HandleNumber again = f.open("file");
+    CHECK(f.read(again) == "content");
+    CHECK(f.requests() == 0);
+
+    SECTION("one at a time") {
+        const HandleNumber other = f.open("file");
+        CHECK(f.asked(Opcode::open) == 2);
+        f.fs->release(other);
+    }
+    SECTION("to be read alone") {
+        f.fs->release(again);
+        const auto writing = f.ask(&FileSystem::open, file, OpenHow{.flags = wire::open_read | wire::open_write});
+        REQUIRE(writing.has_value());
+        CHECK(f.asked(Opcode::open) == 2);
+        f.fs->release(writing->handle);
+        REQUIRE(f.wait_for([&] { return f.asked(Opcode::release) == 1; }));
+        return;
+    }
+    SECTION("until it changes") {
+        f.fs->release(again);
+        f.server_files.write(f.server_files.file("file"), "changed");
+        f.tell({root_node, What::content, "file"});
+        REQUIRE(f.wait_for([&] { return f.asked(Opcode::release) == 1; }));
+        CHECK(f.read(f.open("file")) == "changed");
+        return;
+    }
+    SECTION("until it is removed, here or elsewhere") {
+        f.fs->release(again);
+        if (GENERATE(true, false)) {
+            REQUIRE(f.ask(&FileSystem::unlink, root_inode, std::string("file")).has_value());
+        } else {
+            f.server_files.file(1).names.erase("file");
+            f.tell({root_node, What::name, "file"});
+        }
+        REQUIRE(f.wait_for([&] { return f.asked(Opcode::release) == 1; }));
+        return;
+    }
+    SECTION("nor with a lock") {
+        REQUIRE(f.ask(&FileSystem::flock, again, wire::LockType::read, false).has_value());
+        f.fs->release(again);
+        REQUIRE(f.wait_for([&] { return f.asked(Opcode::release) == 1; }));
+        return;
+    }
+    f.fs->release(again);
 }
 
 TEST_CASE("leases: what is asked of an open file that the server does not know is asked once it does") {

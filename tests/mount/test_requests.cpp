@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What usual programs cost in requests. On a link with a delay each is a round trip, whatever the machine.
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/unique_fd.hpp"
 #include "catch.hpp"
 #include "harness/mount_process.hpp"
 #include "harness/patience.hpp"
@@ -51,11 +53,14 @@ TEST_CASE("requests: the names of a directory are read from the kernel's memory,
     const auto names = [&] { return rest_of(open_directory(mount.path()).get()).size(); };
     const auto listed = [&] { return mount.counted("fuse.readdir") + mount.counted("fuse.readdirplus"); };
     CHECK(names() == files);
-    const auto before = listed();
+    auto before = listed();
     CHECK(names() == files);
     CHECK(listed() == before);
-    // The access time of a file that was read is asked for again, with what there is to know of its neighbours.
-    CHECK(read_file(mount.path() + "/" + name_of(0)) == "x");
+    // The kernel asks for the access time of what it had read: it comes with what there is to know of the neighbours.
+    const std::string large(100'000, 'x');
+    write_file(mount.path() + "/" + name_of(0), large);
+    CHECK(read_file(mount.path() + "/" + name_of(0)) == large);
+    before = listed();
     CHECK(names() == files);
     CHECK(listed() > before);
     // Changed from here, by a program on the server, and by another mount.
@@ -125,4 +130,40 @@ TEST_CASE("requests: ls -l asks for the listing, and for nothing of each file") 
     CHECK(asked("client.requests.list") == 0);
     CHECK(asked("fuse.lookup") <= 10);
     CHECK(asked("fuse.getattr") <= 10);
+}
+
+TEST_CASE("requests: a small file is read by the request that opens it") {
+    ServerProcess server;
+    MountProcess mount(server);
+    constexpr int files = 200;
+    const auto name_of = [](const std::string& directory, int i) { return directory + "/" + std::to_string(i); };
+    // Of no, one and several pages, and whole ones.
+    const auto content_of = [](int i) {
+        return std::string(static_cast<std::size_t>(i % 5) * 2048, static_cast<char>('a' + i % 26));
+    };
+    for (int i = 0; i < files; ++i)
+        write_file(name_of(server.directory(), i), content_of(i));
+    const auto read_all = [&] {
+        for (int i = 0; i < files; ++i)
+            CHECK(read_file(name_of(mount.path(), i)) == content_of(i));
+    };
+    read_all();
+    CHECK(mount.counted("fuse.read") <= files / 10);
+    const auto asked = mount.counted("fuse.getattr");
+    read_all();
+    CHECK(mount.counted("fuse.read") <= files / 10);
+    CHECK(mount.counted("fuse.getattr") <= asked + files / 10);
+    // Of a file that is open already, and of one that others have changed, too, what is read is true.
+    const std::string path = name_of(mount.path(), 3);
+    const remofile::UniqueFd open(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    REQUIRE(open);
+    REQUIRE(::pwrite(open.get(), "changed", 7, 4096) == 7);
+    std::string changed = content_of(3);
+    changed.replace(4096, 7, "changed");
+    CHECK(read_file(path) == changed);
+    MountProcess other(server);
+    for (const std::string& content : {std::string("shorter"), content_of(3), content_of(4)}) {
+        write_file(name_of(other.path(), 3), content);
+        CHECK(read_file(path) == content);
+    }
 }
