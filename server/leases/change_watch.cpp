@@ -12,7 +12,7 @@
 #include <cstring>
 
 #include "base/log.hpp"
-#include "server/export.hpp"
+#include "server/files/export.hpp"
 
 namespace remofile::server {
 namespace {

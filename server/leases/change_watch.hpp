@@ -21,8 +21,8 @@
 #include "base/guarded.hpp"
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
+#include "server/file_service.hpp"
 #include "server/leases/mount_watch.hpp"
-#include "server/operations.hpp"
 
 namespace remofile::server {
 

@@ -11,8 +11,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "server/file_service.hpp"
 #include "server/leases/lease_table.hpp"
-#include "server/operations.hpp"
 
 namespace remofile::server {
 

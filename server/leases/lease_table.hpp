@@ -27,7 +27,7 @@
 #include "base/clock.hpp"
 #include "base/counters.hpp"
 #include "base/guarded.hpp"
-#include "server/operations.hpp"
+#include "server/file_service.hpp"
 #include "wire/messages.hpp"
 
 namespace remofile::server {

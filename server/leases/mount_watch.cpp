@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "base/log.hpp"
-#include "server/export.hpp"
+#include "server/files/export.hpp"
 
 namespace remofile::server {
 namespace {

@@ -37,7 +37,7 @@ NAME_CALLS = (
     "openat openat2 mkdirat unlinkat renameat renameat2 linkat symlinkat mknodat mkfifoat fstatat statx readlinkat"
     " faccessat faccessat2 utimensat fchmodat fchownat name_to_handle_at open_by_handle_at SYS_openat SYS_openat2"
 ).split()
-NAME_CALLS_HOME = "server/export.cpp"
+NAME_CALLS_HOME = "server/files/export.cpp"
 
 CODE_FOLDERS = ("bench", "cli", "lib", "remofs", "server", "src", "tests")
 INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.M)
@@ -224,9 +224,9 @@ SPDX = "// SPDX-License-Identifier: MIT\n"
 PLANTED = {
     includes_point_one_way: [
         ("src/base/planted.hpp", None, SPDX + '#pragma once\n#include "wire/frame.hpp"\n'),
-        ("src/client/planted.cpp", None, SPDX + '#include "server/export.hpp"\n'),
+        ("src/client/planted.cpp", None, SPDX + '#include "server/files/export.hpp"\n'),
         ("server/planted.cpp", None, SPDX + "#include <client/session.hpp>\n"),
-        ("src/filesystem/planted.cpp", None, SPDX + '#include "remofs/request.hpp"\n'),
+        ("src/filesystem/planted.cpp", None, SPDX + '#include "remofs/operations/request.hpp"\n'),
         ("remofs/planted.cpp", None, SPDX + '#include "cli/x.hpp"\n'),
         ("src/wire/planted.cpp", None, SPDX + '#include "../transport/lane.hpp"\n'),
     ],
@@ -304,7 +304,7 @@ class TheRules(unittest.TestCase):
     def test_leave_what_is_allowed(self):
         allowed = {
             "server/planted.cpp": 'struct stat s; int f() { return ::statx(fd, "", 0, 0, &s); } // openat(x, y)\n',
-            "server/export.cpp": "int f() { return ::openat(1, name, 0); }\n",
+            "server/files/export.cpp": "int f() { return ::openat(1, name, 0); }\n",
             "src/transport/planted.cpp": "#include <zmq.hpp>\n",
             "remofs/planted.cpp": '#include <fuse_lowlevel.h>\n#include "client/session.hpp"\n',
         }

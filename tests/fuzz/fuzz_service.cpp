@@ -20,7 +20,7 @@
 #include "base/assert.hpp"
 #include "base/log.hpp"
 #include "fuzz_target.hpp"
-#include "server/service.hpp"
+#include "server/sessions/service.hpp"
 #include "wire/frame.hpp"
 
 using namespace remofile;

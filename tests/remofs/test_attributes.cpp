@@ -4,7 +4,7 @@
 #include <set>
 
 #include "catch.hpp"
-#include "remofs/attributes.hpp"
+#include "remofs/ids/attributes.hpp"
 
 using namespace remofile;
 using namespace remofile::remofs;

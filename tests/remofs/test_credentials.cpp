@@ -2,7 +2,7 @@
 #include <catch.hpp>
 #include <string>
 
-#include "remofs/credentials.hpp"
+#include "remofs/ids/credentials.hpp"
 #include "wire/protocol.hpp"
 
 using namespace remofile;

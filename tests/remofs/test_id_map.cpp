@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "remofs/id_map.hpp"
+#include "remofs/ids/id_map.hpp"
 
 using namespace remofile;
 using namespace remofile::remofs;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "remofs/kernel_channel.hpp"
+#include "remofs/kernel/kernel_channel.hpp"
 
 #include <cerrno>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // When the kernel is asked to give back files, and which.
-#include "remofs/kernel_inodes.hpp"
+#include "remofs/kernel/kernel_inodes.hpp"
 
 #include <sys/stat.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Whom a name that the kernel has to drop keeps waiting, and whom not.
-#include "remofs/kernel_names.hpp"
+#include "remofs/kernel/kernel_names.hpp"
 
 #include <semaphore>
 #include <string>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // When the kernel is told to drop pages, and when it need not be.
-#include "remofs/kernel_pages.hpp"
+#include "remofs/kernel/kernel_pages.hpp"
 
 #include <sys/stat.h>
 

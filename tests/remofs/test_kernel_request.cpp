@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "remofs/kernel_abi.hpp"
-#include "remofs/kernel_request.hpp"
+#include "remofs/kernel/kernel_abi.hpp"
+#include "remofs/kernel/kernel_request.hpp"
 
 using namespace remofile::remofs;
 

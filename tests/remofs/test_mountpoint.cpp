@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
-#include "remofs/mountpoint.hpp"
+#include "remofs/kernel/mountpoint.hpp"
 
 using namespace remofile;
 using namespace remofile::remofs;

@@ -5,7 +5,7 @@
 
 #include "base/guarded.hpp"
 #include "catch.hpp"
-#include "remofs/notifier.hpp"
+#include "remofs/kernel/notifier.hpp"
 
 using namespace remofile;
 using namespace remofile::remofs;

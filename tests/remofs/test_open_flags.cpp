@@ -2,7 +2,7 @@
 #include <fcntl.h>
 
 #include "catch.hpp"
-#include "remofs/open_flags.hpp"
+#include "remofs/kernel/open_flags.hpp"
 #include "wire/messages.hpp"
 
 using namespace remofile;

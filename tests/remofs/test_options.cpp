@@ -3,7 +3,7 @@
 #include <sstream>
 
 #include "catch.hpp"
-#include "remofs/options.hpp"
+#include "remofs/program/options.hpp"
 
 using namespace remofile;
 using namespace remofile::remofs;

@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include "catch.hpp"
-#include "remofs/pending_signals.hpp"
+#include "remofs/kernel/pending_signals.hpp"
 
 using namespace remofile::remofs;
 

@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include "catch.hpp"
-#include "remofs/startup.hpp"
+#include "remofs/program/startup.hpp"
 
 using namespace remofile;
 using namespace remofile::remofs;

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/counters.hpp"
-#include "server/operations.hpp"
+#include "server/file_service.hpp"
 #include "wire/frame.hpp"
 #include "wire/messages.hpp"
 

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "base/log.hpp"
-#include "server/service.hpp"
+#include "server/sessions/service.hpp"
 #include "wire/frame.hpp"
 
 namespace remofile::server::test {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "server/data_port.hpp"
+#include "server/program/data_port.hpp"
 
 #include <catch.hpp>
 

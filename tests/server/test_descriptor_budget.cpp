@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "server/descriptor_budget.hpp"
+#include "server/files/descriptor_budget.hpp"
 
 using namespace remofile;
 using namespace remofile::server;

@@ -12,7 +12,7 @@
 
 #include "catch.hpp"
 #include "export_fixture.hpp"
-#include "server/export.hpp"
+#include "server/files/export.hpp"
 
 using namespace remofile;
 using namespace remofile::server;

@@ -12,7 +12,7 @@
 
 #include "catch.hpp"
 #include "export_fixture.hpp"
-#include "server/inode_table.hpp"
+#include "server/files/inode_table.hpp"
 #include "server/leases/lease_table.hpp"
 
 using namespace remofile;

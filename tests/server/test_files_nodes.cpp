@@ -12,7 +12,7 @@
 
 #include "catch.hpp"
 #include "export_fixture.hpp"
-#include "server/operation_table.hpp"
+#include "server/operations/operation_table.hpp"
 
 using namespace remofile;
 using namespace remofile::server;

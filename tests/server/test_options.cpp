@@ -5,8 +5,8 @@
 #include <catch.hpp>
 
 #include "export_fixture.hpp"
-#include "server/server_options.hpp"
-#include "server/server_security.hpp"
+#include "server/program/server_options.hpp"
+#include "server/program/server_security.hpp"
 
 using namespace remofile;
 using namespace remofile::server;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "server/sequencer.hpp"
+#include "server/sessions/sequencer.hpp"
 
 #include <catch.hpp>
 #include <map>

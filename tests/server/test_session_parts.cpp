@@ -6,10 +6,10 @@
 #include <catch.hpp>
 
 #include "export_fixture.hpp"
-#include "server/reply_cache.hpp"
-#include "server/session_accounts.hpp"
-#include "server/session_lane.hpp"
-#include "server/session_token.hpp"
+#include "server/sessions/reply_cache.hpp"
+#include "server/sessions/session_accounts.hpp"
+#include "server/sessions/session_lane.hpp"
+#include "server/sessions/session_token.hpp"
 
 using namespace remofile;
 using namespace remofile::server;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "server/worker_pool.hpp"
+#include "server/sessions/worker_pool.hpp"
 
 #include <atomic>
 #include <catch.hpp>

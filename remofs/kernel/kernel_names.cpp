@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+#include "remofs/kernel/kernel_names.hpp"
+
+#include <algorithm>
+#include <memory>
+
+namespace remofile::remofs {
+namespace {
+
+// A directory's lock may also be held by who waits for another one, as rename(2) does: then no request tells of it.
+constexpr auto patience = std::chrono::milliseconds(100);
+
+}  // namespace
+
+KernelNames::~KernelNames() {
+    for (const Waiting& waiting : waiting_)
+        reactor_.cancel(waiting.timer);
+}
+
+void KernelNames::drop_name(InodeNumber directory, const std::string& name) {
+    if (notifier_ == nullptr)
+        return;
+    if (queued_.empty())
+        reactor_.at_end_of_turn([this] { send_queued(); });
+    queued_.emplace_back(directory, name);
+}
+
+void KernelNames::send_queued() {
+    if (queued_.empty())
+        return;
+    const auto names = std::make_shared<const std::vector<Name>>(std::exchange(queued_, {}));
+    for (const auto& [directory, name] : *names)
+        ++dropping_[directory];
+    on_their_way_ += names->size();
+    notifier_->run([this, names, batch = ++sent_batches_] {
+        for (const auto& [directory, name] : *names)
+            send_(directory, name);
+        reactor_.post([this, names, batch] { dropped(batch, *names); });
+    });
+}
+
+void KernelNames::dropped(std::uint64_t batch, const std::vector<Name>& names) {
+    for (const auto& [directory, name] : names)
+        if (const auto found = dropping_.find(directory); found != dropping_.end() && --found->second == 0)
+            dropping_.erase(found);
+    on_their_way_ -= names.size();
+    dropped_batches_ = batch;
+    release(batch);
+}
+
+void KernelNames::when_names_dropped(std::function<void()> done) {
+    send_queued();
+    if (dropped_batches_ == sent_batches_ || (may_be_stuck() && !must_wait()))
+        return done();
+    const std::uint64_t batch = sent_batches_;
+    const auto give_up = [this, batch] {
+        if (!must_wait())
+            release(batch);
+    };
+    waiting_.push_back({batch, std::move(done), reactor_.after(patience, give_up)});
+}
+
+// Those who wait for no later batch. In the order in which they came.
+void KernelNames::release(std::uint64_t up_to_batch) {
+    while (!waiting_.empty() && waiting_.front().batch <= up_to_batch) {
+        const Waiting waiting = std::move(waiting_.front());
+        waiting_.pop_front();
+        reactor_.cancel(waiting.timer);
+        waiting.done();
+    }
+}
+
+bool KernelNames::may_be_stuck() const {
+    return std::ranges::any_of(dropping_, [this](const auto& each) { return locked_.contains(each.first); });
+}
+
+void KernelNames::lock(const Directories& directories) {
+    bool stuck = false;
+    for (const InodeNumber directory : directories) {
+        if (directory == 0)
+            continue;
+        ++locked_[directory];
+        stuck |= dropping_.contains(directory);
+    }
+    if (stuck && !must_wait())
+        release(sent_batches_);
+}
+
+void KernelNames::unlock(const Directories& directories) {
+    for (const InodeNumber directory : directories)
+        if (const auto found = locked_.find(directory); found != locked_.end() && --found->second == 0)
+            locked_.erase(found);
+}
+
+}  // namespace remofile::remofs

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+// When the kernel is told to drop names that it keeps.
+//
+// The kernel takes the lock of the directory to drop a name of it, and holds that lock while a request of its own that
+// looks into the directory, or changes it, waits for our answer. Such an answer may wait for the server, which waits
+// for another client to let go of a name, whose kernel is in the same position towards us. So nobody is kept waiting
+// for a name to be dropped where a request that holds the lock is under way: it is dropped right after the answer. A
+// program on this mount may see it until then, no longer than the kernel was allowed to keep it. But where very many
+// names are on their way the server has to wait: it might go on for ever, and withhold the answer too.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "filesystem/front_cache.hpp"
+#include "filesystem/inode_number.hpp"
+#include "remofs/kernel/notifier.hpp"
+#include "transport/reactor.hpp"
+
+namespace remofile::remofs {
+
+// One thread: the event loop's.
+class KernelNames : public filesystem::FrontNames {
+public:
+    explicit KernelNames(transport::Reactor& reactor) : reactor_(reactor) {}
+    ~KernelNames() override;
+    KernelNames(const KernelNames&) = delete;
+    KernelNames& operator=(const KernelNames&) = delete;
+
+    // Makes the kernel drop a name. Runs on the notifier's thread and may block.
+    using Send = std::function<void(InodeNumber directory, const std::string& name)>;
+    // Makes the kernel drop what it keeps of a listing. Takes no lock that waits for an answer of ours.
+    using DropListing = std::function<void(InodeNumber directory)>;
+
+    // Until then no name is kept anywhere. The notifier must outlive all further use.
+    void notify_by(Notifier& notifier, Send send, DropListing drop_listing) {
+        notifier_ = &notifier;
+        send_ = std::move(send);
+        drop_listing_ = std::move(drop_listing);
+    }
+
+    void drop_name(InodeNumber directory, const std::string& name) override;
+    void drop_listing(InodeNumber directory) override {
+        if (drop_listing_)
+            drop_listing_(directory);
+    }
+    void when_names_dropped(std::function<void()> done) override;
+
+    // The kernel holds the locks of these directories from now on, and not any more. 0 is none.
+    using Directories = std::array<InodeNumber, 2>;
+    void lock(const Directories& directories);
+    void unlock(const Directories& directories);
+
+    // Names that may be on their way to the kernel and confirmed already. What a mount keeps of names is less, so that
+    // honest servers do not get there before their patience ends.
+    static constexpr std::size_t max_on_their_way = 256U << 10;
+
+private:
+    using Name = std::pair<InodeNumber, std::string>;
+    struct Waiting {
+        std::uint64_t batch = 0;  // after which it is done
+        std::function<void()> done;
+        transport::TimerId timer;
+    };
+
+    void send_queued();
+    void dropped(std::uint64_t batch, const std::vector<Name>& names);
+    void release(std::uint64_t up_to_batch);
+    bool may_be_stuck() const;
+    bool must_wait() const { return on_their_way_ > max_on_their_way; }
+
+    transport::Reactor& reactor_;
+    Notifier* notifier_ = nullptr;
+    Send send_;
+    DropListing drop_listing_;
+    std::vector<Name> queued_;
+    std::uint64_t sent_batches_ = 0;
+    std::uint64_t dropped_batches_ = 0;
+    std::unordered_map<InodeNumber, std::size_t> dropping_;  // names of them that are sent and not dropped yet
+    std::size_t on_their_way_ = 0;                           // all of those
+    std::unordered_map<InodeNumber, std::size_t> locked_;    // requests
+    std::list<Waiting> waiting_;
+};
+
+}  // namespace remofile::remofs

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "base/allocator.hpp"
+#include "base/descriptors.hpp"
+#include "base/log.hpp"
+#include "client/connect_options.hpp"
+#include "client/exit_status.hpp"
+#include "remofs/kernel/mountpoint.hpp"
+#include "remofs/program/options.hpp"
+#include "remofs/program/service.hpp"
+#include "remofs/program/startup.hpp"
+
+namespace remofile::remofs {
+namespace {
+
+// Freed memory that is kept for the next data: some requests of the largest kind. It comes on top of the cache's limit.
+constexpr std::size_t kept_memory_bytes = 16U << 20;
+
+client::ConnectOptions to_connect_options(const Options& options) {
+    return {.source = options.source,
+            .server_key = options.server_key,
+            .identity = options.identity,
+            .token_file = options.token_file,
+            .insecure = options.insecure,
+            .exclusive = options.exclusive,
+            .read_only = options.read_only,
+            .compression = options.compress,
+            .wait = options.wait,
+            .request_timeout = options.soft ? std::optional(options.timeout) : std::nullopt};
+}
+
+Result<> read_id_map(ServicePlan& plan) {
+    std::string idmap = plan.options.idmap;
+    if (idmap.empty())
+        idmap = ::geteuid() == 0 ? "none" : "user";
+    plan.map_user = idmap == "user";
+    if (idmap == "user" || idmap == "none")
+        return {};
+    std::ifstream file(idmap);
+    std::ostringstream text;
+    if (!file || !(text << file.rdbuf()))
+        return make_error(Status::bad_usage, fmt::format("idmap={}: cannot read the file", idmap));
+    auto map = IdMap::parse(text.str());
+    if (!map)
+        return make_error(Status::bad_usage, fmt::format("idmap={}: {}", idmap, map.error().to_string()));
+    plan.ids = std::move(*map);
+    return {};
+}
+
+int fail(client::ExitStatus status, const Error& error) {
+    const std::string line = fmt::format("remofs: {}\n", log::printable(error.to_string()));
+    std::fputs(line.c_str(), stderr);
+    return static_cast<int>(status);
+}
+
+int show(const std::string& text) {
+    return std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0 ? 1 : 0;
+}
+
+int remount(const Options& options) {
+    const Result<> changed = change_mount(options.mountpoint, options.kernel_options, options.read_only);
+    return changed ? 0 : fail(client::ExitStatus::mountpoint, changed.error());
+}
+
+int run(const std::vector<std::string>& arguments) {
+    if (const auto raised = raise_descriptor_limit(); !raised)
+        return fail(client::ExitStatus::failure, raised.error());
+    auto options = parse_command_line(arguments);
+    if (!options)
+        return fail(client::ExitStatus::failure, options.error());
+    if (options->action == Options::Action::show_help)
+        return show(help_text());
+    if (options->action == Options::Action::show_version)
+        return show("remofs " REMOFS_VERSION "\n");
+    if (options->remount)
+        return remount(*options);
+
+    ServicePlan plan{.options = std::move(*options)};
+    if (auto read = read_id_map(plan); !read)
+        return fail(client::ExitStatus::failure, read.error());
+    auto mountpoint = prepare_mountpoint(plan.options.mountpoint);
+    if (!mountpoint)
+        return fail(client::ExitStatus::mountpoint, mountpoint.error());
+    plan.mountpoint = std::move(*mountpoint);
+    auto session = client::make_session_options(to_connect_options(plan.options));
+    if (!session)
+        return fail(client::exit_status_of_setup(session.status()), session.error());
+    plan.session = std::move(*session);
+    plan.session.leases = true;
+
+    if (plan.options.foreground)
+        return static_cast<int>(serve(std::move(plan), StartReport()));
+    Fork fork = start_in_background();
+    return static_cast<int>(fork.is_child ? serve(std::move(plan), std::move(fork.report)) : fork.status);
+}
+
+}  // namespace
+}  // namespace remofile::remofs
+
+int main(int argc, char** argv) {
+    remofile::open_standard_descriptors();
+    remofile::keep_freed_memory(remofile::remofs::kept_memory_bytes);
+    return remofile::remofs::run({argv + 1, argv + argc});
+}

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: MIT
+#include "remofs/program/options.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "base/byte_size.hpp"
+#include "base/log.hpp"
+
+namespace remofile::remofs {
+namespace {
+
+using Kind = OptionRow::Kind;
+
+Error usage_error(std::string message) {
+    return make_error(Status::bad_usage, std::move(message));
+}
+
+Result<Duration> parse_seconds(std::string_view name, std::string_view text) {
+    constexpr unsigned max_seconds = 10 * 365 * 24 * 3600U;  // ten years; keeps sums of durations in range
+    unsigned seconds = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+    if (error != std::errc() || end != text.data() + text.size() || seconds == 0 || seconds > max_seconds)
+        return usage_error(fmt::format("{}={}: expected a whole number of seconds, 1 or more", name, text));
+    return Duration(std::chrono::seconds(seconds));
+}
+
+Result<> set_timeout(Options& options, std::string_view value) {
+    REMOFILE_TRY(seconds, parse_seconds("timeout", value));
+    options.timeout = seconds;
+    return {};
+}
+
+Result<> set_wait(Options& options, std::string_view value) {
+    options.wait = Duration::max();
+    if (value.empty())
+        return {};
+    REMOFILE_TRY(seconds, parse_seconds("wait", value));
+    options.wait = seconds;
+    return {};
+}
+
+Result<> set_compress(Options& options, std::string_view value) {
+    constexpr int max_level = wire::max_compression_level;
+    int level = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), level);
+    const bool is_level =
+        error == std::errc() && end == value.data() + value.size() && level >= 1 && level <= max_level;
+    if (!is_level && !value.empty() && value != "auto" && value != "off")
+        return usage_error(fmt::format("compress={}: expected auto, off or a level from 1 to {}", value, max_level));
+    if (is_level)
+        options.compress = static_cast<std::uint8_t>(level);
+    else
+        options.compress = value == "off" ? wire::compression_off : wire::compression_automatic;
+    return {};
+}
+
+// The default, which libfuse 3.17 has no name for.
+Result<> keep_access_times(Options& options, std::string_view) {
+    std::erase(options.kernel_options, "noatime");
+    return {};
+}
+
+Result<> set_cache_size(Options& options, std::string_view value) {
+    const auto size = parse_byte_size(value);
+    if (!size)
+        return usage_error(fmt::format("cache_size={}: expected bytes, as 8388608, 8192K, 256M or 1G", value));
+    // Four requests of the largest kind: less could not keep a link busy.
+    constexpr std::uint64_t min_size = std::uint64_t{4} << 20;
+    if (*size < min_size)
+        return usage_error(fmt::format("cache_size={}: expected 4M at least", value));
+    options.cache_size_bytes = *size;
+    return {};
+}
+
+Result<> set_symlinks(Options& options, std::string_view value) {
+    if (value != "keep" && value != "contain")
+        return usage_error(fmt::format("symlinks={}: expected keep or contain", value));
+    options.symlinks = value == "keep" ? SymlinkPolicy::keep : SymlinkPolicy::contain;
+    return {};
+}
+
+Result<> set_subtype(Options&, std::string_view) {
+    return {};  // always remofs: /proc/mounts says fuse.remofs, by which mounts are found again
+}
+
+// A member of Options set to a constant, or to the text given.
+template <auto Member>
+Result<> set_true(Options& options, std::string_view) {
+    options.*Member = true;
+    return {};
+}
+template <auto Member>
+Result<> set_false(Options& options, std::string_view) {
+    options.*Member = false;
+    return {};
+}
+template <auto Member>
+Result<> set_text(Options& options, std::string_view value) {
+    options.*Member = std::string(value);
+    return {};
+}
+
+constexpr auto table = std::to_array<OptionRow>({
+    {"server_key", Kind::value, "KEY|FILE", "the server's public key, or a file that holds it",
+     set_text<&Options::server_key>},
+    {"identity", Kind::value, "FILE", "this client's secret key (made on first use if not given)",
+     set_text<&Options::identity>},
+    {"token_file", Kind::value, "FILE", "a file that holds the token which the server asks for",
+     set_text<&Options::token_file>},
+    {"insecure", Kind::flag, "", "no encryption, for a server that was told the same", set_true<&Options::insecure>},
+    {"ro", Kind::flag, "", "change nothing", set_true<&Options::read_only>},
+    {"rw", Kind::flag, "", "allow changes (the default)", set_false<&Options::read_only>},
+    {"exclusive", Kind::flag, "", "have the server for this mount alone", set_true<&Options::exclusive>},
+    {"wait", Kind::optional_value, "SECONDS", "wait if another client has the server for itself", set_wait},
+    {"hard", Kind::flag, "", "wait for a silent server as long as it takes (the default)", set_false<&Options::soft>},
+    {"soft", Kind::flag, "", "report ETIMEDOUT when a server is silent for the time-out", set_true<&Options::soft>},
+    {"timeout", Kind::value, "SECONDS", "the time-out of soft (30)", set_timeout},
+    {"idmap", Kind::value, "user|none|FILE", "whose the server's files are (user; for root none)",
+     set_text<&Options::idmap>},
+    {"symlinks", Kind::value, "keep|contain", "contain: refuse symlinks that would leave the mount (keep)",
+     set_symlinks},
+    {"allow_other", Kind::flag, "", "let other users in, as permissions allow", set_true<&Options::allow_other>},
+    {"default_permissions", Kind::flag, "", "let the kernel check permissions too; implied by allow_other",
+     set_true<&Options::default_permissions>},
+    {"compress", Kind::optional_value, "auto|off|LEVEL", "compress data on its way (auto)", set_compress},
+    {"cache_size", Kind::value, "SIZE", "memory for cached data", set_cache_size},
+    {"fsname", Kind::value, "NAME", "what mount shows as the source", set_text<&Options::file_system_name>},
+    {"debug", Kind::flag, "", "as -d", set_true<&Options::debug>},
+    {"remount", Kind::flag, "", "change ro, nosuid and the like of a mount that is there", set_true<&Options::remount>},
+
+    {"subtype", Kind::value, "", "", set_subtype},
+    {"dev", Kind::kernel},
+    {"nodev", Kind::kernel},
+    {"suid", Kind::kernel},
+    {"nosuid", Kind::kernel},
+    {"exec", Kind::kernel},
+    {"noexec", Kind::kernel},
+    {"sync", Kind::kernel},
+    {"async", Kind::kernel},
+    {"dirsync", Kind::kernel},
+    {"atime", Kind::flag, "", "", keep_access_times},
+    {"noatime", Kind::kernel},
+    // The access times are the server's; these say how a local file system should keep them.
+    {"diratime", Kind::ignored},
+    {"nodiratime", Kind::ignored},
+    {"relatime", Kind::ignored},
+    {"norelatime", Kind::ignored},
+    {"strictatime", Kind::ignored},
+    {"nostrictatime", Kind::ignored},
+    {"lazytime", Kind::ignored},
+    {"nolazytime", Kind::ignored},
+    // For mount(8), systemd and others who read fstab.
+    {"defaults", Kind::ignored},
+    {"auto", Kind::ignored},
+    {"noauto", Kind::ignored},
+    {"nofail", Kind::ignored},
+    {"_netdev", Kind::ignored},
+    {"user", Kind::ignored},
+    {"nouser", Kind::ignored},
+    {"users", Kind::ignored},
+    {"owner", Kind::ignored},
+    {"group", Kind::ignored},
+    {"comment", Kind::ignored},
+    // What the kernel shows of a mount, and mount(8) hands on with remount.
+    {"user_id", Kind::ignored},
+    {"group_id", Kind::ignored},
+    {"max_read", Kind::ignored},
+    {"blksize", Kind::ignored},
+    {"x-*", Kind::ignored},
+    {"X-*", Kind::ignored},
+});
+
+const OptionRow* find_row(std::string_view name) {
+    const auto matches = [name](const OptionRow& row) {
+        return row.name.ends_with('*') ? name.starts_with(row.name.substr(0, row.name.size() - 1)) : row.name == name;
+    };
+    const auto* row = std::ranges::find_if(table, matches);
+    return row == table.end() ? nullptr : row;
+}
+
+Result<> apply_option(Options& options, const std::string& option) {
+    const std::size_t equals = option.find('=');
+    const bool has_value = equals != std::string::npos;
+    const std::string name = option.substr(0, equals);
+    const std::string value = has_value ? option.substr(equals + 1) : "";
+    const OptionRow* row = find_row(name);
+    if (row == nullptr)
+        return usage_error(fmt::format("unknown mount option \"{}\" (remofs --help lists them)", name));
+    if (has_value && (row->kind == Kind::flag || row->kind == Kind::kernel))
+        return usage_error(fmt::format("mount option {} takes no value", name));
+    if (row->kind == Kind::value && value.empty())
+        return usage_error(fmt::format("mount option {} needs a value: {}={}", name, name, row->argument));
+    if (row->kind == Kind::optional_value && has_value && value.empty())
+        return usage_error(fmt::format("mount option {}= has no value", name));
+    if (row->kind == Kind::kernel)
+        options.kernel_options.push_back(name);
+    return row->apply == nullptr ? Result<>() : row->apply(options, value);
+}
+
+Result<> apply_options(Options& options, std::string_view list) {
+    for (const std::string& option : split_options(list))
+        if (!option.empty())
+            REMOFILE_CHECK(apply_option(options, option));
+    return {};
+}
+
+Result<> check(const Options& options) {
+    if (options.action != Options::Action::mount)
+        return {};
+    if (options.source.empty() || options.mountpoint.empty())
+        return usage_error("usage: remofs SOURCE MOUNTPOINT [-f] [-d] [-o OPTION,...] (remofs --help says more)");
+    if (options.insecure && (!options.server_key.empty() || !options.identity.empty()))
+        return usage_error("insecure excludes server_key and identity: without encryption keys mean nothing");
+    return {};
+}
+
+Result<> apply_place(Options& options, std::string_view word) {
+    if (options.source.empty())
+        options.source = word;
+    else if (options.mountpoint.empty())
+        options.mountpoint = word;
+    else
+        return usage_error(fmt::format("\"{}\" is one word too many: expected SOURCE MOUNTPOINT", word));
+    return {};
+}
+
+// One word of the command line; `next` is the one after it, if it is needed.
+Result<> apply_word(Options& options, std::string_view word, const std::string* next, bool& took_next) {
+    if (word == "-h" || word == "--help")
+        options.action = Options::Action::show_help;
+    else if (word == "-V" || word == "--version")
+        options.action = Options::Action::show_version;
+    else if (word == "-f" || word == "--foreground")
+        options.foreground = true;
+    else if (word == "-d" || word == "--debug")
+        options.debug = true;
+    else if (word == "-o" && next == nullptr)
+        return usage_error("-o needs mount options after it");
+    else if (word == "-o") {
+        took_next = true;
+        return apply_options(options, *next);
+    } else if (word.starts_with("-o"))
+        return apply_options(options, word.substr(2));
+    else if (word.starts_with('-') && word.size() > 1)
+        return usage_error(fmt::format("unknown option \"{}\" (remofs --help lists them)", word));
+    else
+        return apply_place(options, word);
+    return {};
+}
+
+}  // namespace
+
+std::span<const OptionRow> option_table() {
+    return table;
+}
+
+std::vector<std::string> split_options(std::string_view list) {
+    std::vector<std::string> parts(1);
+    for (std::size_t i = 0; i < list.size(); ++i) {
+        const bool escaped = list[i] == '\\' && i + 1 < list.size() && (list[i + 1] == ',' || list[i + 1] == '\\');
+        if (escaped)
+            parts.back() += list[++i];
+        else if (list[i] == ',')
+            parts.emplace_back();
+        else
+            parts.back() += list[i];
+    }
+    return parts;
+}
+
+Result<Options> parse_command_line(std::span<const std::string> arguments) {
+    Options options;
+    bool places_only = false;  // after "--"
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+        if (places_only) {
+            REMOFILE_CHECK(apply_place(options, arguments[i]));
+            continue;
+        }
+        places_only = arguments[i] == "--";
+        if (places_only)
+            continue;
+        bool took_next = false;
+        const std::string* next = i + 1 < arguments.size() ? &arguments[i + 1] : nullptr;
+        REMOFILE_CHECK(apply_word(options, arguments[i], next, took_next));
+        i += took_next ? 1 : 0;
+    }
+    options.foreground |= options.debug;
+    REMOFILE_CHECK(check(options));
+    return options;
+}
+
+std::string help_text() {
+    std::string text =
+        "Usage: remofs SOURCE MOUNTPOINT [-f] [-d] [-o OPTION,...]\n"
+        "Mounts the directory of a Remofile server. \"umount MOUNTPOINT\" ends the mount.\n\n"
+        "SOURCE is HOST[:PORT]:/PATH, remofile://HOST[:PORT]/PATH or remofile+ipc:///SOCKET.\n\n"
+        "  -f, --foreground  stay in the foreground and log to standard error\n"
+        "  -d, --debug       the same, with a line for each operation\n"
+        "  -h, --help        show this text\n"
+        "  -V, --version     show the version\n\n"
+        "Mount options (-o); those of mount(8) and fstab(5) are accepted too:\n";
+    for (const OptionRow& row : table) {
+        if (row.help.empty())
+            continue;
+        const std::string argument = row.argument.empty()               ? ""
+                                     : row.kind == Kind::optional_value ? fmt::format("[={}]", row.argument)
+                                                                        : fmt::format("={}", row.argument);
+        text += fmt::format("  {:<28}{}\n", std::string(row.name) + argument, row.help);
+    }
+    return text;
+}
+
+}  // namespace remofile::remofs

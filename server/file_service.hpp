@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+// What a server can do with the files of its export: one request in, one outcome out, on the calling thread.
+// Sessions, connections, order and resending are the service's (sessions/service.hpp); files, locks and identities are
+// here.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/buffer.hpp"
+#include "base/counters.hpp"
+#include "base/result.hpp"
+#include "base/strong_id.hpp"
+#include "wire/compression.hpp"
+#include "wire/messages.hpp"
+#include "wire/opcode_table.hpp"
+
+namespace remofile::server {
+
+// Whom a request acts as. Only with --identity=client does the server take on another's identity, for the one request
+// and on the one thread that carries it out.
+struct Caller {
+    bool switch_identity = false;
+    uid_t uid = 0;
+    gid_t gid = 0;
+    std::vector<gid_t> groups;
+    wire::SetId set_id = wire::SetId::as_caller;
+};
+
+// A file that some session knows, shared by all sessions that know it. Opaque outside this part.
+class Inode;
+using InodePtr = std::shared_ptr<Inode>;
+
+class ChangeWatch;
+class LeaseTable;
+
+// What a change has touched of what leases cover.
+struct Touched {
+    InodePtr directory;
+    std::string name;             // empty: the attributes of the directory itself
+    bool is_new_meaning = false;  // the name stands for something else, or for nothing
+    friend bool operator==(const Touched&, const Touched&) = default;
+};
+
+struct ExportOptions {
+    std::string directory;
+    bool read_only = false;
+    // Descriptors kept for inodes that nobody is using right now; beyond it the least recently used are closed, and
+    // found again by their place in the tree, verified by identity.
+    std::size_t max_idle_descriptors = 4096;
+    // Descriptors of handles and locks; fewer where the process's limit leaves fewer (descriptor_budget.hpp).
+    std::size_t max_open_descriptors = SIZE_MAX;
+    // Limits of one session.
+    std::size_t max_handles = 65536;
+    std::size_t max_nodes = 4U << 20;
+    // Shared with the sessions, which leave it when they end. None: no leases are granted.
+    std::shared_ptr<LeaseTable> leases;
+    // Leased directories are watched, if they can be, for changes by programs on the server; from the first lease on.
+    bool watch = false;
+};
+
+// How a request uses an id, so that the service can keep the order that docs/PROTOCOL.md promises: uses of one id may
+// overlap, but a request that makes, releases or changes what the id stands for waits for earlier ones and later ones
+// wait for it.
+struct Dependency {
+    enum class Kind : std::uint8_t { node, handle } kind;
+    std::uint64_t id;
+    bool exclusive;
+};
+
+// What is known of an opcode of the groups "names and attributes" to "locks"; none for others and unknown ones.
+const wire::OpcodeFacts* find_operation(wire::Opcode opcode);
+
+// The ids that a request uses. Error: malformed.
+Result<std::vector<Dependency>> dependencies_of(wire::Opcode opcode, std::span<const std::byte> body);
+
+struct Outcome {
+    Status status = Status::ok;
+    std::vector<std::byte> body;  // encoded reply; empty unless status is ok
+    wire::EncodedBulk bulk;       // raw, or zeros that were not even read
+    bool has_bulk = false;
+    // What the bulk data's source has shown of itself: part of an open file, which it keeps. None for others.
+    std::shared_ptr<wire::Compressibility> stream;
+    std::vector<InodePtr> changed;  // files whose content, attributes or entries changed
+    // The same as those who hold leases know it; only if there are any but the author. Files of which not all names are
+    // remembered are told of by their nodes.
+    std::vector<Touched> touched;
+    std::vector<InodePtr> touched_unplaced;
+};
+
+// The files of one session: what its node and handle ids stand for, and the locks it holds. Callable from any
+// thread. Destroying it closes and unlocks everything.
+class SessionFiles;
+
+// Everything about one export. Callable from any thread.
+class FileService {
+public:
+    // Opens the export. Errors: no_entry, not_directory, access_denied, not_supported (no openat2), naming the
+    // directory.
+    static Result<std::unique_ptr<FileService>> open(ExportOptions options, Counters& counters);
+    virtual ~FileService() = default;
+
+    // A new session whose root is `path` (absolute, resolved component by component below the export, no symlink
+    // followed, ".." refused) under the id `root`. Errors: no_entry, not_directory, access_denied.
+    struct OpenedSession {
+        std::shared_ptr<SessionFiles> files;
+        wire::Attributes root_attributes;
+    };
+    virtual Result<OpenedSession> open_session(std::string_view path, NodeId root, const Caller& caller,
+                                               bool read_only) = 0;
+
+    // Carries out one request. A malformed body or unknown opcode gives an outcome too. For a request that waits (a
+    // blocking lock) the result is empty, and `later` is called once, on any thread, when it is decided; `request`
+    // names it for cancel().
+    virtual std::optional<Outcome> carry_out(const std::shared_ptr<SessionFiles>& files, RequestId request,
+                                             wire::Opcode opcode, std::span<const std::byte> body, Buffer bulk,
+                                             const Caller& caller, std::function<void(Outcome)> later) = 0;
+
+    // Carries out a request that certainly takes no time, because all that it needs is in memory. Empty for every
+    // other: then nothing has happened, and carry_out() is to be called where it may block.
+    virtual std::optional<Outcome> carry_out_at_once(const std::shared_ptr<SessionFiles>& /*files*/, wire::Opcode,
+                                                     std::span<const std::byte> /*body*/, const Caller&) {
+        return std::nullopt;
+    }
+
+    // Ends the wait of a request with `interrupted`; nothing if it does not wait.
+    virtual void cancel(const std::shared_ptr<SessionFiles>& files, RequestId request) = 0;
+
+    // The ids under which a session knows these files; empty if it knows none of them.
+    virtual std::vector<NodeId> known_as(const SessionFiles& files, std::span<const InodePtr> changed) = 0;
+
+    // What tells of changes by programs on the server; none if it is not to be had.
+    virtual ChangeWatch* change_watch() { return nullptr; }
+    // What to say of it in the log; empty if it was not asked for.
+    virtual std::string change_watch_text() const { return {}; }
+    // What the watch tells of a name that is new says nothing of the file's other names, whose attributes have changed
+    // with it: adds them. False if there may be others that nobody knows here.
+    virtual bool add_other_names(std::vector<Touched>& /*touched*/) { return true; }
+    // Directories that may be without a lease now need not be watched any more. Takes system calls.
+    virtual void stop_watching(std::span<const InodePtr> /*directories*/) {}
+
+    // Ends every wait and closes what the session holds. Later requests of it get `no_session`.
+    virtual void close_session(const std::shared_ptr<SessionFiles>& files) = 0;
+};
+
+}  // namespace remofile::server

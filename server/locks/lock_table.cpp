@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: MIT
+#include "server/locks/lock_table.hpp"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <set>
+
+#include "base/exception.hpp"
+
+namespace remofile::server {
+namespace {
+
+using wire::LockRange;
+using wire::LockType;
+
+// How often locks that processes on the server hold are tried again. The first figure is short against what a person
+// notices, the second bounds the load of waits that take long.
+constexpr auto first_pause = std::chrono::milliseconds(10);
+constexpr auto longest_pause = std::chrono::milliseconds(500);
+// Ranges of one owner in one file: no program known needs more, and each takes kernel memory.
+constexpr std::size_t max_ranges = 16384;
+// Waiting requests of all sessions: each keeps a callback and a handle.
+constexpr std::size_t max_waits = 65536;
+
+constexpr auto last_byte = static_cast<std::uint64_t>(INT64_MAX);
+
+bool overlap(const LockRange& a, const LockRange& b) {
+    return a.start <= b.end && b.start <= a.end;
+}
+
+bool conflict(const LockRange& held, const LockRange& wanted) {
+    return overlap(held, wanted) && (held.type == LockType::write || wanted.type == LockType::write);
+}
+
+bool valid(const LockRange& range) {
+    return range.type <= LockType::unlock && range.start <= range.end && range.end <= last_byte;
+}
+
+// Replaces whatever is held between start and end by `range`, as fcntl(2) does.
+void apply(std::vector<LockRange>& held, const LockRange& range) {
+    std::vector<LockRange> result;
+    for (const LockRange& old : held) {
+        if (!overlap(old, range)) {
+            result.push_back(old);
+            continue;
+        }
+        if (old.start < range.start)
+            result.push_back({old.type, old.start, range.start - 1, old.pid});
+        if (old.end > range.end)
+            result.push_back({old.type, range.end + 1, old.end, old.pid});
+    }
+    if (range.type != LockType::unlock)
+        result.push_back(range);
+    std::ranges::sort(result, {}, &LockRange::start);
+    held.clear();
+    for (const LockRange& next : result) {
+        if (!held.empty() && held.back().type == next.type && held.back().end + 1 == next.start)
+            held.back().end = next.end;
+        else
+            held.push_back(next);
+    }
+}
+
+struct flock to_kernel(const LockRange& range) {
+    struct flock kernel {};
+    kernel.l_type = range.type == LockType::read ? F_RDLCK : range.type == LockType::write ? F_WRLCK : F_UNLCK;
+    kernel.l_whence = SEEK_SET;
+    kernel.l_start = static_cast<off_t>(range.start);
+    kernel.l_len = range.end == last_byte ? 0 : static_cast<off_t>(range.end - range.start + 1);
+    return kernel;
+}
+
+LockRange from_kernel(const struct flock& kernel) {
+    LockRange range;
+    range.type = kernel.l_type == F_RDLCK   ? LockType::read
+                 : kernel.l_type == F_WRLCK ? LockType::write
+                                            : LockType::unlock;
+    range.start = static_cast<std::uint64_t>(kernel.l_start);
+    range.end = kernel.l_len == 0 ? last_byte : range.start + static_cast<std::uint64_t>(kernel.l_len) - 1;
+    return range;
+}
+
+Status set_in_kernel(int descriptor, const LockRange& range) {
+    struct flock kernel = to_kernel(range);
+    if (fcntl(descriptor, F_OFD_SETLK, &kernel) == 0)
+        return Status::ok;
+    return errno == EACCES ? Status::try_again : from_errno(errno);
+}
+
+Status flock_in_kernel(int descriptor, LockType type) {
+    const int operation = type == LockType::read ? LOCK_SH : type == LockType::write ? LOCK_EX : LOCK_UN;
+    return ::flock(descriptor, operation | LOCK_NB) == 0 ? Status::ok : from_errno(errno);
+}
+
+}  // namespace
+
+LockTable::LockTable(Counters& counters) : waits_(counters.at("files.lock_waits")), thread_([this] { run(); }) {}
+
+LockTable::~LockTable() {
+    stop();
+}
+
+void LockTable::stop() {
+    {
+        const std::lock_guard guard(mutex_);
+        stopping_ = true;
+    }
+    wake_.notify_all();
+    if (thread_.joinable())
+        thread_.join();
+    Decisions decisions;
+    with_every_file([&](FileLocks& locks) {
+        end_waits(locks, Status::interrupted, decisions, [](const Waiter&) { return true; });
+    });
+    tell(std::move(decisions));
+}
+
+// ---------------------------------------------------------------- files that have locks
+
+// Runs `work` on the locks of a file, which are made if there were none and dropped again if none are left.
+template <class Work>
+auto LockTable::with_file(const InodePtr& inode, Work&& work) {
+    for (;;) {
+        FilePtr file;
+        {
+            auto files = files_.lock();
+            auto& slot = (*files)[inode.get()];
+            if (!slot) {
+                slot = std::make_shared<Guarded<FileLocks>>();
+                slot->lock()->inode = inode;
+            }
+            file = slot;
+        }
+        std::optional<decltype(work(std::declval<FileLocks&>()))> result;
+        bool idle = false;
+        {
+            auto locks = file->lock();
+            if (locks->abandoned)
+                continue;
+            result = work(*locks);
+            idle = locks->idle();
+        }
+        if (idle) {
+            InodePtr let_go;  // after the locks
+            auto files = files_.lock();
+            auto locks = file->lock();
+            if (locks->idle() && !locks->abandoned) {
+                locks->abandoned = true;
+                let_go = std::move(locks->inode);
+                files->erase(inode.get());
+            }
+        }
+        return std::move(*result);
+    }
+}
+
+template <class Work>
+void LockTable::with_known_file(const Inode* inode, Work&& work) {
+    InodePtr known;
+    {
+        auto files = files_.lock();
+        const auto found = files->find(inode);
+        if (found == files->end())
+            return;
+        known = found->second->lock()->inode;
+    }
+    if (known)
+        with_file(known, [&](FileLocks& locks) {
+            work(locks);
+            return true;
+        });
+}
+
+template <class Work>
+void LockTable::with_every_file(Work&& work) {
+    std::vector<const Inode*> inodes;
+    files_.with([&](const auto& files) {
+        for (const auto& [inode, file] : files)
+            inodes.push_back(inode);
+    });
+    for (const Inode* inode : inodes)
+        with_known_file(inode, work);
+}
+
+// ---------------------------------------------------------------- one attempt
+
+Result<LockTable::Holder*> LockTable::holder_of(FileLocks& locks, Session session, LockOwner owner,
+                                                const HeldFile& file) {
+    const auto found = std::ranges::find_if(
+        locks.holders, [&](const Holder& holder) { return holder.session == session && holder.owner == owner; });
+    if (found != locks.holders.end())
+        return &*found;
+    // Its own open file description: locks through one description never exclude each other. For reading and writing if
+    // the server may, since later locks of the owner may need either.
+    UniqueFd descriptor;
+    for (const int access : {O_RDWR, file->writable ? O_WRONLY : O_RDONLY, O_RDONLY}) {
+        auto opened = open_for_io(file.fd(), S_IFREG, access);
+        if (opened) {
+            descriptor = std::move(*opened);
+            break;
+        }
+        if (opened.error().status == Status::too_many_files)
+            return Status::no_locks;
+    }
+    if (!descriptor)
+        return Status::no_locks;
+    return &locks.holders.emplace_back(
+        Holder{session, owner, std::move(descriptor), session->count_descriptor(), file.file.get(), {}});
+}
+
+Status LockTable::try_range(FileLocks& locks, Session session, LockOwner owner, const HeldFile& file,
+                            const LockRange& range) {
+    // What is known to be in the way the kernel need not be asked about, nor is a descriptor opened: there may be
+    // thousands who wait.
+    for (const Holder& other : locks.holders) {
+        if ((other.session != session || other.owner != owner) && range.type != LockType::unlock &&
+            std::ranges::any_of(other.ranges, [&](const LockRange& held) { return conflict(held, range); }))
+            return Status::try_again;
+    }
+    auto holder = holder_of(locks, session, owner, file);
+    if (!holder)
+        return holder.error().status;
+    if (range.type != LockType::unlock && (*holder)->ranges.size() >= max_ranges)
+        return Status::no_locks;
+    const Status status = set_in_kernel((*holder)->descriptor.get(), range);
+    if (status == Status::ok)
+        apply((*holder)->ranges, range);
+    return status;
+}
+
+Status LockTable::try_whole(const HeldFile& file, LockType type) {
+    const Status status = flock_in_kernel(file.fd(), type);
+    // A descriptor with a lock is not to be closed. A conversion that fails has given up what was held before.
+    if (status == Status::ok || status == Status::try_again)
+        file->open->set_locked(status == Status::ok && type != LockType::unlock);
+    return status;
+}
+
+Status LockTable::try_waiter(FileLocks& locks, const Waiter& waiter) {
+    return waiter.whole ? try_whole(waiter.file, waiter.range.type)
+                        : try_range(locks, waiter.session, waiter.owner, waiter.file, waiter.range);
+}
+
+void LockTable::drop_idle_holders(FileLocks& locks) {
+    std::erase_if(locks.holders, [](const Holder& holder) { return holder.ranges.empty(); });
+}
+
+// ---------------------------------------------------------------- waiting
+
+std::optional<Status> LockTable::enqueue(FileLocks& locks, Waiter waiter) {
+    {
+        const std::lock_guard guard(mutex_);
+        if (stopping_)
+            return Status::interrupted;
+        if (waiting_ >= max_waits)
+            return Status::no_locks;
+        ++waiting_;
+        fresh_wait_ = true;
+    }
+    wake_.notify_all();
+    waits_.add();
+    locks.waiters.push_back(std::move(waiter));
+    return std::nullopt;
+}
+
+// In the order of asking; one that still has to wait does not hold up later ones that need not, as in the kernel.
+void LockTable::retry(FileLocks& locks, Decisions& decisions) {
+    decisions.reserve(decisions.size() + locks.waiters.size());  // whoever gets the lock must be told
+    for (auto waiter = locks.waiters.begin(); waiter != locks.waiters.end();) {
+        const Status status = try_waiter(locks, *waiter);
+        if (status == Status::try_again) {
+            drop_idle_holders(locks);
+            ++waiter;
+            continue;
+        }
+        decisions.emplace_back(std::move(waiter->decided), status);
+        waiter = locks.waiters.erase(waiter);
+        const std::lock_guard guard(mutex_);
+        --waiting_;
+    }
+    drop_idle_holders(locks);
+}
+
+void LockTable::end_waits(FileLocks& locks, Status status, Decisions& decisions,
+                          const std::function<bool(const Waiter&)>& which) {
+    decisions.reserve(decisions.size() + locks.waiters.size());
+    for (auto waiter = locks.waiters.begin(); waiter != locks.waiters.end();) {
+        if (!which(*waiter)) {
+            ++waiter;
+            continue;
+        }
+        decisions.emplace_back(std::move(waiter->decided), status);
+        waiter = locks.waiters.erase(waiter);
+        const std::lock_guard guard(mutex_);
+        --waiting_;
+    }
+}
+
+void LockTable::tell(Decisions decisions) {
+    for (auto& [decided, status] : decisions) {
+        try {
+            decided(status);
+        } catch (...) {
+            status_of_exception("the answer to a wait for a lock");
+        }
+    }
+}
+
+void LockTable::run() {
+    pthread_setname_np(pthread_self(), "locks");
+    auto pause = first_pause;
+    std::unique_lock lock(mutex_);
+    while (!stopping_) {
+        if (waiting_ == 0) {
+            wake_.wait(lock, [&] { return stopping_ || waiting_ > 0; });
+            pause = first_pause;
+            continue;
+        }
+        if (std::exchange(fresh_wait_, false))
+            pause = first_pause;
+        wake_.wait_for(lock, pause, [&] { return stopping_ || fresh_wait_; });
+        if (stopping_ || fresh_wait_)
+            continue;
+        lock.unlock();
+        Decisions decisions;
+        try {
+            with_every_file([&](FileLocks& locks) { retry(locks, decisions); });
+        } catch (...) {
+            status_of_exception("trying locks again");  // they are tried once more after a pause
+        }
+        pause = decisions.empty() ? std::min(pause * 2, longest_pause) : first_pause;
+        tell(std::move(decisions));
+        lock.lock();
+    }
+}
+
+// A request waits for those that hold what it wants, they for those that hold what they wait for, and so on. If that
+// leads back to its owner, none of them would ever go on. Processes on the server are not seen.
+bool LockTable::would_deadlock(Session session, LockOwner owner, const InodePtr& inode, const LockRange& range) {
+    using Party = std::pair<Session, LockOwner>;
+    struct Wait {
+        Party waiter;
+        Party holder;
+    };
+    std::vector<Wait> waits;
+    with_every_file([&](FileLocks& locks) {
+        const auto blocked_by_holders = [&](const Party& party, const LockRange& wanted) {
+            for (const Holder& holder : locks.holders)
+                if (Party(holder.session, holder.owner) != party &&
+                    std::ranges::any_of(holder.ranges, [&](const LockRange& held) { return conflict(held, wanted); }))
+                    waits.push_back({party, {holder.session, holder.owner}});
+        };
+        for (const Waiter& waiter : locks.waiters)
+            if (!waiter.whole)
+                blocked_by_holders({waiter.session, waiter.owner}, waiter.range);
+        if (locks.inode == inode)
+            blocked_by_holders({session, owner}, range);
+    });
+    const Party self{session, owner};
+    std::set<Party> seen;
+    std::vector<Party> next{self};
+    while (!next.empty()) {
+        const Party party = next.back();
+        next.pop_back();
+        for (const Wait& wait : waits) {
+            if (wait.waiter != party)
+                continue;
+            if (wait.holder == self)
+                return true;
+            if (seen.insert(wait.holder).second)
+                next.push_back(wait.holder);
+        }
+    }
+    return false;
+}
+
+// ---------------------------------------------------------------- what sessions ask for
+
+Result<LockRange> LockTable::test(Session session, LockOwner owner, const HeldFile& file, LockRange range) {
+    if (!valid(range) || range.type == LockType::unlock)
+        return Status::invalid;
+    return with_file(file->inode, [&](FileLocks& locks) -> Result<LockRange> {
+        int descriptor = file.fd();
+        for (const Holder& holder : locks.holders) {
+            if (holder.session == session && holder.owner == owner) {
+                // Its own locks are not in its way, so the kernel is asked through the descriptor that has them.
+                descriptor = holder.descriptor.get();
+                continue;
+            }
+            for (const LockRange& held : holder.ranges)
+                if (conflict(held, range))
+                    return held;
+        }
+        struct flock kernel = to_kernel(range);
+        if (fcntl(descriptor, F_OFD_GETLK, &kernel) != 0)
+            return errno_error();
+        return kernel.l_type == F_UNLCK ? LockRange{} : from_kernel(kernel);
+    });
+}
+
+std::optional<Status> LockTable::set_range(Session session, RequestId request, LockOwner owner, const HeldFile& file,
+                                           LockRange range, bool wait, Decided decided) {
+    if (!valid(range))
+        return Status::invalid;
+    if ((range.type == LockType::read && !file->readable) || (range.type == LockType::write && !file->writable))
+        return Status::bad_handle;
+    file->locked.store(true, std::memory_order_relaxed);
+    Decisions decisions;
+    const auto attempt = [&](bool queue) {
+        return with_file(file->inode, [&](FileLocks& locks) -> std::optional<Status> {
+            const Status status = try_range(locks, session, owner, file, range);
+            drop_idle_holders(locks);
+            // Unlocking, or a write lock that became a read lock, lets others go on.
+            if (status == Status::ok && !locks.waiters.empty())
+                retry(locks, decisions);
+            if (status != Status::try_again || !queue)
+                return status;
+            return enqueue(locks, {session, request, owner, file, range, false, std::move(decided)});
+        });
+    };
+    std::optional<Status> status = attempt(false);
+    if (status == Status::try_again && wait) {
+        // One at a time, or two requests that wait for each other could both look before either is seen to wait.
+        const std::lock_guard guard(deciding_);
+        status = would_deadlock(session, owner, file->inode, range) ? Status::deadlock : attempt(true);
+    }
+    tell(std::move(decisions));
+    return status;
+}
+
+std::optional<Status> LockTable::set_whole(Session session, RequestId request, const HeldFile& file, LockType type,
+                                           bool wait, Decided decided) {
+    if (type > LockType::unlock)
+        return Status::invalid;
+    file->locked.store(true, std::memory_order_relaxed);
+    Decisions decisions;
+    std::optional<Status> status = with_file(file->inode, [&](FileLocks& locks) -> std::optional<Status> {
+        const Status tried = try_whole(file, type);
+        // Even a failed conversion gives up what was held before, as flock(2) says.
+        retry(locks, decisions);
+        if (tried != Status::try_again || !wait)
+            return tried;
+        return enqueue(locks, {session, request, LockOwner{}, file, {.type = type}, true, std::move(decided)});
+    });
+    tell(std::move(decisions));
+    return status;
+}
+
+void LockTable::close_owner(Session session, LockOwner owner, const InodePtr& inode) {
+    Decisions decisions;
+    with_known_file(inode.get(), [&](FileLocks& locks) {
+        if (std::erase_if(locks.holders, [&](const Holder& holder) {
+                return holder.session == session && holder.owner == owner;
+            }) != 0)
+            retry(locks, decisions);
+    });
+    tell(std::move(decisions));
+}
+
+void LockTable::close_handle(Session session, const OpenFilePtr& file) {
+    if (!file->locked.load(std::memory_order_relaxed))
+        return;
+    Decisions decisions;
+    // A request at work may still hold the descriptor open, so it is not left to close(). One that was given up has
+    // none.
+    if (const Descriptor descriptor = file->open->held())
+        try_whole({file, descriptor}, LockType::unlock);
+    with_known_file(file->inode.get(), [&](FileLocks& locks) {
+        std::erase_if(locks.holders, [&](const Holder& holder) {
+            return holder.session == session && holder.first_used == file.get();
+        });
+        end_waits(locks, Status::bad_handle, decisions, [&](const Waiter& waiter) {
+            return waiter.session == session && waiter.whole && waiter.file.file == file;
+        });
+        retry(locks, decisions);
+    });
+    tell(std::move(decisions));
+}
+
+void LockTable::cancel(Session session, RequestId request) {
+    Decisions decisions;
+    with_every_file([&](FileLocks& locks) {
+        end_waits(locks, Status::interrupted, decisions,
+                  [&](const Waiter& waiter) { return waiter.session == session && waiter.request == request; });
+    });
+    tell(std::move(decisions));
+}
+
+void LockTable::close_session(Session session) {
+    Decisions decisions;
+    with_every_file([&](FileLocks& locks) {
+        end_waits(locks, Status::interrupted, decisions,
+                  [&](const Waiter& waiter) { return waiter.session == session; });
+        if (std::erase_if(locks.holders, [&](const Holder& holder) { return holder.session == session; }) != 0)
+            retry(locks, decisions);
+    });
+    tell(std::move(decisions));
+}
+
+}  // namespace remofile::server

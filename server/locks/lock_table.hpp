@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+// Byte-range locks and flock locks of all sessions.
+//
+// The kernel holds them: byte ranges as open-file-description locks on one descriptor for each (session, owner, file),
+// flock on the handle's own descriptor. So they exclude processes on the server as well, and whatever ends a
+// descriptor ends its locks. What is kept here beside them says who holds what, for GETLK and for detecting deadlocks.
+//
+// A request that has to wait is queued with its file. It is tried again, in the order of asking, whenever a remofs
+// lock on the file is given up, and by the thread "locks" every 10 ms to 500 ms, because nothing tells when a process
+// on the server gives up its own. The thread sleeps while nobody waits.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "base/counters.hpp"
+#include "base/guarded.hpp"
+#include "base/result.hpp"
+#include "server/operations/session_files.hpp"
+#include "wire/messages.hpp"
+
+namespace remofile::server {
+
+// Callable from any thread.
+class LockTable {
+public:
+    // A session, for whom its address stands; it says close_session before it goes.
+    using Session = const SessionFiles*;
+    // Called once, on any thread and with no lock held, when a wait is over: ok, interrupted, deadlock or no_locks.
+    using Decided = std::function<void(Status)>;
+
+    explicit LockTable(Counters& counters);
+    ~LockTable();
+    LockTable(const LockTable&) = delete;
+    LockTable& operator=(const LockTable&) = delete;
+
+    // A lock that stands in the way of `range`, or type unlock. The pid is that of the holder on its own machine, 0
+    // for a process on the server.
+    Result<wire::LockRange> test(Session session, LockOwner owner, const HeldFile& file, wire::LockRange range);
+
+    // Takes or gives up a range. Errors: try_again (without `wait`), bad_handle (not opened for it), invalid, deadlock,
+    // no_locks. Empty: it waits, and `decided` will be called.
+    std::optional<Status> set_range(Session session, RequestId request, LockOwner owner, const HeldFile& file,
+                                    wire::LockRange range, bool wait, Decided decided);
+    // flock(2), likewise.
+    std::optional<Status> set_whole(Session session, RequestId request, const HeldFile& file, wire::LockType type,
+                                    bool wait, Decided decided);
+
+    // FLUSH: the owner closed a descriptor of the file.
+    void close_owner(Session session, LockOwner owner, const InodePtr& inode);
+    // RELEASE: gives up the flock of the handle and ends its waits. Byte ranges that were taken through it and that no
+    // FLUSH gave up go as well: their owner was the open file itself (F_OFD_SETLK), which is no more.
+    void close_handle(Session session, const OpenFilePtr& file);
+    void cancel(Session session, RequestId request);
+    // Ends the waits of the session with `interrupted`, and gives up its byte-range locks.
+    void close_session(Session session);
+
+    // Ends all waits with `interrupted` and joins the thread. Nothing waits from then on.
+    void stop();
+
+private:
+    struct Holder {
+        Session session = nullptr;
+        LockOwner owner;
+        UniqueFd descriptor;
+        DescriptorBudget::Slot slot;           // which the descriptor is counted as
+        const OpenFile* first_used = nullptr;  // the handle that the owner first locked through; only compared
+        std::vector<wire::LockRange> ranges;   // by start, none overlapping
+    };
+    struct Waiter {
+        Session session = nullptr;
+        RequestId request;
+        LockOwner owner;        // of a byte range
+        HeldFile file;          // so that its descriptor, which the lock is to be on, stays open
+        wire::LockRange range;  // of flock: only the type counts
+        bool whole = false;
+        Decided decided;
+    };
+    struct FileLocks {
+        InodePtr inode;
+        std::list<Holder> holders;
+        std::list<Waiter> waiters;
+        bool abandoned = false;  // no longer in files_; look it up again
+        bool idle() const { return holders.empty() && waiters.empty(); }
+    };
+    // The kernel's lock and the record of it change together, so the system calls are made with the lock held; they
+    // never wait. Shared by files_ and the threads at work on it.
+    using FilePtr = std::shared_ptr<Guarded<FileLocks>>;
+    // Waits that are over, to be told once no lock is held.
+    using Decisions = std::vector<std::pair<Decided, Status>>;
+
+    template <class Work>
+    auto with_file(const InodePtr& inode, Work&& work);
+    template <class Work>
+    void with_known_file(const Inode* inode, Work&& work);
+    template <class Work>
+    void with_every_file(Work&& work);
+
+    static Result<Holder*> holder_of(FileLocks& locks, Session session, LockOwner owner, const HeldFile& file);
+    static Status try_range(FileLocks& locks, Session session, LockOwner owner, const HeldFile& file,
+                            const wire::LockRange& range);
+    static Status try_whole(const HeldFile& file, wire::LockType type);
+    static Status try_waiter(FileLocks& locks, const Waiter& waiter);
+    static void drop_idle_holders(FileLocks& locks);
+    void retry(FileLocks& locks, Decisions& decisions);
+    void end_waits(FileLocks& locks, Status status, Decisions& decisions,
+                   const std::function<bool(const Waiter&)>& which);
+    static void tell(Decisions decisions);
+    std::optional<Status> enqueue(FileLocks& locks, Waiter waiter);
+    bool would_deadlock(Session session, LockOwner owner, const InodePtr& inode, const wire::LockRange& range);
+    void run();
+
+    Counters::Counter& waits_;
+    Guarded<std::unordered_map<const Inode*, FilePtr>> files_;
+
+    std::mutex deciding_;  // whether a byte range may be waited for; taken before any other
+    std::mutex mutex_;     // taken last
+    std::condition_variable wake_;
+    // Guarded by mutex_.
+    std::size_t waiting_ = 0;
+    bool fresh_wait_ = false;
+    bool stopping_ = false;
+
+    std::thread thread_;
+};
+
+}  // namespace remofile::server

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT
+// The FileService of file_service.hpp: opens the export, and leads each request to its row of the table of opcodes.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <csignal>
+
+#include "base/log.hpp"
+#include "server/leases/change_watch.hpp"
+#include "server/operations/operation_table.hpp"
+
+namespace remofile::server {
+namespace {
+
+// Raises the limit of open files as far as it goes, and returns it.
+std::size_t raise_descriptor_limit() {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 1024;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        log::warn("the limit of open files stays as it is: {}", describe(from_errno(errno)));
+    getrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur;
+}
+
+struct RowCounters {
+    Counters::Counter* requests = nullptr;
+    Counters::Counter* errors = nullptr;
+};
+
+struct Watch {
+    std::unique_ptr<ChangeWatch> changes;
+    std::string text;  // for the log
+};
+
+class ExportService final : public FileService {
+public:
+    ExportService(ExportOptions options, std::unique_ptr<InodeTable> inodes, std::shared_ptr<DescriptorBudget> budget,
+                  Watch watch, Counters& counters)
+        : options_(std::move(options)),
+          own_(OwnIdentity::of_this_process()),
+          inodes_(std::move(inodes)),
+          budget_(std::move(budget)),
+          watch_(std::move(watch.changes)),
+          watch_text_(std::move(watch.text)),
+          // Shared with the sessions, which give up their locks even if they outlive the export.
+          locks_(std::make_shared<LockTable>(counters)) {
+        for (const OperationRow& row : operation_rows()) {
+            const std::string name = "files." + std::string(wire::find_opcode(row.opcode)->name);
+            row_counters_.push_back({&counters.at(name), &counters.at(name + ".errors")});
+        }
+    }
+    ~ExportService() override { locks_->stop(); }
+
+    Result<OpenedSession> open_session(std::string_view path, NodeId root, const Caller& caller,
+                                       bool read_only) override {
+        REMOFILE_TRY(root_directory, inodes_->descriptor(inodes_->root()));
+        if (is_removed(root_directory->get()))
+            return Status::stale;
+        REMOFILE_TRY(inode, walk(path, caller));
+        REMOFILE_CHECK(check_directory(*inode));
+        REMOFILE_TRY(attributes, inodes_->attributes(inode));
+        auto files = std::make_shared<SessionFiles>(options_, read_only, locks_, budget_);
+        REMOFILE_CHECK(files->bind({.id = root, .reuse = false}, inode));
+        return OpenedSession{std::move(files), attributes};
+    }
+
+    std::optional<Outcome> carry_out(const std::shared_ptr<SessionFiles>& files, RequestId request, wire::Opcode opcode,
+                                     std::span<const std::byte> body, Buffer bulk, const Caller& caller,
+                                     std::function<void(Outcome)> later) override {
+        const OperationRow* row = find_row(opcode);
+        if (row == nullptr)
+            return failure(Status::not_implemented);
+        const RowCounters& counted = row_counters_[static_cast<std::size_t>(row - operation_rows().data())];
+        counted.requests->add();
+        auto outcome = carry_out_row(*row, files, request, body, std::move(bulk), caller, std::move(later));
+        if (outcome && outcome->status != Status::ok)
+            counted.errors->add();
+        return outcome;
+    }
+
+    std::optional<Outcome> carry_out_at_once(const std::shared_ptr<SessionFiles>& files, wire::Opcode opcode,
+                                             std::span<const std::byte> body, const Caller& caller) override {
+        if (caller.switch_identity || files->closed())
+            return std::nullopt;
+        Context context{.inodes = *inodes_,
+                        .locks = *locks_,
+                        .leases = options_.leases.get(),
+                        .watch = watch_.get(),
+                        .own = own_,
+                        .files = files,
+                        .caller = caller,
+                        .request = {},
+                        .bulk = {},
+                        .later = {}};
+        std::optional<Outcome> outcome = server::carry_out_at_once(context, opcode, body);
+        if (outcome)
+            row_counters_[static_cast<std::size_t>(find_row(opcode) - operation_rows().data())].requests->add();
+        return outcome;
+    }
+
+    void cancel(const std::shared_ptr<SessionFiles>& files, RequestId request) override {
+        locks_->cancel(files.get(), request);
+    }
+
+    std::vector<NodeId> known_as(const SessionFiles& files, std::span<const InodePtr> changed) override {
+        return files.ids_of(changed);
+    }
+
+    ChangeWatch* change_watch() override { return watch_.get(); }
+    std::string change_watch_text() const override { return watch_text_; }
+
+    bool add_other_names(std::vector<Touched>& touched) override {
+        std::vector<Touched> others;
+        bool all_known = true;
+        for (const Touched& each : touched) {
+            if (each.is_new_meaning)
+                all_known &= add_other_names_of(each, others);
+        }
+        touched.insert(touched.end(), std::make_move_iterator(others.begin()), std::make_move_iterator(others.end()));
+        return all_known;
+    }
+
+    void stop_watching(std::span<const InodePtr> directories) override {
+        if (!watch_)
+            return;
+        for (const InodePtr& directory : directories) {
+            const auto descriptor = inodes_->descriptor(directory);
+            watch_->remove(directory, descriptor ? (*descriptor)->get() : -1,
+                           [&] { return options_.leases->is_leased(*directory); });
+        }
+    }
+
+    void close_session(const std::shared_ptr<SessionFiles>& files) override { files->close(); }
+
+private:
+    static Outcome failure(Status status) {
+        Outcome outcome;
+        outcome.status = status;
+        return outcome;
+    }
+
+    std::optional<Outcome> carry_out_row(const OperationRow& row, const std::shared_ptr<SessionFiles>& files,
+                                         RequestId request, std::span<const std::byte> body, Buffer bulk,
+                                         const Caller& caller, std::function<void(Outcome)> later) {
+        if (files->closed())
+            return failure(Status::no_session);
+        if (wire::find_opcode(row.opcode)->changes_files && files->read_only())
+            return failure(Status::read_only);
+        Context context{.inodes = *inodes_,
+                        .locks = *locks_,
+                        .leases = options_.leases.get(),
+                        .watch = watch_.get(),
+                        .own = own_,
+                        .files = files,
+                        .caller = caller,
+                        .request = request,
+                        .bulk = std::move(bulk),
+                        .later = std::move(later)};
+        try {
+            return row.carry_out(context, body);
+        } catch (...) {
+            // What it has changed is not told any more.
+            if (!context.changed.empty() && options_.leases)
+                options_.leases->end_all();
+            throw;
+        }
+    }
+
+    // Only a link makes a further name; a file that has one name is in no other directory.
+    bool add_other_names_of(const Touched& touched, std::vector<Touched>& others) {
+        const auto name = EntryName::check(touched.name);
+        const auto directory = inodes_->descriptor(touched.directory);
+        if (!name || !directory)
+            return true;
+        auto attributes = stat_entry((*directory)->get(), *name);
+        if (!attributes || S_ISDIR(attributes->mode) || attributes->links < 2)
+            return true;
+        const InodePtr file = inodes_->recognize(*attributes, touched.directory, *name).inode;
+        if (!file)
+            return false;
+        const InodeTable::Places places = inodes_->places(*file);
+        for (const Place& place : places.places)
+            others.push_back({place.parent, place.name.text()});
+        return places.all && places.places.size() >= attributes->links;
+    }
+
+    static Result<> check_directory(const Inode& inode) {
+        if (inode.is_directory())
+            return {};
+        return (inode.type() & S_IFMT) == S_IFLNK ? Status::symlink_loop : Status::not_directory;
+    }
+
+    // From the export's root to the directory that a session begins at.
+    Result<InodePtr> walk(std::string_view path, const Caller& caller) {
+        if (!path.starts_with('/'))
+            return make_error(Status::no_entry, "the path is not absolute");
+        InodePtr inode = inodes_->root();
+        while (!path.empty()) {
+            const std::size_t end = std::min(path.find('/'), path.size());
+            const std::string_view component = path.substr(0, end);
+            path.remove_prefix(std::min(end + 1, path.size()));
+            if (component.empty() || component == ".")
+                continue;
+            if (component == "..")
+                return make_error(Status::access_denied, "\"..\" is not followed");
+            REMOFILE_CHECK(check_directory(*inode));
+            auto name = EntryName::check(std::string(component));
+            if (!name)
+                return Status::no_entry;
+            REMOFILE_TRY(directory, inodes_->descriptor(inode));
+            Result<wire::Attributes> found = Status::no_entry;
+            {
+                REMOFILE_TRY(acting, ActingAs::take_on(own_, caller));
+                found = stat_entry(directory->get(), *name);
+            }
+            if (!found)
+                return found.error();
+            inode = inodes_->intern(*found, inode, *name);
+        }
+        return inode;
+    }
+
+    const ExportOptions options_;
+    const OwnIdentity own_;
+    std::vector<RowCounters> row_counters_;  // in the order of operation_rows()
+    const std::unique_ptr<InodeTable> inodes_;
+    const std::shared_ptr<DescriptorBudget> budget_;  // shared with sessions and what they have open
+    const std::unique_ptr<ChangeWatch> watch_;
+    const std::string watch_text_;
+    const std::shared_ptr<LockTable> locks_;
+};
+
+// No changes where they are not to be had.
+Watch open_watch(const ExportOptions& options, int root, Counters& counters) {
+    if (!options.watch || !options.leases)
+        return {};
+    auto changes = ChangeWatch::open(root, !options.read_only, counters);
+    if (!changes)
+        return {nullptr, "changes by programs on this machine are not noticed, clients ask again after a second: " +
+                             changes.error().to_string()};
+    return {std::move(*changes), "changes by programs on this machine are noticed"};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<FileService>> FileService::open(ExportOptions options, Counters& counters) {
+    REMOFILE_TRY(root, open_export_root(options.directory));
+    // A write beyond the limit of file sizes shall be an error of that write, not the end of the server.
+    std::signal(SIGXFSZ, SIG_IGN);
+    const DescriptorPlan plan = divide_descriptors(raise_descriptor_limit(), options.max_idle_descriptors);
+    auto budget = std::make_shared<DescriptorBudget>(std::min(plan.open, options.max_open_descriptors));
+    auto watch = open_watch(options, root.get(), counters);
+    REMOFILE_TRY(inodes, InodeTable::open(std::move(root), plan.idle, budget, counters));
+    return std::make_unique<ExportService>(std::move(options), std::move(inodes), std::move(budget), std::move(watch),
+                                           counters);
+}
+
+}  // namespace remofile::server

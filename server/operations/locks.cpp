@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+// GETLK to FLOCK.
+#include "server/operations/operation.hpp"
+#include "wire/frame.hpp"
+
+namespace remofile::server::operations {
+namespace {
+
+using wire::Empty;
+
+LockTable::Decided answer_later(Context& context) {
+    return [later = context.later](Status status) {
+        Outcome outcome;
+        outcome.status = status;
+        if (status == Status::ok)
+            outcome.body = wire::encode_body(Empty{});
+        later(std::move(outcome));
+    };
+}
+
+Result<Empty> conclude(Context& context, std::optional<Status> status) {
+    context.waits = !status.has_value();
+    // A session that was closed meanwhile has given up its locks before this one was taken.
+    if (context.files->closed())
+        context.locks.close_session(context.files.get());
+    if (status && *status != Status::ok)
+        return *status;
+    return Empty{};
+}
+
+// A lock keeps a descriptor open, the handle's or one of its own.
+Result<> make_room_for(Context& context, wire::LockType type) {
+    if (type != wire::LockType::unlock && !context.make_room())
+        return Status::no_locks;
+    return {};
+}
+
+}  // namespace
+
+Result<wire::LockReply> getlk(Context& context, const wire::Getlk& request) {
+    REMOFILE_TRY(file, context.hold_file(request.handle));
+    REMOFILE_TRY(range, context.locks.test(context.files.get(), request.owner, file, request.range));
+    return wire::LockReply{range};
+}
+
+Result<Empty> setlk(Context& context, const wire::Setlk& request) {
+    REMOFILE_TRY(file, context.hold_file(request.handle));
+    REMOFILE_CHECK(make_room_for(context, request.range.type));
+    return conclude(context, context.locks.set_range(context.files.get(), context.request, request.owner, file,
+                                                     request.range, request.wait, answer_later(context)));
+}
+
+Result<Empty> flock(Context& context, const wire::Flock& request) {
+    REMOFILE_TRY(file, context.hold_file(request.handle));
+    REMOFILE_CHECK(make_room_for(context, request.type));
+    return conclude(context, context.locks.set_whole(context.files.get(), context.request, file, request.type,
+                                                     request.wait, answer_later(context)));
+}
+
+}  // namespace remofile::server::operations

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+// What one session's ids stand for: nodes with their counts, and handles.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "base/guarded.hpp"
+#include "base/result.hpp"
+#include "server/file_service.hpp"
+#include "server/files/inode_table.hpp"
+#include "server/files/open_description.hpp"
+#include "wire/messages.hpp"
+
+namespace remofile::server {
+
+class LockTable;
+
+// An open regular file. Shared by the session that opened it, requests at work on it, and waits for its lock.
+struct OpenFile {
+    // Constant.
+    InodePtr inode;
+    OpenDescriptionPtr open;
+    bool readable = false;
+    bool writable = false;
+    bool append = false;
+
+    // Held by whoever moves a descriptor's file position: appending and seeking.
+    std::mutex position;
+    wire::Compressibility compressibility;
+    // What can say whether a read would have to wait for the disk.
+    enum class NoWait : std::uint8_t { file_system, page_cache, nothing };
+    std::atomic<NoWait> no_wait = NoWait::file_system;
+    // Whether a lock was ever asked for, so that others need not be given up.
+    std::atomic<bool> locked = false;
+};
+using OpenFilePtr = std::shared_ptr<OpenFile>;
+
+// An open file at work: its descriptor is not closed before this goes.
+struct HeldFile {
+    OpenFilePtr file;
+    Descriptor descriptor;
+    int fd() const { return descriptor->get(); }
+    OpenFile& operator*() const { return *file; }
+    OpenFile* operator->() const { return file.get(); }
+};
+
+// An open directory. Shared by the session that opened it and requests at work on it.
+struct OpenDirectory {
+    InodePtr inode;           // constant
+    OpenDescriptionPtr open;  // constant
+
+    struct Entry {
+        std::uint64_t cookie = 0;
+        std::uint64_t inode = 0;
+        std::uint8_t type = 0;
+        std::string name;
+    };
+    // Held across the system calls that read the directory: they move the one file position there is.
+    std::mutex reading;
+    // All guarded by `reading`: entries read from the kernel and not yet sent, and the cookie before the first; where
+    // the kernel goes on, and the descriptor that stands there.
+    std::vector<Entry> unsent;
+    std::uint64_t unsent_cookie = 0;
+    off_t position = 0;
+    std::weak_ptr<const UniqueFd> positioned;
+};
+using OpenDirectoryPtr = std::shared_ptr<OpenDirectory>;
+
+class SessionFiles {
+public:
+    // `locks` and `budget` are shared by the export and its sessions, as a session may be destroyed after the export.
+    SessionFiles(const ExportOptions& options, bool read_only, std::shared_ptr<LockTable> locks,
+                 std::shared_ptr<DescriptorBudget> budget);
+    ~SessionFiles();
+    SessionFiles(const SessionFiles&) = delete;
+    SessionFiles& operator=(const SessionFiles&) = delete;
+
+    bool read_only() const { return read_only_; }
+    bool closed() const { return closed_.load(std::memory_order_relaxed); }
+    // What it has open is counted here.
+    const DescriptorBudget::Share& share() const { return share_; }
+    DescriptorBudget::Slot count_descriptor() const { return budget_->take(share_); }
+
+    // Errors: stale.
+    Result<InodePtr> node(NodeId id);
+    // Whether `id` may be given to a file that is about to be made. Errors: invalid (0, or in use), limit_exceeded.
+    Result<> check_free(NodeId id);
+    // Gives a file the id that `wanted` asks for and counts one reply. Errors: invalid, limit_exceeded, no_session.
+    Result<NodeId> bind(const wire::NewNode& wanted, const InodePtr& inode);
+    // As bind with `reuse` for each, taking new ids from `first` to `first + most - 1`; all or none. A null inode
+    // takes none and gets id 0.
+    Result<std::vector<NodeId>> bind_all(NodeId first, std::size_t most, std::span<const InodePtr> inodes);
+    // One more reply names a node. Errors: stale.
+    Result<> count(NodeId id);
+    // Returns those that are free now.
+    std::vector<NodeId> forget(std::span<const wire::ForgetNode> nodes);
+    // Every id of these files.
+    std::vector<NodeId> ids_of(std::span<const InodePtr> inodes) const;
+
+    // A handle id set aside for a file that is about to be opened.
+    class Reservation {
+    public:
+        Reservation(SessionFiles& files, HandleId id) : files_(&files), id_(id) {}
+        Reservation(Reservation&& other) noexcept : files_(std::exchange(other.files_, nullptr)), id_(other.id_) {}
+        Reservation& operator=(Reservation&&) = delete;
+        ~Reservation();
+        // Errors: no_session, if it ended meanwhile.
+        Result<> commit(OpenFilePtr file);
+        Result<> commit(OpenDirectoryPtr directory);
+
+    private:
+        SessionFiles* files_;
+        HandleId id_;
+    };
+    // Errors: invalid (0, or in use), too_many_files.
+    Result<Reservation> reserve(HandleId id);
+
+    // Errors: bad_handle.
+    Result<OpenFilePtr> file(HandleId id);
+    Result<OpenDirectoryPtr> directory(HandleId id);
+    // The same, and the id is free again.
+    Result<OpenFilePtr> take_file(HandleId id);
+    Result<OpenDirectoryPtr> take_directory(HandleId id);
+
+    // Lets everything go. What is called later fails with stale, bad_handle or no_session.
+    void close();
+
+private:
+    struct Node {
+        InodePtr inode;
+        std::uint64_t count = 0;
+    };
+    struct Nodes {
+        std::unordered_map<NodeId, Node> by_id;
+        std::unordered_multimap<const Inode*, NodeId> by_inode;
+    };
+    // Either or, while it is reserved, neither.
+    struct Handle {
+        OpenFilePtr file;
+        OpenDirectoryPtr directory;
+    };
+
+    Result<> commit(HandleId id, Handle handle);
+    Result<Handle> take(HandleId id, bool directory);
+
+    const std::size_t max_nodes_;
+    const std::size_t max_handles_;
+    const bool read_only_;
+    const std::shared_ptr<LockTable> locks_;
+    const std::shared_ptr<DescriptorBudget> budget_;
+    const DescriptorBudget::Share share_;
+    std::atomic<bool> closed_ = false;
+    mutable Guarded<Nodes> nodes_;
+    Guarded<std::unordered_map<HandleId, Handle>> handles_;
+};
+
+}  // namespace remofile::server

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: MIT
+#include "server/program/server_options.hpp"
+
+#include <toml++/toml.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <filesystem>
+#include <map>
+
+#include "server/program/version.hpp"
+
+namespace remofile::server {
+namespace {
+
+Result<> take_path(std::string& into, std::string_view value) {
+    if (value.empty())
+        return make_error(Status::bad_usage, "needs the name of a file");
+    std::error_code error;
+    into = std::filesystem::absolute(value, error).lexically_normal();
+    if (error)
+        return make_error(Status::bad_usage, "the working directory is gone");
+    return {};
+}
+
+Result<std::uint32_t> parse_number(std::string_view value, std::uint32_t least, std::uint32_t most) {
+    std::uint32_t number = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (error != std::errc() || end != value.data() + value.size() || number < least || number > most)
+        return make_error(Status::bad_usage, fmt::format("\"{}\" is not a number from {} to {}", value, least, most));
+    return number;
+}
+
+// The value as one of a row of words.
+template <class T, std::size_t N>
+Result<> take_word(T& into, std::string_view value, const std::array<std::pair<std::string_view, T>, N>& words) {
+    for (const auto& [word, meaning] : words) {
+        if (word == value) {
+            into = meaning;
+            return {};
+        }
+    }
+    std::string all;
+    for (const auto& [word, meaning] : words)
+        all += (all.empty() ? "" : ", ") + std::string(word);
+    return make_error(Status::bad_usage, fmt::format("\"{}\" is none of: {}", value, all));
+}
+
+constexpr std::array<std::pair<std::string_view, IdentityMode>, 2> identity_words{
+    {{"squash", IdentityMode::squash}, {"client", IdentityMode::client}}};
+constexpr std::array<std::pair<std::string_view, bool>, 2> watch_words{{{"auto", true}, {"none", false}}};
+constexpr std::array<std::pair<std::string_view, log::Level>, 4> level_words{{{"debug", log::Level::debug},
+                                                                              {"info", log::Level::info},
+                                                                              {"warn", log::Level::warn},
+                                                                              {"error", log::Level::error}}};
+
+// A session shorter than this would end over one lost packet; one longer than a day is as good as never.
+constexpr std::uint32_t min_session_timeout_s = 3;
+constexpr std::uint32_t max_session_timeout_s = 86'400;
+// A client that dies keeps those waiting that change what it knows.
+constexpr std::uint32_t max_lease_term_s = 300;
+constexpr std::uint32_t most_clients = 4096;
+constexpr std::uint32_t most_strangers = 10'000;
+
+enum class Kind : std::uint8_t { flag, value, number, list };  // a number may be written as one in the file
+
+// A row of the table of options. `take` is called once for each value; flags get "true" or "false".
+struct Row {
+    std::string_view name;
+    Kind kind;
+    std::string_view placeholder;
+    std::string_view help;
+    Result<> (*take)(ServerOptions& options, std::string_view value);
+};
+
+template <bool ServerOptions::*member>
+Result<> take_flag(ServerOptions& options, std::string_view value) {
+    options.*member = value == "true";
+    return {};
+}
+template <std::string ServerOptions::*member>
+Result<> take_path_of(ServerOptions& options, std::string_view value) {
+    return take_path(options.*member, value);
+}
+template <std::uint32_t ServerOptions::*member>
+Result<> take_clients(ServerOptions& options, std::string_view value) {
+    REMOFILE_TRY(number, parse_number(value, 1, most_clients));
+    options.*member = number;
+    return {};
+}
+
+const std::array<Row, 19> rows{{
+    {"listen", Kind::list, "ENDPOINT",
+     "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
+     "(default tcp://127.0.0.1:6768)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         options.listen.emplace_back(value);
+         return {};
+     }},
+    {"data-port", Kind::number, "PORT",
+     "Also listen on this TCP port, where contents travel faster, encrypted too (default: the port after that of "
+     "--listen, or another if it is taken; none: everything goes by the first port)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         if (value == "none") {
+             options.data_port = 0;
+             return {};
+         }
+         REMOFILE_TRY(number, parse_number(value, 1, UINT16_MAX));
+         options.data_port = static_cast<std::uint16_t>(number);
+         return {};
+     }},
+    {"read-only", Kind::flag, "", "Refuse every change", take_flag<&ServerOptions::read_only>},
+    {"exclusive", Kind::flag, "", "Serve one client at a time; others are told who it is",
+     take_flag<&ServerOptions::exclusive>},
+    {"token-file", Kind::value, "FILE", "Ask every client for the token in FILE, besides its key",
+     take_path_of<&ServerOptions::token_file>},
+    {"authorized-keys", Kind::value, "FILE",
+     "Public keys of the clients to let in (default authorized_keys in the configuration directory)",
+     take_path_of<&ServerOptions::authorized_keys>},
+    {"server-key", Kind::value, "FILE",
+     "The server's secret key (default server.key in the configuration directory, made on first use)",
+     take_path_of<&ServerOptions::server_key>},
+    {"insecure", Kind::flag, "", "Neither encrypt nor authorise: let in whoever can connect",
+     take_flag<&ServerOptions::insecure>},
+    {"identity", Kind::value, "squash|client",
+     "Whom requests act as: this server's user (squash, the default), or the client's users (client; needs root)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         return take_word(options.identity, value, identity_words);
+     }},
+    {"allow-root", Kind::flag, "", "With --identity=client: let a client's root act as root here",
+     take_flag<&ServerOptions::allow_root>},
+    {"session-timeout", Kind::number, "SECONDS", "End the session of a client that is silent for so long (default 30)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         REMOFILE_TRY(number, parse_number(value, min_session_timeout_s, max_session_timeout_s));
+         options.session_timeout = std::chrono::seconds(number);
+         return {};
+     }},
+    {"lease-term", Kind::number, "SECONDS",
+     "Let clients answer from memory for so long after they last spoke, while they are told of changes (default 10, at "
+     "most --session-timeout; 0: not at all)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         REMOFILE_TRY(number, parse_number(value, 0, max_lease_term_s));
+         options.lease_term = std::chrono::seconds(number);
+         return {};
+     }},
+    {"watch", Kind::value, "auto|none",
+     "Notice what programs on this machine change, so that clients can go on answering from memory: where it can be "
+     "done (auto, the default), or not (none: clients ask again after a second)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         return take_word(options.watch, value, watch_words);
+     }},
+    {"max-clients", Kind::number, "NUMBER", "Sessions at a time (default 256)",
+     take_clients<&ServerOptions::max_clients>},
+    {"max-clients-per-key", Kind::number, "NUMBER",
+     "Sessions at a time of one key, or of one address with --insecure (default 64)",
+     take_clients<&ServerOptions::max_clients_per_key>},
+    {"strangers-per-second", Kind::number, "NUMBER",
+     "Connections of one host with keys that are not authorised that are answered a second, and five times as many at "
+     "once (default 20)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         REMOFILE_TRY(number, parse_number(value, 1, most_strangers));
+         options.strangers_per_second = number;
+         return {};
+     }},
+    {"daemon", Kind::flag, "", "Return once the server listens, and go on in the background; log to syslog",
+     take_flag<&ServerOptions::daemon>},
+    {"pid-file", Kind::value, "FILE", "Write the process id to FILE; refuse to start if its server still runs",
+     take_path_of<&ServerOptions::pid_file>},
+    {"log-level", Kind::value, "LEVEL", "debug, info (the default), warn or error",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         return take_word(options.log_level, value, level_words);
+     }},
+}};
+
+constexpr std::string_view description =
+    "Serves DIRECTORY to remofs and remofile clients, encrypted, on TCP port 6768 of this machine's loopback\n"
+    "interface unless --listen says otherwise.";
+
+constexpr std::string_view footer =
+    "\nThe client of the same account on the same machine needs no set-up. For others: listen beyond loopback\n"
+    "(--listen tcp://*:6768), put each client's identity.pub on a line of authorized_keys, and use the line that the\n"
+    "server prints on the client. SIGTERM stops the server, SIGUSR1 logs its counters.\n"
+    "Exit status: 0 after a clean stop, 1 if it cannot start or fails, 2 for a wrong option or configuration, 3 if\n"
+    "requests could not be finished when it stopped. See remofile-server(8).";
+
+// What was said for each option, wherever it was said.
+struct Said {
+    std::vector<std::string> values;
+    std::string where;  // leads an error
+};
+using SaidByName = std::map<std::string, Said, std::less<>>;
+
+Error config_error(const std::string& file, const toml::source_region& where, std::string_view what) {
+    return make_error(Status::bad_usage, fmt::format("{}:{}: {}", file, where.begin.line, what));
+}
+
+std::optional<std::string> scalar_text(const toml::node& node, Kind kind) {
+    if (const auto text = node.value_exact<std::string>())
+        return *text;
+    if (const auto number = node.value_exact<std::int64_t>(); number && kind == Kind::number)
+        return std::to_string(*number);
+    return std::nullopt;
+}
+
+// What else it must be.
+Error wrong_type(Kind kind) {
+    switch (kind) {
+        case Kind::flag:
+            return make_error(Status::bad_usage, "must be true or false");
+        case Kind::number:
+            return make_error(Status::bad_usage, "must be a text or a number");
+        case Kind::list:
+            return make_error(Status::bad_usage, "must be a text or a list of texts");
+        case Kind::value:
+            break;
+    }
+    return make_error(Status::bad_usage, "must be a text");
+}
+
+Result<std::vector<std::string>> config_values(const Row* row, const toml::node& node) {
+    const Kind kind = row == nullptr ? Kind::value : row->kind;
+    std::vector<std::string> values;
+    if (kind == Kind::flag) {
+        const auto flag = node.value_exact<bool>();
+        if (!flag)
+            return wrong_type(kind);
+        values.emplace_back(*flag ? "true" : "false");
+    } else if (const toml::array* list = node.as_array(); list != nullptr && kind == Kind::list) {
+        for (const toml::node& element : *list) {
+            auto text = scalar_text(element, kind);
+            if (!text)
+                return wrong_type(kind);
+            values.push_back(std::move(*text));
+        }
+    } else {
+        auto text = scalar_text(node, kind);
+        if (!text)
+            return wrong_type(kind);
+        values.push_back(std::move(*text));
+    }
+    return values;
+}
+
+const Row* find_row(std::string_view name) {
+    const auto* found = std::ranges::find(rows, name, &Row::name);
+    return found == rows.end() ? nullptr : found;
+}
+
+Result<> read_config(const std::string& file, SaidByName& said) {
+    // toml++ takes a directory for an empty file.
+    std::error_code ignored;
+    if (std::filesystem::is_directory(file, ignored))
+        return make_error(Status::bad_usage, fmt::format("the configuration file {} is a directory", file));
+    toml::table table;
+    try {
+        table = toml::parse_file(file);
+    } catch (const toml::parse_error& error) {
+        // Without a line it was the file that could not be read.
+        if (error.source().begin.line == 0)
+            return make_error(Status::bad_usage, fmt::format("cannot read the configuration file {}", file));
+        return config_error(file, error.source(), error.description());
+    }
+    for (const auto& [key, node] : table) {
+        const Row* row = find_row(key.str());
+        if (row == nullptr && key.str() != "directory")
+            return config_error(file, key.source(), fmt::format("unknown option \"{}\"", key.str()));
+        auto values = config_values(row, node);
+        if (!values)
+            return config_error(file, key.source(), fmt::format("{} {}", key.str(), values.error().to_string()));
+        said.insert_or_assign(
+            std::string(key.str()),
+            Said{std::move(*values), fmt::format("{}:{}: {}", file, key.source().begin.line, key.str())});
+    }
+    return {};
+}
+
+Result<ServerOptions> apply(const SaidByName& said) {
+    ServerOptions options;
+    for (const auto& [name, what] : said) {
+        for (const std::string& value : what.values) {
+            const Row* row = find_row(name);
+            auto taken = row == nullptr ? take_path(options.directory, value) : row->take(options, value);
+            if (!taken)
+                return make_error(Status::bad_usage, fmt::format("{}: {}", what.where, taken.error().to_string()));
+        }
+    }
+    if (options.listen.empty())
+        options.listen.emplace_back("tcp://127.0.0.1:6768");
+    if (options.directory.empty())
+        return make_error(Status::bad_usage, "no directory to serve was given; try: remofile-server --help");
+    if (options.allow_root && options.identity != IdentityMode::client)
+        return make_error(Status::bad_usage, "--allow-root means nothing without --identity=client");
+    return options;
+}
+
+// CLI11 would take "--insecure=false" for what turns it on, or off again.
+Result<> refuse_values_of_flags(const std::vector<std::string>& arguments) {
+    for (const std::string& argument : arguments) {
+        if (argument == "--")
+            break;
+        const std::size_t equals = argument.find('=');
+        if (equals == std::string::npos || !argument.starts_with("--"))
+            continue;
+        const std::string name = argument.substr(0, equals);
+        const Row* row = find_row(std::string_view(name).substr(2));
+        if (name == "--help" || name == "--version" || (row != nullptr && row->kind == Kind::flag))
+            return make_error(Status::bad_usage, fmt::format("{} takes no value; try: remofile-server --help", name));
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments) {
+    REMOFILE_CHECK(refuse_values_of_flags(arguments));
+    CLI::App app{std::string(description), "remofile-server"};
+    app.footer(std::string(footer));
+    app.set_version_flag("--version", fmt::format("remofile-server {}", version));
+    std::string directory;
+    std::string config;
+    app.add_option("DIRECTORY", directory, "The directory to serve");
+    app.add_option("--config", config, "Read options from a TOML file; the command line wins")->type_name("FILE");
+    std::map<std::string_view, std::string> texts;
+    std::map<std::string_view, std::vector<std::string>> lists;
+    for (const Row& row : rows) {
+        const std::string name = "--" + std::string(row.name);
+        if (row.kind == Kind::flag) {
+            app.add_flag(name)->description(std::string(row.help));
+        } else if (row.kind != Kind::list) {
+            app.add_option(name, texts[row.name], std::string(row.help))
+                ->type_name(std::string(row.placeholder))
+                ->take_last();
+        } else {
+            app.add_option(name, lists[row.name], std::string(row.help))
+                ->type_name(std::string(row.placeholder))
+                ->allow_extra_args(false);  // one value each time it is given
+        }
+    }
+
+    try {
+        std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants them
+        app.parse(reversed);
+    } catch (const CLI::CallForHelp&) {
+        return CommandLine{.options = {}, .text = app.help()};
+    } catch (const CLI::CallForVersion&) {
+        return CommandLine{.options = {}, .text = app.version() + "\n"};
+    } catch (const CLI::ParseError& error) {
+        return make_error(Status::bad_usage, fmt::format("{}; try: remofile-server --help", error.what()));
+    }
+
+    SaidByName said;
+    if (!config.empty())
+        REMOFILE_CHECK(read_config(config, said));
+    if (!directory.empty())
+        said.insert_or_assign("directory", Said{{directory}, "DIRECTORY"});
+    for (const Row& row : rows) {
+        const std::string name = "--" + std::string(row.name);
+        if (app[name]->count() == 0)
+            continue;
+        std::vector<std::string> given = lists[row.name];
+        if (row.kind != Kind::list)
+            given.push_back(row.kind == Kind::flag ? "true" : texts[row.name]);
+        said.insert_or_assign(std::string(row.name), Said{std::move(given), name});
+    }
+    REMOFILE_TRY(options, apply(said));
+    return CommandLine{.options = std::move(options), .text = {}};
+}
+
+}  // namespace remofile::server

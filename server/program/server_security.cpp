@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+#include "server/program/server_security.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <fstream>
+
+#include "base/log.hpp"
+#include "server/sessions/session_token.hpp"
+#include "transport/endpoint_address.hpp"
+#include "wire/protocol.hpp"
+
+namespace remofile::server {
+namespace {
+
+// As libzmq wants them: numeric, and with a port. True if other machines can connect.
+Result<bool> understand_endpoints(const std::vector<std::string>& given, std::vector<std::string>& endpoints) {
+    bool reachable = false;
+    for (const std::string& text : given) {
+        REMOFILE_TRY(address, transport::parse_listen_endpoint(text));
+        endpoints.push_back(address.endpoint);
+        reachable = reachable || address.beyond_loopback;
+    }
+    return reachable;
+}
+
+Result<> check_identity(const ServerOptions& options) {
+    if (options.identity == IdentityMode::client && ::geteuid() != 0)
+        return make_error(Status::bad_usage,
+                          "--identity=client needs root: only root can act as the clients' users; leave it out to act "
+                          "as your own user");
+    return {};
+}
+
+// Whether anybody but this account could connect.
+bool has_authorized_key(const std::filesystem::path& file) {
+    std::ifstream stream(file);
+    std::string line;
+    while (std::getline(stream, line)) {
+        const auto first = line.find_first_not_of(" \t\r");
+        if (first != std::string::npos && line[first] != '#')
+            return true;
+    }
+    return false;
+}
+
+std::string host_of_client_line(std::string_view endpoint) {
+    constexpr std::string_view scheme = "tcp://";
+    endpoint.remove_prefix(scheme.size());
+    const auto colon = endpoint.rfind(':');
+    std::string host(endpoint.substr(0, colon));
+    const std::string port(endpoint.substr(colon + 1));
+    if (host == "*" || host == "0.0.0.0" || host == "[::]") {
+        std::array<char, 256> name{};
+        host = ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "HOST";
+    }
+    return port == std::to_string(wire::default_port) ? host : host + ":" + port;
+}
+
+}  // namespace
+
+Result<Security> prepare_security(const ServerOptions& options) {
+    Security security;
+    REMOFILE_TRY(reachable, understand_endpoints(options.listen, security.endpoints));
+    REMOFILE_CHECK(check_identity(options));
+    if (!options.token_file.empty()) {
+        REMOFILE_TRY(token, load_token(options.token_file));
+        security.token = std::move(token);
+    }
+    if (options.insecure) {
+        security.warnings.emplace_back("nothing is encrypted and no client is authorised (--insecure)");
+        if (reachable)
+            security.warnings.emplace_back("other machines can connect to this insecure server");
+        if (options.identity == IdentityMode::client)
+            security.warnings.emplace_back(options.allow_root
+                                               ? "whoever connects can act as any user, root included "
+                                                 "(--identity=client --allow-root)"
+                                               : "whoever connects can act as any user but root (--identity=client)");
+        return security;
+    }
+
+    REMOFILE_TRY(directory, transport::config_directory());
+    const bool own_key = options.server_key.empty();
+    REMOFILE_TRY(key, own_key ? transport::load_or_create_key_pair(directory / "server.key")
+                              : transport::load_key_pair(options.server_key));
+    security.server_key = std::move(key);
+    const std::filesystem::path authorized_keys = options.authorized_keys.empty()
+                                                      ? directory / "authorized_keys"
+                                                      : std::filesystem::path(options.authorized_keys);
+    if (reachable && !has_authorized_key(authorized_keys))
+        security.warnings.push_back(fmt::format(
+            "only this account can connect so far: put the public keys of other clients (their identity.pub) "
+            "in {}; no restart is needed",
+            authorized_keys.native()));
+    security.authorizer = transport::make_file_authorizer(authorized_keys, directory / "identity.pub");
+    return security;
+}
+
+std::vector<std::string> client_lines(const std::vector<std::string>& endpoints,
+                                      const std::optional<transport::KeyPair>& server_key) {
+    std::vector<std::string> lines;
+    for (const std::string& endpoint : endpoints) {
+        const auto address = transport::parse_listen_endpoint(endpoint);
+        if (!address || !address->beyond_loopback)
+            continue;
+        const std::string option =
+            server_key ? fmt::format("server_key='{}'", server_key->public_key().to_text()) : std::string("insecure");
+        lines.push_back(fmt::format("on a client: remofs {}:/ /mnt -o {}", host_of_client_line(endpoint), option));
+    }
+    return lines;
+}
+
+}  // namespace remofile::server

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+#include "server/sessions/session_batch.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/exception.hpp"
+
+namespace remofile::server {
+namespace {
+
+// A reply without bulk data: a record header and a structure of attributes.
+constexpr std::size_t small_reply_bytes = 256;
+
+Outcome failure(Status status) {
+    Outcome outcome;
+    outcome.status = status;
+    return outcome;
+}
+
+void encode(Outcome& outcome, const BulkCoding& coding) {
+    if (outcome.bulk.encoding == wire::BulkEncoding::raw) {
+        outcome.bulk =
+            wire::encode_bulk(std::move(outcome.bulk.data), coding.plan, outcome.stream.get(), *coding.meter);
+    } else if (coding.plan.zeros) {
+        coding.meter->zero_bytes.add(outcome.bulk.size);
+    } else {
+        Buffer zeros = Buffer::allocate(outcome.bulk.size);
+        std::memset(zeros.data(), 0, zeros.size());
+        outcome.bulk = wire::EncodedBulk::of_raw(std::move(zeros));
+    }
+}
+
+// The boundary at which exceptions end: a worker goes on whatever one request did.
+std::optional<Outcome> carry_out(BatchRecord& record, const std::shared_ptr<SessionFiles>& files, FileService& service,
+                                 const BulkCoding& coding, const std::function<void(RequestId, Outcome)>& later) {
+    try {
+        const RequestId request = record.header.id;
+        auto bulk = wire::decode_bulk(record.header, std::move(record.bulk), coding.features, wire::max_bulk_bytes);
+        if (!bulk)
+            return failure(bulk.error().status);
+        auto outcome =
+            service.carry_out(files, request, record.header.opcode, record.body, std::move(*bulk), *record.caller,
+                              [later, request](Outcome late) { later(request, std::move(late)); });
+        if (outcome && outcome->has_bulk)
+            encode(*outcome, coding);
+        return outcome;
+    } catch (...) {
+        return failure(status_of_exception(record.facts->name));
+    }
+}
+
+template <class Body>
+std::size_t size_asked_for(std::span<const std::byte> bytes) {
+    const auto body = wire::decode_body<Body>(bytes);
+    return body ? std::min<std::size_t>(body->size, wire::max_bulk_bytes) : 0;
+}
+
+}  // namespace
+
+SessionBatch::SessionBatch(wire::ParsedMessage message)
+    : frames(std::move(message.frames)), records(message.records.size()) {
+    for (std::size_t i = 0; i < records.size(); ++i) {
+        records[i].header = message.records[i].header;
+        records[i].body = message.records[i].body;
+        records[i].bulk = std::move(message.records[i].bulk);
+    }
+}
+
+std::optional<Status> decided_status(const SessionBatch& batch) {
+    const BatchRecord& record = batch.records[batch.next];
+    if (record.settled)
+        return record.settled;
+    if (batch.chain_broken)
+        return Status::cancelled;
+    if (record.interrupted.load())
+        return Status::interrupted;
+    return std::nullopt;
+}
+
+void advance(SessionBatch& batch, Status status) {
+    const bool linked = (batch.records[batch.next].header.flags & wire::flag_link) != 0;
+    batch.chain_broken = linked && status != Status::ok;
+    ++batch.next;
+}
+
+Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files, FileService& service,
+                const Clock& clock, const BulkCoding& coding, const std::function<void(RequestId, Outcome)>& later) {
+    Slice slice;
+    slice.answers.reserve(batch.records.size());  // what has been carried out must be answered
+    std::size_t bytes = 0;
+    const TimePoint begun = clock.now();
+    while (!batch.finished() && bytes < slice_bytes) {
+        BatchRecord& record = batch.records[batch.next];
+        const std::size_t index = batch.next;
+        // The session's own, even if the chain decides about it: what follows it has been given no caller yet.
+        if (record.facts == nullptr && !record.settled)
+            break;
+        if (const auto status = decided_status(batch)) {
+            advance(batch, *status);
+            if (!record.answered_elsewhere)
+                slice.answers.push_back({index, failure(*status)});
+            continue;
+        }
+        std::optional<Outcome> outcome = carry_out(record, files, service, coding, later);
+        record.bulk = Buffer();
+        if (!outcome) {
+            // A CANCEL that came before the wait began has found nothing to cancel.
+            if (record.interrupted.load())
+                service.cancel(files, record.header.id);
+            advance(batch, Status::ok);
+            slice.waiting = true;
+            break;
+        }
+        advance(batch, outcome->status);
+        bytes += outcome->bulk.data.size();
+        slice.answers.push_back({index, std::move(*outcome)});
+        // A single record needs no look at the clock.
+        if (!batch.finished() && clock.now() - begun >= slice_time)
+            break;
+    }
+    return slice;
+}
+
+std::size_t expected_reply_bytes(const BatchRecord& record) {
+    switch (record.header.opcode) {
+        case wire::Opcode::read:
+            return small_reply_bytes + size_asked_for<wire::Read>(record.body);
+        case wire::Opcode::readdir:
+            return small_reply_bytes + size_asked_for<wire::Readdir>(record.body);
+        case wire::Opcode::list:
+            return small_reply_bytes + size_asked_for<wire::List>(record.body);
+        case wire::Opcode::fetch:
+            return small_reply_bytes + size_asked_for<wire::Fetch>(record.body);
+        case wire::Opcode::getxattr:
+            return small_reply_bytes + size_asked_for<wire::Getxattr>(record.body);
+        case wire::Opcode::listxattr:
+            return small_reply_bytes + size_asked_for<wire::Listxattr>(record.body);
+        default:
+            return small_reply_bytes;
+    }
+}
+
+}  // namespace remofile::server
