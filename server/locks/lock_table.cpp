@@ -99,7 +99,8 @@ Status flock_in_kernel(int descriptor, LockType type) {
 
 }  // namespace
 
-LockTable::LockTable(Counters& counters) : waits_(counters.at("files.lock_waits")), thread_([this] { run(); }) {}
+LockTable::LockTable(std::shared_ptr<DescriptorBudget> budget, Counters& counters)
+    : budget_(std::move(budget)), waits_(counters.at("files.lock_waits")), thread_([this] { run(); }) {}
 
 LockTable::~LockTable() {
     stop();
@@ -189,8 +190,8 @@ void LockTable::with_every_file(Work&& work) {
 
 // ---------------------------------------------------------------- one attempt
 
-Result<LockTable::Holder*> LockTable::holder_of(FileLocks& locks, Session session, LockOwner owner,
-                                                const HeldFile& file) {
+Result<LockTable::Holder*> LockTable::holder_of(FileLocks& locks, const Session& session, LockOwner owner,
+                                                const HeldFile& file) const {
     const auto found = std::ranges::find_if(
         locks.holders, [&](const Holder& holder) { return holder.session == session && holder.owner == owner; });
     if (found != locks.holders.end())
@@ -210,11 +211,11 @@ Result<LockTable::Holder*> LockTable::holder_of(FileLocks& locks, Session sessio
     if (!descriptor)
         return Status::no_locks;
     return &locks.holders.emplace_back(
-        Holder{session, owner, std::move(descriptor), session->count_descriptor(), file.file.get(), {}});
+        Holder{session, owner, std::move(descriptor), budget_->take(session), file.file.get(), {}});
 }
 
-Status LockTable::try_range(FileLocks& locks, Session session, LockOwner owner, const HeldFile& file,
-                            const LockRange& range) {
+Status LockTable::try_range(FileLocks& locks, const Session& session, LockOwner owner, const HeldFile& file,
+                            const LockRange& range) const {
     // What is known to be in the way the kernel need not be asked about, nor is a descriptor opened: there may be
     // thousands who wait.
     for (const Holder& other : locks.holders) {
@@ -241,7 +242,7 @@ Status LockTable::try_whole(const HeldFile& file, LockType type) {
     return status;
 }
 
-Status LockTable::try_waiter(FileLocks& locks, const Waiter& waiter) {
+Status LockTable::try_waiter(FileLocks& locks, const Waiter& waiter) const {
     return waiter.whole ? try_whole(waiter.file, waiter.range.type)
                         : try_range(locks, waiter.session, waiter.owner, waiter.file, waiter.range);
 }
@@ -341,8 +342,9 @@ void LockTable::run() {
 
 // A request waits for those that hold what it wants, they for those that hold what they wait for, and so on. If that
 // leads back to its owner, none of them would ever go on. Processes on the server are not seen.
-bool LockTable::would_deadlock(Session session, LockOwner owner, const InodePtr& inode, const LockRange& range) {
-    using Party = std::pair<Session, LockOwner>;
+bool LockTable::would_deadlock(const Session& session, LockOwner owner, const InodePtr& inode, const LockRange& range) {
+    // Sessions are compared, and there may be thousands of waits: no counts are touched.
+    using Party = std::pair<const void*, LockOwner>;
     struct Wait {
         Party waiter;
         Party holder;
@@ -351,17 +353,17 @@ bool LockTable::would_deadlock(Session session, LockOwner owner, const InodePtr&
     with_every_file([&](FileLocks& locks) {
         const auto blocked_by_holders = [&](const Party& party, const LockRange& wanted) {
             for (const Holder& holder : locks.holders)
-                if (Party(holder.session, holder.owner) != party &&
+                if (Party(holder.session.get(), holder.owner) != party &&
                     std::ranges::any_of(holder.ranges, [&](const LockRange& held) { return conflict(held, wanted); }))
-                    waits.push_back({party, {holder.session, holder.owner}});
+                    waits.push_back({party, {holder.session.get(), holder.owner}});
         };
         for (const Waiter& waiter : locks.waiters)
             if (!waiter.whole)
-                blocked_by_holders({waiter.session, waiter.owner}, waiter.range);
+                blocked_by_holders({waiter.session.get(), waiter.owner}, waiter.range);
         if (locks.inode == inode)
-            blocked_by_holders({session, owner}, range);
+            blocked_by_holders({session.get(), owner}, range);
     });
-    const Party self{session, owner};
+    const Party self{session.get(), owner};
     std::set<Party> seen;
     std::vector<Party> next{self};
     while (!next.empty()) {
@@ -381,7 +383,7 @@ bool LockTable::would_deadlock(Session session, LockOwner owner, const InodePtr&
 
 // ---------------------------------------------------------------- what sessions ask for
 
-Result<LockRange> LockTable::test(Session session, LockOwner owner, const HeldFile& file, LockRange range) {
+Result<LockRange> LockTable::test(const Session& session, LockOwner owner, const HeldFile& file, LockRange range) {
     if (!valid(range) || range.type == LockType::unlock)
         return Status::invalid;
     return with_file(file->inode, [&](FileLocks& locks) -> Result<LockRange> {
@@ -403,8 +405,8 @@ Result<LockRange> LockTable::test(Session session, LockOwner owner, const HeldFi
     });
 }
 
-std::optional<Status> LockTable::set_range(Session session, RequestId request, LockOwner owner, const HeldFile& file,
-                                           LockRange range, bool wait, Decided decided) {
+std::optional<Status> LockTable::set_range(const Session& session, RequestId request, LockOwner owner,
+                                           const HeldFile& file, LockRange range, bool wait, Decided decided) {
     if (!valid(range))
         return Status::invalid;
     if ((range.type == LockType::read && !file->readable) || (range.type == LockType::write && !file->writable))
@@ -433,8 +435,8 @@ std::optional<Status> LockTable::set_range(Session session, RequestId request, L
     return status;
 }
 
-std::optional<Status> LockTable::set_whole(Session session, RequestId request, const HeldFile& file, LockType type,
-                                           bool wait, Decided decided) {
+std::optional<Status> LockTable::set_whole(const Session& session, RequestId request, const HeldFile& file,
+                                           LockType type, bool wait, Decided decided) {
     if (type > LockType::unlock)
         return Status::invalid;
     file->locked.store(true, std::memory_order_relaxed);
@@ -451,7 +453,7 @@ std::optional<Status> LockTable::set_whole(Session session, RequestId request, c
     return status;
 }
 
-void LockTable::close_owner(Session session, LockOwner owner, const InodePtr& inode) {
+void LockTable::close_owner(const Session& session, LockOwner owner, const InodePtr& inode) {
     Decisions decisions;
     with_known_file(inode.get(), [&](FileLocks& locks) {
         if (std::erase_if(locks.holders, [&](const Holder& holder) {
@@ -462,7 +464,7 @@ void LockTable::close_owner(Session session, LockOwner owner, const InodePtr& in
     tell(std::move(decisions));
 }
 
-void LockTable::close_handle(Session session, const OpenFilePtr& file) {
+void LockTable::close_handle(const Session& session, const OpenFilePtr& file) {
     if (!file->locked.load(std::memory_order_relaxed))
         return;
     Decisions decisions;
@@ -482,7 +484,7 @@ void LockTable::close_handle(Session session, const OpenFilePtr& file) {
     tell(std::move(decisions));
 }
 
-void LockTable::cancel(Session session, RequestId request) {
+void LockTable::cancel(const Session& session, RequestId request) {
     Decisions decisions;
     with_every_file([&](FileLocks& locks) {
         end_waits(locks, Status::interrupted, decisions,
@@ -491,7 +493,7 @@ void LockTable::cancel(Session session, RequestId request) {
     tell(std::move(decisions));
 }
 
-void LockTable::close_session(Session session) {
+void LockTable::close_session(const Session& session) {
     Decisions decisions;
     with_every_file([&](FileLocks& locks) {
         end_waits(locks, Status::interrupted, decisions,

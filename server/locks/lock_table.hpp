@@ -23,7 +23,7 @@
 #include "base/counters.hpp"
 #include "base/guarded.hpp"
 #include "base/result.hpp"
-#include "server/operations/session_files.hpp"
+#include "server/files/open_file.hpp"
 #include "wire/messages.hpp"
 
 namespace remofile::server {
@@ -31,43 +31,44 @@ namespace remofile::server {
 // Callable from any thread.
 class LockTable {
 public:
-    // A session, for whom its address stands; it says close_session before it goes.
-    using Session = const SessionFiles*;
+    // A session, for which stands what its descriptors are counted in; it says close_session before it goes.
+    using Session = DescriptorBudget::Share;
     // Called once, on any thread and with no lock held, when a wait is over: ok, interrupted, deadlock or no_locks.
     using Decided = std::function<void(Status)>;
 
-    explicit LockTable(Counters& counters);
+    // `budget` is shared by the export and its sessions: descriptors of locks count, too.
+    LockTable(std::shared_ptr<DescriptorBudget> budget, Counters& counters);
     ~LockTable();
     LockTable(const LockTable&) = delete;
     LockTable& operator=(const LockTable&) = delete;
 
     // A lock that stands in the way of `range`, or type unlock. The pid is that of the holder on its own machine, 0
     // for a process on the server.
-    Result<wire::LockRange> test(Session session, LockOwner owner, const HeldFile& file, wire::LockRange range);
+    Result<wire::LockRange> test(const Session& session, LockOwner owner, const HeldFile& file, wire::LockRange range);
 
     // Takes or gives up a range. Errors: try_again (without `wait`), bad_handle (not opened for it), invalid, deadlock,
     // no_locks. Empty: it waits, and `decided` will be called.
-    std::optional<Status> set_range(Session session, RequestId request, LockOwner owner, const HeldFile& file,
+    std::optional<Status> set_range(const Session& session, RequestId request, LockOwner owner, const HeldFile& file,
                                     wire::LockRange range, bool wait, Decided decided);
     // flock(2), likewise.
-    std::optional<Status> set_whole(Session session, RequestId request, const HeldFile& file, wire::LockType type,
-                                    bool wait, Decided decided);
+    std::optional<Status> set_whole(const Session& session, RequestId request, const HeldFile& file,
+                                    wire::LockType type, bool wait, Decided decided);
 
     // FLUSH: the owner closed a descriptor of the file.
-    void close_owner(Session session, LockOwner owner, const InodePtr& inode);
+    void close_owner(const Session& session, LockOwner owner, const InodePtr& inode);
     // RELEASE: gives up the flock of the handle and ends its waits. Byte ranges that were taken through it and that no
     // FLUSH gave up go as well: their owner was the open file itself (F_OFD_SETLK), which is no more.
-    void close_handle(Session session, const OpenFilePtr& file);
-    void cancel(Session session, RequestId request);
+    void close_handle(const Session& session, const OpenFilePtr& file);
+    void cancel(const Session& session, RequestId request);
     // Ends the waits of the session with `interrupted`, and gives up its byte-range locks.
-    void close_session(Session session);
+    void close_session(const Session& session);
 
     // Ends all waits with `interrupted` and joins the thread. Nothing waits from then on.
     void stop();
 
 private:
     struct Holder {
-        Session session = nullptr;
+        Session session;
         LockOwner owner;
         UniqueFd descriptor;
         DescriptorBudget::Slot slot;           // which the descriptor is counted as
@@ -75,7 +76,7 @@ private:
         std::vector<wire::LockRange> ranges;   // by start, none overlapping
     };
     struct Waiter {
-        Session session = nullptr;
+        Session session;
         RequestId request;
         LockOwner owner;        // of a byte range
         HeldFile file;          // so that its descriptor, which the lock is to be on, stays open
@@ -103,20 +104,21 @@ private:
     template <class Work>
     void with_every_file(Work&& work);
 
-    static Result<Holder*> holder_of(FileLocks& locks, Session session, LockOwner owner, const HeldFile& file);
-    static Status try_range(FileLocks& locks, Session session, LockOwner owner, const HeldFile& file,
-                            const wire::LockRange& range);
+    Result<Holder*> holder_of(FileLocks& locks, const Session& session, LockOwner owner, const HeldFile& file) const;
+    Status try_range(FileLocks& locks, const Session& session, LockOwner owner, const HeldFile& file,
+                     const wire::LockRange& range) const;
     static Status try_whole(const HeldFile& file, wire::LockType type);
-    static Status try_waiter(FileLocks& locks, const Waiter& waiter);
+    Status try_waiter(FileLocks& locks, const Waiter& waiter) const;
     static void drop_idle_holders(FileLocks& locks);
     void retry(FileLocks& locks, Decisions& decisions);
     void end_waits(FileLocks& locks, Status status, Decisions& decisions,
                    const std::function<bool(const Waiter&)>& which);
     static void tell(Decisions decisions);
     std::optional<Status> enqueue(FileLocks& locks, Waiter waiter);
-    bool would_deadlock(Session session, LockOwner owner, const InodePtr& inode, const wire::LockRange& range);
+    bool would_deadlock(const Session& session, LockOwner owner, const InodePtr& inode, const wire::LockRange& range);
     void run();
 
+    const std::shared_ptr<DescriptorBudget> budget_;
     Counters::Counter& waits_;
     Guarded<std::unordered_map<const Inode*, FilePtr>> files_;
 

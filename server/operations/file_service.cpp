@@ -45,7 +45,7 @@ public:
           watch_(std::move(watch.changes)),
           watch_text_(std::move(watch.text)),
           // Shared with the sessions, which give up their locks even if they outlive the export.
-          locks_(std::make_shared<LockTable>(counters)) {
+          locks_(std::make_shared<LockTable>(budget_, counters)) {
         for (const OperationRow& row : operation_rows()) {
             const std::string name = "files." + std::string(wire::find_opcode(row.opcode)->name);
             row_counters_.push_back({&counters.at(name), &counters.at(name + ".errors")});
@@ -61,7 +61,7 @@ public:
         REMOFILE_TRY(inode, walk(path, caller));
         REMOFILE_CHECK(check_directory(*inode));
         REMOFILE_TRY(attributes, inodes_->attributes(inode));
-        auto files = std::make_shared<SessionFiles>(options_, read_only, locks_, budget_);
+        auto files = std::make_shared<SessionFiles>(options_, read_only, locks_, *budget_);
         REMOFILE_CHECK(files->bind({.id = root, .reuse = false}, inode));
         return OpenedSession{std::move(files), attributes};
     }
@@ -101,7 +101,7 @@ public:
     }
 
     void cancel(const std::shared_ptr<SessionFiles>& files, RequestId request) override {
-        locks_->cancel(files.get(), request);
+        locks_->cancel(files->share(), request);
     }
 
     std::vector<NodeId> known_as(const SessionFiles& files, std::span<const InodePtr> changed) override {

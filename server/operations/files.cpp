@@ -551,7 +551,7 @@ Result<wire::WriteReply> write(Context& context, const wire::Write& request) {
 
 Result<Empty> release(Context& context, const wire::Release& request) {
     REMOFILE_TRY(file, context.files->take_file(request.handle));
-    context.locks.close_handle(context.files.get(), file);
+    context.locks.close_handle(context.files->share(), file);
     const InodePtr inode = file->inode;
     file.reset();
     context.inodes.closed(inode);
@@ -560,7 +560,7 @@ Result<Empty> release(Context& context, const wire::Release& request) {
 
 Result<Empty> flush(Context& context, const wire::Flush& request) {
     REMOFILE_TRY(file, context.files->file(request.handle));
-    context.locks.close_owner(context.files.get(), request.owner, file->inode);
+    context.locks.close_owner(context.files->share(), request.owner, file->inode);
     // Where the file system reports errors at close (NFS, quotas), the close of any descriptor does. One that was given
     // up has been closed after all was written.
     const Descriptor descriptor = file->open->held();

@@ -22,7 +22,7 @@ Result<Empty> conclude(Context& context, std::optional<Status> status) {
     context.waits = !status.has_value();
     // A session that was closed meanwhile has given up its locks before this one was taken.
     if (context.files->closed())
-        context.locks.close_session(context.files.get());
+        context.locks.close_session(context.files->share());
     if (status && *status != Status::ok)
         return *status;
     return Empty{};
@@ -39,21 +39,21 @@ Result<> make_room_for(Context& context, wire::LockType type) {
 
 Result<wire::LockReply> getlk(Context& context, const wire::Getlk& request) {
     REMOFILE_TRY(file, context.hold_file(request.handle));
-    REMOFILE_TRY(range, context.locks.test(context.files.get(), request.owner, file, request.range));
+    REMOFILE_TRY(range, context.locks.test(context.files->share(), request.owner, file, request.range));
     return wire::LockReply{range};
 }
 
 Result<Empty> setlk(Context& context, const wire::Setlk& request) {
     REMOFILE_TRY(file, context.hold_file(request.handle));
     REMOFILE_CHECK(make_room_for(context, request.range.type));
-    return conclude(context, context.locks.set_range(context.files.get(), context.request, request.owner, file,
+    return conclude(context, context.locks.set_range(context.files->share(), context.request, request.owner, file,
                                                      request.range, request.wait, answer_later(context)));
 }
 
 Result<Empty> flock(Context& context, const wire::Flock& request) {
     REMOFILE_TRY(file, context.hold_file(request.handle));
     REMOFILE_CHECK(make_room_for(context, request.type));
-    return conclude(context, context.locks.set_whole(context.files.get(), context.request, file, request.type,
+    return conclude(context, context.locks.set_whole(context.files->share(), context.request, file, request.type,
                                                      request.wait, answer_later(context)));
 }
 

@@ -8,13 +8,12 @@
 namespace remofile::server {
 
 SessionFiles::SessionFiles(const ExportOptions& options, bool read_only, std::shared_ptr<LockTable> locks,
-                           std::shared_ptr<DescriptorBudget> budget)
+                           DescriptorBudget& budget)
     : max_nodes_(options.max_nodes),
       max_handles_(options.max_handles),
       read_only_(read_only || options.read_only),
       locks_(std::move(locks)),
-      budget_(std::move(budget)),
-      share_(budget_->new_share()) {}
+      share_(budget.new_share()) {}
 
 SessionFiles::~SessionFiles() {
     close();
@@ -215,12 +214,12 @@ Result<OpenDirectoryPtr> SessionFiles::take_directory(HandleId id) {
 void SessionFiles::close() {
     if (closed_.exchange(true))
         return;
-    locks_->close_session(this);
+    locks_->close_session(share_);
     std::unordered_map<HandleId, Handle> handles;
     std::swap(handles, *handles_.lock());
     for (const auto& [id, handle] : handles)
         if (handle.file)
-            locks_->close_handle(this, handle.file);
+            locks_->close_handle(share_, handle.file);
     Nodes nodes;
     std::swap(nodes, *nodes_.lock());
 }

@@ -25,6 +25,28 @@ LAYERS = {
     "lib": {"base", "wire", "transport", "client", "lib"},
 }
 LAYER_NAMES = {"base", "wire", "transport", "client", "filesystem", "server", "remofs", "cli", "lib"}
+# The rooms of a layer, from the bottom up, and which others each may include besides those of its own and what lies at
+# the layer's root.
+ROOMS = {
+    "server": {
+        "files": (),
+        "locks": ("files",),
+        "leases": ("files",),
+        "operations": ("files", "locks", "leases"),
+        "sessions": ("leases",),
+        "program": ("leases", "sessions"),
+    },
+    "remofs": {
+        "kernel": (),
+        "ids": ("kernel",),
+        "operations": ("kernel", "ids"),
+        "program": ("kernel", "ids", "operations"),
+    },
+}
+# What the layer's rooms meet in: it includes none of them.
+ROOTS = ("server/file_service.hpp",)
+# Where one must look up: libfuse hands its callbacks the session's user data, which is the Mount.
+ROOM_EXCEPTIONS = {("remofs/kernel/init_reply.cpp", "remofs/operations/mount.hpp")}
 # Libraries with one home each: what their includes begin with, and where they may.
 LIBRARY_HOMES = {
     r"zmq\.|zmq_": ("src/transport",),
@@ -59,6 +81,26 @@ def includes_point_one_way(root):
                     yield f"{name} includes {include}"
                 if ".." in include.split("/"):
                     yield f"{name} includes {include}: paths start at the layer's name"
+
+
+def rooms_point_one_way(root):
+    for layer, rooms in ROOMS.items():
+        order = list(rooms)
+        for room, others in rooms.items():
+            for other in others:
+                if order.index(other) >= order.index(room):
+                    yield f"the table of rooms lets {layer}/{room} include {other}, which is above it"
+        for path, name in code_files(root, (layer,)):
+            room = name.split("/")[1] if name.count("/") == 2 else None
+            if (room not in rooms and name not in ROOTS) or name.count("/") > 2:
+                yield f"{name} is in no room of {layer}/"
+                continue
+            for include in INCLUDE.findall(path.read_text()):
+                target = include.split("/")
+                if target[0] != layer or include in ROOTS or (name, include) in ROOM_EXCEPTIONS:
+                    continue
+                if target[1] != room and target[1] not in rooms.get(room, ()):
+                    yield f"{name} includes {include}"
 
 
 def libraries_have_one_home(root):
@@ -209,6 +251,7 @@ def limits_match_the_document(root):
 
 RULES = (
     includes_point_one_way,
+    rooms_point_one_way,
     libraries_have_one_home,
     one_file_turns_names_into_paths,
     sources_name_their_licence,
@@ -225,22 +268,31 @@ PLANTED = {
     includes_point_one_way: [
         ("src/base/planted.hpp", None, SPDX + '#pragma once\n#include "wire/frame.hpp"\n'),
         ("src/client/planted.cpp", None, SPDX + '#include "server/files/export.hpp"\n'),
-        ("server/planted.cpp", None, SPDX + "#include <client/session.hpp>\n"),
+        ("server/sessions/planted.cpp", None, SPDX + "#include <client/session.hpp>\n"),
         ("src/filesystem/planted.cpp", None, SPDX + '#include "remofs/operations/request.hpp"\n'),
-        ("remofs/planted.cpp", None, SPDX + '#include "cli/x.hpp"\n'),
+        ("remofs/operations/planted.cpp", None, SPDX + '#include "cli/x.hpp"\n'),
         ("src/wire/planted.cpp", None, SPDX + '#include "../transport/lane.hpp"\n'),
     ],
+    rooms_point_one_way: [
+        ("server/files/planted.hpp", None, SPDX + '#pragma once\n#include "server/locks/lock_table.hpp"\n'),
+        ("server/sessions/planted.cpp", None, SPDX + '#include "server/operations/operation.hpp"\n'),
+        ("server/planted.hpp", None, SPDX + "#pragma once\n"),
+        ("server/file_service.hpp", None, SPDX + '#pragma once\n#include "server/files/export.hpp"\n'),
+        ("server/attic/planted.cpp", None, SPDX),
+        ("remofs/kernel/planted.cpp", None, SPDX + '#include "remofs/operations/mount.hpp"\n'),
+        ("remofs/operations/planted.cpp", None, SPDX + '#include "remofs/program/options.hpp"\n'),
+    ],
     libraries_have_one_home: [
-        ("server/planted.cpp", None, SPDX + "#include <zmq.hpp>\n"),
+        ("server/sessions/planted.cpp", None, SPDX + "#include <zmq.hpp>\n"),
         ("src/client/planted.cpp", None, SPDX + "#include <zmq_addon.hpp>\n"),
         ("src/filesystem/planted.cpp", None, SPDX + "#include <fuse_lowlevel.h>\n"),
         ("cli/planted.cpp", None, SPDX + "#include <fuse3/fuse.h>\n"),
-        ("remofs/planted.cpp", None, SPDX + "# include <spdlog/spdlog.h>\n"),
+        ("remofs/operations/planted.cpp", None, SPDX + "# include <spdlog/spdlog.h>\n"),
     ],
     one_file_turns_names_into_paths: [
-        ("server/planted.cpp", None, SPDX + "int f() { return ::openat(1, name, 0); }\n"),
-        ("server/planted.cpp", None, SPDX + 'int f() { return linkat(fd, "", dir, name, 0x1000) + unlinkat(d, n, 0); }\n'),
-        ("server/planted.cpp", None, SPDX + "long f() { return ::syscall(SYS_openat2, fd, name, &how, sizeof how); }\n"),
+        ("server/sessions/planted.cpp", None, SPDX + "int f() { return ::openat(1, name, 0); }\n"),
+        ("server/sessions/planted.cpp", None, SPDX + 'int f() { return linkat(fd, "", dir, name, 0x1000) + unlinkat(d, n, 0); }\n'),
+        ("server/sessions/planted.cpp", None, SPDX + "long f() { return ::syscall(SYS_openat2, fd, name, &how, sizeof how); }\n"),
     ],
     sources_name_their_licence: [
         ("cli/planted.cpp", None, "int main() {}\n"),
@@ -248,7 +300,7 @@ PLANTED = {
         ("server/meson.build", None, "x = 1\n"),
     ],
     headers_are_included_once: [("src/base/planted.hpp", None, SPDX + "int x;\n")],
-    nothing_is_left_to_do: [("remofs/planted.cpp", None, SPDX + "// TO" + "DO: the rest\n")],
+    nothing_is_left_to_do: [("remofs/operations/planted.cpp", None, SPDX + "// TO" + "DO: the rest\n")],
     opcodes_match_the_document: [
         ("src/wire/protocol.hpp", "lookup = 16,", "lookup = 15,"),
         ("docs/PROTOCOL.md", "| 37 | RELEASE |", "| 36 | RELEASE |"),
@@ -303,10 +355,10 @@ class TheRules(unittest.TestCase):
 
     def test_leave_what_is_allowed(self):
         allowed = {
-            "server/planted.cpp": 'struct stat s; int f() { return ::statx(fd, "", 0, 0, &s); } // openat(x, y)\n',
+            "server/sessions/planted.cpp": 'struct stat s; int f() { return ::statx(fd, "", 0, 0, &s); } // openat(x, y)\n',
             "server/files/export.cpp": "int f() { return ::openat(1, name, 0); }\n",
             "src/transport/planted.cpp": "#include <zmq.hpp>\n",
-            "remofs/planted.cpp": '#include <fuse_lowlevel.h>\n#include "client/session.hpp"\n',
+            "remofs/operations/planted.cpp": '#include <fuse_lowlevel.h>\n#include "client/session.hpp"\n',
         }
         with tempfile.TemporaryDirectory() as directory:
             root = self.tree(directory)
