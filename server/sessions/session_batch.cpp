@@ -51,12 +51,6 @@ std::optional<Outcome> carry_out(BatchRecord& record, const std::shared_ptr<Sess
     }
 }
 
-template <class Body>
-std::size_t size_asked_for(std::span<const std::byte> bytes) {
-    const auto body = wire::decode_body<Body>(bytes);
-    return body ? std::min<std::size_t>(body->size, wire::max_bulk_bytes) : 0;
-}
-
 }  // namespace
 
 SessionBatch::SessionBatch(wire::ParsedMessage message)
@@ -124,22 +118,7 @@ Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files,
 }
 
 std::size_t expected_reply_bytes(const BatchRecord& record) {
-    switch (record.header.opcode) {
-        case wire::Opcode::read:
-            return small_reply_bytes + size_asked_for<wire::Read>(record.body);
-        case wire::Opcode::readdir:
-            return small_reply_bytes + size_asked_for<wire::Readdir>(record.body);
-        case wire::Opcode::list:
-            return small_reply_bytes + size_asked_for<wire::List>(record.body);
-        case wire::Opcode::fetch:
-            return small_reply_bytes + size_asked_for<wire::Fetch>(record.body);
-        case wire::Opcode::getxattr:
-            return small_reply_bytes + size_asked_for<wire::Getxattr>(record.body);
-        case wire::Opcode::listxattr:
-            return small_reply_bytes + size_asked_for<wire::Listxattr>(record.body);
-        default:
-            return small_reply_bytes;
-    }
+    return small_reply_bytes + wire::reply_bulk_limit(record.facts, record.body);
 }
 
 }  // namespace remofile::server

@@ -24,17 +24,6 @@ Request own(Bytes body) {
     return std::move(*request);
 }
 
-// ---- the bulk data that may come back
-
-template <class Request>
-std::size_t size_asked_for(Bytes body) {
-    return own<Request>(body).size;
-}
-
-std::size_t size_of_digests(Bytes body) {
-    return own<wire::Hash>(body).count * wire::digest_bytes;
-}
-
 // ---- whether a reply makes sense
 
 template <class Request>
@@ -269,7 +258,7 @@ const auto& table() {
         row<Open>({.accepts = accepts_attributes<Open>, .give_back = release_opened<Open, Release>}),
         row<Create>({.accepts = accepts_create, .give_back = release_created}),
         row<Tmpfile>({.accepts = accepts_entry<Tmpfile>, .give_back = release_tmpfile}),
-        row<Read>({.reply_bulk_limit = size_asked_for<Read>}),
+        row<Read>(),
         row<Write>({.accepts = accepts_write}),
         row<Release>(),
         row<Flush>(),
@@ -277,19 +266,18 @@ const auto& table() {
         row<Fallocate>({.accepts = accepts_attributes<Fallocate>}),
         row<Seek>({.accepts = decodes<Seek>}),
         row<CopyRange>({.accepts = accepts_copy}),
-        row<Hash>({.reply_bulk_limit = size_of_digests, .accepts = accepts_digests}),
-        row<Fetch>({.reply_bulk_limit = size_asked_for<Fetch>, .accepts = accepts_fetch}),
+        row<Hash>({.accepts = accepts_digests}),
+        row<Fetch>({.accepts = accepts_fetch}),
 
         row<Opendir>({.accepts = accepts_attributes<Opendir>, .give_back = release_opened<Opendir, Releasedir>}),
-        row<Readdir>(
-            {.reply_bulk_limit = size_asked_for<Readdir>, .accepts = accepts_listing, .give_back = forget_listed}),
+        row<Readdir>({.accepts = accepts_listing, .give_back = forget_listed}),
         row<Releasedir>(),
         row<Fsyncdir>(),
-        row<List>({.reply_bulk_limit = size_asked_for<List>, .accepts = accepts_list, .give_back = give_back_list}),
+        row<List>({.accepts = accepts_list, .give_back = give_back_list}),
 
-        row<Getxattr>({.reply_bulk_limit = size_asked_for<Getxattr>, .accepts = accepts_xattr<Getxattr>}),
+        row<Getxattr>({.accepts = accepts_xattr<Getxattr>}),
         row<Setxattr>(),
-        row<Listxattr>({.reply_bulk_limit = size_asked_for<Listxattr>, .accepts = accepts_xattr<Listxattr>}),
+        row<Listxattr>({.accepts = accepts_xattr<Listxattr>}),
         row<Removexattr>(),
 
         row<Getlk>({.accepts = accepts_lock}),

@@ -22,8 +22,6 @@ struct SentRequest {
 
 struct RequestTraits {
     const wire::OpcodeFacts* facts = nullptr;
-    // The most bulk data that the reply may bring. None: no bulk frame.
-    std::size_t (*reply_bulk_limit)(std::span<const std::byte> body) = nullptr;
     // Whether a reply with status ok makes sense. None: an empty body.
     bool (*accepts)(const SentRequest& request, std::span<const std::byte> reply, const Buffer& bulk) = nullptr;
     // What gives back the nodes, handles and locks that the reply brought to a request that nobody waits for any more.

@@ -371,7 +371,7 @@ EncodedReply Session::State::judge_reply(const Batch& batch, std::size_t index, 
 
     EncodedReply reply;
     if ((record.header.flags & wire::flag_bulk) != 0) {
-        const std::size_t limit = traits.reply_bulk_limit == nullptr ? 0 : traits.reply_bulk_limit(request.body);
+        const std::size_t limit = wire::reply_bulk_limit(traits.facts, request.body);
         if (const auto decoded = decode_reply(batch, index, record, limit, reply); !decoded)
             return rejected(decoded.error().to_string());
     }

@@ -12,6 +12,17 @@ namespace {
 
 constexpr auto control = Account::control;
 
+template <class Request>
+std::size_t size_asked_for(std::span<const std::byte> body) {
+    const auto request = decode_body<Request>(body);
+    return request ? request->size : 0;
+}
+
+std::size_t size_of_digests(std::span<const std::byte> body) {
+    const auto request = decode_body<Hash>(body);
+    return request ? request->count * digest_bytes : 0;
+}
+
 constexpr auto rows = std::to_array<OpcodeFacts>({
     {.opcode = Opcode::hello, .name = "HELLO", .of_session = true},
     {.opcode = Opcode::attach, .name = "ATTACH", .of_session = true},
@@ -67,7 +78,11 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
     {.opcode = Opcode::open, .name = "OPEN"},
     {.opcode = Opcode::create, .name = "CREATE"},
     {.opcode = Opcode::tmpfile, .name = "TMPFILE", .changes_files = true},
-    {.opcode = Opcode::read, .name = "READ", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::read,
+     .name = "READ",
+     .reply_bulk = size_asked_for<Read>,
+     .harmless_late = true,
+     .repeatable = true},
     {.opcode = Opcode::write, .name = "WRITE", .takes_bulk = true, .changes_files = true},
     {.opcode = Opcode::release, .name = "RELEASE", .account = control, .quick = true, .harmless_late = true},
     {.opcode = Opcode::flush, .name = "FLUSH", .harmless_late = true, .repeatable = true},
@@ -75,18 +90,30 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
     {.opcode = Opcode::fallocate, .name = "FALLOCATE", .changes_files = true},
     {.opcode = Opcode::seek, .name = "SEEK", .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::copy_range, .name = "COPY_RANGE", .changes_files = true},
-    {.opcode = Opcode::hash, .name = "HASH", .harmless_late = true, .repeatable = true},
-    {.opcode = Opcode::fetch, .name = "FETCH", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::hash, .name = "HASH", .reply_bulk = size_of_digests, .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::fetch,
+     .name = "FETCH",
+     .reply_bulk = size_asked_for<Fetch>,
+     .harmless_late = true,
+     .repeatable = true},
 
     {.opcode = Opcode::opendir, .name = "OPENDIR"},
-    {.opcode = Opcode::readdir, .name = "READDIR", .harmless_late = true},
+    {.opcode = Opcode::readdir, .name = "READDIR", .reply_bulk = size_asked_for<Readdir>, .harmless_late = true},
     {.opcode = Opcode::releasedir, .name = "RELEASEDIR", .account = control, .quick = true, .harmless_late = true},
     {.opcode = Opcode::fsyncdir, .name = "FSYNCDIR", .harmless_late = true, .repeatable = true},
-    {.opcode = Opcode::list, .name = "LIST", .harmless_late = true},
+    {.opcode = Opcode::list, .name = "LIST", .reply_bulk = size_asked_for<List>, .harmless_late = true},
 
-    {.opcode = Opcode::getxattr, .name = "GETXATTR", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::getxattr,
+     .name = "GETXATTR",
+     .reply_bulk = size_asked_for<Getxattr>,
+     .harmless_late = true,
+     .repeatable = true},
     {.opcode = Opcode::setxattr, .name = "SETXATTR", .takes_bulk = true, .changes_files = true},
-    {.opcode = Opcode::listxattr, .name = "LISTXATTR", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::listxattr,
+     .name = "LISTXATTR",
+     .reply_bulk = size_asked_for<Listxattr>,
+     .harmless_late = true,
+     .repeatable = true},
     {.opcode = Opcode::removexattr, .name = "REMOVEXATTR", .changes_files = true},
 
     {.opcode = Opcode::getlk, .name = "GETLK", .harmless_late = true, .repeatable = true},
@@ -121,6 +148,12 @@ bool waits_for_lock(Opcode opcode, std::span<const std::byte> body) {
         default:
             return false;
     }
+}
+
+std::size_t reply_bulk_limit(const OpcodeFacts* facts, std::span<const std::byte> body) {
+    return facts == nullptr || facts->reply_bulk == nullptr
+               ? 0
+               : std::min<std::size_t>(facts->reply_bulk(body), max_bulk_bytes);
 }
 
 Account account_of(Opcode opcode, std::span<const std::byte> body) {

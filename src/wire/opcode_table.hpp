@@ -31,6 +31,8 @@ struct OpcodeFacts {
     bool quick = false;
     // The request owns a bulk frame.
     bool takes_bulk = false;
+    // The most bulk data that its reply may bring, decoded. None: the reply has no bulk frame. See reply_bulk_limit().
+    std::size_t (*reply_bulk)(std::span<const std::byte> body) = nullptr;
     // For a lock, if its body says so: its outcome can come late.
     bool may_wait = false;
     // Has no effect on files: may be carried out long after its caller has gone.
@@ -49,6 +51,9 @@ const OpcodeFacts* find_opcode(Opcode opcode);
 
 // True for SETLK and FLOCK that wait. A body that cannot be decoded waits for nothing.
 bool waits_for_lock(Opcode opcode, std::span<const std::byte> body);
+// The most bulk data that the reply to a request may bring: what its body asks for, at most max_bulk_bytes. A body that
+// cannot be decoded asks for nothing. `facts` may be null.
+std::size_t reply_bulk_limit(const OpcodeFacts* facts, std::span<const std::byte> body);
 // Of an unknown opcode: request.
 Account account_of(Opcode opcode, std::span<const std::byte> body);
 

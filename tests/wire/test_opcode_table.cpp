@@ -45,4 +45,23 @@ TEST_CASE("what an unanswered request is counted against") {
     CHECK(account_of(static_cast<Opcode>(999), {}) == Account::request);
 }
 
+TEST_CASE("how much bulk data a reply may bring is what its request asks for") {
+    const auto of = [](const auto& request) {
+        return reply_bulk_limit(find_opcode(request.opcode), encode_body(request));
+    };
+    CHECK(of(Read{.size = 1000}) == 1000);
+    CHECK(of(Readdir{.size = 1000}) == 1000);
+    CHECK(of(List{.size = 1000}) == 1000);
+    CHECK(of(Fetch{.size = 1000}) == 1000);
+    CHECK(of(Getxattr{.size = 1000}) == 1000);
+    CHECK(of(Listxattr{.size = 1000}) == 1000);
+    CHECK(of(Hash{.block_size = 4096, .count = 10}) == 10 * digest_bytes);
+    CHECK(of(Read{.size = UINT32_MAX}) == max_bulk_bytes);
+    CHECK(of(Getattr{}) == 0);
+    CHECK(of(Write{}) == 0);
+    // A body that cannot be decoded asks for nothing, nor does an unknown opcode.
+    CHECK(reply_bulk_limit(find_opcode(Opcode::read), {}) == 0);
+    CHECK(reply_bulk_limit(find_opcode(static_cast<Opcode>(999)), {}) == 0);
+}
+
 }  // namespace remofile::wire
