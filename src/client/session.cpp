@@ -9,7 +9,7 @@
 
 #include "base/assert.hpp"
 #include "base/log.hpp"
-#include "client/session_state.hpp"
+#include "client/session/session_state.hpp"
 
 namespace remofile::client {
 

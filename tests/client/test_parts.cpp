@@ -8,10 +8,10 @@
 
 #include "client/client_list.hpp"
 #include "client/connect_options.hpp"
-#include "client/credential_table.hpp"
 #include "client/directory.hpp"
 #include "client/exit_status.hpp"
-#include "client/lock_owners.hpp"
+#include "client/session/credential_table.hpp"
+#include "client/session/lock_owners.hpp"
 #include "transport/fixture.hpp"
 
 namespace remofile::client {

@@ -5,7 +5,7 @@
 
 #include "base/log.hpp"
 #include "client/directory.hpp"
-#include "client/session_state.hpp"
+#include "client/session/session_state.hpp"
 
 namespace remofile::client {
 

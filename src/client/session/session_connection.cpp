@@ -5,7 +5,7 @@
 
 #include "base/log.hpp"
 #include "client/client_list.hpp"
-#include "client/session_state.hpp"
+#include "client/session/session_state.hpp"
 #include "wire/compression.hpp"
 
 namespace remofile::client {

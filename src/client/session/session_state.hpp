@@ -10,11 +10,11 @@
 #include <map>
 #include <set>
 
-#include "client/codec_thread.hpp"
-#include "client/credential_table.hpp"
-#include "client/lock_owners.hpp"
-#include "client/outgoing_queue.hpp"
 #include "client/session.hpp"
+#include "client/session/codec_thread.hpp"
+#include "client/session/credential_table.hpp"
+#include "client/session/lock_owners.hpp"
+#include "client/session/outgoing_queue.hpp"
 #include "client/waiters.hpp"
 #include "transport/link_speed.hpp"
 

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/log.hpp"
-#include "client/session_state.hpp"
+#include "client/session/session_state.hpp"
 #include "transport/endpoint_address.hpp"
 
 namespace remofile::client {
