@@ -12,6 +12,7 @@
 #include "client/exit_status.hpp"
 #include "client/session/credential_table.hpp"
 #include "client/session/lock_owners.hpp"
+#include "client/session/unconfirmed_pushes.hpp"
 #include "transport/fixture.hpp"
 
 namespace remofile::client {
@@ -293,6 +294,29 @@ TEST_CASE("keys are found where they are, or the person is told what to do") {
         options.source = "nonsense";
         CHECK(make_session_options(options).status() == Status::bad_usage);
     }
+}
+
+TEST_CASE("a push is confirmed when all before it are done, and with them") {
+    UnconfirmedPushes pushes;
+    CHECK(pushes.add(1));
+    CHECK(pushes.add(2));
+    CHECK(pushes.add(4));
+    CHECK_FALSE(pushes.add(2));
+    CHECK_FALSE(pushes.done(2));
+    CHECK_FALSE(pushes.done(7));
+    CHECK(pushes.done(1) == 2);
+    CHECK_FALSE(pushes.done(1));
+    CHECK(pushes.done(4) == 4);
+    // One that is repeated after that is acted upon and confirmed again: the confirmation was lost.
+    CHECK(pushes.add(4));
+    CHECK(pushes.done(4) == 4);
+    for (std::uint64_t sequence = 5; sequence < 5 + UnconfirmedPushes::max_open; ++sequence) {
+        CHECK_FALSE(pushes.full());
+        CHECK(pushes.add(sequence));
+    }
+    CHECK(pushes.full());
+    pushes.clear();
+    CHECK_FALSE(pushes.done(5));
 }
 
 }  // namespace remofile::client

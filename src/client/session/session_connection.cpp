@@ -330,7 +330,7 @@ void Session::State::start_epoch() {
         connection.bulk_bytes = 0;
     unanswered = {};
     idle_pings = 0;
-    invalidations.clear();
+    pushes.clear();
     credentials.clear();
     credential_questions.clear();
     lock_owners.clear();

@@ -15,6 +15,7 @@
 #include "client/session/credential_table.hpp"
 #include "client/session/lock_owners.hpp"
 #include "client/session/outgoing_queue.hpp"
+#include "client/session/unconfirmed_pushes.hpp"
 #include "client/waiters.hpp"
 #include "transport/link_speed.hpp"
 
@@ -56,9 +57,6 @@ inline constexpr std::size_t metadata_bulk_share = 8;
 inline constexpr std::uint64_t acknowledged_window_share = 4;
 inline constexpr std::uint64_t acknowledged_metadata_share = 64;
 inline constexpr std::uint64_t min_acknowledged_bytes = 64U << 10;
-// Invalidations that are not acknowledged. Servers stop at half as many (docs/PROTOCOL.md), and each may be as long as
-// half a head frame.
-inline constexpr std::size_t max_open_invalidations = 16;
 // The data lane is sealed if this attempt succeeds in time; without, it is encrypted by CURVE at the server's first
 // port. A firewall that swallows packets to the second costs so long, once a greeting.
 inline constexpr Duration sealed_connect_timeout = std::chrono::seconds(3);
@@ -225,12 +223,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     bool forgets_scheduled = false;
     bool forgets_due = false;
     std::uint64_t seen_wakeups = 0;
-    // Invalidations in the order in which they came; acknowledged from the front.
-    struct Invalidation {
-        std::uint64_t sequence;
-        bool done;
-    };
-    std::vector<Invalidation> invalidations;
+    UnconfirmedPushes pushes;
 
     // ---- encoding and decoding
     std::map<HandleId, std::shared_ptr<wire::Compressibility>> streams;  // shared with the codec thread

@@ -482,7 +482,7 @@ void Session::State::on_push(std::size_t lane, wire::ParsedMessage message) {
     for (const wire::Record& record : message.records) {
         if (closed)
             return;
-        if (invalidations.size() >= max_open_invalidations)
+        if (pushes.full())
             return reject_message(lane, make_error(Status::malformed, "it does not wait for acknowledgements"));
         if (record.header.opcode == wire::Opcode::push_invalidate) {
             if (auto push = wire::decode_body<wire::PushInvalidate>(record.body); push && makes_sense(*push)) {
@@ -502,10 +502,8 @@ void Session::State::on_push(std::size_t lane, wire::ParsedMessage message) {
 
 void Session::State::on_invalidation(wire::PushInvalidate push) {
     count("client.invalidations");
-    // After a reconnect the server repeats what it has no acknowledgement of.
-    if (std::ranges::find(invalidations, push.sequence, &Invalidation::sequence) != invalidations.end())
+    if (!pushes.add(push.sequence))
         return;
-    invalidations.push_back({push.sequence, false});
     auto acknowledge = [weak = weak_from_this(), of_epoch = epoch, sequence = push.sequence] {
         if (const auto self = weak.lock())
             self->acknowledge_invalidation(of_epoch, sequence);
@@ -519,22 +517,13 @@ void Session::State::on_invalidation(wire::PushInvalidate push) {
             std::move(acknowledge));
 }
 
-// INVALIDATED covers all before it, so it waits until they are done too.
 void Session::State::acknowledge_invalidation(std::uint64_t of_epoch, std::uint64_t sequence) {
     if (closed || of_epoch != epoch)
         return;
-    const auto found = std::ranges::find(invalidations, sequence, &Invalidation::sequence);
-    if (found == invalidations.end())
+    const auto confirmed = pushes.done(sequence);
+    if (!confirmed)
         return;
-    found->done = true;
-    const auto first_open = std::ranges::find(invalidations, false, &Invalidation::done);
-    if (first_open == invalidations.begin())
-        return;
-    const wire::Invalidated body{
-        .sequence = std::max_element(invalidations.begin(), first_open, [](const auto& one, const auto& other) {
-                        return one.sequence < other.sequence;
-                    })->sequence};
-    invalidations.erase(invalidations.begin(), first_open);
+    const wire::Invalidated body{.sequence = *confirmed};
     connections[lane_for(LaneKind::metadata)].queue.push_confirmation(
         make_told({.opcode = wire::Opcode::invalidated, .body = wire::encode_body(body)}, LaneKind::metadata));
     schedule_flush();
