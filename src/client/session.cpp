@@ -307,10 +307,12 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     if (credential_use)
         batch->credential_use.emplace(std::move(*credential_use));
     // It would wait for others to get their locks, and what those wait for might come behind it.
-    if (batch->waits_for_lock() && lock_waits >= wire::max_lock_waits)
-        return end_call(call, Status::no_locks);
-    if (batch->waits_for_lock())
-        batch->lock_wait.emplace(lock_waits);
+    if (batch->waits_for_lock()) {
+        auto wait = accounts.wait_for_lock();
+        if (!wait)
+            return end_call(call, Status::no_locks);
+        batch->lock_wait.emplace(std::move(*wait));
+    }
     batch->call = &call;
     if (cancellation != nullptr) {
         call.cancellation = cancellation->state_;
@@ -414,7 +416,7 @@ void Session::State::on_time_out(Call& call, Duration timeout) {
         return;
     }
     // Where megabytes are on their way a request waits for its turn, and the server is not silent.
-    const Duration silence = reactor.clock().now() - connections[batch.lane].last_answer;
+    const Duration silence = reactor.clock().now() - connections[batch.lane].traffic.last_answer();
     if (batch.lane == data_lane && silence < timeout) {
         call.timeout_timer = reactor.after(timeout - silence, [this, &call, timeout] { on_time_out(call, timeout); });
         return;
@@ -544,7 +546,7 @@ void Session::State::close(Status status) {
         auto bye = make_told({.opcode = wire::Opcode::bye}, LaneKind::metadata);
         const RequestId below = answered_below();  // BYE itself is not answered
         bye->first_id = RequestId{++last_id.value};
-        send_message(metadata_lane, build_message({bye.get()}, 0, below, first.received_bytes));
+        send_message(metadata_lane, build_message({bye.get()}, 0, below, first.traffic.received_bytes()));
     }
     for (const transport::TimerId timer : {open_timer, tick_timer, forget_timer})
         reactor.cancel(timer);

@@ -10,8 +10,10 @@
 #include "client/connect_options.hpp"
 #include "client/directory.hpp"
 #include "client/exit_status.hpp"
+#include "client/session/connection_traffic.hpp"
 #include "client/session/credential_table.hpp"
 #include "client/session/lock_owners.hpp"
+#include "client/session/request_accounts.hpp"
 #include "client/session/unconfirmed_pushes.hpp"
 #include "transport/fixture.hpp"
 
@@ -317,6 +319,64 @@ TEST_CASE("a push is confirmed when all before it are done, and with them") {
     CHECK(pushes.full());
     pushes.clear();
     CHECK_FALSE(pushes.done(5));
+}
+
+TEST_CASE("each message acknowledges what was received before it, and what is left may be worth one") {
+    ConnectionTraffic traffic(acknowledged_window_share);
+    constexpr std::uint64_t window = 1U << 20;
+    traffic.begin();
+    traffic.note_received(window / 4 - 1);
+    CHECK_FALSE(traffic.owes_acknowledgement(window));
+    traffic.note_received(1);
+    CHECK(traffic.owes_acknowledgement(window));
+    traffic.note_sent(wire::Message(), TimePoint(7s));
+    CHECK_FALSE(traffic.owes_acknowledgement(window));
+    CHECK(traffic.received_bytes() == window / 4);
+    CHECK(traffic.last_sent() == TimePoint(7s));
+    // Less than 64 KiB is not worth a message, however small the window.
+    traffic.note_received((64U << 10) - 1);
+    CHECK_FALSE(traffic.owes_acknowledgement(1000));
+    traffic.begin();
+    CHECK(traffic.received_bytes() == 0);
+    CHECK_FALSE(traffic.owes_acknowledgement(1000));
+}
+
+TEST_CASE("what unanswered requests take is given back as they are answered") {
+    RequestAccounts accounts;
+    const wire::HelloReply granted{.max_requests = 2, .request_bytes = 800};
+    const auto getattr = make_told(encoded(wire::Getattr{}), LaneKind::metadata);
+    const auto write = make_told(encoded(wire::Write{}), LaneKind::data);
+    write->lane = data_lane;
+    write->records.front().bulk = OutgoingBulk(Buffer::copy_of(std::string(600, 'x')));
+    write->records.front().bulk.encode([](Buffer plain) { return wire::EncodedBulk::of_raw(std::move(plain)); });
+    CHECK(accounts.allowance(data_lane, granted).bulk_bytes.left == 700);  // an eighth is the metadata lane's
+    accounts.charge(*getattr);
+    accounts.charge(*write);
+    CHECK(accounts.allowance(data_lane, granted).requests.left == 0);
+    CHECK(accounts.allowance(data_lane, granted).bulk_bytes.left == 100);
+    CHECK(accounts.allowance(metadata_lane, granted).bulk_bytes.left == 200);
+    CHECK(accounts.allowance(metadata_lane, granted).controls.nothing_unanswered);
+    // As when the one connection takes all.
+    accounts.move_lane(data_lane, metadata_lane);
+    write->lane = metadata_lane;
+    CHECK(accounts.allowance(metadata_lane, granted).bulk_bytes.left == 200);
+    accounts.release(*getattr, getattr->records.front());
+    accounts.release_unanswered(*write);
+    CHECK(accounts.allowance(metadata_lane, granted).requests.nothing_unanswered);
+    CHECK(accounts.allowance(metadata_lane, granted).bulk_bytes.nothing_unanswered);
+
+    const std::size_t head_room = accounts.allowance(metadata_lane, granted).head_bytes.left;
+    auto head = accounts.head(100);
+    CHECK(accounts.allowance(metadata_lane, granted).head_bytes.left == head_room - 100);
+    head.reset();
+    CHECK(accounts.allowance(metadata_lane, granted).head_bytes.left == head_room);
+
+    std::vector<Tally> waits;
+    while (auto wait = accounts.wait_for_lock())
+        waits.push_back(std::move(*wait));
+    CHECK(waits.size() == wire::max_lock_waits);
+    waits.pop_back();
+    CHECK(accounts.wait_for_lock());
 }
 
 }  // namespace remofile::client

@@ -39,7 +39,7 @@ void Session::State::encode(PendingRecord& record, std::size_t lane) {
     const Connection& connection = connections[lane];
     const wire::EncodingPlan plan =
         wire::make_plan(greeting_reply.features, options.compression,
-                        wire::automatic_level(connection.speed.bytes_per_s(),
+                        wire::automatic_level(connection.traffic.bytes_per_s(),
                                               transport::is_local_address(options.lane.endpoint), *meter));
     const auto stream = plan.level == 0 || record.bulk.size() == 0 ? nullptr : stream_of(record);
     const auto encode_with = [plan, stream, uses = meter](Buffer plain) {

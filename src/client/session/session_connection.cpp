@@ -207,11 +207,8 @@ void Session::State::send_greeting(std::size_t lane, wire::Opcode opcode, std::v
     Connection& connection = connections[lane];
     connection.stage = Stage::greeting;
     connection.greeting = RequestId{++last_id.value};
-    connection.received_bytes = 0;
-    connection.acknowledged_bytes = 0;
     connection.stopping_announced = false;
-    connection.answered_bulk_bytes = 0;
-    connection.speed.reset();
+    connection.traffic.begin();
     wire::MessageWriter writer(wire::MessageKind::request);
     writer.add_encoded({.opcode = opcode, .id = connection.greeting}, body);
     send_message(lane, std::move(writer).finish(answered_below(), 0));
@@ -326,9 +323,7 @@ void Session::State::start_epoch() {
         for (Connection& connection : connections)
             std::ranges::move(connection.queue.take_all(), std::back_inserter(lost));
     }
-    for (Connection& connection : connections)
-        connection.bulk_bytes = 0;
-    unanswered = {};
+    accounts.clear();
     idle_pings = 0;
     pushes.clear();
     credentials.clear();
@@ -446,7 +441,7 @@ void Session::State::merge_lanes(std::string_view why) {
         must_resend = must_resend || batch->lane == data_lane;
         batch->lane = metadata_lane;
     }
-    metadata.bulk_bytes += std::exchange(data.bulk_bytes, 0);
+    accounts.move_lane(data_lane, metadata_lane);
     retry_merged(why);
     if (must_resend && metadata.stage == Stage::ready)
         drop_connection(metadata_lane, make_error(Status::unreachable, "requests change to the one connection"));
@@ -526,7 +521,7 @@ void Session::State::tick() {
     const Connection& connection = connections[metadata_lane];
     if (connection.stage != Stage::ready || idle_pings >= max_idle_pings)
         return;
-    if (reactor.clock().now() - connection.last_sent < ping_interval() / 2)
+    if (reactor.clock().now() - connection.traffic.last_sent() < ping_interval() / 2)
         return;
     ping();
 }

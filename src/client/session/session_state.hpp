@@ -12,21 +12,16 @@
 
 #include "client/session.hpp"
 #include "client/session/codec_thread.hpp"
+#include "client/session/connection_traffic.hpp"
 #include "client/session/credential_table.hpp"
+#include "client/session/lanes.hpp"
 #include "client/session/lock_owners.hpp"
 #include "client/session/outgoing_queue.hpp"
+#include "client/session/request_accounts.hpp"
 #include "client/session/unconfirmed_pushes.hpp"
 #include "client/waiters.hpp"
-#include "transport/link_speed.hpp"
 
 namespace remofile::client {
-
-inline constexpr std::size_t metadata_lane = 0;
-inline constexpr std::size_t data_lane = 1;
-inline constexpr std::size_t lane_count = 2;
-constexpr LaneKind kind_of(std::size_t lane) {
-    return lane == data_lane ? LaneKind::data : LaneKind::metadata;
-}
 
 // Pauses between attempts to connect: doubled from the first to the second, which a person who plugs a cable back in
 // still finds quick; the first again once a request has been answered. Where the server is there and refuses us,
@@ -44,19 +39,6 @@ inline constexpr int max_data_lane_failures = 5;
 // How often a data lane is asked for while its requests go by the metadata lane: a server or firewall that took no
 // second connection may take one later, and an attempt costs both ends a few messages.
 inline constexpr Duration merged_retry_delay = std::chrono::seconds(30);
-// Of the controls that the server allows, those kept free for PINGs, which go whatever else is unanswered: a few for
-// each lane, since one acknowledges a part of a window.
-inline constexpr std::size_t reserved_controls = 32;
-// The same of the bytes of heads.
-inline constexpr std::size_t reserved_head_bytes = 16U << 10;
-// The part of the bulk bytes of requests that the data lane leaves to the metadata lane, for extended attributes.
-inline constexpr std::size_t metadata_bulk_share = 8;
-// A PING is sent to acknowledge this part of a window, so that the rest of it keeps a link busy until the PING arrives;
-// on the metadata lane much less, for that is what the server keeps for it while data fills the window. But not for
-// less than so many bytes: a server that grants a tiny window shall not make us answer each of its answers.
-inline constexpr std::uint64_t acknowledged_window_share = 4;
-inline constexpr std::uint64_t acknowledged_metadata_share = 64;
-inline constexpr std::uint64_t min_acknowledged_bytes = 64U << 10;
 // The data lane is sealed if this attempt succeeds in time; without, it is encrypted by CURVE at the server's first
 // port. A firewall that swallows packets to the second costs so long, once a greeting.
 inline constexpr Duration sealed_connect_timeout = std::chrono::seconds(3);
@@ -145,8 +127,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
 
     // ---- what requests, queued or sent, take of; before all that holds them
     CredentialTable credentials;
-    std::size_t lock_waits = 0;  // sent or not
-    std::size_t head_bytes = 0;  // of messages with unanswered records
+    RequestAccounts accounts;
 
     // ---- one connection
     enum class Stage : std::uint8_t {
@@ -157,19 +138,14 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
         ready,
     };
     struct Connection {
-        explicit Connection(std::size_t number) : queue(number) {}
+        explicit Connection(std::size_t number)
+            : queue(number), traffic(number == data_lane ? acknowledged_window_share : acknowledged_metadata_share) {}
 
         std::unique_ptr<transport::Lane> lane;
         Stage stage = Stage::down;
         RequestId greeting;  // the id of HELLO or ATTACH while it is unanswered
         OutgoingQueue queue;
-        std::uint64_t received_bytes = 0;       // since HELLO or ATTACH was sent: its answer counts
-        std::uint64_t acknowledged_bytes = 0;   // the latest that we told the server
-        std::size_t bulk_bytes = 0;             // in unanswered requests
-        std::uint64_t answered_bulk_bytes = 0;  // in requests that were answered on this connection
-        transport::LinkSpeed speed;             // of bulk data towards the server
-        TimePoint last_sent{};
-        TimePoint last_answer{};          // to a request that somebody waits for
+        ConnectionTraffic traffic;
         bool stopping_announced = false;  // that the server is stopping has been said, of this connection
         Duration retry_delay = first_retry_delay;
         transport::TimerId retry_timer;
@@ -215,9 +191,8 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     // ---- requests
     RequestId last_id;
     LockOwners lock_owners;
-    std::map<RequestId, std::unique_ptr<Batch>> sent;           // by their first id
-    std::array<std::size_t, wire::account_count> unanswered{};  // records in `sent`, by account
-    std::size_t idle_pings = 0;                                 // of them, PINGs of an idle session
+    std::map<RequestId, std::unique_ptr<Batch>> sent;  // by their first id
+    std::size_t idle_pings = 0;                        // of them, PINGs of an idle session
     bool flush_scheduled = false;
     transport::TimerId forget_timer;
     bool forgets_scheduled = false;
@@ -310,7 +285,9 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     struct Unsent;
     bool send_next(std::size_t lane);
     void count_request(const RequestTraits& traits);
-    bool must_acknowledge(std::size_t lane) const;
+    bool must_acknowledge(std::size_t lane) const {
+        return connections[lane].traffic.owes_acknowledgement(greeting_reply.reply_window_bytes);
+    }
     void send_message(std::size_t lane, wire::Message message);
     void resend(std::size_t lane);
     bool is_worth_resending(const Batch& batch) const;
@@ -328,10 +305,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     EncodedReply judge_reply(const Batch& batch, std::size_t index, wire::Record& record);
     void note_locks(const PendingRecord& record, bool awaited);
     void give_back(const PendingRecord& record, const EncodedReply& reply, LaneKind kind);
-    void drop_accounts(const Batch& batch);
-    std::size_t& unanswered_of(wire::Account account) { return unanswered[static_cast<std::size_t>(account)]; }
     RequestId answered_below() const;
-    SendingAllowance allowance_of(std::size_t lane) const;
     // For what is rare; see `busy` for the rest.
     void count(std::string_view name, std::uint64_t amount = 1) { counters.at(name).add(amount); }
 };

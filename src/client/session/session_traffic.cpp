@@ -96,7 +96,8 @@ struct Session::State::Unsent {
 
 bool Session::State::send_next(std::size_t lane) {
     Connection& connection = connections[lane];
-    std::vector<std::unique_ptr<Batch>> batches = connection.queue.next_message(allowance_of(lane));
+    std::vector<std::unique_ptr<Batch>> batches =
+        connection.queue.next_message(accounts.allowance(lane, greeting_reply));
     if (batches.empty())
         return false;
     const Unsent unsent{*this, batches};
@@ -105,7 +106,7 @@ bool Session::State::send_next(std::size_t lane) {
     std::size_t bytes = wire::MessageHeader::encoded_bytes;
     for (const auto& batch : batches)
         bytes += batch->head_bytes();
-    const auto head = std::make_shared<const Tally>(head_bytes, bytes);
+    const auto head = accounts.head(bytes);
     bool awaited = false;
     for (auto& batch : batches) {
         batch->first_id = RequestId{last_id.value + 1};
@@ -115,59 +116,26 @@ bool Session::State::send_next(std::size_t lane) {
         for (const PendingRecord& record : batch->records)
             count_request(*record.traits);
         last_id.value += batch->records.size();
-        for (const PendingRecord& record : batch->records)
-            ++unanswered_of(record.account);
+        accounts.charge(*batch);
         // One that waits for a lock may do so for ever, and the server keeps nothing of its message.
         if (!batch->waits_for_lock())
             batch->head = head;
-        connection.bulk_bytes += batch->bulk_bytes();
         awaited = awaited || batch->call != nullptr;
         parts.push_back(batch.get());
         place->second = std::move(batch);
     }
     if (awaited)
         busy.round_trips.add();
-    send_message(lane, build_message(parts, 0, answered_below(), connection.received_bytes));
+    send_message(lane, build_message(parts, 0, answered_below(), connection.traffic.received_bytes()));
     return true;
-}
-
-bool Session::State::must_acknowledge(std::size_t lane) const {
-    const Connection& connection = connections[lane];
-    const std::uint64_t share = lane == data_lane ? acknowledged_window_share : acknowledged_metadata_share;
-    const std::uint64_t worth_telling =
-        std::max<std::uint64_t>(greeting_reply.reply_window_bytes / share, min_acknowledged_bytes);
-    return connection.received_bytes - connection.acknowledged_bytes >= worth_telling;
 }
 
 void Session::State::send_message(std::size_t lane, wire::Message message) {
     Connection& connection = connections[lane];
-    connection.last_sent = reactor.clock().now();
-    connection.acknowledged_bytes = connection.received_bytes;
-    std::size_t bulk_bytes = 0;
-    for (const Buffer& bulk : message.bulk)
-        bulk_bytes += bulk.size();
-    if (bulk_bytes > 0)
-        connection.speed.note_sent(bulk_bytes, connection.last_sent);
+    connection.traffic.note_sent(message, reactor.clock().now());
     busy.messages_sent.add();
     busy.bytes_sent.add(message.byte_count());
     connection.lane->send(std::move(message));
-}
-
-SendingAllowance Session::State::allowance_of(std::size_t lane) const {
-    const auto room = [](std::size_t granted, std::size_t taken) {
-        return Room{.left = granted - std::min(granted, taken), .nothing_unanswered = taken == 0};
-    };
-    const std::size_t granted = greeting_reply.max_requests;
-    const std::size_t controls =
-        granted > 2 * reserved_controls ? granted - reserved_controls : std::max<std::size_t>(granted / 2, 1);
-    const std::size_t bulk_bytes = connections[metadata_lane].bulk_bytes + connections[data_lane].bulk_bytes;
-    const std::size_t bulk_granted = greeting_reply.request_bytes;
-    const std::size_t bulk_left_out = lane == data_lane ? bulk_granted / metadata_bulk_share : 0;
-    const auto taken = [&](wire::Account account) { return unanswered[static_cast<std::size_t>(account)]; };
-    return {.requests = room(granted, taken(wire::Account::request)),
-            .controls = room(controls, taken(wire::Account::control)),
-            .head_bytes = room(wire::max_unanswered_head_bytes - reserved_head_bytes, head_bytes),
-            .bulk_bytes = room(bulk_granted - bulk_left_out, bulk_bytes)};
 }
 
 RequestId Session::State::answered_below() const {
@@ -224,23 +192,14 @@ void Session::State::resend(std::size_t lane) {
         count("client.resent_requests", batch.unanswered);
         const bool is_void = !is_worth_resending(batch);
         const auto flags = static_cast<std::uint8_t>(wire::flag_resent | (is_void ? wire::flag_void : 0));
-        send_message(lane, build_message({&batch}, flags, answered_below(), connections[lane].received_bytes));
+        send_message(lane,
+                     build_message({&batch}, flags, answered_below(), connections[lane].traffic.received_bytes()));
         if (is_void)
             continue;
         if (batch.abandoned || (batch.call != nullptr && batch.call->cancelling)) {
             batch.cancel_sent = false;
             ask_to_cancel(batch);
         }
-    }
-}
-
-void Session::State::drop_accounts(const Batch& batch) {
-    std::size_t& bulk_bytes = connections[batch.lane].bulk_bytes;
-    for (const PendingRecord& record : batch.records) {
-        if (record.answered)
-            continue;
-        --unanswered_of(record.account);
-        bulk_bytes -= std::min(bulk_bytes, record.bulk.encoded_bytes());
     }
 }
 
@@ -251,7 +210,7 @@ void Session::State::on_message(std::size_t lane, wire::Message message) {
     const std::size_t bytes = message.byte_count();
     busy.messages_received.add();
     busy.bytes_received.add(bytes);
-    connection.received_bytes += bytes;
+    connection.traffic.note_received(bytes);
     if (lane == metadata_lane) {
         last_heard = reactor.clock().now();
         suspected_since.reset();
@@ -338,7 +297,7 @@ void Session::State::on_rejected(std::size_t lane, Status status) {
     std::vector<std::unique_ptr<Batch>> rejected;
     for (auto entry = sent.begin(); entry != sent.end();) {
         if (entry->second->lane == lane) {
-            drop_accounts(*entry->second);
+            accounts.release_unanswered(*entry->second);
             rejected.push_back(std::move(entry->second));
             entry = sent.erase(entry);
         } else {
@@ -389,18 +348,15 @@ void Session::State::settle(Batch& batch, std::size_t index, EncodedReply reply)
     record.answered = true;
     record.status = reply.status;
     --batch.unanswered;
-    --unanswered_of(record.account);
+    accounts.release(batch, record);
     if (record.traits->opcode() == wire::Opcode::ping && idle_pings > 0)
         --idle_pings;
-    if (record.bulk) {
-        Connection& connection = connections[batch.lane];
-        connection.bulk_bytes -= std::min(connection.bulk_bytes, record.bulk.encoded_bytes());
-        connection.answered_bulk_bytes += record.bulk.encoded_bytes();
-        connection.speed.note_arrived(connection.answered_bulk_bytes, reactor.clock().now());
-    }
+    ConnectionTraffic& traffic = connections[batch.lane].traffic;
+    if (record.bulk)
+        traffic.note_bulk_arrived(record.bulk.encoded_bytes(), reactor.clock().now());
     const bool awaited = batch.call != nullptr;
     if (awaited) {
-        connections[batch.lane].last_answer = reactor.clock().now();
+        traffic.note_awaited_answer(reactor.clock().now());
         batch.call->replies[index] = std::move(reply);
     }
     note_locks(record, awaited);
