@@ -544,15 +544,13 @@ void Session::State::close(Status status) {
     Connection& first = connections[metadata_lane];
     if (first.stage == Stage::ready) {
         auto bye = make_told({.opcode = wire::Opcode::bye}, LaneKind::metadata);
-        const RequestId below = answered_below();  // BYE itself is not answered
-        bye->first_id = RequestId{++last_id.value};
+        const RequestId below = sent.answered_below();  // BYE itself is not answered
+        bye->first_id = sent.number_of_unanswerable();
         send_message(metadata_lane, build_message({bye.get()}, 0, below, first.traffic.received_bytes()));
     }
     for (const transport::TimerId timer : {open_timer, tick_timer, forget_timer})
         reactor.cancel(timer);
-    std::vector<std::unique_ptr<Batch>> unfinished;
-    for (auto& [id, batch] : std::exchange(sent, {}))
-        unfinished.push_back(std::move(batch));
+    std::vector<std::unique_ptr<Batch>> unfinished = sent.take_all();
     for (Connection& connection : connections) {
         reactor.cancel(connection.retry_timer);
         connection.stage = Stage::down;

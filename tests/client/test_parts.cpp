@@ -14,6 +14,7 @@
 #include "client/session/credential_table.hpp"
 #include "client/session/lock_owners.hpp"
 #include "client/session/request_accounts.hpp"
+#include "client/session/unanswered_requests.hpp"
 #include "client/session/unconfirmed_pushes.hpp"
 #include "transport/fixture.hpp"
 
@@ -377,6 +378,59 @@ TEST_CASE("what unanswered requests take is given back as they are answered") {
     CHECK(waits.size() == wire::max_lock_waits);
     waits.pop_back();
     CHECK(accounts.wait_for_lock());
+}
+
+TEST_CASE("requests are found by their numbers, and all below the first that is not answered are") {
+    UnansweredRequests requests;
+    const auto enter = [&](std::size_t records, std::size_t lane) {
+        auto batch = make_told(encoded(wire::Getattr{}), kind_of(lane));
+        while (batch->records.size() < records)
+            batch->records.push_back({.traits = batch->records.front().traits});
+        batch->lane = lane;
+        Batch* entered = batch.get();
+        requests.enter(batch);
+        return entered;
+    };
+    CHECK(requests.enter_greeting(metadata_lane) == RequestId{1});
+    CHECK(requests.answered_below() == RequestId{1});
+    CHECK(requests.is_greeting(metadata_lane, RequestId{1}));
+    CHECK_FALSE(requests.is_greeting(data_lane, RequestId{1}));
+    requests.end_greeting(metadata_lane);
+    CHECK_FALSE(requests.is_greeting(metadata_lane, RequestId{1}));
+    CHECK_FALSE(requests.is_greeting(metadata_lane, RequestId{}));
+    CHECK(requests.answered_below() == RequestId{2});
+
+    Batch* const first = enter(2, metadata_lane);  // 2, 3
+    Batch* const second = enter(1, data_lane);     // 4
+    Batch* const third = enter(1, metadata_lane);  // 5
+    REQUIRE(requests.find(RequestId{3}, metadata_lane));
+    CHECK(requests.find(RequestId{3}, metadata_lane)->batch == first);
+    CHECK(requests.find(RequestId{3}, metadata_lane)->index == 1);
+    CHECK_FALSE(requests.find(RequestId{3}, data_lane));
+    CHECK_FALSE(requests.find(RequestId{1}, metadata_lane));
+    CHECK_FALSE(requests.find(RequestId{6}, metadata_lane));
+    CHECK(requests.has(data_lane, LaneKind::data));
+    CHECK_FALSE(requests.has(metadata_lane, LaneKind::data));
+
+    CHECK(requests.answered_below() == RequestId{2});
+    first->records[0].answered = true;
+    CHECK_FALSE(requests.find(RequestId{2}, metadata_lane));
+    CHECK(requests.answered_below() == RequestId{3});
+    first->records[1].answered = true;
+    const auto taken = requests.take(*first);
+    CHECK(taken.get() == first);
+    CHECK(requests.answered_below() == RequestId{4});
+
+    CHECK(requests.move_lane(data_lane, metadata_lane));
+    CHECK_FALSE(requests.move_lane(data_lane, metadata_lane));
+    CHECK(requests.of_lane(metadata_lane) == std::vector<Batch*>{second, third});
+    CHECK(requests.find_batch(RequestId{5}) == third);
+    CHECK(requests.take_lane(metadata_lane).size() == 2);
+    // Numbers go on from where they were.
+    CHECK(requests.answered_below() == RequestId{6});
+    CHECK(requests.number_of_unanswerable() == RequestId{6});
+    CHECK(enter(1, data_lane)->first_id == RequestId{7});
+    CHECK(requests.take_all().size() == 1);
 }
 
 }  // namespace remofile::client

@@ -182,6 +182,12 @@ bool OutgoingQueue::has(LaneKind kind) const {
            std::ranges::any_of(waiting_, is_of_it) || (!forgets_.empty() && forgets_kind_ == kind);
 }
 
+bool Batch::is_worth_resending() const {
+    return !abandoned || std::ranges::all_of(records, [](const PendingRecord& record) {
+        return record.answered || record.traits->facts->harmless_late;
+    });
+}
+
 OutgoingQueue::BatchPtr make_told(EncodedRequest request, LaneKind kind) {
     auto batch = std::make_unique<Batch>();
     const RequestTraits* traits = find_request_traits(request.opcode);

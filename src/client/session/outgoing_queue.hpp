@@ -88,6 +88,11 @@ struct Batch {
     std::size_t head_bytes() const;
     std::size_t count_of(wire::Account account) const;
     bool waits_for_lock() const { return records.back().account == wire::Account::lock_wait; }
+    // After a lost connection, to be carried out, that is: one that somebody waits for, always. One whose caller has
+    // gone only if carrying it out late does no harm: an UNLINK that its caller was told had timed out must not remove,
+    // minutes later, the file that has taken the name since. It is sent again as void, so that its answer tells what
+    // came of it.
+    bool is_worth_resending() const;
     RequestId id_of(std::size_t index) const { return RequestId{first_id.value + index}; }
 };
 

@@ -206,18 +206,16 @@ void Session::State::send_attach() {
 void Session::State::send_greeting(std::size_t lane, wire::Opcode opcode, std::vector<std::byte> body) {
     Connection& connection = connections[lane];
     connection.stage = Stage::greeting;
-    connection.greeting = RequestId{++last_id.value};
     connection.stopping_announced = false;
     connection.traffic.begin();
     wire::MessageWriter writer(wire::MessageKind::request);
-    writer.add_encoded({.opcode = opcode, .id = connection.greeting}, body);
-    send_message(lane, std::move(writer).finish(answered_below(), 0));
+    writer.add_encoded({.opcode = opcode, .id = sent.enter_greeting(lane)}, body);
+    send_message(lane, std::move(writer).finish(sent.answered_below(), 0));
 }
 
 void Session::State::on_greeting_reply(std::size_t lane, const wire::Record& record) {
-    Connection& connection = connections[lane];
     const wire::Opcode expected = lane == metadata_lane ? wire::Opcode::hello : wire::Opcode::attach;
-    connection.greeting = {};
+    sent.end_greeting(lane);
     if (record.header.opcode != expected)
         return drop_connection(lane, make_error(Status::malformed, "the server answered something else than asked"));
     const auto status = is_known(record.header.detail) ? static_cast<Status>(record.header.detail) : Status::io_error;
@@ -316,9 +314,7 @@ void Session::State::become_ready(std::size_t lane) {
 
 // Everything that was asked of the old session is lost with it.
 void Session::State::start_epoch() {
-    std::vector<std::unique_ptr<Batch>> lost;
-    for (auto& [id, batch] : std::exchange(sent, {}))
-        lost.push_back(std::move(batch));
+    std::vector<std::unique_ptr<Batch>> lost = sent.take_all();
     if (epoch > 0) {
         for (Connection& connection : connections)
             std::ranges::move(connection.queue.take_all(), std::back_inserter(lost));
@@ -341,7 +337,7 @@ void Session::State::start_epoch() {
     if (data.stage == Stage::greeting || data.stage == Stage::ready) {
         data.lane->disconnect();
         data.stage = Stage::down;
-        data.greeting = {};
+        sent.end_greeting(data_lane);
     }
     const auto self = shared_from_this();
     if (owner != nullptr && owner->on_new_epoch) {
@@ -369,7 +365,7 @@ void Session::State::on_disconnected(std::size_t lane, const Error& error) {
     Connection& connection = connections[lane];
     const bool was_ready = connection.stage == Stage::ready;
     connection.stage = Stage::down;
-    connection.greeting = {};
+    sent.end_greeting(lane);
     if (opening && lane == metadata_lane)
         return finish_opening(error);
 
@@ -391,11 +387,8 @@ void Session::State::on_disconnected(std::size_t lane, const Error& error) {
     retry_later(lane, error);
 
     // Those who have asked to be let go need not wait for the network.
-    std::vector<Batch*> given_up;
-    for (const auto& [id, batch] : sent) {
-        if (batch->lane == lane && batch->call != nullptr && batch->call->cancelling)
-            given_up.push_back(batch.get());
-    }
+    std::vector<Batch*> given_up = sent.of_lane(lane);
+    std::erase_if(given_up, [](const Batch* batch) { return batch->call == nullptr || !batch->call->cancelling; });
     for (Batch* batch : given_up) {
         if (closed)
             return;
@@ -436,11 +429,7 @@ void Session::State::merge_lanes(std::string_view why) {
     data_route = DataRoute::merged;
     for (auto& batch : data.queue.take_all())
         metadata.queue.push(std::move(batch));
-    bool must_resend = false;
-    for (const auto& [id, batch] : sent) {
-        must_resend = must_resend || batch->lane == data_lane;
-        batch->lane = metadata_lane;
-    }
+    const bool must_resend = sent.move_lane(data_lane, metadata_lane);
     accounts.move_lane(data_lane, metadata_lane);
     retry_merged(why);
     if (must_resend && metadata.stage == Stage::ready)
@@ -468,11 +457,8 @@ void Session::State::retry_merged(std::string_view why) {
 bool Session::State::may_use_own_lane() {
     if (data_route == DataRoute::own)
         return true;
-    const auto is_data = [](const auto& entry) {
-        return entry.second->lane == metadata_lane && entry.second->kind == LaneKind::data;
-    };
     if (data_route == DataRoute::merged || connections[metadata_lane].queue.has(LaneKind::data) ||
-        std::ranges::any_of(sent, is_data))
+        sent.has(metadata_lane, LaneKind::data))
         return false;
     data_route = DataRoute::own;
     return true;

@@ -18,6 +18,7 @@
 #include "client/session/lock_owners.hpp"
 #include "client/session/outgoing_queue.hpp"
 #include "client/session/request_accounts.hpp"
+#include "client/session/unanswered_requests.hpp"
 #include "client/session/unconfirmed_pushes.hpp"
 #include "client/waiters.hpp"
 
@@ -143,7 +144,6 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
 
         std::unique_ptr<transport::Lane> lane;
         Stage stage = Stage::down;
-        RequestId greeting;  // the id of HELLO or ATTACH while it is unanswered
         OutgoingQueue queue;
         ConnectionTraffic traffic;
         bool stopping_announced = false;  // that the server is stopping has been said, of this connection
@@ -189,10 +189,9 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     std::optional<CredentialTable::Use> own_credential_use;
 
     // ---- requests
-    RequestId last_id;
     LockOwners lock_owners;
-    std::map<RequestId, std::unique_ptr<Batch>> sent;  // by their first id
-    std::size_t idle_pings = 0;                        // of them, PINGs of an idle session
+    UnansweredRequests sent;
+    std::size_t idle_pings = 0;  // of those, PINGs of an idle session
     bool flush_scheduled = false;
     transport::TimerId forget_timer;
     bool forgets_scheduled = false;
@@ -290,7 +289,6 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     }
     void send_message(std::size_t lane, wire::Message message);
     void resend(std::size_t lane);
-    bool is_worth_resending(const Batch& batch) const;
     void on_message(std::size_t lane, wire::Message message);
     void on_replies(std::size_t lane, wire::ParsedMessage message);
     void on_reply(std::size_t lane, wire::Record& record, bool renews);
@@ -305,7 +303,6 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     EncodedReply judge_reply(const Batch& batch, std::size_t index, wire::Record& record);
     void note_locks(const PendingRecord& record, bool awaited);
     void give_back(const PendingRecord& record, const EncodedReply& reply, LaneKind kind);
-    RequestId answered_below() const;
     // For what is rare; see `busy` for the rest.
     void count(std::string_view name, std::uint64_t amount = 1) { counters.at(name).add(amount); }
 };

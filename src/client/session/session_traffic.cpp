@@ -85,10 +85,7 @@ struct Session::State::Unsent {
 
     ~Unsent() {
         for (const std::unique_ptr<Batch>& batch : batches) {
-            if (batch == nullptr)
-                continue;
-            state.sent.erase(std::exchange(batch->first_id, RequestId{}));
-            if (batch->call != nullptr)
+            if (batch != nullptr && batch->call != nullptr)
                 state.end_call(*batch->call, Status::out_of_memory);
         }
     }
@@ -109,24 +106,21 @@ bool Session::State::send_next(std::size_t lane) {
     const auto head = accounts.head(bytes);
     bool awaited = false;
     for (auto& batch : batches) {
-        batch->first_id = RequestId{last_id.value + 1};
         batch->sent_at = options.lease_clock->now();
-        const auto [place, entered] = sent.try_emplace(batch->first_id, nullptr);
-        REMOFILE_ASSERT(entered);
         for (const PendingRecord& record : batch->records)
             count_request(*record.traits);
-        last_id.value += batch->records.size();
-        accounts.charge(*batch);
         // One that waits for a lock may do so for ever, and the server keeps nothing of its message.
         if (!batch->waits_for_lock())
             batch->head = head;
-        awaited = awaited || batch->call != nullptr;
-        parts.push_back(batch.get());
-        place->second = std::move(batch);
+        const Batch& entered = *batch;
+        sent.enter(batch);
+        accounts.charge(entered);
+        awaited = awaited || entered.call != nullptr;
+        parts.push_back(&entered);
     }
     if (awaited)
         busy.round_trips.add();
-    send_message(lane, build_message(parts, 0, answered_below(), connection.traffic.received_bytes()));
+    send_message(lane, build_message(parts, 0, sent.answered_below(), connection.traffic.received_bytes()));
     return true;
 }
 
@@ -138,47 +132,20 @@ void Session::State::send_message(std::size_t lane, wire::Message message) {
     connection.lane->send(std::move(message));
 }
 
-RequestId Session::State::answered_below() const {
-    RequestId lowest{last_id.value + 1};
-    if (!sent.empty()) {
-        const Batch& first = *sent.begin()->second;
-        const auto open = std::ranges::find(first.records, false, &PendingRecord::answered);
-        lowest = first.id_of(static_cast<std::size_t>(open - first.records.begin()));
-    }
-    for (const Connection& connection : connections) {
-        if (connection.greeting)
-            lowest = std::min(lowest, connection.greeting);
-    }
-    return lowest;
-}
-
 // ---------------------------------------------------------------- after a lost connection
-
-// To be carried out, that is: a request that somebody waits for, always. One whose caller has gone only if carrying it
-// out late does no harm: an UNLINK that its caller was told had timed out must not remove, minutes later, the file that
-// has taken the name since. It is sent again as void, so that its answer tells what came of it.
-bool Session::State::is_worth_resending(const Batch& batch) const {
-    if (!batch.abandoned)
-        return true;
-    return std::ranges::all_of(batch.records, [](const PendingRecord& record) {
-        return record.answered || record.traits->facts->harmless_late;
-    });
-}
 
 void Session::State::resend(std::size_t lane) {
     std::vector<RequestId> ids;
-    for (const auto& [id, batch] : sent) {
-        if (batch->lane == lane)
-            ids.push_back(id);
-    }
+    for (const Batch* batch : sent.of_lane(lane))
+        ids.push_back(batch->first_id);
     const auto self = shared_from_this();
     for (const RequestId id : ids) {
-        const auto found = sent.find(id);
+        Batch* const found = sent.find_batch(id);
         if (closed || connections[lane].stage != Stage::ready)
             return;
-        if (found == sent.end())
+        if (found == nullptr)
             continue;
-        Batch& batch = *found->second;
+        Batch& batch = *found;
         // The answers to those that a failed one took along may have been lost; they are known all the same.
         for (std::size_t i = 1; i < batch.records.size(); ++i) {
             const PendingRecord& before = batch.records[i - 1];
@@ -190,10 +157,10 @@ void Session::State::resend(std::size_t lane) {
             continue;
         }
         count("client.resent_requests", batch.unanswered);
-        const bool is_void = !is_worth_resending(batch);
+        const bool is_void = !batch.is_worth_resending();
         const auto flags = static_cast<std::uint8_t>(wire::flag_resent | (is_void ? wire::flag_void : 0));
         send_message(lane,
-                     build_message({&batch}, flags, answered_below(), connections[lane].traffic.received_bytes()));
+                     build_message({&batch}, flags, sent.answered_below(), connections[lane].traffic.received_bytes()));
         if (is_void)
             continue;
         if (batch.abandoned || (batch.call != nullptr && batch.call->cancelling)) {
@@ -252,7 +219,7 @@ void Session::State::on_replies(std::size_t lane, wire::ParsedMessage message) {
 void Session::State::on_reply(std::size_t lane, wire::Record& record, bool renews) {
     Connection& connection = connections[lane];
     const RequestId id = record.header.id;
-    if (connection.greeting && id == connection.greeting)
+    if (sent.is_greeting(lane, id))
         return on_greeting_reply(lane, record);
     if (!id && record.header.detail == static_cast<std::uint32_t>(Status::out_of_memory))
         return drop_connection(lane, make_error(Status::unreachable, "the server had no memory for a message"));
@@ -263,13 +230,11 @@ void Session::State::on_reply(std::size_t lane, wire::Record& record, bool renew
     if (connection.stage != Stage::ready)
         return count("client.unknown_replies");
 
-    auto found = sent.upper_bound(id);
-    if (found == sent.begin())
+    const auto found = sent.find(id, lane);
+    if (!found)
         return count("client.unknown_replies");
-    Batch& batch = *std::prev(found)->second;
-    const std::uint64_t index = id.value - batch.first_id.value;
-    if (index >= batch.records.size() || batch.lane != lane || batch.records[index].answered)
-        return count("client.unknown_replies");
+    const auto [sent_batch, index] = *found;
+    Batch& batch = *sent_batch;
 
     if (record.header.detail == static_cast<std::uint32_t>(Status::no_session))
         return restart_session();
@@ -294,16 +259,9 @@ void Session::State::on_rejected(std::size_t lane, Status status) {
     if (opening)
         return finish_opening(hello_error(status, options));
     log::error("the server rejects what it was sent: {}", describe(status));
-    std::vector<std::unique_ptr<Batch>> rejected;
-    for (auto entry = sent.begin(); entry != sent.end();) {
-        if (entry->second->lane == lane) {
-            accounts.release_unanswered(*entry->second);
-            rejected.push_back(std::move(entry->second));
-            entry = sent.erase(entry);
-        } else {
-            ++entry;
-        }
-    }
+    const std::vector<std::unique_ptr<Batch>> rejected = sent.take_lane(lane);
+    for (const auto& batch : rejected)
+        accounts.release_unanswered(*batch);
     for (const auto& batch : rejected) {
         batch->unanswered = 0;  // there is nothing to cancel
         if (batch->call != nullptr)
@@ -401,9 +359,7 @@ void Session::State::give_back(const PendingRecord& record, const EncodedReply& 
 }
 
 void Session::State::retire(Batch& batch) {
-    const auto found = sent.find(batch.first_id);
-    const std::unique_ptr<Batch> answered = std::move(found->second);
-    sent.erase(found);
+    const std::unique_ptr<Batch> answered = sent.take(batch);
     if (data_route == DataRoute::parting)
         schedule_flush();
     if (answered->call != nullptr)
