@@ -117,52 +117,21 @@ Status Session::reject_reply(wire::Opcode opcode) {
     return Status::io_error;
 }
 
-// One question an identity, however many wait for its answer. Nobody who gives up takes it back: what it may bind late
-// must not meet another identity under the same number.
 Task<Result<std::uint32_t>> Session::credential(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups,
                                                 Cancellation* cancellation) {
-    using Number = Result<std::uint32_t>;
-    const auto state = state_;
-    if (groups.size() > wire::max_groups)
-        co_return Number(make_error(Status::too_big, "the caller belongs to too many groups"));
-    const CredentialTable::Identity identity{uid, gid, std::move(groups)};
-    const TimePoint now = state->reactor.clock().now();
-    if (const auto known = state->credentials.find(identity, now))
-        co_return Number(*known);
-
-    std::shared_ptr<CredentialQuestion> question = state->credential_question(identity);
-    if (question == nullptr)
-        co_return Number(make_error(Status::limit_exceeded, "too many users are active at a time"));
-    Status status = Status::ok;
-    if (!question->answer)
-        status = co_await state->answered_in_time(question, cancellation);
-    if (status != Status::ok)
-        co_return Number(status);
-    co_return *question->answer;
+    const auto state = state_;  // the question is asked through it
+    CredentialTable::Identity identity{uid, gid, std::move(groups)};
+    co_return co_await state->identities->number_of(std::move(identity), cancellation);
 }
 
 std::shared_ptr<const void> Session::hold(std::uint32_t credential) {
-    struct Held {
-        std::shared_ptr<State> state;  // has the table
-        CredentialTable::Use use;
-    };
-    auto use = state_->credentials.use(credential, state_->reactor.clock().now());
-    return use ? std::make_shared<const Held>(state_, std::move(*use)) : nullptr;
+    return state_->identities->hold(credential);
 }
 
 Task<Result<>> Session::act_as(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups) {
     const auto state = state_;
-    const std::uint64_t epoch = state->epoch;
-    const auto number = co_await credential(uid, gid, std::move(groups));
-    if (!number)
-        co_return Result<>(number.error());
-    if (state->epoch != epoch)
-        co_return Result<>(Status::no_session);
-    state->own_credential = *number;
-    state->own_credential_use.reset();
-    if (auto use = state->credentials.use(*number, state->reactor.clock().now()))
-        state->own_credential_use.emplace(std::move(*use));
-    co_return Result<>();
+    CredentialTable::Identity identity{uid, gid, std::move(groups)};
+    co_return co_await state->identities->act_as(std::move(identity));
 }
 
 Task<Result<>> Session::act_as_process() {
@@ -275,6 +244,9 @@ Session::State::State(transport::Context& given_context, transport::Reactor& giv
       counters(given_counters),
       busy(given_counters),
       meter(std::make_shared<wire::CompressionMeter>(given_counters, "client.compression")),
+      identities(std::make_shared<Identities>(
+          given_reactor, options.request_timeout,
+          [this](wire::Credential question) { return ask_credential(std::move(question)); })),
       seen_wakeups(reactor.wakeups()) {}
 
 Session::State::~State() = default;
@@ -291,9 +263,8 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
         return end_call(call, Status::shutting_down);
     if (cancellation != nullptr && cancellation->cancelled())
         return end_call(call, Status::interrupted);
-    const std::uint32_t credential = call_options.credential != 0 ? call_options.credential : own_credential;
-    auto credential_use = credentials.use(credential, reactor.clock().now());
-    if (credential != 0 && !credential_use)
+    auto carried = identities->carry(call_options.credential);
+    if (!carried)
         return end_call(call, Status::no_session);
     if (total_head_bytes(requests) > wire::max_head_bytes)
         return end_call(call, Status::limit_exceeded);
@@ -301,11 +272,11 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     auto batch = make_batch(std::move(requests));
     batch->kind = call_options.lane;
     batch->ahead = call_options.ahead;
-    batch->credential = credential;
+    batch->credential = carried->number;
     if ((greeting_reply.features & wire::feature_set_id) != 0)
         batch->set_id = call_options.set_id;
-    if (credential_use)
-        batch->credential_use.emplace(std::move(*credential_use));
+    if (carried->use)
+        batch->credential_use.emplace(std::move(*carried->use));
     // It would wait for others to get their locks, and what those wait for might come behind it.
     if (batch->waits_for_lock()) {
         auto wait = accounts.wait_for_lock();
@@ -463,75 +434,16 @@ void Session::State::give_up(Call& call) {
         ask_to_cancel(*batch);
 }
 
-// ---------------------------------------------------------------- credentials
-
-// What is being asked about the identity, begun if need be. Null if there is no number for it.
-std::shared_ptr<CredentialQuestion> Session::State::credential_question(const CredentialTable::Identity& identity) {
-    if (const auto known = credential_questions.find(identity); known != credential_questions.end())
-        return known->second;
-    const auto number = credentials.reserve(reactor.clock().now());
-    if (!number)
-        return nullptr;
-    auto question = std::make_shared<CredentialQuestion>(identity, *number, epoch);
-    credential_questions.emplace(identity, question);
-    spawn(ask_credential(question), [this, self = shared_from_this(), question](Status status) {
-        if (!question->answer)
-            answer_credential(*question, status);
-    });
-    return question;
-}
-
-Task<void> Session::State::ask_credential(std::shared_ptr<CredentialQuestion> question) {
+// Not given up, as another one of its number could be bound late: those who wait for it may.
+Task<Status> Session::State::ask_credential(wire::Credential question) {
     const auto self = shared_from_this();
-    const auto& identity = question->identity;
     std::vector<EncodedRequest> requests;
-    requests.push_back(encoded(wire::Credential{
-        .number = question->number, .uid = identity.uid, .gid = identity.gid, .groups = identity.groups}));
-    // As another one of its number could be bound late, it is not given up: those who wait for it may.
+    requests.push_back(encoded(question));
     constexpr CallOptions as_long_as_it_takes{.timeout = Duration::max()};
     Call call(self);
     start(call, std::move(requests), as_long_as_it_takes, nullptr, true);
     co_await call.finished;
-    answer_credential(*question, call.replies.front().status);
-}
-
-void Session::State::answer_credential(CredentialQuestion& question, Status status) {
-    const auto known = credential_questions.find(question.identity);
-    if (known != credential_questions.end() && known->second.get() == &question)
-        credential_questions.erase(known);
-    if (question.epoch != epoch)
-        status = Status::no_session;
-    else if (status == Status::ok)
-        credentials.confirm(question.number, question.identity, reactor.clock().now());
-    else
-        credentials.give_back(question.number);
-    if (status == Status::ok)
-        question.answer.emplace(question.number);
-    else
-        question.answer.emplace(status);
-    question.waiting.wake(Status::ok);
-}
-
-// ok once there is an answer.
-Task<Status> Session::State::answered_in_time(std::shared_ptr<CredentialQuestion> question,
-                                              Cancellation* cancellation) {
-    Cancellation patience;
-    bool timed_out = false;
-    std::optional<Cancellation::Watch> watch;
-    if (cancellation != nullptr && cancellation->cancelled())
-        co_return Status::interrupted;
-    if (cancellation != nullptr)
-        watch.emplace(cancellation->watch([patience]() mutable { patience.cancel(); }));
-    transport::TimerId timer;
-    if (options.request_timeout)
-        timer = reactor.after(*options.request_timeout, [patience, &timed_out]() mutable {
-            timed_out = true;
-            patience.cancel();
-        });
-    const auto self = shared_from_this();
-    const Status status = co_await question->waiting.wait(&patience);
-    reactor.cancel(timer);
-    co_return timed_out ? Status::timed_out : status;
+    co_return call.replies.front().status;
 }
 
 // ---------------------------------------------------------------- the end

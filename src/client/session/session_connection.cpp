@@ -322,11 +322,8 @@ void Session::State::start_epoch() {
     accounts.clear();
     idle_pings = 0;
     pushes.clear();
-    credentials.clear();
-    credential_questions.clear();
+    identities->begin_epoch();
     lock_owners.clear();
-    own_credential = 0;
-    own_credential_use.reset();
     ++epoch;
     data_route = DataRoute::own;
     if (epoch == 1)

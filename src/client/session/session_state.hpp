@@ -13,7 +13,7 @@
 #include "client/session.hpp"
 #include "client/session/codec_thread.hpp"
 #include "client/session/connection_traffic.hpp"
-#include "client/session/credential_table.hpp"
+#include "client/session/identities.hpp"
 #include "client/session/lanes.hpp"
 #include "client/session/lock_owners.hpp"
 #include "client/session/outgoing_queue.hpp"
@@ -89,22 +89,9 @@ struct Call {
 // A call whose reply the codec thread has.
 struct DecodingWait;
 
-// A CREDENTIAL under way, and those who wait for its answer. Shared by them and the coroutine that asks.
-struct CredentialQuestion {
-    CredentialQuestion(CredentialTable::Identity given_identity, std::uint32_t given_number, std::uint64_t given_epoch)
-        : identity(std::move(given_identity)), number(given_number), epoch(given_epoch) {}
-
-    const CredentialTable::Identity identity;
-    const std::uint32_t number;
-    const std::uint64_t epoch;
-    std::optional<Result<std::uint32_t>> answer;
-    Waiters waiting;
-};
-
 }  // namespace detail
 
 using detail::Call;
-using detail::CredentialQuestion;
 
 struct Session::State : std::enable_shared_from_this<Session::State> {
     // ---- constant after construction
@@ -127,7 +114,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     const std::shared_ptr<wire::CompressionMeter> meter;  // shared with the codec thread
 
     // ---- what requests, queued or sent, take of; before all that holds them
-    CredentialTable credentials;
+    const std::shared_ptr<Identities> identities;  // shared with those who wait for one
     RequestAccounts accounts;
 
     // ---- one connection
@@ -184,9 +171,6 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     transport::TimerId tick_timer;
     std::uint64_t last_node = 0;
     std::uint64_t last_handle = 0;
-    std::map<CredentialTable::Identity, std::shared_ptr<CredentialQuestion>> credential_questions;
-    std::uint32_t own_credential = 0;  // of requests that say none; see act_as()
-    std::optional<CredentialTable::Use> own_credential_use;
 
     // ---- requests
     LockOwners lock_owners;
@@ -220,10 +204,8 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void tell(EncodedRequest request, LaneKind kind);
     void note_asked(const Batch& batch);
     void note_given_up(const Batch& batch);
-    std::shared_ptr<CredentialQuestion> credential_question(const CredentialTable::Identity& identity);
-    Task<void> ask_credential(std::shared_ptr<CredentialQuestion> question);
-    void answer_credential(CredentialQuestion& question, Status status);
-    Task<Status> answered_in_time(std::shared_ptr<CredentialQuestion> question, Cancellation* cancellation);
+    // For `identities`.
+    Task<Status> ask_credential(wire::Credential question);
     // Ends a call: what is not answered gets `status`. Resumes its coroutine.
     void end_call(Call& call, Status status);
     // Nobody waits for the call any more. Takes back what was not sent.
