@@ -10,6 +10,7 @@
 #include "base/assert.hpp"
 #include "base/log.hpp"
 #include "client/session/session_state.hpp"
+#include "transport/endpoint_address.hpp"
 
 namespace remofile::client {
 
@@ -243,11 +244,12 @@ Session::State::State(transport::Context& given_context, transport::Reactor& giv
       options(std::move(given_options)),
       counters(given_counters),
       busy(given_counters),
-      meter(std::make_shared<wire::CompressionMeter>(given_counters, "client.compression")),
       identities(std::make_shared<Identities>(
           given_reactor, options.request_timeout,
           [this](wire::Credential question) { return ask_credential(std::move(question)); })),
-      seen_wakeups(reactor.wakeups()) {}
+      seen_wakeups(reactor.wakeups()),
+      coder(std::make_shared<BulkCoder>(given_reactor, given_counters, options.compression,
+                                        transport::is_local_address(options.lane.endpoint))) {}
 
 Session::State::~State() = default;
 
@@ -396,6 +398,28 @@ void Session::State::on_time_out(Call& call, Duration timeout) {
     end_call(call, Status::timed_out);
 }
 
+Task<void> Session::State::decode_replies(Call& call) {
+    const auto self = call.state;
+    for (Call::EncodedBulk& encoded : std::exchange(call.encoded, {})) {
+        EncodedReply& reply = call.replies[encoded.index];
+        if (reply.status != Status::ok)
+            continue;
+        auto decoded =
+            co_await coder->decode_elsewhere(encoded.header, std::move(encoded.bulk), greeting_reply.features);
+        if (decoded) {
+            reply.bulk = std::move(*decoded);
+            continue;
+        }
+        const Status status = decoded.error().status;
+        if (status != Status::shutting_down) {
+            count("client.rejected_replies");
+            log::warn("the server's answer is rejected: {}", decoded.error().to_string());
+        }
+        const bool is_ours = status == Status::shutting_down || status == Status::out_of_memory;
+        reply = {.status = is_ours ? status : Status::io_error};
+    }
+}
+
 void Session::State::end_call(Call& call, Status status) {
     const auto self = shared_from_this();
     if (call.batch != nullptr) {
@@ -474,7 +498,7 @@ void Session::State::close(Status status) {
         if (batch->call != nullptr)
             end_call(*batch->call, status);
     }
-    end_decoding();
+    coder->stop();
     data_lane_waiters.wake(status);
 }
 

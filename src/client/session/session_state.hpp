@@ -11,7 +11,7 @@
 #include <set>
 
 #include "client/session.hpp"
-#include "client/session/codec_thread.hpp"
+#include "client/session/bulk_coder.hpp"
 #include "client/session/connection_traffic.hpp"
 #include "client/session/identities.hpp"
 #include "client/session/lanes.hpp"
@@ -86,9 +86,6 @@ struct Call {
     transport::TimerId grace_timer;
 };
 
-// A call whose reply the codec thread has.
-struct DecodingWait;
-
 }  // namespace detail
 
 using detail::Call;
@@ -111,7 +108,6 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
         std::map<wire::Opcode, Counters::Counter*> requests;
     };
     BusyCounters busy;
-    const std::shared_ptr<wire::CompressionMeter> meter;  // shared with the codec thread
 
     // ---- what requests, queued or sent, take of; before all that holds them
     const std::shared_ptr<Identities> identities;  // shared with those who wait for one
@@ -183,11 +179,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     std::uint64_t seen_wakeups = 0;
     UnconfirmedPushes pushes;
 
-    // ---- encoding and decoding
-    std::map<HandleId, std::shared_ptr<wire::Compressibility>> streams;  // shared with the codec thread
-    std::set<detail::DecodingWait*> decoding_waits;
-    std::uint64_t last_decoding = 0;
-    CodecThread codec;
+    const std::shared_ptr<BulkCoder> coder;  // shared with those who wait for it
 
     State(transport::Context& given_context, transport::Reactor& given_reactor, SessionOptions given_options,
           Counters& given_counters);
@@ -206,6 +198,8 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void note_given_up(const Batch& batch);
     // For `identities`.
     Task<Status> ask_credential(wire::Credential question);
+    // Has the codec thread decode what is left to it of a call's replies.
+    Task<void> decode_replies(Call& call);
     // Ends a call: what is not answered gets `status`. Resumes its coroutine.
     void end_call(Call& call, Status status);
     // Nobody waits for the call any more. Takes back what was not sent.
@@ -248,20 +242,11 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void schedule_tick();
     Duration ping_interval() const;
 
-    // session_coding.cpp
-    std::shared_ptr<wire::Compressibility> stream_of(const PendingRecord& record);
-    void encode(PendingRecord& record, std::size_t lane);
-    void prepare(std::size_t lane);
-    Result<> decode_reply(const Batch& batch, std::size_t index, wire::Record& record, std::size_t limit,
-                          EncodedReply& reply);
-    Task<void> decode_replies(Call& call);
-    void on_decoded(std::uint64_t number);
-    void end_decoding();
-
     // session_traffic.cpp
     void schedule_flush();
     void flush();
     void flush_lane(std::size_t lane);
+    void prepare(std::size_t lane);
     void send_forgets_later();
     struct Unsent;
     bool send_next(std::size_t lane);

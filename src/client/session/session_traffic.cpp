@@ -58,6 +58,15 @@ void Session::State::flush_lane(std::size_t lane) {
     }
 }
 
+void Session::State::prepare(std::size_t lane) {
+    Connection& connection = connections[lane];
+    coder->prepare(connection.queue, greeting_reply.features, connection.traffic.bytes_per_s(),
+                   [weak = weak_from_this()] {
+                       if (const auto self = weak.lock())
+                           self->schedule_flush();
+                   });
+}
+
 // Nobody waits for them; a message that is sent anyway may take them along.
 void Session::State::send_forgets_later() {
     if (forgets_scheduled)
@@ -289,8 +298,15 @@ EncodedReply Session::State::judge_reply(const Batch& batch, std::size_t index, 
     EncodedReply reply;
     if ((record.header.flags & wire::flag_bulk) != 0) {
         const std::size_t limit = wire::reply_bulk_limit(traits.facts, request.body);
-        if (const auto decoded = decode_reply(batch, index, record, limit, reply); !decoded)
-            return rejected(decoded.error().to_string());
+        if (batch.call != nullptr && BulkCoder::belongs_elsewhere(record.header, greeting_reply.features, limit)) {
+            batch.call->encoded.push_back({.index = index, .header = record.header, .bulk = std::move(record.bulk)});
+        } else {
+            auto decoded =
+                wire::decode_bulk(record.header, std::move(record.bulk), greeting_reply.features, limit);
+            if (!decoded)
+                return rejected(decoded.error().to_string());
+            reply.bulk = std::move(*decoded);
+        }
     }
     const SentRequest as_sent{.body = request.body, .bulk_bytes = request.bulk.size()};
     const bool accepted =
