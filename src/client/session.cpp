@@ -75,9 +75,9 @@ Task<Result<std::unique_ptr<Session>>> Session::open(transport::Context& context
     State& state = *session->state_;
     state.owner = session.get();
     state.begin();
-    const Result<> outcome = co_await state.opened;
+    const Result<> outcome = co_await state.admission.outcome();
     if (holders != nullptr)
-        *holders = outcome ? state.greeting_reply.others : state.holders;
+        *holders = outcome ? state.greeting_reply.others : state.admission.holders();
     if (!outcome)
         co_return Opened(outcome.error());
     co_return Opened(std::move(session));
@@ -154,7 +154,7 @@ std::uint64_t Session::epoch() const {
 }
 
 bool Session::connected() const {
-    return state_->connections[metadata_lane].stage == State::Stage::ready;
+    return state_->connections[metadata_lane].is_ready();
 }
 
 bool Session::silent() const {
@@ -168,9 +168,9 @@ void Session::suspect(TimePoint since) {
 Task<Status> Session::data_lane_ready(Cancellation* cancellation) {
     if (state_->closed)
         co_return Status::shutting_down;
-    if (state_->data_route == State::DataRoute::merged || state_->connections[data_lane].stage == State::Stage::ready)
+    if (state_->data.is_merged() || state_->connections[data_lane].is_ready())
         co_return Status::ok;
-    co_return co_await state_->data_lane_waiters.wait(cancellation);
+    co_return co_await state_->data.wait(cancellation);
 }
 
 const Clock& Session::clock() const {
@@ -247,15 +247,13 @@ Session::State::State(transport::Context& given_context, transport::Reactor& giv
       identities(std::make_shared<Identities>(
           given_reactor, options.request_timeout,
           [this](wire::Credential question) { return ask_credential(std::move(question)); })),
+      connections{Connection(given_reactor, metadata_lane), Connection(given_reactor, data_lane)},
+      admission(given_reactor),
       seen_wakeups(reactor.wakeups()),
       coder(std::make_shared<BulkCoder>(given_reactor, given_counters, options.compression,
                                         transport::is_local_address(options.lane.endpoint))) {}
 
 Session::State::~State() = default;
-
-std::size_t Session::State::lane_for(LaneKind kind) const {
-    return kind == LaneKind::data && data_route != DataRoute::merged ? data_lane : metadata_lane;
-}
 
 void Session::State::start(Call& call, std::vector<EncodedRequest> requests, const CallOptions& call_options,
                            Cancellation* cancellation, bool urgent) {
@@ -300,7 +298,7 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     note_asked(*batch);  // and stays so if the rest fails: then a lock too few is given back
     call.batch = batch.get();
     try {
-        OutgoingQueue& queue = connections[lane_for(batch->kind)].queue;
+        OutgoingQueue& queue = connections[data.lane_for(batch->kind)].queue;
         if (urgent)
             queue.push_urgent(std::move(batch));
         else
@@ -331,7 +329,7 @@ void Session::State::note_given_up(const Batch& batch) {
 void Session::State::tell(EncodedRequest request, LaneKind kind) {
     if (closed)
         return;
-    OutgoingQueue& queue = connections[lane_for(kind)].queue;
+    OutgoingQueue& queue = connections[data.lane_for(kind)].queue;
     if (request.opcode == wire::Opcode::forget) {
         const auto forget = wire::decode_body<wire::Forget>(request.body);
         REMOFILE_ASSERT(forget.has_value());
@@ -343,16 +341,11 @@ void Session::State::tell(EncodedRequest request, LaneKind kind) {
     schedule_flush();
 }
 
-bool Session::State::silent() const {
-    return suspected_since && reactor.clock().now() - *suspected_since >= silence_after;
-}
-
 void Session::State::suspect(TimePoint since) {
     if (closed)
         return;
-    if (!suspected_since)
-        suspected_since = std::max(since, last_heard);
-    if (connections[metadata_lane].stage == Stage::ready && idle_pings == 0)
+    contact.suspect(since);
+    if (connections[metadata_lane].is_ready() && !contact.has_something_to_answer())
         ping();
 }
 
@@ -361,7 +354,7 @@ void Session::State::cancel(Call& call) {
         return;
     Batch& batch = *call.batch;
     const bool was_sent = static_cast<bool>(batch.first_id);
-    if (!was_sent || connections[batch.lane].stage != Stage::ready || silent())
+    if (!was_sent || !connections[batch.lane].is_ready() || silent())
         return end_call(call, Status::interrupted);
 
     call.cancelling = true;
@@ -383,7 +376,7 @@ void Session::State::ask_to_cancel(Batch& batch) {
 
 void Session::State::on_time_out(Call& call, Duration timeout) {
     const Batch& batch = *call.batch;
-    const bool under_way = batch.first_id && connections[batch.lane].stage == Stage::ready;
+    const bool under_way = batch.first_id && connections[batch.lane].is_ready();
     if (under_way && batch.waits_for_lock()) {
         call.timeout_timer = reactor.after(timeout, [this, &call, timeout] { on_time_out(call, timeout); });
         return;
@@ -454,7 +447,7 @@ void Session::State::give_up(Call& call) {
         return;
     batch->abandoned = true;
     count("client.abandoned_calls");
-    if (connections[batch->lane].stage == Stage::ready)
+    if (connections[batch->lane].is_ready())
         ask_to_cancel(*batch);
 }
 
@@ -478,19 +471,18 @@ void Session::State::close(Status status) {
     closed = true;
     const auto self = shared_from_this();
     Connection& first = connections[metadata_lane];
-    if (first.stage == Stage::ready) {
+    if (first.is_ready()) {
         auto bye = make_told({.opcode = wire::Opcode::bye}, LaneKind::metadata);
         const RequestId below = sent.answered_below();  // BYE itself is not answered
         bye->first_id = sent.number_of_unanswerable();
         send_message(metadata_lane, build_message({bye.get()}, 0, below, first.traffic.received_bytes()));
     }
-    for (const transport::TimerId timer : {open_timer, tick_timer, forget_timer})
+    admission.stop_waiting();
+    for (const transport::TimerId timer : {tick_timer, forget_timer})
         reactor.cancel(timer);
     std::vector<std::unique_ptr<Batch>> unfinished = sent.take_all();
     for (Connection& connection : connections) {
-        reactor.cancel(connection.retry_timer);
-        connection.stage = Stage::down;
-        connection.lane.reset();
+        connection.close();
         std::ranges::move(connection.queue.take_all(), std::back_inserter(unfinished));
     }
     // The coroutines that go on from here find the session closed.
@@ -499,7 +491,7 @@ void Session::State::close(Status status) {
             end_call(*batch->call, status);
     }
     coder->stop();
-    data_lane_waiters.wake(status);
+    data.wake(status);
 }
 
 }  // namespace remofile::client

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The small parts of the client: directory listings, identities, exit statuses, options of a connection.
+// The small parts of the client: directory listings, identities, what a session consists of, exit statuses, options of
+// a connection.
 #include <dirent.h>
 #include <sys/stat.h>
 
@@ -12,8 +13,10 @@
 #include "client/exit_status.hpp"
 #include "client/session/connection_traffic.hpp"
 #include "client/session/credential_table.hpp"
+#include "client/session/data_lane.hpp"
 #include "client/session/lock_owners.hpp"
 #include "client/session/request_accounts.hpp"
+#include "client/session/server_contact.hpp"
 #include "client/session/unanswered_requests.hpp"
 #include "client/session/unconfirmed_pushes.hpp"
 #include "transport/fixture.hpp"
@@ -431,6 +434,60 @@ TEST_CASE("requests are found by their numbers, and all below the first that is 
     CHECK(requests.number_of_unanswerable() == RequestId{6});
     CHECK(enter(1, data_lane)->first_id == RequestId{7});
     CHECK(requests.take_all().size() == 1);
+}
+
+TEST_CASE("a server is silent when it has said nothing since it was suspected") {
+    ServerContact contact;
+    contact.heard(TimePoint(10s));
+    CHECK_FALSE(contact.silent(TimePoint(100s)));
+    // What was asked before its latest word is no sign of silence.
+    contact.suspect(TimePoint(5s));
+    CHECK_FALSE(contact.silent(TimePoint(10s) + silence_after - 1ms));
+    CHECK(contact.silent(TimePoint(10s) + silence_after));
+    contact.suspect(TimePoint(100s));
+    CHECK(contact.silent(TimePoint(100s)));
+    contact.heard(TimePoint(100s));
+    CHECK_FALSE(contact.silent(TimePoint(200s)));
+
+    CHECK(contact.lost(TimePoint(200s)));
+    CHECK_FALSE(contact.lost(TimePoint(201s)));
+    CHECK(contact.back(TimePoint(203s)) == Duration(3s));
+    CHECK_FALSE(contact.back(TimePoint(204s)));
+
+    contact.ping_answered();
+    CHECK_FALSE(contact.has_something_to_answer());
+    for (std::size_t i = 0; i < ServerContact::max_idle_pings; ++i) {
+        CHECK(contact.may_ping());
+        contact.pinged();
+    }
+    CHECK_FALSE(contact.may_ping());
+    contact.begin_epoch();
+    CHECK(contact.may_ping());
+}
+
+TEST_CASE("requests of the data lane go by one connection at a time") {
+    DataLane data;
+    CHECK(data.lane_for(LaneKind::data) == data_lane);
+    CHECK(data.lane_for(LaneKind::metadata) == metadata_lane);
+    CHECK_FALSE(data.part());  // it has its own
+    data.merge();
+    CHECK(data.lane_for(LaneKind::data) == metadata_lane);
+    CHECK(data.part());
+    CHECK(data.is_parting());
+    CHECK_FALSE(data.part());
+    CHECK(data.lane_for(LaneKind::data) == data_lane);
+    data.parted();
+    CHECK_FALSE(data.is_parting());
+    CHECK_FALSE(data.is_merged());
+
+    const auto first = data.begin_sealing();
+    const auto second = data.begin_sealing();
+    CHECK_FALSE(data.is_latest_attempt(first));
+    CHECK(data.is_latest_attempt(second));
+    data.sealing_failed();
+    CHECK_FALSE(data.may_seal());
+    data.greeted();
+    CHECK(data.may_seal());
 }
 
 }  // namespace remofile::client

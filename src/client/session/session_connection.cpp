@@ -13,11 +13,6 @@ namespace {
 
 constexpr NodeId root_node{1};
 
-std::uint32_t to_milliseconds(Duration duration) {
-    const auto count = std::chrono::ceil<std::chrono::milliseconds>(duration).count();
-    return static_cast<std::uint32_t>(std::clamp<std::int64_t>(count, 0, UINT32_MAX));
-}
-
 // The server is there, and will say the same again: there is no use in asking often.
 bool is_refusal(Status status) {
     return status != Status::unreachable && status != Status::timed_out && status != Status::shutting_down &&
@@ -68,11 +63,8 @@ Error hello_error(Status status, const SessionOptions& options) {
 
 void Session::State::begin() {
     last_node = root_node.value;
-    if (options.wait)
-        wait_until = *options.wait > TimePoint::max() - reactor.clock().now() ? TimePoint::max()
-                                                                              : reactor.clock().now() + *options.wait;
-    open_timer = reactor.after(options.first_connect_timeout, [this] {
-        const bool answers = connections[metadata_lane].lane->connected();
+    admission.begin(options.wait, options.first_connect_timeout, [this] {
+        const bool answers = connections[metadata_lane].is_connected();
         const std::string patience = seconds_text(options.first_connect_timeout);
         finish_opening(answers ? make_error(Status::timed_out,
                                             fmt::format("{} does not answer (waited {}); it hangs, or is no remofile "
@@ -82,7 +74,7 @@ void Session::State::begin() {
                                             fmt::format("cannot reach {} within {}", options.lane.endpoint, patience)));
     });
     for (std::size_t lane = 0; lane < lane_count; ++lane)
-        connections[lane].lane = make_lane(lane, options.lane);
+        connections[lane].replace_lane(make_lane(lane, options.lane));
     connect(metadata_lane);
 }
 
@@ -99,39 +91,39 @@ std::unique_ptr<transport::Lane> Session::State::make_lane(std::size_t lane, tra
 // Never called from a handler of the lane: a sealed one is replaced by another.
 void Session::State::connect(std::size_t lane) {
     Connection& connection = connections[lane];
-    connection.stage = Stage::connecting;
+    connection.begin_attempt();
     if (lane == data_lane && can_seal()) {
         spawn(connect_sealed(), [this, self = shared_from_this()](Status status) {
-            if (!closed && connections[data_lane].stage == Stage::connecting)
+            if (!closed && connections[data_lane].is(Connection::Stage::connecting))
                 on_disconnected(data_lane, make_error(status));
         });
         return;
     }
-    if (lane == data_lane && std::exchange(data_lane_sealed, false))
-        connection.lane = make_lane(lane, options.lane);
-    connection.lane->connect();
+    if (lane == data_lane && data.unseal())
+        connection.replace_lane(make_lane(lane, options.lane));
+    connection.connect();
 }
 
 bool Session::State::can_seal() const {
-    return (greeting_reply.features & wire::feature_sealed_lanes) != 0 && !sealing_failed;
+    return (greeting_reply.features & wire::feature_sealed_lanes) != 0 && data.may_seal();
 }
 
 // A ticket and its keys are good for one connection.
 Task<void> Session::State::connect_sealed() {
     const auto self = shared_from_this();
-    const std::uint64_t attempt = ++ticket_attempts;
+    const std::uint64_t attempt = data.begin_sealing();
     Call call(self);
     std::vector<EncodedRequest> requests;
     requests.push_back(encoded(wire::LaneTicket{.lane = static_cast<std::uint8_t>(data_lane)}));
     start(call, std::move(requests), {}, nullptr);
     co_await call.finished;
-    if (closed || attempt != ticket_attempts || connections[data_lane].stage != Stage::connecting)
+    if (closed || !data.is_latest_attempt(attempt) || !connections[data_lane].is(Connection::Stage::connecting))
         co_return;
     const auto ticket = decoded<wire::LaneTicket>(call.replies.front());
     if (ticket) {
         connect_with(*ticket);
     } else if (ticket.error().status == Status::no_session) {  // another session follows, which may well have one
-        connections[data_lane].stage = Stage::down;
+        connections[data_lane].go_down();
         retry_later(data_lane, ticket.error());
     } else {
         on_disconnected(data_lane, make_error(ticket.error().status, "the server gives no ticket for a second port"));
@@ -148,13 +140,13 @@ void Session::State::connect_with(const wire::LaneTicketReply& ticket) {
     sealed.ticket->id = ticket.ticket;
     sealed.ticket->keys.to_server = ticket.key_to_server;
     sealed.ticket->keys.to_client = ticket.key_to_client;
-    data_lane_sealed = true;
-    connections[data_lane].lane = make_lane(data_lane, std::move(sealed));
-    connections[data_lane].lane->connect();
+    data.seal();
+    connections[data_lane].replace_lane(make_lane(data_lane, std::move(sealed)));
+    connections[data_lane].connect();
 }
 
 void Session::State::on_connected(std::size_t lane) {
-    connections[lane].stage = Stage::connected;
+    connections[lane].connected();
     if (lane == metadata_lane)
         send_hello();
     else
@@ -178,10 +170,7 @@ void Session::State::send_hello() {
     hello.features = asked_features();
     hello.compression = options.compression;
     hello.flags = (options.exclusive ? wire::hello_exclusive : 0) | (options.read_only ? wire::hello_read_only : 0);
-    // The first HELLO asks without waiting, so that we learn at once whom we wait for.
-    if (waiting_announced)
-        hello.wait_ms = to_milliseconds(
-            opening ? std::min<Duration>(*wait_until - reactor.clock().now(), max_hello_wait) : max_hello_wait);
+    hello.wait_ms = admission.hello_wait_ms();
     if (epoch > 0) {
         hello.resume = greeting_reply.session;
         hello.session_secret = greeting_reply.session_secret;
@@ -195,7 +184,7 @@ void Session::State::send_hello() {
 
 // Nothing to do while the session itself is being made: become_ready() of the metadata lane calls again.
 void Session::State::send_attach() {
-    if (epoch == 0 || connections[metadata_lane].stage != Stage::ready)
+    if (epoch == 0 || !connections[metadata_lane].is_ready())
         return;
     const wire::Attach attach{.session = greeting_reply.session,
                               .session_secret = greeting_reply.session_secret,
@@ -204,10 +193,7 @@ void Session::State::send_attach() {
 }
 
 void Session::State::send_greeting(std::size_t lane, wire::Opcode opcode, std::vector<std::byte> body) {
-    Connection& connection = connections[lane];
-    connection.stage = Stage::greeting;
-    connection.stopping_announced = false;
-    connection.traffic.begin();
+    connections[lane].begin_greeting();
     wire::MessageWriter writer(wire::MessageKind::request);
     writer.add_encoded({.opcode = opcode, .id = sent.enter_greeting(lane)}, body);
     send_message(lane, std::move(writer).finish(sent.answered_below(), 0));
@@ -229,19 +215,17 @@ void Session::State::on_greeting_reply(std::size_t lane, const wire::Record& rec
 void Session::State::on_hello_refused(Status status, std::span<const std::byte> body) {
     Error error = hello_error(status, options);
     if (status == Status::in_use) {
-        if (auto list = wire::decode_body<wire::InUse>(body))
-            holders = std::move(list->holders);
-        const std::string who = client::describe(std::span<const wire::Client>(holders));
+        auto list = wire::decode_body<wire::InUse>(body);
+        const bool waits = admission.refused_as_in_use(list ? std::move(list->holders) : admission.holders());
+        const std::string who = client::describe(std::span<const wire::Client>(admission.holders()));
         error.message = fmt::format("the server is in use by {}", who);
-        // When a session was lost, and another client has the server now, there is nothing to do but wait.
-        if (!opening || (wait_until && reactor.clock().now() < *wait_until)) {
-            if (!std::exchange(waiting_announced, true))
+        if (waits) {
+            if (admission.announce_wait())
                 log::info("the server is in use by {}; waiting for it", who);
-            reactor.cancel(open_timer);
             return send_hello();
         }
     }
-    if (opening)
+    if (admission.opening())
         return finish_opening(error);
     drop_connection(metadata_lane, error);
 }
@@ -251,29 +235,28 @@ void Session::State::on_hello_accepted(std::span<const std::byte> body) {
     if (!reply || !is_acceptable(*reply)) {
         count("client.rejected_replies");
         const Error error = make_error(Status::malformed, "the server's answer to HELLO is rejected");
-        return opening ? finish_opening(error) : drop_connection(metadata_lane, error);
+        return admission.opening() ? finish_opening(error) : drop_connection(metadata_lane, error);
     }
     const bool resumed = epoch > 0 && reply->resumed && reply->session == greeting_reply.session;
     greeting_reply = std::move(*reply);
     greeting_reply.features &= asked_features();
-    sealing_failed = false;
+    data.greeted();
     const auto self = shared_from_this();
     if (!resumed)
         start_epoch();
-    if (closed || connections[metadata_lane].stage != Stage::greeting)
+    if (closed || !connections[metadata_lane].is(Connection::Stage::greeting))
         return;
     become_ready(metadata_lane);
     if (closed)
         return;
-    Connection& data = connections[data_lane];
-    if (data.stage == Stage::connected)
+    Connection& second = connections[data_lane];
+    if (second.is(Connection::Stage::connected)) {
         send_attach();
-    else if (data.stage == Stage::down && data_route != DataRoute::merged) {
-        reactor.cancel(data.retry_timer);
-        data.retry_delay = first_retry_delay;
+    } else if (second.is(Connection::Stage::down) && !data.is_merged()) {
+        second.reset_pause();
         connect(data_lane);
     }
-    if (opening)
+    if (admission.opening())
         return finish_opening({});
     if (resumed && owner != nullptr && owner->on_reconnected) {
         const auto handler = owner->on_reconnected;
@@ -286,30 +269,26 @@ void Session::State::on_attach_reply(Status status) {
         return become_ready(data_lane);
     if (status == Status::no_session)
         return restart_session();
-    connections[data_lane].lane->disconnect();
-    connections[data_lane].stage = Stage::down;
+    connections[data_lane].disconnect();
+    connections[data_lane].go_down();
     merge_lanes(describe(status));
 }
 
 void Session::State::become_ready(std::size_t lane) {
-    Connection& connection = connections[lane];
-    if (lane == data_lane && data_lane_sealed)
+    if (lane == data_lane && data.is_sealed())
         count("client.sealed_lanes");
-    connection.stage = Stage::ready;
-    connection.failures = 0;
+    connections[lane].become_ready();
     if (lane == metadata_lane) {
-        waiting_announced = false;
+        admission.let_in();
         announce_return();
         schedule_tick();
-    }
-    if (lane == data_lane && data_route == DataRoute::merged) {
-        data_route = DataRoute::parting;
+    } else if (data.part()) {
         log::info("{}: data has a connection of its own again", options.lane.endpoint);
     }
     resend(lane);
     schedule_flush();
     if (lane == data_lane)
-        data_lane_waiters.wake(Status::ok);
+        data.wake(Status::ok);
 }
 
 // Everything that was asked of the old session is lost with it.
@@ -320,20 +299,20 @@ void Session::State::start_epoch() {
             std::ranges::move(connection.queue.take_all(), std::back_inserter(lost));
     }
     accounts.clear();
-    idle_pings = 0;
+    contact.begin_epoch();
     pushes.clear();
     identities->begin_epoch();
     lock_owners.clear();
     ++epoch;
-    data_route = DataRoute::own;
+    data.begin_epoch();
     if (epoch == 1)
         return;
 
     log::warn("the session with the server was lost (it was restarted, or unreachable for too long); a new one begins");
-    Connection& data = connections[data_lane];
-    if (data.stage == Stage::greeting || data.stage == Stage::ready) {
-        data.lane->disconnect();
-        data.stage = Stage::down;
+    Connection& second = connections[data_lane];
+    if (second.has_greeted()) {
+        second.disconnect();
+        second.go_down();
         sent.end_greeting(data_lane);
     }
     const auto self = shared_from_this();
@@ -348,34 +327,33 @@ void Session::State::start_epoch() {
 }
 
 void Session::State::finish_opening(Result<> result) {
-    if (!std::exchange(opening, false))
+    if (!admission.decide())
         return;
     const auto self = shared_from_this();
-    reactor.cancel(open_timer);
     if (!result)
         close(result.error().status);
-    opened.deliver(std::move(result));
+    admission.tell(std::move(result));
 }
 
 void Session::State::on_disconnected(std::size_t lane, const Error& error) {
     const auto self = shared_from_this();
     Connection& connection = connections[lane];
-    const bool was_ready = connection.stage == Stage::ready;
-    connection.stage = Stage::down;
+    const bool was_ready = connection.is_ready();
+    connection.go_down();
     sent.end_greeting(lane);
-    if (opening && lane == metadata_lane)
+    if (admission.opening() && lane == metadata_lane)
         return finish_opening(error);
 
     if (was_ready) {
         count("client.lost_connections");
     } else if (lane == data_lane && can_seal()) {
-        sealing_failed = true;
-        connection.retry_delay = first_retry_delay;
-        if (connections[metadata_lane].stage == Stage::ready)
+        data.sealing_failed();
+        connection.reset_pause();
+        if (connections[metadata_lane].is_ready())
             log::info("no sealed connection for data ({}); it is encrypted by CURVE, which is slower",
                       error.to_string());
     } else {
-        ++connection.failures;
+        connection.note_failure();
     }
     if (lane == metadata_lane) {
         announce_outage(error);
@@ -395,22 +373,20 @@ void Session::State::on_disconnected(std::size_t lane, const Error& error) {
 }
 
 void Session::State::drop_connection(std::size_t lane, const Error& error) {
-    connections[lane].lane->disconnect();
+    connections[lane].disconnect();
     on_disconnected(lane, error);
 }
 
 void Session::State::retry_later(std::size_t lane, const Error& error) {
     Connection& connection = connections[lane];
-    const bool metadata_is_ready = connections[metadata_lane].stage == Stage::ready;
-    if (lane == data_lane && data_route == DataRoute::merged)
+    if (lane == data_lane && data.is_merged())
         return retry_merged(error.to_string());
-    if (lane == data_lane && metadata_is_ready && connection.failures >= max_data_lane_failures)
+    if (lane == data_lane && connections[metadata_lane].is_ready() && connection.failures() >= max_data_lane_failures)
         return merge_lanes(error.to_string());
-    Duration delay = connection.retry_delay;
-    connection.retry_delay = std::min<Duration>(connection.retry_delay * 2, max_retry_delay);
+    Duration pause = connection.next_pause();
     if (is_refusal(error.status))
-        delay = refused_retry_delay;
-    connection.retry_timer = reactor.after(delay, [this, lane] {
+        pause = refused_retry_delay;
+    connection.try_after(pause, [this, lane] {
         count("client.reconnects");
         connect(lane);
     });
@@ -418,32 +394,30 @@ void Session::State::retry_later(std::size_t lane, const Error& error) {
 
 // What was sent on the data lane and not answered is sent again on the other, where the server knows it by its number.
 void Session::State::merge_lanes(std::string_view why) {
-    if (data_route == DataRoute::merged)
+    if (data.is_merged())
         return retry_merged(why);
     log::warn("the server does not take a second connection ({}); all requests go by one for now", why);
-    Connection& data = connections[data_lane];
     Connection& metadata = connections[metadata_lane];
-    data_route = DataRoute::merged;
-    for (auto& batch : data.queue.take_all())
+    data.merge();
+    for (auto& batch : connections[data_lane].queue.take_all())
         metadata.queue.push(std::move(batch));
     const bool must_resend = sent.move_lane(data_lane, metadata_lane);
     accounts.move_lane(data_lane, metadata_lane);
     retry_merged(why);
-    if (must_resend && metadata.stage == Stage::ready)
+    if (must_resend && metadata.is_ready())
         drop_connection(metadata_lane, make_error(Status::unreachable, "requests change to the one connection"));
     else
         schedule_flush();
-    data_lane_waiters.wake(Status::ok);
+    data.wake(Status::ok);
 }
 
 // Precondition: the data lane is down.
 void Session::State::retry_merged(std::string_view why) {
     log::debug("still no second connection ({})", why);
-    Connection& data = connections[data_lane];
-    data.failures = 0;
-    data.retry_delay = first_retry_delay;
-    reactor.cancel(data.retry_timer);
-    data.retry_timer = reactor.after(merged_retry_delay, [this] {
+    Connection& second = connections[data_lane];
+    second.forget_failures();
+    second.reset_pause();
+    second.try_after(merged_retry_delay, [this] {
         count("client.reconnects");
         connect(data_lane);
     });
@@ -452,12 +426,12 @@ void Session::State::retry_merged(std::string_view why) {
 // Requests of one kind reach the server in their order. So those of the data lane wait, when they may leave the
 // metadata lane, for all that still goes by it.
 bool Session::State::may_use_own_lane() {
-    if (data_route == DataRoute::own)
+    if (!data.is_merged() && !data.is_parting())
         return true;
-    if (data_route == DataRoute::merged || connections[metadata_lane].queue.has(LaneKind::data) ||
+    if (data.is_merged() || connections[metadata_lane].queue.has(LaneKind::data) ||
         sent.has(metadata_lane, LaneKind::data))
         return false;
-    data_route = DataRoute::own;
+    data.parted();
     return true;
 }
 
@@ -465,24 +439,19 @@ bool Session::State::may_use_own_lane() {
 void Session::State::restart_session() {
     const auto self = shared_from_this();
     for (std::size_t lane = 0; lane < lane_count && !closed; ++lane) {
-        const Stage stage = connections[lane].stage;
-        if (stage == Stage::ready || stage == Stage::greeting)
+        if (connections[lane].has_greeted())
             drop_connection(lane, make_error(Status::unreachable, "the server does not know the session any more"));
     }
 }
 
 void Session::State::announce_outage(const Error& error) {
-    if (outage_since)
-        return;
-    outage_since = reactor.clock().now();
-    log::warn("{}: unreachable ({}); trying again until it is back", options.lane.endpoint, error.to_string());
+    if (contact.lost(reactor.clock().now()))
+        log::warn("{}: unreachable ({}); trying again until it is back", options.lane.endpoint, error.to_string());
 }
 
 void Session::State::announce_return() {
-    if (!outage_since)
-        return;
-    log::info("{}: back after {}", options.lane.endpoint, seconds_text(reactor.clock().now() - *outage_since));
-    outage_since.reset();
+    if (const auto away = contact.back(reactor.clock().now()))
+        log::info("{}: back after {}", options.lane.endpoint, seconds_text(*away));
 }
 
 void Session::State::schedule_tick() {
@@ -502,7 +471,7 @@ Duration Session::State::ping_interval() const {
 void Session::State::tick() {
     schedule_tick();
     const Connection& connection = connections[metadata_lane];
-    if (connection.stage != Stage::ready || idle_pings >= max_idle_pings)
+    if (!connection.is_ready() || !contact.may_ping())
         return;
     if (reactor.clock().now() - connection.traffic.last_sent() < ping_interval() / 2)
         return;
@@ -510,7 +479,7 @@ void Session::State::tick() {
 }
 
 void Session::State::ping() {
-    ++idle_pings;
+    contact.pinged();
     connections[metadata_lane].queue.push_ping(make_told({.opcode = wire::Opcode::ping}, LaneKind::metadata));
     schedule_flush();
 }

@@ -11,24 +11,22 @@
 #include <set>
 
 #include "client/session.hpp"
+#include "client/session/admission.hpp"
 #include "client/session/bulk_coder.hpp"
-#include "client/session/connection_traffic.hpp"
+#include "client/session/connection.hpp"
+#include "client/session/data_lane.hpp"
 #include "client/session/identities.hpp"
 #include "client/session/lanes.hpp"
 #include "client/session/lock_owners.hpp"
 #include "client/session/outgoing_queue.hpp"
 #include "client/session/request_accounts.hpp"
+#include "client/session/server_contact.hpp"
 #include "client/session/unanswered_requests.hpp"
 #include "client/session/unconfirmed_pushes.hpp"
-#include "client/waiters.hpp"
 
 namespace remofile::client {
 
-// Pauses between attempts to connect: doubled from the first to the second, which a person who plugs a cable back in
-// still finds quick; the first again once a request has been answered. Where the server is there and refuses us,
-// waiting is all that is left to do.
-inline constexpr Duration first_retry_delay = std::chrono::milliseconds(50);
-inline constexpr Duration max_retry_delay = std::chrono::seconds(2);
+// The pause between attempts to connect where the server is there and refuses us: waiting is all that is left to do.
 inline constexpr Duration refused_retry_delay = std::chrono::seconds(30);
 
 // How long the server's answer to CANCEL is waited for before the caller is let go without it.
@@ -43,11 +41,6 @@ inline constexpr Duration merged_retry_delay = std::chrono::seconds(30);
 // The data lane is sealed if this attempt succeeds in time; without, it is encrypted by CURVE at the server's first
 // port. A firewall that swallows packets to the second costs so long, once a greeting.
 inline constexpr Duration sealed_connect_timeout = std::chrono::seconds(3);
-// PINGs unanswered at a time when idle.
-inline constexpr std::size_t max_idle_pings = 4;
-// One HELLO waits at most this long for exclusive use; then it is asked for again.
-inline constexpr Duration max_hello_wait = std::chrono::hours(1);
-
 namespace detail {
 
 // What the copies of a Cancellation share with the calls under way.
@@ -113,57 +106,16 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     const std::shared_ptr<Identities> identities;  // shared with those who wait for one
     RequestAccounts accounts;
 
-    // ---- one connection
-    enum class Stage : std::uint8_t {
-        down,        // nothing; the retry timer may be running
-        connecting,  // transport's work
-        connected,   // the data lane waits for the session, to attach to it
-        greeting,    // HELLO or ATTACH is on its way
-        ready,
-    };
-    struct Connection {
-        explicit Connection(std::size_t number)
-            : queue(number), traffic(number == data_lane ? acknowledged_window_share : acknowledged_metadata_share) {}
-
-        std::unique_ptr<transport::Lane> lane;
-        Stage stage = Stage::down;
-        OutgoingQueue queue;
-        ConnectionTraffic traffic;
-        bool stopping_announced = false;  // that the server is stopping has been said, of this connection
-        Duration retry_delay = first_retry_delay;
-        transport::TimerId retry_timer;
-        int failures = 0;  // attempts in a row that did not get to `ready`
-    };
-    std::array<Connection, lane_count> connections{Connection(metadata_lane), Connection(data_lane)};
-    // Which way the requests of the data lane go. Lanes have no order between them, so a change waits: see
-    // may_use_own_lane().
-    enum class DataRoute : std::uint8_t {
-        own,
-        merged,   // no second connection is to be had for now: by the metadata lane
-        parting,  // it is to be had again: what is new waits until all that went by the metadata lane is answered
-    };
-    DataRoute data_route = DataRoute::own;
-    // Of the data lane: whether the connection being made or made is sealed; whether that has failed since the latest
-    // greeting; and the number of the latest attempt to get a ticket.
-    bool data_lane_sealed = false;
-    bool sealing_failed = false;
-    std::uint64_t ticket_attempts = 0;
-    Waiters data_lane_waiters;
+    std::array<Connection, lane_count> connections;
+    DataLane data;
 
     // ---- the session
     Session* owner = nullptr;  // whose handlers are called; none once it goes
     bool closed = false;
-    bool opening = true;
-    Completion<Result<>> opened;
-    std::vector<wire::Client> holders;    // those of the latest in_use
-    std::optional<TimePoint> wait_until;  // how long to wait for exclusive use; max() for ever
-    bool waiting_announced = false;       // that the server is in use has been said
-    transport::TimerId open_timer;
+    Admission admission;
     wire::HelloReply greeting_reply;
     std::uint64_t epoch = 0;
-    std::optional<TimePoint> outage_since;     // set while the server is unreachable, once that has been logged
-    TimePoint last_heard{};                    // when the server said anything by the metadata lane
-    std::optional<TimePoint> suspected_since;  // of silence; until it says something
+    ServerContact contact;
     transport::TimerId tick_timer;
     std::uint64_t last_node = 0;
     std::uint64_t last_handle = 0;
@@ -171,7 +123,6 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     // ---- requests
     LockOwners lock_owners;
     UnansweredRequests sent;
-    std::size_t idle_pings = 0;  // of those, PINGs of an idle session
     bool flush_scheduled = false;
     transport::TimerId forget_timer;
     bool forgets_scheduled = false;
@@ -191,7 +142,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void cancel(Call& call);
     void ask_to_cancel(Batch& batch);
     void on_time_out(Call& call, Duration timeout);
-    bool silent() const;
+    bool silent() const { return contact.silent(reactor.clock().now()); }
     void suspect(TimePoint since);
     void tell(EncodedRequest request, LaneKind kind);
     void note_asked(const Batch& batch);
@@ -205,7 +156,6 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     // Nobody waits for the call any more. Takes back what was not sent.
     void give_up(Call& call);
     void close(Status status);
-    std::size_t lane_for(LaneKind kind) const;
 
     // session_connection.cpp
     template <class Work>

@@ -44,7 +44,7 @@ void Session::State::flush() {
 
 void Session::State::flush_lane(std::size_t lane) {
     Connection& connection = connections[lane];
-    if (connection.stage != Stage::ready || (lane == data_lane && !may_use_own_lane()))
+    if (!connection.is_ready() || (lane == data_lane && !may_use_own_lane()))
         return;
     if (connection.queue.only_forgets() && !forgets_due && !must_acknowledge(lane))
         return send_forgets_later();
@@ -134,11 +134,9 @@ bool Session::State::send_next(std::size_t lane) {
 }
 
 void Session::State::send_message(std::size_t lane, wire::Message message) {
-    Connection& connection = connections[lane];
-    connection.traffic.note_sent(message, reactor.clock().now());
     busy.messages_sent.add();
     busy.bytes_sent.add(message.byte_count());
-    connection.lane->send(std::move(message));
+    connections[lane].send(std::move(message), reactor.clock().now());
 }
 
 // ---------------------------------------------------------------- after a lost connection
@@ -150,7 +148,7 @@ void Session::State::resend(std::size_t lane) {
     const auto self = shared_from_this();
     for (const RequestId id : ids) {
         Batch* const found = sent.find_batch(id);
-        if (closed || connections[lane].stage != Stage::ready)
+        if (closed || !connections[lane].is_ready())
             return;
         if (found == nullptr)
             continue;
@@ -188,8 +186,7 @@ void Session::State::on_message(std::size_t lane, wire::Message message) {
     busy.bytes_received.add(bytes);
     connection.traffic.note_received(bytes);
     if (lane == metadata_lane) {
-        last_heard = reactor.clock().now();
-        suspected_since.reset();
+        contact.heard(reactor.clock().now());
     }
 
     const bool is_push = message.head.size() > 3 && message.head.bytes()[3] == std::byte{3};
@@ -210,7 +207,7 @@ void Session::State::on_message(std::size_t lane, wire::Message message) {
 // What cannot be taken apart may have held any reply: a new connection asks for all of them again.
 void Session::State::reject_message(std::size_t lane, const Error& error) {
     count("client.rejected_messages");
-    if (opening && error.status == Status::version_mismatch)
+    if (admission.opening() && error.status == Status::version_mismatch)
         return finish_opening(hello_error(error.status, options));
     log::warn("the server sent a message that is rejected: {}", error.to_string());
     drop_connection(lane, make_error(Status::malformed, "the server broke the protocol: " + error.to_string()));
@@ -236,7 +233,7 @@ void Session::State::on_reply(std::size_t lane, wire::Record& record, bool renew
         const bool is_version = record.header.detail == static_cast<std::uint32_t>(Status::version_mismatch);
         return on_rejected(lane, is_version ? Status::version_mismatch : Status::malformed);
     }
-    if (connection.stage != Stage::ready)
+    if (!connection.is_ready())
         return count("client.unknown_replies");
 
     const auto found = sent.find(id, lane);
@@ -247,7 +244,7 @@ void Session::State::on_reply(std::size_t lane, wire::Record& record, bool renew
 
     if (record.header.detail == static_cast<std::uint32_t>(Status::no_session))
         return restart_session();
-    connection.retry_delay = first_retry_delay;
+    connection.reset_pause();
     if (renews && owner != nullptr && owner->on_answered)
         owner->on_answered(batch.sent_at);
     EncodedReply reply;
@@ -265,7 +262,7 @@ void Session::State::on_reply(std::size_t lane, wire::Record& record, bool renew
 void Session::State::on_rejected(std::size_t lane, Status status) {
     const auto self = shared_from_this();
     count("client.rejected_by_server");
-    if (opening)
+    if (admission.opening())
         return finish_opening(hello_error(status, options));
     log::error("the server rejects what it was sent: {}", describe(status));
     const std::vector<std::unique_ptr<Batch>> rejected = sent.take_lane(lane);
@@ -301,8 +298,7 @@ EncodedReply Session::State::judge_reply(const Batch& batch, std::size_t index, 
         if (batch.call != nullptr && BulkCoder::belongs_elsewhere(record.header, greeting_reply.features, limit)) {
             batch.call->encoded.push_back({.index = index, .header = record.header, .bulk = std::move(record.bulk)});
         } else {
-            auto decoded =
-                wire::decode_bulk(record.header, std::move(record.bulk), greeting_reply.features, limit);
+            auto decoded = wire::decode_bulk(record.header, std::move(record.bulk), greeting_reply.features, limit);
             if (!decoded)
                 return rejected(decoded.error().to_string());
             reply.bulk = std::move(*decoded);
@@ -323,8 +319,8 @@ void Session::State::settle(Batch& batch, std::size_t index, EncodedReply reply)
     record.status = reply.status;
     --batch.unanswered;
     accounts.release(batch, record);
-    if (record.traits->opcode() == wire::Opcode::ping && idle_pings > 0)
-        --idle_pings;
+    if (record.traits->opcode() == wire::Opcode::ping)
+        contact.ping_answered();
     ConnectionTraffic& traffic = connections[batch.lane].traffic;
     if (record.bulk)
         traffic.note_bulk_arrived(record.bulk.encoded_bytes(), reactor.clock().now());
@@ -376,7 +372,7 @@ void Session::State::give_back(const PendingRecord& record, const EncodedReply& 
 
 void Session::State::retire(Batch& batch) {
     const std::unique_ptr<Batch> answered = sent.take(batch);
-    if (data_route == DataRoute::parting)
+    if (data.is_parting())
         schedule_flush();
     if (answered->call != nullptr)
         end_call(*answered->call, Status::ok);
@@ -419,7 +415,7 @@ void Session::State::on_push(std::size_t lane, wire::ParsedMessage message) {
             }
         } else if (record.header.opcode == wire::Opcode::push_shutdown) {
             if (const auto push = wire::decode_body<wire::PushShutdown>(record.body)) {
-                if (!std::exchange(connections[lane].stopping_announced, true))
+                if (connections[lane].announce_stopping())
                     log::warn("the server is stopping: {}", log::printable(push->reason));
                 continue;
             }
@@ -452,7 +448,7 @@ void Session::State::acknowledge_invalidation(std::uint64_t of_epoch, std::uint6
     if (!confirmed)
         return;
     const wire::Invalidated body{.sequence = *confirmed};
-    connections[lane_for(LaneKind::metadata)].queue.push_confirmation(
+    connections[data.lane_for(LaneKind::metadata)].queue.push_confirmation(
         make_told({.opcode = wire::Opcode::invalidated, .body = wire::encode_body(body)}, LaneKind::metadata));
     schedule_flush();
 }
