@@ -77,7 +77,7 @@ Task<Result<std::unique_ptr<Session>>> Session::open(transport::Context& context
     state.begin();
     const Result<> outcome = co_await state.admission.outcome();
     if (holders != nullptr)
-        *holders = outcome ? state.greeting_reply.others : state.admission.holders();
+        *holders = outcome ? state.terms.hello().others : state.admission.holders();
     if (!outcome)
         co_return Opened(outcome.error());
     co_return Opened(std::move(session));
@@ -146,11 +146,11 @@ Task<Result<>> Session::act_as_process() {
 }
 
 const wire::HelloReply& Session::hello() const {
-    return state_->greeting_reply;
+    return state_->terms.hello();
 }
 
 std::uint64_t Session::epoch() const {
-    return state_->epoch;
+    return state_->terms.epoch();
 }
 
 bool Session::connected() const {
@@ -182,13 +182,11 @@ NodeId Session::new_node_id() {
 }
 
 NodeId Session::new_node_ids(std::uint32_t count) {
-    const NodeId first{state_->last_node + 1};
-    state_->last_node += count;
-    return first;
+    return state_->new_ids.nodes(count);
 }
 
 HandleId Session::new_handle_id() {
-    return HandleId{++state_->last_handle};
+    return state_->new_ids.handle();
 }
 
 void Session::close() {
@@ -229,27 +227,19 @@ std::unique_ptr<Batch> make_batch(std::vector<EncodedRequest> requests) {
 
 }  // namespace
 
-Session::State::BusyCounters::BusyCounters(Counters& counters)
-    : messages_sent(counters.at("client.messages_sent")),
-      bytes_sent(counters.at("client.bytes_sent")),
-      messages_received(counters.at("client.messages_received")),
-      bytes_received(counters.at("client.bytes_received")),
-      round_trips(counters.at("client.round_trips")),
-      hand_offs(counters.at("client.hand_offs")) {}
-
 Session::State::State(transport::Context& given_context, transport::Reactor& given_reactor,
                       SessionOptions given_options, Counters& given_counters)
     : context(given_context),
       reactor(given_reactor),
       options(std::move(given_options)),
-      counters(given_counters),
-      busy(given_counters),
+      counters(given_counters, given_reactor.wakeups()),
       identities(std::make_shared<Identities>(
           given_reactor, options.request_timeout,
           [this](wire::Credential question) { return ask_credential(std::move(question)); })),
       connections{Connection(given_reactor, metadata_lane), Connection(given_reactor, data_lane)},
       admission(given_reactor),
-      seen_wakeups(reactor.wakeups()),
+      new_ids(root_node),
+      flushes(std::make_shared<FlushSchedule>(given_reactor, [this] { flush(); })),
       coder(std::make_shared<BulkCoder>(given_reactor, given_counters, options.compression,
                                         transport::is_local_address(options.lane.endpoint))) {}
 
@@ -273,7 +263,7 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     batch->kind = call_options.lane;
     batch->ahead = call_options.ahead;
     batch->credential = carried->number;
-    if ((greeting_reply.features & wire::feature_set_id) != 0)
+    if (terms.has(wire::feature_set_id))
         batch->set_id = call_options.set_id;
     if (carried->use)
         batch->credential_use.emplace(std::move(*carried->use));
@@ -293,9 +283,11 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     const std::optional<Duration> timeout = call_options.timeout ? call_options.timeout : options.request_timeout;
     if (timeout && *timeout < Duration::max())
         call.timeout_timer = reactor.after(*timeout, [this, &call, timeout] { on_time_out(call, *timeout); });
-    schedule_flush();
+    flushes->soon();
     // The last that may fail for want of memory: the call ends with what it has not been given.
-    note_asked(*batch);  // and stays so if the rest fails: then a lock too few is given back
+    for (const PendingRecord& record : batch->records)
+        lock_owners.note_request(record.traits->opcode(),
+                                 record.body);  // and stays so if the rest fails: then a lock too few is given back
     call.batch = batch.get();
     try {
         OutgoingQueue& queue = connections[data.lane_for(batch->kind)].queue;
@@ -306,23 +298,6 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     } catch (...) {
         call.batch = nullptr;
         throw;
-    }
-}
-
-void Session::State::note_asked(const Batch& batch) {
-    for (const PendingRecord& record : batch.records) {
-        if (const auto change = lock_change_of(record.traits->opcode(), record.body); change && !change->unlocks)
-            lock_owners.asked(change->party);
-    }
-}
-
-// Nobody waits for the rest any more.
-void Session::State::note_given_up(const Batch& batch) {
-    for (const PendingRecord& record : batch.records) {
-        if (record.answered)
-            continue;
-        if (const auto change = lock_change_of(record.traits->opcode(), record.body); change && !change->unlocks)
-            lock_owners.answered(change->party);
     }
 }
 
@@ -338,7 +313,7 @@ void Session::State::tell(EncodedRequest request, LaneKind kind) {
     } else {
         queue.push(make_told(std::move(request), kind));
     }
-    schedule_flush();
+    flushes->soon();
 }
 
 void Session::State::suspect(TimePoint since) {
@@ -371,7 +346,7 @@ void Session::State::ask_to_cancel(Batch& batch) {
         EncodedRequest request{.opcode = wire::Opcode::cancel, .body = wire::encode_body(wire::Cancel{batch.id_of(i)})};
         connections[batch.lane].queue.push_urgent(make_told(std::move(request), batch.kind));
     }
-    schedule_flush();
+    flushes->soon();
 }
 
 void Session::State::on_time_out(Call& call, Duration timeout) {
@@ -397,8 +372,7 @@ Task<void> Session::State::decode_replies(Call& call) {
         EncodedReply& reply = call.replies[encoded.index];
         if (reply.status != Status::ok)
             continue;
-        auto decoded =
-            co_await coder->decode_elsewhere(encoded.header, std::move(encoded.bulk), greeting_reply.features);
+        auto decoded = co_await coder->decode_elsewhere(encoded.header, std::move(encoded.bulk), terms.features());
         if (decoded) {
             reply.bulk = std::move(*decoded);
             continue;
@@ -438,7 +412,10 @@ void Session::State::give_up(Call& call) {
     if (batch == nullptr)
         return;
     batch->call = nullptr;
-    note_given_up(*batch);
+    for (const PendingRecord& record : batch->records) {
+        if (!record.answered)
+            lock_owners.note_given_up(record.traits->opcode(), record.body);
+    }
     if (!batch->first_id) {
         connections[batch->lane].queue.take(batch);
         return;
@@ -478,8 +455,8 @@ void Session::State::close(Status status) {
         send_message(metadata_lane, build_message({bye.get()}, 0, below, first.traffic.received_bytes()));
     }
     admission.stop_waiting();
-    for (const transport::TimerId timer : {tick_timer, forget_timer})
-        reactor.cancel(timer);
+    flushes->stop();
+    reactor.cancel(tick_timer);
     std::vector<std::unique_ptr<Batch>> unfinished = sent.take_all();
     for (Connection& connection : connections) {
         connection.close();

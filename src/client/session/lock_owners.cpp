@@ -68,4 +68,42 @@ void LockOwners::clear() {
     by_handle_.clear();
 }
 
+void LockOwners::note_request(wire::Opcode opcode, std::span<const std::byte> body) {
+    if (const auto change = lock_change_of(opcode, body); change && !change->unlocks)
+        asked(change->party);
+}
+
+void LockOwners::note_given_up(wire::Opcode opcode, std::span<const std::byte> body) {
+    if (const auto change = lock_change_of(opcode, body); change && !change->unlocks)
+        answered(change->party);
+}
+
+void LockOwners::note_answer(wire::Opcode opcode, std::span<const std::byte> body, Status status, bool awaited) {
+    const bool ok = status == Status::ok;
+    if (const auto change = lock_change_of(opcode, body)) {
+        if (!change->unlocks && awaited) {
+            if (ok)
+                granted(*change);
+            answered(change->party);
+        } else if (change->unlocks && change->all && ok) {
+            dropped(change->party, change->handle);
+        }
+        return;
+    }
+    if (empty() || !ok)
+        return;
+    if (opcode == wire::Opcode::flush) {
+        if (const auto flush = wire::decode_body<wire::Flush>(body))
+            dropped({.whole = false, .id = flush->owner.value}, flush->handle);
+    } else if (opcode == wire::Opcode::release) {
+        if (const auto release = wire::decode_body<wire::Release>(body))
+            closed(release->handle);
+    }
+}
+
+bool LockOwners::may_take_back(wire::Opcode opcode, std::span<const std::byte> body) const {
+    const auto change = lock_change_of(opcode, body);
+    return !change || (!change->unlocks && !may_hold(change->party));
+}
+
 }  // namespace remofile::client

@@ -10,6 +10,7 @@
 #include <set>
 #include <span>
 
+#include "base/status.hpp"
 #include "base/strong_id.hpp"
 #include "wire/messages.hpp"
 
@@ -36,6 +37,16 @@ std::optional<LockChange> lock_change_of(wire::Opcode opcode, std::span<const st
 // Bounded by the requests under way and the open handles.
 class LockOwners {
 public:
+    // A request whose answer somebody waits for from now on; one that nobody waits for any more, unanswered; and what
+    // an answer says: who has been told that he has a lock, and who has one no more. Requests that have nothing to do
+    // with locks change nothing.
+    void note_request(wire::Opcode opcode, std::span<const std::byte> body);
+    void note_given_up(wire::Opcode opcode, std::span<const std::byte> body);
+    void note_answer(wire::Opcode opcode, std::span<const std::byte> body, Status status, bool awaited);
+    // Whether what a request brought to nobody can be taken back. Who has another lock, or has asked again, would lose
+    // it: it stays his until he lets go of all.
+    bool may_take_back(wire::Opcode opcode, std::span<const std::byte> body) const;
+
     // Somebody waits for the answer to a request for a lock, and does so no more.
     void asked(LockParty party) { ++parties_[party].asking; }
     void answered(LockParty party);

@@ -11,8 +11,6 @@
 namespace remofile::client {
 namespace {
 
-constexpr NodeId root_node{1};
-
 // The server is there, and will say the same again: there is no use in asking often.
 bool is_refusal(Status status) {
     return status != Status::unreachable && status != Status::timed_out && status != Status::shutting_down &&
@@ -62,7 +60,6 @@ Error hello_error(Status status, const SessionOptions& options) {
 }
 
 void Session::State::begin() {
-    last_node = root_node.value;
     admission.begin(options.wait, options.first_connect_timeout, [this] {
         const bool answers = connections[metadata_lane].is_connected();
         const std::string patience = seconds_text(options.first_connect_timeout);
@@ -105,7 +102,7 @@ void Session::State::connect(std::size_t lane) {
 }
 
 bool Session::State::can_seal() const {
-    return (greeting_reply.features & wire::feature_sealed_lanes) != 0 && data.may_seal();
+    return terms.has(wire::feature_sealed_lanes) && data.may_seal();
 }
 
 // A ticket and its keys are good for one connection.
@@ -171,9 +168,9 @@ void Session::State::send_hello() {
     hello.compression = options.compression;
     hello.flags = (options.exclusive ? wire::hello_exclusive : 0) | (options.read_only ? wire::hello_read_only : 0);
     hello.wait_ms = admission.hello_wait_ms();
-    if (epoch > 0) {
-        hello.resume = greeting_reply.session;
-        hello.session_secret = greeting_reply.session_secret;
+    if (terms.epoch() > 0) {
+        hello.resume = terms.hello().session;
+        hello.session_secret = terms.hello().session_secret;
     }
     hello.root = root_node;
     hello.path = options.path;
@@ -184,10 +181,10 @@ void Session::State::send_hello() {
 
 // Nothing to do while the session itself is being made: become_ready() of the metadata lane calls again.
 void Session::State::send_attach() {
-    if (epoch == 0 || !connections[metadata_lane].is_ready())
+    if (terms.epoch() == 0 || !connections[metadata_lane].is_ready())
         return;
-    const wire::Attach attach{.session = greeting_reply.session,
-                              .session_secret = greeting_reply.session_secret,
+    const wire::Attach attach{.session = terms.hello().session,
+                              .session_secret = terms.hello().session_secret,
                               .lane = static_cast<std::uint8_t>(data_lane)};
     send_greeting(data_lane, wire::Opcode::attach, wire::encode_body(attach));
 }
@@ -237,9 +234,7 @@ void Session::State::on_hello_accepted(std::span<const std::byte> body) {
         const Error error = make_error(Status::malformed, "the server's answer to HELLO is rejected");
         return admission.opening() ? finish_opening(error) : drop_connection(metadata_lane, error);
     }
-    const bool resumed = epoch > 0 && reply->resumed && reply->session == greeting_reply.session;
-    greeting_reply = std::move(*reply);
-    greeting_reply.features &= asked_features();
+    const bool resumed = terms.adopt(std::move(*reply), asked_features());
     data.greeted();
     const auto self = shared_from_this();
     if (!resumed)
@@ -286,7 +281,7 @@ void Session::State::become_ready(std::size_t lane) {
         log::info("{}: data has a connection of its own again", options.lane.endpoint);
     }
     resend(lane);
-    schedule_flush();
+    flushes->soon();
     if (lane == data_lane)
         data.wake(Status::ok);
 }
@@ -294,7 +289,7 @@ void Session::State::become_ready(std::size_t lane) {
 // Everything that was asked of the old session is lost with it.
 void Session::State::start_epoch() {
     std::vector<std::unique_ptr<Batch>> lost = sent.take_all();
-    if (epoch > 0) {
+    if (terms.epoch() > 1) {
         for (Connection& connection : connections)
             std::ranges::move(connection.queue.take_all(), std::back_inserter(lost));
     }
@@ -303,9 +298,8 @@ void Session::State::start_epoch() {
     pushes.clear();
     identities->begin_epoch();
     lock_owners.clear();
-    ++epoch;
     data.begin_epoch();
-    if (epoch == 1)
+    if (terms.epoch() == 1)
         return;
 
     log::warn("the session with the server was lost (it was restarted, or unreachable for too long); a new one begins");
@@ -407,7 +401,7 @@ void Session::State::merge_lanes(std::string_view why) {
     if (must_resend && metadata.is_ready())
         drop_connection(metadata_lane, make_error(Status::unreachable, "requests change to the one connection"));
     else
-        schedule_flush();
+        flushes->soon();
     data.wake(Status::ok);
 }
 
@@ -457,15 +451,7 @@ void Session::State::announce_return() {
 void Session::State::schedule_tick() {
     reactor.cancel(tick_timer);
     // A third of it, so that a tick that comes late is still in time.
-    tick_timer = reactor.after(ping_interval() / 3, [this] { tick(); });
-}
-
-// As often as the server asks for, and so often that leases stay in force: for 0.9 terms after a request.
-Duration Session::State::ping_interval() const {
-    std::uint32_t interval_ms = greeting_reply.ping_interval_ms;
-    if ((greeting_reply.features & wire::feature_leases) != 0)
-        interval_ms = std::min(interval_ms, greeting_reply.lease_term_ms / 3 * 2);
-    return std::chrono::milliseconds(std::max<std::uint32_t>(interval_ms, 300));
+    tick_timer = reactor.after(terms.ping_interval() / 3, [this] { tick(); });
 }
 
 void Session::State::tick() {
@@ -473,7 +459,7 @@ void Session::State::tick() {
     const Connection& connection = connections[metadata_lane];
     if (!connection.is_ready() || !contact.may_ping())
         return;
-    if (reactor.clock().now() - connection.traffic.last_sent() < ping_interval() / 2)
+    if (reactor.clock().now() - connection.traffic.last_sent() < terms.ping_interval() / 2)
         return;
     ping();
 }
@@ -481,7 +467,7 @@ void Session::State::tick() {
 void Session::State::ping() {
     contact.pinged();
     connections[metadata_lane].queue.push_ping(make_told({.opcode = wire::Opcode::ping}, LaneKind::metadata));
-    schedule_flush();
+    flushes->soon();
 }
 
 }  // namespace remofile::client

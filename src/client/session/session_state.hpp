@@ -15,12 +15,15 @@
 #include "client/session/bulk_coder.hpp"
 #include "client/session/connection.hpp"
 #include "client/session/data_lane.hpp"
+#include "client/session/flush_schedule.hpp"
 #include "client/session/identities.hpp"
 #include "client/session/lanes.hpp"
 #include "client/session/lock_owners.hpp"
 #include "client/session/outgoing_queue.hpp"
 #include "client/session/request_accounts.hpp"
 #include "client/session/server_contact.hpp"
+#include "client/session/session_counters.hpp"
+#include "client/session/session_terms.hpp"
 #include "client/session/unanswered_requests.hpp"
 #include "client/session/unconfirmed_pushes.hpp"
 
@@ -31,8 +34,6 @@ inline constexpr Duration refused_retry_delay = std::chrono::seconds(30);
 
 // How long the server's answer to CANCEL is waited for before the caller is let go without it.
 inline constexpr Duration cancel_grace = std::chrono::seconds(1);
-// How long a FORGET waits for a message to go along with.
-inline constexpr Duration forget_delay = std::chrono::milliseconds(20);
 // Attempts to connect the data lane alone before its requests go by the metadata lane.
 inline constexpr int max_data_lane_failures = 5;
 // How often a data lane is asked for while its requests go by the metadata lane: a server or firewall that took no
@@ -41,6 +42,7 @@ inline constexpr Duration merged_retry_delay = std::chrono::seconds(30);
 // The data lane is sealed if this attempt succeeds in time; without, it is encrypted by CURVE at the server's first
 // port. A firewall that swallows packets to the second costs so long, once a greeting.
 inline constexpr Duration sealed_connect_timeout = std::chrono::seconds(3);
+
 namespace detail {
 
 // What the copies of a Cancellation share with the calls under way.
@@ -88,48 +90,31 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     transport::Context& context;
     transport::Reactor& reactor;
     const SessionOptions options;
-    Counters& counters;
-    // Those that every message changes, looked up once.
-    struct BusyCounters {
-        explicit BusyCounters(Counters& counters);
-        Counters::Counter& messages_sent;
-        Counters::Counter& bytes_sent;
-        Counters::Counter& messages_received;
-        Counters::Counter& bytes_received;
-        Counters::Counter& round_trips;  // messages sent that somebody waits for
-        Counters::Counter& hand_offs;    // times that another thread woke the reactor
-        std::map<wire::Opcode, Counters::Counter*> requests;
-    };
-    BusyCounters busy;
+
+    SessionCounters counters;
 
     // ---- what requests, queued or sent, take of; before all that holds them
     const std::shared_ptr<Identities> identities;  // shared with those who wait for one
     RequestAccounts accounts;
 
+    // ---- connections
     std::array<Connection, lane_count> connections;
     DataLane data;
+    ServerContact contact;
+    transport::TimerId tick_timer;
 
     // ---- the session
     Session* owner = nullptr;  // whose handlers are called; none once it goes
     bool closed = false;
     Admission admission;
-    wire::HelloReply greeting_reply;
-    std::uint64_t epoch = 0;
-    ServerContact contact;
-    transport::TimerId tick_timer;
-    std::uint64_t last_node = 0;
-    std::uint64_t last_handle = 0;
+    SessionTerms terms;
+    NewIds new_ids;
+    UnconfirmedPushes pushes;
 
     // ---- requests
     LockOwners lock_owners;
     UnansweredRequests sent;
-    bool flush_scheduled = false;
-    transport::TimerId forget_timer;
-    bool forgets_scheduled = false;
-    bool forgets_due = false;
-    std::uint64_t seen_wakeups = 0;
-    UnconfirmedPushes pushes;
-
+    const std::shared_ptr<FlushSchedule> flushes;  // what the reactor is to run holds it weakly
     const std::shared_ptr<BulkCoder> coder;  // shared with those who wait for it
 
     State(transport::Context& given_context, transport::Reactor& given_reactor, SessionOptions given_options,
@@ -145,8 +130,6 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     bool silent() const { return contact.silent(reactor.clock().now()); }
     void suspect(TimePoint since);
     void tell(EncodedRequest request, LaneKind kind);
-    void note_asked(const Batch& batch);
-    void note_given_up(const Batch& batch);
     // For `identities`.
     Task<Status> ask_credential(wire::Credential question);
     // Has the codec thread decode what is left to it of a call's replies.
@@ -190,19 +173,15 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void tick();
     void ping();
     void schedule_tick();
-    Duration ping_interval() const;
 
     // session_traffic.cpp
-    void schedule_flush();
     void flush();
     void flush_lane(std::size_t lane);
     void prepare(std::size_t lane);
-    void send_forgets_later();
     struct Unsent;
     bool send_next(std::size_t lane);
-    void count_request(const RequestTraits& traits);
     bool must_acknowledge(std::size_t lane) const {
-        return connections[lane].traffic.owes_acknowledgement(greeting_reply.reply_window_bytes);
+        return connections[lane].traffic.owes_acknowledgement(terms.hello().reply_window_bytes);
     }
     void send_message(std::size_t lane, wire::Message message);
     void resend(std::size_t lane);
@@ -218,10 +197,8 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     // Forgets a batch whose records are all answered, and resumes who waits for it.
     void retire(Batch& batch);
     EncodedReply judge_reply(const Batch& batch, std::size_t index, wire::Record& record);
-    void note_locks(const PendingRecord& record, bool awaited);
     void give_back(const PendingRecord& record, const EncodedReply& reply, LaneKind kind);
-    // For what is rare; see `busy` for the rest.
-    void count(std::string_view name, std::uint64_t amount = 1) { counters.at(name).add(amount); }
+    void count(std::string_view name, std::uint64_t amount = 1) { counters.count(name, amount); }
 };
 
 // The boundary for exceptions of what a connection does by itself. What it was about is unknown: a new connection asks
@@ -237,6 +214,9 @@ void Session::State::guard(std::size_t lane, Work&& work) {
             drop_connection(lane, make_error(Status::unreachable, std::string(describe(status))));
     }
 }
+
+// The root of what the session works in.
+inline constexpr NodeId root_node{1};
 
 // What a refused HELLO means to a person.
 Error hello_error(Status status, const SessionOptions& options);

@@ -9,45 +9,21 @@
 
 namespace remofile::client {
 
-namespace {
-
-// As counters are named.
-std::string in_small_letters(std::string_view name) {
-    std::string small(name);
-    std::ranges::transform(small, small.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c; });
-    return small;
-}
-
-}  // namespace
-
 // ---------------------------------------------------------------- sending
 
-void Session::State::schedule_flush() {
-    if (closed || flush_scheduled)
-        return;
-    reactor.at_end_of_turn([weak = weak_from_this()] {
-        const auto self = weak.lock();
-        if (!self || self->closed)
-            return;
-        self->flush_scheduled = false;
-        self->flush();
-    });
-    flush_scheduled = true;
-}
-
 void Session::State::flush() {
+    const auto self = shared_from_this();
     for (std::size_t lane = 0; lane < lane_count; ++lane)
         guard(lane, [&] { flush_lane(lane); });
-    const std::uint64_t wakeups = reactor.wakeups();
-    busy.hand_offs.add(wakeups - std::exchange(seen_wakeups, wakeups));
+    counters.woken(reactor.wakeups());
 }
 
 void Session::State::flush_lane(std::size_t lane) {
     Connection& connection = connections[lane];
     if (!connection.is_ready() || (lane == data_lane && !may_use_own_lane()))
         return;
-    if (connection.queue.only_forgets() && !forgets_due && !must_acknowledge(lane))
-        return send_forgets_later();
+    if (connection.queue.only_forgets() && !flushes->forgets_are_due() && !must_acknowledge(lane))
+        return flushes->for_forgets();
     do
         prepare(lane);
     while (send_next(lane));
@@ -60,31 +36,10 @@ void Session::State::flush_lane(std::size_t lane) {
 
 void Session::State::prepare(std::size_t lane) {
     Connection& connection = connections[lane];
-    coder->prepare(connection.queue, greeting_reply.features, connection.traffic.bytes_per_s(),
-                   [weak = weak_from_this()] {
-                       if (const auto self = weak.lock())
-                           self->schedule_flush();
-                   });
-}
-
-// Nobody waits for them; a message that is sent anyway may take them along.
-void Session::State::send_forgets_later() {
-    if (forgets_scheduled)
-        return;
-    forget_timer = reactor.after(forget_delay, [this] {
-        forgets_scheduled = false;
-        forgets_due = true;
-        flush();
-        forgets_due = false;
+    coder->prepare(connection.queue, terms.features(), connection.traffic.bytes_per_s(), [weak = weak_from_this()] {
+        if (const auto self = weak.lock())
+            self->flushes->soon();
     });
-    forgets_scheduled = true;
-}
-
-void Session::State::count_request(const RequestTraits& traits) {
-    Counters::Counter*& counter = busy.requests[traits.opcode()];
-    if (counter == nullptr)
-        counter = &counters.at("client.requests." + in_small_letters(traits.facts->name));
-    counter->add();
 }
 
 // Batches that have left their queue. Those that an exception keeps from being sent end with it.
@@ -103,7 +58,7 @@ struct Session::State::Unsent {
 bool Session::State::send_next(std::size_t lane) {
     Connection& connection = connections[lane];
     std::vector<std::unique_ptr<Batch>> batches =
-        connection.queue.next_message(accounts.allowance(lane, greeting_reply));
+        connection.queue.next_message(accounts.allowance(lane, terms.hello()));
     if (batches.empty())
         return false;
     const Unsent unsent{*this, batches};
@@ -117,7 +72,7 @@ bool Session::State::send_next(std::size_t lane) {
     for (auto& batch : batches) {
         batch->sent_at = options.lease_clock->now();
         for (const PendingRecord& record : batch->records)
-            count_request(*record.traits);
+            counters.request(*record.traits->facts);
         // One that waits for a lock may do so for ever, and the server keeps nothing of its message.
         if (!batch->waits_for_lock())
             batch->head = head;
@@ -128,14 +83,13 @@ bool Session::State::send_next(std::size_t lane) {
         parts.push_back(&entered);
     }
     if (awaited)
-        busy.round_trips.add();
+        counters.round_trip();
     send_message(lane, build_message(parts, 0, sent.answered_below(), connection.traffic.received_bytes()));
     return true;
 }
 
 void Session::State::send_message(std::size_t lane, wire::Message message) {
-    busy.messages_sent.add();
-    busy.bytes_sent.add(message.byte_count());
+    counters.sent(message);
     connections[lane].send(std::move(message), reactor.clock().now());
 }
 
@@ -182,8 +136,7 @@ void Session::State::resend(std::size_t lane) {
 void Session::State::on_message(std::size_t lane, wire::Message message) {
     Connection& connection = connections[lane];
     const std::size_t bytes = message.byte_count();
-    busy.messages_received.add();
-    busy.bytes_received.add(bytes);
+    counters.received(bytes);
     connection.traffic.note_received(bytes);
     if (lane == metadata_lane) {
         contact.heard(reactor.clock().now());
@@ -201,7 +154,7 @@ void Session::State::on_message(std::size_t lane, wire::Message message) {
         return;
 
     if (!connection.queue.empty() || must_acknowledge(lane))
-        schedule_flush();
+        flushes->soon();
 }
 
 // What cannot be taken apart may have held any reply: a new connection asks for all of them again.
@@ -295,10 +248,10 @@ EncodedReply Session::State::judge_reply(const Batch& batch, std::size_t index, 
     EncodedReply reply;
     if ((record.header.flags & wire::flag_bulk) != 0) {
         const std::size_t limit = wire::reply_bulk_limit(traits.facts, request.body);
-        if (batch.call != nullptr && BulkCoder::belongs_elsewhere(record.header, greeting_reply.features, limit)) {
+        if (batch.call != nullptr && BulkCoder::belongs_elsewhere(record.header, terms.features(), limit)) {
             batch.call->encoded.push_back({.index = index, .header = record.header, .bulk = std::move(record.bulk)});
         } else {
-            auto decoded = wire::decode_bulk(record.header, std::move(record.bulk), greeting_reply.features, limit);
+            auto decoded = wire::decode_bulk(record.header, std::move(record.bulk), terms.features(), limit);
             if (!decoded)
                 return rejected(decoded.error().to_string());
             reply.bulk = std::move(*decoded);
@@ -329,42 +282,13 @@ void Session::State::settle(Batch& batch, std::size_t index, EncodedReply reply)
         traffic.note_awaited_answer(reactor.clock().now());
         batch.call->replies[index] = std::move(reply);
     }
-    note_locks(record, awaited);
+    lock_owners.note_answer(record.traits->opcode(), record.body, record.status, awaited);
     if (!awaited && batch.abandoned && reply.status == Status::ok)
         give_back(record, reply, batch.kind);
 }
 
-// What an answer says of locks: who has been told that he has one, and who has one no more.
-void Session::State::note_locks(const PendingRecord& record, bool awaited) {
-    const wire::Opcode opcode = record.traits->opcode();
-    const bool ok = record.status == Status::ok;
-    if (const auto change = lock_change_of(opcode, record.body)) {
-        if (!change->unlocks && awaited) {
-            if (ok)
-                lock_owners.granted(*change);
-            lock_owners.answered(change->party);
-        } else if (change->unlocks && change->all && ok) {
-            lock_owners.dropped(change->party, change->handle);
-        }
-        return;
-    }
-    if (lock_owners.empty() || !ok)
-        return;
-    if (opcode == wire::Opcode::flush) {
-        if (const auto flush = wire::decode_body<wire::Flush>(record.body))
-            lock_owners.dropped({.whole = false, .id = flush->owner.value}, flush->handle);
-    } else if (opcode == wire::Opcode::release) {
-        if (const auto release = wire::decode_body<wire::Release>(record.body))
-            lock_owners.closed(release->handle);
-    }
-}
-
 void Session::State::give_back(const PendingRecord& record, const EncodedReply& reply, LaneKind kind) {
-    if (record.traits->give_back == nullptr)
-        return;
-    // Who has another lock, or has asked again, would lose it: it stays his until he lets go of all.
-    if (const auto change = lock_change_of(record.traits->opcode(), record.body);
-        change && (change->unlocks || lock_owners.may_hold(change->party)))
+    if (record.traits->give_back == nullptr || !lock_owners.may_take_back(record.traits->opcode(), record.body))
         return;
     for (EncodedRequest& request : record.traits->give_back(record.body, reply.body, reply.bulk))
         tell(std::move(request), kind);
@@ -373,7 +297,7 @@ void Session::State::give_back(const PendingRecord& record, const EncodedReply& 
 void Session::State::retire(Batch& batch) {
     const std::unique_ptr<Batch> answered = sent.take(batch);
     if (data.is_parting())
-        schedule_flush();
+        flushes->soon();
     if (answered->call != nullptr)
         end_call(*answered->call, Status::ok);
 }
@@ -428,7 +352,7 @@ void Session::State::on_invalidation(wire::PushInvalidate push) {
     count("client.invalidations");
     if (!pushes.add(push.sequence))
         return;
-    auto acknowledge = [weak = weak_from_this(), of_epoch = epoch, sequence = push.sequence] {
+    auto acknowledge = [weak = weak_from_this(), of_epoch = terms.epoch(), sequence = push.sequence] {
         if (const auto self = weak.lock())
             self->acknowledge_invalidation(of_epoch, sequence);
     };
@@ -442,7 +366,7 @@ void Session::State::on_invalidation(wire::PushInvalidate push) {
 }
 
 void Session::State::acknowledge_invalidation(std::uint64_t of_epoch, std::uint64_t sequence) {
-    if (closed || of_epoch != epoch)
+    if (closed || of_epoch != terms.epoch())
         return;
     const auto confirmed = pushes.done(sequence);
     if (!confirmed)
@@ -450,7 +374,7 @@ void Session::State::acknowledge_invalidation(std::uint64_t of_epoch, std::uint6
     const wire::Invalidated body{.sequence = *confirmed};
     connections[data.lane_for(LaneKind::metadata)].queue.push_confirmation(
         make_told({.opcode = wire::Opcode::invalidated, .body = wire::encode_body(body)}, LaneKind::metadata));
-    schedule_flush();
+    flushes->soon();
 }
 
 }  // namespace remofile::client
