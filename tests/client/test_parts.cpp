@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The small parts of the client: directory listings, identities, what a session consists of, exit statuses, options of
-// a connection.
+// The small parts of the client: directory listings, identities, exit statuses, options of a connection.
 #include <dirent.h>
 #include <sys/stat.h>
 
@@ -11,14 +10,8 @@
 #include "client/connect_options.hpp"
 #include "client/directory.hpp"
 #include "client/exit_status.hpp"
-#include "client/session/connection_traffic.hpp"
 #include "client/session/credential_table.hpp"
-#include "client/session/data_lane.hpp"
 #include "client/session/lock_owners.hpp"
-#include "client/session/request_accounts.hpp"
-#include "client/session/server_contact.hpp"
-#include "client/session/unanswered_requests.hpp"
-#include "client/session/unconfirmed_pushes.hpp"
 #include "transport/fixture.hpp"
 
 namespace remofile::client {
@@ -300,194 +293,6 @@ TEST_CASE("keys are found where they are, or the person is told what to do") {
         options.source = "nonsense";
         CHECK(make_session_options(options).status() == Status::bad_usage);
     }
-}
-
-TEST_CASE("a push is confirmed when all before it are done, and with them") {
-    UnconfirmedPushes pushes;
-    CHECK(pushes.add(1));
-    CHECK(pushes.add(2));
-    CHECK(pushes.add(4));
-    CHECK_FALSE(pushes.add(2));
-    CHECK_FALSE(pushes.done(2));
-    CHECK_FALSE(pushes.done(7));
-    CHECK(pushes.done(1) == 2);
-    CHECK_FALSE(pushes.done(1));
-    CHECK(pushes.done(4) == 4);
-    // One that is repeated after that is acted upon and confirmed again: the confirmation was lost.
-    CHECK(pushes.add(4));
-    CHECK(pushes.done(4) == 4);
-    for (std::uint64_t sequence = 5; sequence < 5 + UnconfirmedPushes::max_open; ++sequence) {
-        CHECK_FALSE(pushes.full());
-        CHECK(pushes.add(sequence));
-    }
-    CHECK(pushes.full());
-    pushes.clear();
-    CHECK_FALSE(pushes.done(5));
-}
-
-TEST_CASE("each message acknowledges what was received before it, and what is left may be worth one") {
-    ConnectionTraffic traffic(acknowledged_window_share);
-    constexpr std::uint64_t window = 1U << 20;
-    traffic.begin();
-    traffic.note_received(window / 4 - 1);
-    CHECK_FALSE(traffic.owes_acknowledgement(window));
-    traffic.note_received(1);
-    CHECK(traffic.owes_acknowledgement(window));
-    traffic.note_sent(wire::Message(), TimePoint(7s));
-    CHECK_FALSE(traffic.owes_acknowledgement(window));
-    CHECK(traffic.received_bytes() == window / 4);
-    CHECK(traffic.last_sent() == TimePoint(7s));
-    // Less than 64 KiB is not worth a message, however small the window.
-    traffic.note_received((64U << 10) - 1);
-    CHECK_FALSE(traffic.owes_acknowledgement(1000));
-    traffic.begin();
-    CHECK(traffic.received_bytes() == 0);
-    CHECK_FALSE(traffic.owes_acknowledgement(1000));
-}
-
-TEST_CASE("what unanswered requests take is given back as they are answered") {
-    RequestAccounts accounts;
-    const wire::HelloReply granted{.max_requests = 2, .request_bytes = 800};
-    const auto getattr = make_told(encoded(wire::Getattr{}), LaneKind::metadata);
-    const auto write = make_told(encoded(wire::Write{}), LaneKind::data);
-    write->lane = data_lane;
-    write->records.front().bulk = OutgoingBulk(Buffer::copy_of(std::string(600, 'x')));
-    write->records.front().bulk.encode([](Buffer plain) { return wire::EncodedBulk::of_raw(std::move(plain)); });
-    CHECK(accounts.allowance(data_lane, granted).bulk_bytes.left == 700);  // an eighth is the metadata lane's
-    accounts.charge(*getattr);
-    accounts.charge(*write);
-    CHECK(accounts.allowance(data_lane, granted).requests.left == 0);
-    CHECK(accounts.allowance(data_lane, granted).bulk_bytes.left == 100);
-    CHECK(accounts.allowance(metadata_lane, granted).bulk_bytes.left == 200);
-    CHECK(accounts.allowance(metadata_lane, granted).controls.nothing_unanswered);
-    // As when the one connection takes all.
-    accounts.move_lane(data_lane, metadata_lane);
-    write->lane = metadata_lane;
-    CHECK(accounts.allowance(metadata_lane, granted).bulk_bytes.left == 200);
-    accounts.release(*getattr, getattr->records.front());
-    accounts.release_unanswered(*write);
-    CHECK(accounts.allowance(metadata_lane, granted).requests.nothing_unanswered);
-    CHECK(accounts.allowance(metadata_lane, granted).bulk_bytes.nothing_unanswered);
-
-    const std::size_t head_room = accounts.allowance(metadata_lane, granted).head_bytes.left;
-    auto head = accounts.head(100);
-    CHECK(accounts.allowance(metadata_lane, granted).head_bytes.left == head_room - 100);
-    head.reset();
-    CHECK(accounts.allowance(metadata_lane, granted).head_bytes.left == head_room);
-
-    std::vector<Tally> waits;
-    while (auto wait = accounts.wait_for_lock())
-        waits.push_back(std::move(*wait));
-    CHECK(waits.size() == wire::max_lock_waits);
-    waits.pop_back();
-    CHECK(accounts.wait_for_lock());
-}
-
-TEST_CASE("requests are found by their numbers, and all below the first that is not answered are") {
-    UnansweredRequests requests;
-    const auto enter = [&](std::size_t records, std::size_t lane) {
-        auto batch = make_told(encoded(wire::Getattr{}), kind_of(lane));
-        while (batch->records.size() < records)
-            batch->records.push_back({.traits = batch->records.front().traits});
-        batch->lane = lane;
-        Batch* entered = batch.get();
-        requests.enter(batch);
-        return entered;
-    };
-    CHECK(requests.enter_greeting(metadata_lane) == RequestId{1});
-    CHECK(requests.answered_below() == RequestId{1});
-    CHECK(requests.is_greeting(metadata_lane, RequestId{1}));
-    CHECK_FALSE(requests.is_greeting(data_lane, RequestId{1}));
-    requests.end_greeting(metadata_lane);
-    CHECK_FALSE(requests.is_greeting(metadata_lane, RequestId{1}));
-    CHECK_FALSE(requests.is_greeting(metadata_lane, RequestId{}));
-    CHECK(requests.answered_below() == RequestId{2});
-
-    Batch* const first = enter(2, metadata_lane);  // 2, 3
-    Batch* const second = enter(1, data_lane);     // 4
-    Batch* const third = enter(1, metadata_lane);  // 5
-    REQUIRE(requests.find(RequestId{3}, metadata_lane));
-    CHECK(requests.find(RequestId{3}, metadata_lane)->batch == first);
-    CHECK(requests.find(RequestId{3}, metadata_lane)->index == 1);
-    CHECK_FALSE(requests.find(RequestId{3}, data_lane));
-    CHECK_FALSE(requests.find(RequestId{1}, metadata_lane));
-    CHECK_FALSE(requests.find(RequestId{6}, metadata_lane));
-    CHECK(requests.has(data_lane, LaneKind::data));
-    CHECK_FALSE(requests.has(metadata_lane, LaneKind::data));
-
-    CHECK(requests.answered_below() == RequestId{2});
-    first->records[0].answered = true;
-    CHECK_FALSE(requests.find(RequestId{2}, metadata_lane));
-    CHECK(requests.answered_below() == RequestId{3});
-    first->records[1].answered = true;
-    const auto taken = requests.take(*first);
-    CHECK(taken.get() == first);
-    CHECK(requests.answered_below() == RequestId{4});
-
-    CHECK(requests.move_lane(data_lane, metadata_lane));
-    CHECK_FALSE(requests.move_lane(data_lane, metadata_lane));
-    CHECK(requests.of_lane(metadata_lane) == std::vector<Batch*>{second, third});
-    CHECK(requests.find_batch(RequestId{5}) == third);
-    CHECK(requests.take_lane(metadata_lane).size() == 2);
-    // Numbers go on from where they were.
-    CHECK(requests.answered_below() == RequestId{6});
-    CHECK(requests.number_of_unanswerable() == RequestId{6});
-    CHECK(enter(1, data_lane)->first_id == RequestId{7});
-    CHECK(requests.take_all().size() == 1);
-}
-
-TEST_CASE("a server is silent when it has said nothing since it was suspected") {
-    ServerContact contact;
-    contact.heard(TimePoint(10s));
-    CHECK_FALSE(contact.silent(TimePoint(100s)));
-    // What was asked before its latest word is no sign of silence.
-    contact.suspect(TimePoint(5s));
-    CHECK_FALSE(contact.silent(TimePoint(10s) + silence_after - 1ms));
-    CHECK(contact.silent(TimePoint(10s) + silence_after));
-    contact.suspect(TimePoint(100s));
-    CHECK(contact.silent(TimePoint(100s)));
-    contact.heard(TimePoint(100s));
-    CHECK_FALSE(contact.silent(TimePoint(200s)));
-
-    CHECK(contact.lost(TimePoint(200s)));
-    CHECK_FALSE(contact.lost(TimePoint(201s)));
-    CHECK(contact.back(TimePoint(203s)) == Duration(3s));
-    CHECK_FALSE(contact.back(TimePoint(204s)));
-
-    contact.ping_answered();
-    CHECK_FALSE(contact.has_something_to_answer());
-    for (std::size_t i = 0; i < ServerContact::max_idle_pings; ++i) {
-        CHECK(contact.may_ping());
-        contact.pinged();
-    }
-    CHECK_FALSE(contact.may_ping());
-    contact.begin_epoch();
-    CHECK(contact.may_ping());
-}
-
-TEST_CASE("requests of the data lane go by one connection at a time") {
-    DataLane data;
-    CHECK(data.lane_for(LaneKind::data) == data_lane);
-    CHECK(data.lane_for(LaneKind::metadata) == metadata_lane);
-    CHECK_FALSE(data.part());  // it has its own
-    data.merge();
-    CHECK(data.lane_for(LaneKind::data) == metadata_lane);
-    CHECK(data.part());
-    CHECK(data.is_parting());
-    CHECK_FALSE(data.part());
-    CHECK(data.lane_for(LaneKind::data) == data_lane);
-    data.parted();
-    CHECK_FALSE(data.is_parting());
-    CHECK_FALSE(data.is_merged());
-
-    const auto first = data.begin_sealing();
-    const auto second = data.begin_sealing();
-    CHECK_FALSE(data.is_latest_attempt(first));
-    CHECK(data.is_latest_attempt(second));
-    data.sealing_failed();
-    CHECK_FALSE(data.may_seal());
-    data.greeted();
-    CHECK(data.may_seal());
 }
 
 }  // namespace remofile::client
