@@ -391,9 +391,10 @@ TEST_CASE("requests of the data lane go by one connection at a time") {
     CHECK_FALSE(data.is_latest_attempt(first));
     CHECK(data.is_latest_attempt(second));
     data.sealing_failed();
-    CHECK_FALSE(data.may_seal());
+    CHECK_FALSE(data.may_seal(wire::feature_sealed_lanes));
     data.greeted();
-    CHECK(data.may_seal());
+    CHECK(data.may_seal(wire::feature_sealed_lanes));
+    CHECK_FALSE(data.may_seal(wire::feature_lz4));
 }
 
 }  // namespace remofile::client

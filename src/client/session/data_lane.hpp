@@ -8,6 +8,7 @@
 #include "base/task.hpp"
 #include "client/session/lanes.hpp"
 #include "client/waiters.hpp"
+#include "wire/protocol.hpp"
 
 namespace remofile::client {
 
@@ -43,8 +44,10 @@ public:
 
     // ---- sealing: with a ticket and keys that are good for one connection
 
-    // Worth an attempt: none has failed since the latest greeting.
-    bool may_seal() const { return !sealing_failed_; }
+    // Worth an attempt: the server knows how, and none has failed since the latest greeting.
+    bool may_seal(std::uint64_t features) const {
+        return (features & wire::feature_sealed_lanes) != 0 && !sealing_failed_;
+    }
     std::uint64_t begin_sealing() { return ++attempts_; }
     bool is_latest_attempt(std::uint64_t attempt) const { return attempt == attempts_; }
     // The connection that is being made, or made, is sealed.

@@ -21,6 +21,31 @@ std::string seconds_text(Duration duration) {
     return fmt::format("{:.1f} s", std::chrono::duration<double>(duration).count());
 }
 
+std::uint64_t asked_features(const SessionOptions& options) {
+    std::uint64_t features = wire::encoding_features | wire::feature_set_id;
+    if (options.compression == wire::compression_off)
+        features &= ~wire::feature_lz4;
+    // The keys of a sealed lane come over an encrypted one.
+    if (options.lane.identity && options.lane.endpoint.starts_with("tcp://") && transport::has_fast_cipher())
+        features |= wire::feature_sealed_lanes;
+    if (options.leases)
+        features |= wire::feature_leases;
+    return features;
+}
+
+// Of a connection to the server's second port, with a ticket from its first.
+transport::LaneOptions sealed_lane_options(transport::LaneOptions options, const wire::LaneTicketReply& ticket) {
+    options.endpoint = options.endpoint.substr(0, options.endpoint.rfind(':') + 1) + std::to_string(ticket.port);
+    options.identity.reset();
+    options.server_key.reset();
+    options.connect_timeout = std::min(options.connect_timeout, sealed_connect_timeout);
+    options.ticket.emplace();
+    options.ticket->id = ticket.ticket;
+    options.ticket->keys.to_server = ticket.key_to_server;
+    options.ticket->keys.to_client = ticket.key_to_client;
+    return options;
+}
+
 bool is_acceptable(const wire::HelloReply& reply) {
     return reply.version == wire::protocol_version && reply.session && reply.root == root_node &&
            are_valid(reply.root_attributes);
@@ -89,7 +114,7 @@ std::unique_ptr<transport::Lane> Session::State::make_lane(std::size_t lane, tra
 void Session::State::connect(std::size_t lane) {
     Connection& connection = connections[lane];
     connection.begin_attempt();
-    if (lane == data_lane && can_seal()) {
+    if (lane == data_lane && data.may_seal(terms.features())) {
         spawn(connect_sealed(), [this, self = shared_from_this()](Status status) {
             if (!closed && connections[data_lane].is(Connection::Stage::connecting))
                 on_disconnected(data_lane, make_error(status));
@@ -99,10 +124,6 @@ void Session::State::connect(std::size_t lane) {
     if (lane == data_lane && data.unseal())
         connection.replace_lane(make_lane(lane, options.lane));
     connection.connect();
-}
-
-bool Session::State::can_seal() const {
-    return terms.has(wire::feature_sealed_lanes) && data.may_seal();
 }
 
 // A ticket and its keys are good for one connection.
@@ -118,28 +139,15 @@ Task<void> Session::State::connect_sealed() {
         co_return;
     const auto ticket = decoded<wire::LaneTicket>(call.replies.front());
     if (ticket) {
-        connect_with(*ticket);
+        data.seal();
+        connections[data_lane].replace_lane(make_lane(data_lane, sealed_lane_options(options.lane, *ticket)));
+        connections[data_lane].connect();
     } else if (ticket.error().status == Status::no_session) {  // another session follows, which may well have one
         connections[data_lane].go_down();
         retry_later(data_lane, ticket.error());
     } else {
         on_disconnected(data_lane, make_error(ticket.error().status, "the server gives no ticket for a second port"));
     }
-}
-
-void Session::State::connect_with(const wire::LaneTicketReply& ticket) {
-    transport::LaneOptions sealed = options.lane;
-    sealed.endpoint = sealed.endpoint.substr(0, sealed.endpoint.rfind(':') + 1) + std::to_string(ticket.port);
-    sealed.identity.reset();
-    sealed.server_key.reset();
-    sealed.connect_timeout = std::min(sealed.connect_timeout, sealed_connect_timeout);
-    sealed.ticket.emplace();
-    sealed.ticket->id = ticket.ticket;
-    sealed.ticket->keys.to_server = ticket.key_to_server;
-    sealed.ticket->keys.to_client = ticket.key_to_client;
-    data.seal();
-    connections[data_lane].replace_lane(make_lane(data_lane, std::move(sealed)));
-    connections[data_lane].connect();
 }
 
 void Session::State::on_connected(std::size_t lane) {
@@ -150,21 +158,9 @@ void Session::State::on_connected(std::size_t lane) {
         send_attach();
 }
 
-std::uint64_t Session::State::asked_features() const {
-    std::uint64_t features = wire::encoding_features | wire::feature_set_id;
-    if (options.compression == wire::compression_off)
-        features &= ~wire::feature_lz4;
-    // The keys of a sealed lane come over an encrypted one.
-    if (options.lane.identity && options.lane.endpoint.starts_with("tcp://") && transport::has_fast_cipher())
-        features |= wire::feature_sealed_lanes;
-    if (options.leases)
-        features |= wire::feature_leases;
-    return features;
-}
-
 void Session::State::send_hello() {
     wire::Hello hello;
-    hello.features = asked_features();
+    hello.features = asked_features(options);
     hello.compression = options.compression;
     hello.flags = (options.exclusive ? wire::hello_exclusive : 0) | (options.read_only ? wire::hello_read_only : 0);
     hello.wait_ms = admission.hello_wait_ms();
@@ -234,7 +230,7 @@ void Session::State::on_hello_accepted(std::span<const std::byte> body) {
         const Error error = make_error(Status::malformed, "the server's answer to HELLO is rejected");
         return admission.opening() ? finish_opening(error) : drop_connection(metadata_lane, error);
     }
-    const bool resumed = terms.adopt(std::move(*reply), asked_features());
+    const bool resumed = terms.adopt(std::move(*reply), asked_features(options));
     data.greeted();
     const auto self = shared_from_this();
     if (!resumed)
@@ -275,7 +271,8 @@ void Session::State::become_ready(std::size_t lane) {
     connections[lane].become_ready();
     if (lane == metadata_lane) {
         admission.let_in();
-        announce_return();
+        if (const auto away = contact.back(reactor.clock().now()))
+            log::info("{}: back after {}", options.lane.endpoint, seconds_text(*away));
         schedule_tick();
     } else if (data.part()) {
         log::info("{}: data has a connection of its own again", options.lane.endpoint);
@@ -340,7 +337,7 @@ void Session::State::on_disconnected(std::size_t lane, const Error& error) {
 
     if (was_ready) {
         count("client.lost_connections");
-    } else if (lane == data_lane && can_seal()) {
+    } else if (lane == data_lane && data.may_seal(terms.features())) {
         data.sealing_failed();
         connection.reset_pause();
         if (connections[metadata_lane].is_ready())
@@ -350,7 +347,8 @@ void Session::State::on_disconnected(std::size_t lane, const Error& error) {
         connection.note_failure();
     }
     if (lane == metadata_lane) {
-        announce_outage(error);
+        if (contact.lost(reactor.clock().now()))
+            log::warn("{}: unreachable ({}); trying again until it is back", options.lane.endpoint, error.to_string());
         suspect(reactor.clock().now());
     }
     retry_later(lane, error);
@@ -436,16 +434,6 @@ void Session::State::restart_session() {
         if (connections[lane].has_greeted())
             drop_connection(lane, make_error(Status::unreachable, "the server does not know the session any more"));
     }
-}
-
-void Session::State::announce_outage(const Error& error) {
-    if (contact.lost(reactor.clock().now()))
-        log::warn("{}: unreachable ({}); trying again until it is back", options.lane.endpoint, error.to_string());
-}
-
-void Session::State::announce_return() {
-    if (const auto away = contact.back(reactor.clock().now()))
-        log::info("{}: back after {}", options.lane.endpoint, seconds_text(*away));
 }
 
 void Session::State::schedule_tick() {

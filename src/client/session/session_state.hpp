@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The inside of a Session. One thread: the reactor's. session.cpp starts and ends calls, session_connection.cpp makes
+// The inside of a Session: its parts, and how calls, connections and messages go through them. What must always hold is
+// each part's own affair. One thread: the reactor's. session.cpp starts and ends calls, session_connection.cpp makes
 // and loses connections, session_traffic.cpp sends and receives.
 //
 // Whatever resumes a coroutine may end with this object closed and nearly destroyed: functions that may do so hold a
@@ -115,7 +116,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     LockOwners lock_owners;
     UnansweredRequests sent;
     const std::shared_ptr<FlushSchedule> flushes;  // what the reactor is to run holds it weakly
-    const std::shared_ptr<BulkCoder> coder;  // shared with those who wait for it
+    const std::shared_ptr<BulkCoder> coder;        // shared with those who wait for it
 
     State(transport::Context& given_context, transport::Reactor& given_reactor, SessionOptions given_options,
           Counters& given_counters);
@@ -146,9 +147,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void begin();
     std::unique_ptr<transport::Lane> make_lane(std::size_t lane, transport::LaneOptions lane_options);
     void connect(std::size_t lane);
-    bool can_seal() const;
     Task<void> connect_sealed();
-    void connect_with(const wire::LaneTicketReply& ticket);
     void on_connected(std::size_t lane);
     void on_disconnected(std::size_t lane, const Error& error);
     void drop_connection(std::size_t lane, const Error& error);
@@ -156,7 +155,6 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void merge_lanes(std::string_view why);
     void retry_merged(std::string_view why);
     bool may_use_own_lane();
-    std::uint64_t asked_features() const;
     void send_hello();
     void send_attach();
     void send_greeting(std::size_t lane, wire::Opcode opcode, std::vector<std::byte> body);
@@ -167,8 +165,6 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void become_ready(std::size_t lane);
     void start_epoch();
     void finish_opening(Result<> result);
-    void announce_outage(const Error& error);
-    void announce_return();
     void restart_session();
     void tick();
     void ping();
@@ -196,7 +192,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void settle(Batch& batch, std::size_t index, EncodedReply reply);
     // Forgets a batch whose records are all answered, and resumes who waits for it.
     void retire(Batch& batch);
-    EncodedReply judge_reply(const Batch& batch, std::size_t index, wire::Record& record);
+    EncodedReply judged(const Batch& batch, std::size_t index, wire::Record& record);
     void give_back(const PendingRecord& record, const EncodedReply& reply, LaneKind kind);
     void count(std::string_view name, std::uint64_t amount = 1) { counters.count(name, amount); }
 };

@@ -5,6 +5,7 @@
 
 #include "base/log.hpp"
 #include "client/directory.hpp"
+#include "client/session/reply_judge.hpp"
 #include "client/session/session_state.hpp"
 
 namespace remofile::client {
@@ -202,7 +203,7 @@ void Session::State::on_reply(std::size_t lane, wire::Record& record, bool renew
         owner->on_answered(batch.sent_at);
     EncodedReply reply;
     try {
-        reply = judge_reply(batch, index, record);
+        reply = judged(batch, index, record);
     } catch (...) {
         reply = {.status = status_of_exception("an answer to a request")};
     }
@@ -229,41 +230,16 @@ void Session::State::on_rejected(std::size_t lane, Status status) {
 }
 
 // What the caller gets: the reply, or io_error in its place if it breaks the protocol.
-EncodedReply Session::State::judge_reply(const Batch& batch, std::size_t index, wire::Record& record) {
-    const PendingRecord& request = batch.records[index];
-    const RequestTraits& traits = *request.traits;
-    const auto rejected = [&](std::string_view why) {
+EncodedReply Session::State::judged(const Batch& batch, std::size_t index, wire::Record& record) {
+    auto judged = judge_reply(batch.records[index], record, terms.features(), batch.call != nullptr);
+    if (!judged) {
         count("client.rejected_replies");
-        log::warn("the server's answer to {} is rejected: {}", traits.facts->name, why);
-        return EncodedReply{.status = Status::io_error};
-    };
-    if (record.header.opcode != traits.opcode())
-        return rejected("it is for another kind of request");
-    if (!is_known(record.header.detail))
-        return rejected(fmt::format("its status {} is unknown", record.header.detail));
-    const auto status = static_cast<Status>(record.header.detail);
-    if (status != Status::ok)
-        return {.status = status};
-
-    EncodedReply reply;
-    if ((record.header.flags & wire::flag_bulk) != 0) {
-        const std::size_t limit = wire::reply_bulk_limit(traits.facts, request.body);
-        if (batch.call != nullptr && BulkCoder::belongs_elsewhere(record.header, terms.features(), limit)) {
-            batch.call->encoded.push_back({.index = index, .header = record.header, .bulk = std::move(record.bulk)});
-        } else {
-            auto decoded = wire::decode_bulk(record.header, std::move(record.bulk), terms.features(), limit);
-            if (!decoded)
-                return rejected(decoded.error().to_string());
-            reply.bulk = std::move(*decoded);
-        }
+        log::warn("{}", judged.error().message);
+        return {.status = judged.error().status};
     }
-    const SentRequest as_sent{.body = request.body, .bulk_bytes = request.bulk.size()};
-    const bool accepted =
-        traits.accepts != nullptr ? traits.accepts(as_sent, record.body, reply.bulk) : record.body.empty();
-    if (!accepted)
-        return rejected("its body makes no sense");
-    reply.body.assign(record.body.begin(), record.body.end());
-    return reply;
+    if (judged->bulk_is_encoded)
+        batch.call->encoded.push_back({.index = index, .header = record.header, .bulk = std::move(record.bulk)});
+    return std::move(judged->reply);
 }
 
 void Session::State::settle(Batch& batch, std::size_t index, EncodedReply reply) {
