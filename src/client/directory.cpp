@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/log.hpp"
-#include "client/session/request_traits.hpp"
+#include "client/requests/request_traits.hpp"
 #include "wire/codec.hpp"
 
 namespace remofile::client {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Callers that give up, at each stage of their request.
-#include "client/session/lock_owners.hpp"
+#include "client/requests/lock_owners.hpp"
 #include "fake_server.hpp"
 #include "wire/opcode_table.hpp"
 

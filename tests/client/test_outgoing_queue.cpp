@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "client/session/outgoing_queue.hpp"
+#include "client/requests/outgoing_queue.hpp"
 
 #include <catch.hpp>
 

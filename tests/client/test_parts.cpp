@@ -10,8 +10,8 @@
 #include "client/connect_options.hpp"
 #include "client/directory.hpp"
 #include "client/exit_status.hpp"
-#include "client/session/credential_table.hpp"
-#include "client/session/lock_owners.hpp"
+#include "client/requests/credential_table.hpp"
+#include "client/requests/lock_owners.hpp"
 #include "transport/fixture.hpp"
 
 namespace remofile::client {

@@ -2,15 +2,15 @@
 // What always holds of the parts of a session, each by itself.
 #include <catch.hpp>
 
+#include "client/requests/request_accounts.hpp"
+#include "client/requests/unanswered_requests.hpp"
 #include "client/session/admission.hpp"
 #include "client/session/connection_traffic.hpp"
 #include "client/session/data_lane.hpp"
 #include "client/session/flush_schedule.hpp"
 #include "client/session/identities.hpp"
-#include "client/session/request_accounts.hpp"
 #include "client/session/server_contact.hpp"
 #include "client/session/session_terms.hpp"
-#include "client/session/unanswered_requests.hpp"
 #include "client/session/unconfirmed_pushes.hpp"
 #include "transport/fixture.hpp"
 

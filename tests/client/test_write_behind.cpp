@@ -2,7 +2,7 @@
 // Writes that are not waited for: order, joining, limits, and what becomes of errors.
 #include "client/write_behind.hpp"
 
-#include "client/session/credential_table.hpp"
+#include "client/requests/credential_table.hpp"
 #include "fake_server.hpp"
 
 namespace remofile::client {

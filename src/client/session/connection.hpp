@@ -6,9 +6,9 @@
 #include <memory>
 #include <utility>
 
+#include "client/requests/lanes.hpp"
+#include "client/requests/outgoing_queue.hpp"
 #include "client/session/connection_traffic.hpp"
-#include "client/session/lanes.hpp"
-#include "client/session/outgoing_queue.hpp"
 #include "transport/lane.hpp"
 #include "transport/reactor.hpp"
 

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "base/task.hpp"
-#include "client/session/lanes.hpp"
+#include "client/requests/lanes.hpp"
 #include "client/waiters.hpp"
 #include "wire/protocol.hpp"
 

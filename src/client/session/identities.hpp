@@ -9,8 +9,8 @@
 
 #include "base/result.hpp"
 #include "base/task.hpp"
+#include "client/requests/credential_table.hpp"
 #include "client/session.hpp"
-#include "client/session/credential_table.hpp"
 #include "transport/reactor.hpp"
 #include "wire/messages.hpp"
 

@@ -11,21 +11,21 @@
 #include <map>
 #include <set>
 
+#include "client/requests/bulk_coder.hpp"
+#include "client/requests/lanes.hpp"
+#include "client/requests/lock_owners.hpp"
+#include "client/requests/outgoing_queue.hpp"
+#include "client/requests/request_accounts.hpp"
+#include "client/requests/unanswered_requests.hpp"
 #include "client/session.hpp"
 #include "client/session/admission.hpp"
-#include "client/session/bulk_coder.hpp"
 #include "client/session/connection.hpp"
 #include "client/session/data_lane.hpp"
 #include "client/session/flush_schedule.hpp"
 #include "client/session/identities.hpp"
-#include "client/session/lanes.hpp"
-#include "client/session/lock_owners.hpp"
-#include "client/session/outgoing_queue.hpp"
-#include "client/session/request_accounts.hpp"
 #include "client/session/server_contact.hpp"
 #include "client/session/session_counters.hpp"
 #include "client/session/session_terms.hpp"
-#include "client/session/unanswered_requests.hpp"
 #include "client/session/unconfirmed_pushes.hpp"
 
 namespace remofile::client {

@@ -5,7 +5,7 @@
 
 #include "base/log.hpp"
 #include "client/directory.hpp"
-#include "client/session/reply_judge.hpp"
+#include "client/requests/reply_judge.hpp"
 #include "client/session/session_state.hpp"
 
 namespace remofile::client {

@@ -8,8 +8,8 @@
 #include <optional>
 #include <vector>
 
-#include "client/session/lanes.hpp"
-#include "client/session/outgoing_queue.hpp"
+#include "client/requests/lanes.hpp"
+#include "client/requests/outgoing_queue.hpp"
 
 namespace remofile::client {
 

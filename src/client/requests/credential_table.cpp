@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "client/session/credential_table.hpp"
+#include "client/requests/credential_table.hpp"
 
 #include <algorithm>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include "client/session/reply_judge.hpp"
+#include "client/requests/reply_judge.hpp"
 
 #include "base/log.hpp"
-#include "client/session/bulk_coder.hpp"
+#include "client/requests/bulk_coder.hpp"
 
 namespace remofile::client {
 

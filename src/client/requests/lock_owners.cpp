@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "client/session/lock_owners.hpp"
+#include "client/requests/lock_owners.hpp"
 
 #include "wire/frame.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "client/session/bulk_coder.hpp"
+#include "client/requests/bulk_coder.hpp"
 
 #include <algorithm>
 #include <utility>

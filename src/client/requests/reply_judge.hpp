@@ -4,8 +4,8 @@
 #include <cstdint>
 
 #include "base/result.hpp"
+#include "client/requests/outgoing_queue.hpp"
 #include "client/session.hpp"
-#include "client/session/outgoing_queue.hpp"
 #include "wire/frame.hpp"
 
 namespace remofile::client {

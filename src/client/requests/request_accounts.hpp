@@ -6,8 +6,8 @@
 #include <memory>
 #include <optional>
 
-#include "client/session/lanes.hpp"
-#include "client/session/outgoing_queue.hpp"
+#include "client/requests/lanes.hpp"
+#include "client/requests/outgoing_queue.hpp"
 #include "wire/messages.hpp"
 #include "wire/opcode_table.hpp"
 

@@ -12,10 +12,10 @@
 
 #include "base/buffer.hpp"
 #include "base/strong_id.hpp"
+#include "client/requests/credential_table.hpp"
+#include "client/requests/outgoing_bulk.hpp"
+#include "client/requests/request_traits.hpp"
 #include "client/session.hpp"
-#include "client/session/credential_table.hpp"
-#include "client/session/outgoing_bulk.hpp"
-#include "client/session/request_traits.hpp"
 #include "wire/frame.hpp"
 #include "wire/opcode_table.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "client/session/codec_thread.hpp"
+#include "client/requests/codec_thread.hpp"
 
 #include <pthread.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "client/session/request_traits.hpp"
+#include "client/requests/request_traits.hpp"
 
 #include <sys/stat.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "client/session/request_accounts.hpp"
+#include "client/requests/request_accounts.hpp"
 
 #include <algorithm>
 #include <utility>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "client/session/unanswered_requests.hpp"
+#include "client/requests/unanswered_requests.hpp"
 
 #include <algorithm>
 #include <utility>
