@@ -157,6 +157,10 @@ bool Session::connected() const {
     return state_->connections[metadata_lane].is_ready();
 }
 
+bool Session::stopping() const {
+    return state_->connections[metadata_lane].is_stopping();
+}
+
 bool Session::silent() const {
     return state_->silent();
 }

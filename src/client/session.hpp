@@ -212,6 +212,8 @@ public:
     // Rises with each new session; ids of another epoch mean nothing.
     std::uint64_t epoch() const;
     bool connected() const;
+    // Whether the server has said that it is stopping: the connection will end.
+    bool stopping() const;
     // Whether the server has said nothing since it was suspected of silence, or the connection was lost, for
     // silence_after; ends with its next word. A connection that swallows everything is noticed only much later.
     bool silent() const;
@@ -234,6 +236,8 @@ public:
     // Called, before whoever waits for it is resumed, with each answer that proves that the server held this session's
     // leases when the request was sent, at this time by SessionOptions::lease_clock.
     std::function<void(TimePoint sent_at)> on_answered;
+    // Called when the server says that it is stopping: its leases end with that.
+    std::function<void()> on_stopping;
     // Called when a lost connection was made anew and the session lives on. Pushes may have been lost meanwhile.
     std::function<void()> on_reconnected;
 

@@ -56,7 +56,11 @@ LeasedNames::LeasedNames(client::Session& session, const Clock& clock, Counters&
       directories_(known_, &is_directory_entry, first_ahead, max_ahead),
       listed_(counters.at("names.listed")),
       listed_ahead_(counters.at("names.listed_ahead")) {
-    session_.on_answered = [this](TimePoint sent_at) { term_.heard(sent_at); };
+    session_.on_answered = [this](TimePoint sent_at) {
+        if (!session_.stopping())
+            term_.heard(sent_at);
+    };
+    session_.on_stopping = [this] { lose_all(); };
     known_.on_given_up = [this](InodeNumber directory) {
         if (const Inode* inode = inodes_.find(directory); inode != nullptr && inode->leased)
             session_.tell(wire::ReturnLeases{{inode->node}});
@@ -67,6 +71,7 @@ LeasedNames::LeasedNames(client::Session& session, const Clock& clock, Counters&
 
 LeasedNames::~LeasedNames() {
     session_.on_answered = nullptr;
+    session_.on_stopping = nullptr;
     for (const auto& [key, pending] : pending_)
         pending->abandoned = true;
 }
@@ -74,8 +79,12 @@ LeasedNames::~LeasedNames() {
 void LeasedNames::begin_session() {
     const wire::HelloReply& hello = session_.hello();
     const bool granted = (hello.features & wire::feature_leases) != 0;
-    term_.end();
     term_.agree(std::chrono::milliseconds(granted ? hello.lease_term_ms : 0));
+    lose_all();
+}
+
+void LeasedNames::lose_all() {
+    term_.end();
     known_.revoke_all(now_());
     make_void(0, {});
     let_go_all();

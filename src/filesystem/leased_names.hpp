@@ -32,7 +32,7 @@ public:
     using Events = std::function<std::uint64_t()>;
     using GiveBack = std::function<void(std::vector<wire::ForgetNode>)>;
 
-    // All must outlive it. Takes over Session::on_answered.
+    // All must outlive it. Takes over Session::on_answered and on_stopping.
     LeasedNames(client::Session& session, const Clock& clock, Counters& counters, InodeMap& inodes, Events now,
                 GiveBack give_back);
     ~LeasedNames();
@@ -111,6 +111,7 @@ private:
     void make_void(InodeNumber directory, std::string_view name);
     void let_go(InodeNumber directory);
     void let_go_all();
+    void lose_all();
 
     client::Session& session_;
     const Clock& clock_;

@@ -379,6 +379,19 @@ TEST_CASE("leases: a file that stays open is opened at the server, too") {
     REQUIRE(f.wait_for([&] { return f.asked(Opcode::release) == 1; }));
 }
 
+TEST_CASE("leases: a server that says that it is stopping promises nothing any more") {
+    Leased f;
+    f.get_to_know();
+    CHECK(f.look("file").has_value());
+    f.requests();
+    f.server.push(wire::PushShutdown{"maintenance"});
+    REQUIRE(f.wait_for([&] { return f.session->stopping(); }));
+    CHECK_FALSE(f.front.dropped_names.empty());
+    for (int i = 0; i < 3; ++i)
+        CHECK(f.look("file").has_value());
+    CHECK(f.requests() == 3);
+}
+
 TEST_CASE("kept handles: so many, and no longer than they are of use") {
     Fixture f;
     std::vector<HandleId> released;

@@ -64,6 +64,7 @@ public:
     void send(wire::Message message, TimePoint now);
     // True if it has not been said of this connection that the server is stopping.
     bool announce_stopping() { return !std::exchange(stopping_announced_, true); }
+    bool is_stopping() const { return stopping_announced_; }
 
     // ---- when it is tried again
 

@@ -186,6 +186,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void on_reply(std::size_t lane, wire::Record& record, bool renews);
     void on_rejected(std::size_t lane, Status status);
     void on_push(std::size_t lane, wire::ParsedMessage message);
+    void on_stopping(std::size_t lane, const std::string& reason);
     void on_invalidation(wire::PushInvalidate push);
     void acknowledge_invalidation(std::uint64_t of_epoch, std::uint64_t sequence);
     void reject_message(std::size_t lane, const Error& error);

@@ -316,12 +316,20 @@ void Session::State::on_push(std::size_t lane, wire::ParsedMessage message) {
         } else if (record.header.opcode == wire::Opcode::push_shutdown) {
             if (const auto push = wire::decode_body<wire::PushShutdown>(record.body)) {
                 if (connections[lane].announce_stopping())
-                    log::warn("the server is stopping: {}", log::printable(push->reason));
+                    on_stopping(lane, push->reason);
                 continue;
             }
         }
         count("client.rejected_pushes");
     }
+}
+
+void Session::State::on_stopping(std::size_t lane, const std::string& reason) {
+    log::warn("the server is stopping: {}", log::printable(reason));
+    if (lane != metadata_lane || owner == nullptr || !owner->on_stopping)
+        return;
+    const auto handler = owner->on_stopping;
+    handler();
 }
 
 void Session::State::on_invalidation(wire::PushInvalidate push) {
