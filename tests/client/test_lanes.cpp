@@ -77,6 +77,12 @@ struct Lanes : SessionFixture {
         const std::size_t before = server.attaches();
         clock.jump(merged_retry);
         REQUIRE(wait_for([&] { return server.attaches() > before; }));
+        // The client takes the lane only when the answer has come: that it has, what is sent behind it shows.
+        const std::uint64_t unknown = counted("client.unknown_replies");
+        wire::RecordHeader behind{.opcode = Opcode::access};
+        behind.id = RequestId{UINT64_MAX};
+        server.send(data_route(), behind, {});
+        REQUIRE(wait_for([&] { return counted("client.unknown_replies") > unknown; }));
     }
     static constexpr Duration merged_retry = 30s;
 };
