@@ -570,7 +570,12 @@ private:
     // What the program on the server did is told some time later, to one mount after the other.
     std::string await_change() {
         std::string difference;
-        const bool shown = eventually(run_.told_within, [&] { return (difference = compare_trees(run_)).empty(); });
+        const bool shown = eventually(run_.told_within, [&] {
+            difference = compare_trees(run_);
+            if (difference.empty())
+                difference = compare_each_status();
+            return difference.empty();
+        });
         return shown ? "" : "what a program did at the server is not seen: " + difference;
     }
 
@@ -594,6 +599,22 @@ private:
                 wrong = compare_status(draw);
             if (!wrong.empty())
                 return wrong;
+        }
+        return {};
+    }
+
+    // What was written within a file is read before the times that it brought are shown.
+    std::string compare_each_status() const {
+        const std::filesystem::path server = run_.server;
+        std::error_code ended;
+        for (std::filesystem::recursive_directory_iterator at(server, ended), end; !ended && at != end;
+             at.increment(ended)) {
+            const std::string expected = full_status(at->path());
+            for (const std::string& root : run_.mounted) {
+                const std::string actual = full_status(root / at->path().lexically_relative(server));
+                if (actual != expected)
+                    return "at the server: " + expected + "\n" + root + ": " + actual;
+            }
         }
         return {};
     }
