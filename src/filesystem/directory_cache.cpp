@@ -553,6 +553,18 @@ const DirectoryCache::Place* DirectoryCache::place(InodeNumber number) const {
     return directory == nullptr ? nullptr : &directory->place;
 }
 
+InodeNumber DirectoryCache::directory_at(InodeNumber parent, std::string_view name) const {
+    if (const Entry* entry = peek(parent, name); entry != nullptr && entry->type != DT_DIR)
+        return 0;
+    if (const InodeNumber linked = known_directory(parent, name); linked != 0)
+        return linked;
+    const auto found = std::ranges::find_if(by_use_, [&](InodeNumber number) {
+        const Place& its = directories_.at(number).place;
+        return its.parent == parent && its.name == name;
+    });
+    return found == by_use_.end() ? 0 : *found;
+}
+
 const DirectoryCache::Entry* DirectoryCache::peek(InodeNumber number, std::string_view name) const {
     const Directory* directory = trusted(number);
     if (directory == nullptr)

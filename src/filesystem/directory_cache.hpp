@@ -174,6 +174,8 @@ public:
 
     // Where the directory was found, if anything is known of it.
     const Place* place(InodeNumber directory) const;
+    // The known directory that has its place there, whether or not the names of the one above are known; 0: none.
+    InodeNumber directory_at(InodeNumber parent, std::string_view name) const;
     // The entry, if it is known to be there. Valid until the next call that changes anything.
     const Entry* peek(InodeNumber directory, std::string_view name) const;
     // The number of the entry, if it is a directory of which something is known; else 0.

@@ -255,7 +255,7 @@ Task<Result<>> FileSystem::remove(Operation& operation, InodeNumber parent, Mess
         co_return Result<>(node.error());
     message.parent = *node;
     // Of what is removed, and what names it has left, nothing is known any more.
-    const InodeNumber directory = names_.known().known_directory(parent, message.name);
+    const InodeNumber directory = names_.known().directory_at(parent, message.name);
     std::string name = message.name;
     co_await have_all_open(operation, parent, std::move(name));
     const Status status = co_await take_away(operation, parent, message.name, message);
@@ -290,8 +290,8 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     kept_handles_.drop(parent, name);
     std::string replaced = new_name;
     co_await have_all_open(operation, new_parent, std::move(replaced));
-    const InodeNumber moved = names_.known().known_directory(parent, name);
-    const InodeNumber other = names_.known().known_directory(new_parent, new_name);
+    const InodeNumber moved = names_.known().directory_at(parent, name);
+    const InodeNumber other = names_.known().directory_at(new_parent, new_name);
     const Status status = co_await take_away(operation, new_parent, new_name, message);
     if (status == Status::ok && (flags & ~wire::rename_noreplace) == 0) {
         statistics_.changed();

@@ -865,6 +865,23 @@ TEST_CASE("leases: how much room there is is told again without asking, until so
     CHECK(f.asked(Opcode::statfs) == 3);
 }
 
+TEST_CASE("leases: a directory that is renamed here has new attributes, whatever is known of the one above") {
+    Leased f;
+    f.get_to_know();
+    const InodeNumber directory = f.look("a").value().inode;
+    f.get_to_know(directory);
+    f.requests();
+    f.size_of(directory);
+    CHECK(f.requests() == 0);
+    // Of the names in the root nothing is known any more.
+    f.tell({root_node, What::name, "a"});
+    f.requests();
+    REQUIRE(f.ask(&FileSystem::rename, root_inode, std::string("a"), root_inode, std::string("moved"), 0U).has_value());
+    f.requests();
+    f.size_of(directory);
+    CHECK(f.requests() == 1);
+}
+
 TEST_CASE("leases: what is renamed here keeps its number and its place") {
     Leased f;
     f.get_to_know();
