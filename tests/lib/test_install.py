@@ -46,7 +46,7 @@ def start_server(server, scratch):
     (scratch / "export" / "hello").write_bytes(b"from outside\n")
     log = scratch / "server.log"
     with open(log, "wb") as output:
-        process = subprocess.Popen([server, "--listen", "tcp://127.0.0.1:0", scratch / "export"],
+        process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", server, "--listen", "tcp://127.0.0.1:0", scratch / "export"],
                                    stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:

@@ -26,7 +26,8 @@ class Mount:
         os.mkdir(self.path)
         source = "remofile+" + server.endpoint
         environment = dict(os.environ, REMOFILE_CONFIG_DIR=server.config)
-        self.process = subprocess.Popen([REMOFS, source, self.path, "-f", "-o", "insecure"], env=environment)
+        command = [*test_protocol.ENDS_WITH_US, REMOFS, source, self.path, "-f", "-o", "insecure"]
+        self.process = subprocess.Popen(command, env=environment)
         end = time.monotonic() + PATIENCE_S
         while not os.path.ismount(self.path):
             if self.process.poll() is not None or time.monotonic() > end:

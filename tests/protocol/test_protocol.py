@@ -26,6 +26,8 @@ from remofile2 import (
 )  # fmt: skip
 
 SERVER = None  # the program under test: the first argument
+# A program that is killed takes its server along.
+ENDS_WITH_US = ["setpriv", "--pdeathsig", "TERM"]
 ROOT = 1
 NO_END = 2**63 - 1
 
@@ -67,7 +69,7 @@ class Server:
     def start(self):
         self.log = open(os.path.join(self.home, "log"), "ab")
         environment = dict(os.environ, REMOFILE_CONFIG_DIR=self.config)
-        command = [SERVER, "--listen", self.endpoint, *self.options, self.files]
+        command = [*ENDS_WITH_US, SERVER, "--listen", self.endpoint, *self.options, self.files]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=environment
         )

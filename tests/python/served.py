@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the tests of the Python package share: a server on a directory of its own, and comparisons with local files."""
 
+import atexit
 import collections
 import io
 import os
@@ -15,6 +16,11 @@ import unittest
 
 SERVER = os.environ["REMOFILE_SERVER"]
 PATIENCE_S = 60
+# A program that is killed takes its server along.
+ENDS_WITH_US = ["setpriv", "--pdeathsig", "TERM"]
+
+# unittest leaves its cleanups out when it is interrupted; what is registered for the end is done.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class Server:
@@ -24,6 +30,7 @@ class Server:
 
     def __init__(self, *options):
         self.home = tempfile.mkdtemp(prefix="remofile-python-")
+        atexit.register(self.close)
         try:
             self.files = os.path.join(self.home, "files")
             os.mkdir(self.files)
@@ -37,12 +44,12 @@ class Server:
 
     def start(self):
         self.process = subprocess.Popen(
-            [SERVER, "--listen", "tcp://127.0.0.1:0", "--listen", self.socket(), *self.options, self.files],
+            [*ENDS_WITH_US, SERVER, "--listen", "tcp://127.0.0.1:0", "--listen", self.socket(), *self.options, self.files],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
         self.log = collections.deque(maxlen=100)
         announced = queue.SimpleQueue()
-        self.reader = threading.Thread(target=self.read_log, args=(self.process.stderr, announced))
+        self.reader = threading.Thread(target=self.read_log, args=(self.process.stderr, announced), daemon=True)
         self.reader.start()
         try:
             self.port = announced.get(timeout=PATIENCE_S)
@@ -91,6 +98,7 @@ class Server:
             return file.read()
 
     def close(self):
+        atexit.unregister(self.close)
         try:
             if self.process is not None:
                 self.stop()

@@ -49,10 +49,12 @@ class Machine:
         self.user, self.uid, self.home, self.config = user, uid, home, config
         # There, the configuration directory is this machine's. It lasts as long as the process.
         enter = f"mount --bind {config} {config_at} && echo ready && exec sleep infinity"
-        self.inside = subprocess.Popen(["unshare", "-m", "--propagation=private", "sh", "-c", enter], stdout=subprocess.PIPE)
+        self.inside = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "unshare", "-m", "--propagation=private", "sh", "-c", enter], stdout=subprocess.PIPE)
 
     def command(self, script):
-        become = [] if self.uid == 0 else ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups"]
+        become = ["setpriv", "--pdeathsig", "TERM"]  # what was started ends with us, even if we are killed
+        if self.uid != 0:
+            become += [f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups"]
         return ["nsenter", "-t", str(self.inside.pid), "-m", "env", "-C", str(self.home), f"HOME={self.home}", f"USER={self.user}",
                 *become, "sh", "-euc", script]
 
