@@ -220,9 +220,6 @@ Task<Result<wire::StatfsReply>> FileSystem::statfs(Operation& operation, InodeNu
     // An export may have other file systems within it.
     const Inode* known = inodes_.find(inode);
     const bool is_of_root = known != nullptr && known->identity.device == export_device_;
-    // What is written and not sent yet takes room at the server later.
-    if (contents_.writes().pending_bytes() > 0)
-        statistics_.changed();
     if (is_of_root && names_.in_force())
         if (const auto* current = statistics_.current(); current != nullptr)
             co_return *current;

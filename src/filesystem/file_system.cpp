@@ -27,7 +27,9 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
       xattr_memory_(clock),
       second_attempts_(reactor, session),
       fresh_look_ups_(clock),
-      statistics_(session, reactor, clock, [this] { return inodes_.root().node; }),
+      statistics_(
+          session, reactor, clock, [this] { return inodes_.root().node; },
+          [this] { return contents_.writes().pending_bytes() == 0; }),
       kept_handles_(reactor, [&session](HandleId handle) {
           session.tell(wire::Release{handle}, client::LaneKind::data);
       }) {

@@ -14,8 +14,12 @@ constexpr auto kept_up_for = std::chrono::minutes(10);
 }  // namespace
 
 Statistics::Statistics(client::Session& session, transport::Reactor& reactor, const Clock& clock,
-                       std::function<NodeId()> root)
-    : session_(session), reactor_(reactor), clock_(clock), root_(std::move(root)) {}
+                       std::function<NodeId()> root, std::function<bool()> all_is_sent)
+    : session_(session),
+      reactor_(reactor),
+      clock_(clock),
+      root_(std::move(root)),
+      all_is_sent_(std::move(all_is_sent)) {}
 
 Statistics::~Statistics() {
     if (timer_)

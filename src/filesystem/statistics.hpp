@@ -17,8 +17,9 @@ namespace remofile::filesystem {
 // One thread: the session's.
 class Statistics {
 public:
-    // All must outlive it. `root`: the node to ask about.
-    Statistics(client::Session& session, transport::Reactor& reactor, const Clock& clock, std::function<NodeId()> root);
+    // All must outlive it. `root`: the node to ask about. `all_is_sent`: whether the server has all that was written here.
+    Statistics(client::Session& session, transport::Reactor& reactor, const Clock& clock, std::function<NodeId()> root,
+               std::function<bool()> all_is_sent);
     ~Statistics();
     Statistics(const Statistics&) = delete;
     Statistics& operator=(const Statistics&) = delete;
@@ -31,7 +32,8 @@ public:
         TimePoint at{};
         std::uint64_t changes = 0;
     };
-    Asked asking() const { return {clock_.now(), changes_}; }
+    // What is on its way takes room when it arrives: an answer of before is not current for a moment.
+    Asked asking() const { return {clock_.now(), all_is_sent_() ? changes_ : never_current}; }
     void learn(const Asked& asked, const wire::StatfsReply& reply) { known_ = {asked, reply}; }
 
     // What may be told without asking: not older than `life`, and nothing was done from here since. Null if there is
@@ -43,6 +45,8 @@ public:
     static constexpr std::chrono::seconds life{10};
 
 private:
+    static constexpr std::uint64_t never_current = UINT64_MAX;
+
     struct Known {
         Asked asked;
         wire::StatfsReply reply;
@@ -58,6 +62,7 @@ private:
     transport::Reactor& reactor_;
     const Clock& clock_;
     std::function<NodeId()> root_;
+    std::function<bool()> all_is_sent_;
     std::uint64_t changes_ = 0;
     std::optional<Known> known_;
     TimePoint wanted_at_{};

@@ -863,6 +863,19 @@ TEST_CASE("leases: how much room there is is told again without asking, until so
     f.settle();
     ask();
     CHECK(f.asked(Opcode::statfs) == 3);
+    // Told while something is on its way, it is not told again once that has arrived.
+    const auto opened = f.ask(&FileSystem::open, f.lookup("file").inode, OpenHow{.flags = wire::open_write});
+    REQUIRE(opened.has_value());
+    f.held = {Opcode::write};
+    const std::string_view data = "data";
+    const Payload payload{.bytes = std::as_bytes(std::span(data)), .take = [&] { return Buffer::copy_of(data); }};
+    REQUIRE(f.ask(&FileSystem::write, opened->handle, std::uint64_t{0}, payload, WriteHow{}).has_value());
+    ask();
+    f.release();
+    REQUIRE(f.ask(&FileSystem::fsync, opened->handle, false).has_value());
+    ask();
+    CHECK(f.asked(Opcode::statfs) == 5);
+    f.fs->release(opened->handle);
 }
 
 TEST_CASE("leases: a directory that is renamed here has new attributes, whatever is known of the one above") {
