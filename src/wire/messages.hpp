@@ -242,6 +242,34 @@ struct ReturnLeases {
     static constexpr auto fields = std::tuple{&ReturnLeases::directories};
 };
 
+struct TakenLease {
+    bool taken = false;  // nobody else has one, nor gets one or looks, before it is shared
+    bool empty = false;  // the directory has no entries: all is known of it
+    static constexpr auto fields = std::tuple{&TakenLease::taken, &TakenLease::empty};
+};
+
+struct TakeLeasesReply {
+    std::vector<TakenLease> leases;  // in the order of the request
+    std::uint32_t trust_ms = 0;      // as ListReply's
+    static constexpr auto fields = std::tuple{&TakeLeasesReply::leases, &TakeLeasesReply::trust_ms};
+};
+
+// Asks for exclusive leases.
+struct TakeLeases {
+    using Reply = TakeLeasesReply;
+    static constexpr Opcode opcode = Opcode::take_leases;
+    std::vector<NodeId> directories;
+    static constexpr auto fields = std::tuple{&TakeLeases::directories};
+};
+
+// Exclusive leases are not exclusive any more: all that depended on that has been carried out.
+struct ShareLeases {
+    using Reply = Empty;
+    static constexpr Opcode opcode = Opcode::share_leases;
+    std::vector<NodeId> directories;
+    static constexpr auto fields = std::tuple{&ShareLeases::directories};
+};
+
 // ---------------------------------------------------------------- names and attributes
 
 // A reply that refers to a file. `node` is the id by which the client knows it from now on; see "Node ids".
@@ -815,6 +843,7 @@ struct LeaseChange {
         name = 1,       // the name stands for another file, or for none, or for one where there was none
         ended = 2,      // the lease itself
         directory = 3,  // attributes of the directory itself
+        shared = 4,     // an exclusive lease is to be shared; to be answered with SHARE_LEASES besides
     };
     NodeId directory;
     What what = What::content;

@@ -59,6 +59,13 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
      .quick = true,
      .harmless_late = true,
      .repeatable = true},
+    {.opcode = Opcode::take_leases, .name = "TAKE_LEASES", .quick = true, .harmless_late = true},
+    {.opcode = Opcode::share_leases,
+     .name = "SHARE_LEASES",
+     .account = control,
+     .quick = true,
+     .harmless_late = true,
+     .repeatable = true},
 
     {.opcode = Opcode::lookup, .name = "LOOKUP", .quick = true, .harmless_late = true},
     {.opcode = Opcode::forget, .name = "FORGET", .account = control, .quick = true, .harmless_late = true},

@@ -26,6 +26,8 @@ enum class Opcode : std::uint16_t {
     invalidated = 8,
     lane_ticket = 9,
     return_leases = 10,
+    take_leases = 11,
+    share_leases = 12,
 
     // Names and attributes.
     lookup = 16,
@@ -92,6 +94,8 @@ inline constexpr std::uint8_t flag_bulk = 1U << 1;    // this record owns the ne
 inline constexpr std::uint8_t flag_resent = 1U << 2;  // sent again after a reconnect; it may have been carried out
 // With flag_resent: nobody wants it any more. It is not begun if it was not before; its answer tells what came of it.
 inline constexpr std::uint8_t flag_void = 1U << 5;
+// Carried out after all requests with this flag that the lane brought before, whatever they name.
+inline constexpr std::uint8_t flag_in_order = 1U << 6;
 
 // What a request that changes a file's content does about its set-id bits: nothing, or one of two record flags. (The
 // server's kernel knows no more than whom a request acts as, which need not be who made it.)
@@ -119,6 +123,8 @@ inline constexpr std::uint64_t feature_zeros = 1U << 1;
 inline constexpr std::uint64_t feature_sealed_lanes = 1U << 2;  // LANE_TICKET
 inline constexpr std::uint64_t feature_set_id = 1U << 3;        // SetId
 inline constexpr std::uint64_t feature_leases = 1U << 4;        // LIST with `lease`, and what follows from it
+// TAKE_LEASES, and what follows from it; flag_in_order. With feature_leases alone.
+inline constexpr std::uint64_t feature_exclusive_leases = 1U << 5;
 
 // What HELLO says of the compression of replies: never, at a level from 1 to max_compression_level, or as the server
 // sees fit. It binds nobody: raw data is always allowed.
@@ -137,7 +143,8 @@ inline constexpr std::size_t max_path_bytes = 4095;         // PATH_MAX less its
 inline constexpr std::size_t max_xattr_bytes = 65536;       // XATTR_SIZE_MAX; also the longest list of names
 inline constexpr std::size_t max_groups = 1024;             // supplementary groups of one credential; more are refused
 inline constexpr std::size_t max_forgets = 1024;            // nodes of one FORGET
-inline constexpr std::size_t max_returned_leases = 1024;    // of one RETURN_LEASES
+inline constexpr std::size_t max_returned_leases = 1024;    // of one RETURN_LEASES, and of one SHARE_LEASES
+inline constexpr std::size_t max_taken_leases = 64;         // of one TAKE_LEASES
 inline constexpr std::size_t digest_bytes = 16;             // of one block in the reply to HASH
 inline constexpr std::size_t max_hashed_blocks = 4096;      // of one HASH, and
 inline constexpr std::size_t max_hashed_bytes = 64U << 20;  // together: some 30 ms of a server's time

@@ -149,6 +149,8 @@ TEST_CASE("golden bytes: the session") {
         "0300 302e31 0200000000000000 0100 " + client_bytes + "0100 0800 7265717565737473 0102000000000000");
     check_request(8, Invalidated{.sequence = 5}, "0500000000000000");
     check_request(9, LaneTicket{.lane = 2}, "02");
+    check_request(11, TakeLeases{.directories = {NodeId{2}}}, "0100 0200000000000000");
+    check_request(12, ShareLeases{.directories = {NodeId{2}}}, "0100 0200000000000000");
     check_request(10, ReturnLeases{.directories = {NodeId{2}, NodeId{3}}}, "0200 0200000000000000 0300000000000000");
     LaneTicketReply ticket{.port = 6769};
     ticket.ticket.fill(0xab);

@@ -31,6 +31,11 @@ bool decodes(const SentRequest&, Bytes reply, const Buffer&) {
     return wire::decode_body<typename Request::Reply>(reply).has_value();
 }
 
+bool accepts_taken_leases(const SentRequest& request, Bytes reply, const Buffer&) {
+    const auto body = wire::decode_body<wire::TakeLeasesReply>(reply);
+    return body && body->leases.size() == own<wire::TakeLeases>(request.body).directories.size();
+}
+
 bool accepts_lane_ticket(const SentRequest&, Bytes reply, const Buffer&) {
     const auto body = wire::decode_body<wire::LaneTicketReply>(reply);
     return body && body->port != 0;
@@ -239,6 +244,8 @@ const auto& table() {
         row<Invalidated>(),
         row<LaneTicket>({.accepts = accepts_lane_ticket}),
         row<ReturnLeases>(),
+        row<TakeLeases>({.accepts = accepts_taken_leases}),
+        row<ShareLeases>(),
 
         entry_row<Lookup>(),
         row<Forget>(),

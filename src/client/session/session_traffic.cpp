@@ -290,6 +290,7 @@ bool makes_sense(const wire::LeaseChange& change) {
             return is_valid_name(change.name);
         case What::ended:
         case What::directory:
+        case What::shared:
             return change.name.empty();
     }
     return false;
