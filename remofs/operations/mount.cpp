@@ -35,6 +35,7 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
                     .contain_symlinks = settings_.contain_symlinks,
                     .front_checks_permissions = settings_.check_permissions_here,
                     .is_single_user = settings_.is_single_user,
+                    .waits_for_names = settings_.waits_for_names,
                     .facts_of = [this](const filesystem::Caller& caller) { return facts_of(caller); }}),
       pages_(reactor, file_system_.inodes()),
       names_(reactor),

@@ -54,6 +54,7 @@ struct MountSettings {
     bool check_permissions_here = false;      // the kernel checks permissions and ACLs, besides the server
     bool is_single_user = false;              // the kernel lets no other user in
     bool contain_symlinks = false;
+    bool waits_for_names = false;  // whoever makes, removes or renames something waits for the server
     IdMap ids;
     std::size_t cache_bytes = 0;  // for contents of files, all together
 };

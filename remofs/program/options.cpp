@@ -124,6 +124,8 @@ constexpr auto table = std::to_array<OptionRow>({
     {"allow_other", Kind::flag, "", "let other users in, as permissions allow", set_true<&Options::allow_other>},
     {"default_permissions", Kind::flag, "", "let the kernel check permissions too; implied by allow_other",
      set_true<&Options::default_permissions>},
+    {"sync_names", Kind::flag, "", "wait for the server whenever a name is made, removed or changed",
+     set_true<&Options::sync_names>},
     {"compress", Kind::optional_value, "auto|off|LEVEL", "compress data on its way (auto)", set_compress},
     {"cache_size", Kind::value, "SIZE", "memory for cached data", set_cache_size},
     {"fsname", Kind::value, "NAME", "what mount shows as the source", set_text<&Options::file_system_name>},

@@ -139,6 +139,10 @@ private:
             settings.kernel_options.emplace_back("default_permissions");
         settings.is_single_user = !options.allow_other;
         settings.contain_symlinks = options.symlinks == SymlinkPolicy::contain;
+        const auto is_given = [&](std::string_view name) {
+            return std::ranges::find(options.kernel_options, name) != options.kernel_options.end();
+        };
+        settings.waits_for_names = options.sync_names || is_given("sync") || is_given("dirsync");
         settings.ids = plan_.ids;
         settings.cache_bytes = options.cache_size_bytes.value_or(default_cache_bytes);
         // A server that acts as its callers knows their numbers: nothing to map then.
@@ -194,8 +198,10 @@ private:
             return;
         log::info("the mount at {} ends: {}", plan_.mountpoint, reason);
         reactor_.after(unmount_patience, [this] {
-            if (mount_->file_system().usage().pending_write_bytes > 0)
-                log::warn("gave up writing what programs wrote to {} before it was unmounted", plan_.mountpoint);
+            const filesystem::FileSystem::Usage usage = mount_->file_system().usage();
+            if (usage.pending_write_bytes > 0 || usage.pending_changes > 0)
+                log::warn("gave up sending what programs did in {} before it was unmounted: {} bytes and {} changes of names and attributes are not at the server",
+                          plan_.mountpoint, usage.pending_write_bytes, usage.pending_changes);
             session_->close();
         });
         spawn(end(), [this](Status) { reactor_.stop(); });
@@ -217,8 +223,8 @@ private:
         const filesystem::FileSystem::Usage usage = mount_->file_system().usage();
         log::info("files.known={} files.open={} directories.open={}", usage.known_files, usage.open_files,
                   usage.open_directories);
-        log::info("cache.bytes={} cache.limit_bytes={} writes.pending_bytes={}", usage.cached_bytes,
-                  usage.cache_limit_bytes, usage.pending_write_bytes);
+        log::info("cache.bytes={} cache.limit_bytes={} writes.pending_bytes={} changes.pending={}", usage.cached_bytes,
+                  usage.cache_limit_bytes, usage.pending_write_bytes, usage.pending_changes);
     }
 
     ServicePlan plan_;

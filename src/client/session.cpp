@@ -108,8 +108,8 @@ Task<std::vector<EncodedReply>> Session::call_batch(std::vector<EncodedRequest> 
     co_return std::move(call.replies);
 }
 
-void Session::tell_encoded(wire::Opcode opcode, std::vector<std::byte> body, LaneKind lane) {
-    state_->tell({.opcode = opcode, .body = std::move(body)}, lane);
+void Session::tell_encoded(wire::Opcode opcode, std::vector<std::byte> body, LaneKind lane, bool in_order) {
+    state_->tell({.opcode = opcode, .body = std::move(body)}, lane, in_order);
 }
 
 Status Session::reject_reply(wire::Opcode opcode) {
@@ -266,6 +266,7 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     auto batch = make_batch(std::move(requests));
     batch->kind = call_options.lane;
     batch->ahead = call_options.ahead;
+    batch->in_order = call_options.in_order && terms.has(wire::feature_exclusive_leases);
     batch->credential = carried->number;
     if (terms.has(wire::feature_set_id))
         batch->set_id = call_options.set_id;
@@ -305,7 +306,7 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     }
 }
 
-void Session::State::tell(EncodedRequest request, LaneKind kind) {
+void Session::State::tell(EncodedRequest request, LaneKind kind, bool in_order) {
     if (closed)
         return;
     OutgoingQueue& queue = connections[data.lane_for(kind)].queue;
@@ -315,7 +316,9 @@ void Session::State::tell(EncodedRequest request, LaneKind kind) {
         for (const wire::ForgetNode& node : forget->nodes)
             queue.push_forget(node, kind);
     } else {
-        queue.push(make_told(std::move(request), kind));
+        auto batch = make_told(std::move(request), kind);
+        batch->in_order = in_order && terms.has(wire::feature_exclusive_leases);
+        queue.push(std::move(batch));
     }
     flushes->soon();
 }

@@ -58,6 +58,9 @@ struct CallOptions {
     std::optional<Duration> timeout;
     // Nobody waits for it yet, so it may be carried out after others of its kind, with which it shares a message.
     bool ahead = false;
+    // The server carries it out after all earlier ones with this wish, and it may share a message with them: nobody
+    // waits for it alone. Metadata lane only; without feature_exclusive_leases it means nothing.
+    bool in_order = false;
 };
 
 // A reply with status ok; errors arrive as Result's error.
@@ -190,6 +193,9 @@ public:
     // Sends a request whose reply nobody needs (FORGET, RELEASE) along with the next message, or soon.
     template <class Request>
     void tell(Request request, LaneKind lane = LaneKind::metadata);
+    // The same of one that the server carries out after all earlier ones that were to be carried out in order.
+    template <class Request>
+    void tell_in_order(Request request);
 
     // The number that stands for an identity in CallOptions::credential. Only the first use of an identity asks the
     // server. Use the number at once, or hold it: it may be given to another identity a minute after its latest use.
@@ -250,7 +256,7 @@ private:
     Session();
 
     Task<EncodedReply> call_encoded(EncodedRequest request, CallOptions options, Cancellation* cancellation);
-    void tell_encoded(wire::Opcode opcode, std::vector<std::byte> body, LaneKind lane);
+    void tell_encoded(wire::Opcode opcode, std::vector<std::byte> body, LaneKind lane, bool in_order = false);
     // Logs that a reply's body was wrong; the status that the caller gets.
     Status reject_reply(wire::Opcode opcode);
 
@@ -289,6 +295,11 @@ Task<Result<Reply<Request>>> Session::call_with_bulk(Request request, Buffer bul
 template <class Request>
 void Session::tell(Request request, LaneKind lane) {
     tell_encoded(Request::opcode, wire::encode_body(request), lane);
+}
+
+template <class Request>
+void Session::tell_in_order(Request request) {
+    tell_encoded(Request::opcode, wire::encode_body(request), LaneKind::metadata, true);
 }
 
 }  // namespace remofile::client

@@ -18,6 +18,8 @@ constexpr std::size_t max_pending_bytes = 32U << 20;
 // A write of that size goes by itself; smaller ones are joined up to it, as long as others are under way. A message
 // costs both ends as much time as copying some 100 KiB.
 constexpr std::size_t worth_sending_bytes = 512U << 10;
+// So much follows the request that makes its file on the lane of metadata: more would keep others waiting there.
+constexpr std::size_t max_in_order_bytes = 64U << 10;
 // From here on, copying to join costs more than it saves.
 constexpr std::size_t max_joined_bytes = 256U << 10;
 
@@ -65,6 +67,7 @@ bool WriteBehind::join(const Target& target, std::uint64_t offset, std::span<con
         grow(*last, worth_sending_bytes);
     std::memcpy(last->memory.data() + last->size, bytes.data(), bytes.size());
     last->size += bytes.size();
+    last->accepted_at = now ? now() : 0;
     pending_bytes_ += bytes.size();
     accepted_.add();
     if (last->size == worth_sending_bytes)
@@ -111,6 +114,7 @@ void WriteBehind::add(const Target& target, std::uint64_t offset, Buffer data) {
     Extent& extent = file->extents[number];
     extent = Extent{.target = target, .number = number, .offset = offset, .size = data.size(), .memory = {}};
     extent.memory = std::move(data);
+    extent.accepted_at = now ? now() : 0;
     // The limit on what is pending leaves room; should blocks that are being read take it all the same, the bytes are
     // there already.
     budget_.charge(extent.size, extent.charge);
@@ -141,6 +145,20 @@ void WriteBehind::send_last(const FilePtr& file) {
     });
 }
 
+bool WriteBehind::goes_in_order(const File& file, const Extent& extent) const {
+    return !file.by_data_lane && extent.size <= max_in_order_bytes && is_being_made && is_being_made(extent.target);
+}
+
+// By the data lane: once there is something to write to, and what went in order is there.
+bool WriteBehind::may_go(const File& file, const Target& target) const {
+    return file.in_order == 0 && !(is_being_made && is_being_made(target));
+}
+
+void WriteBehind::made(std::uint64_t number) {
+    if (const FilePtr file = find(number); file != nullptr)
+        file->turn.wake(Status::ok);
+}
+
 Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
     Extent& extent = file->extents.at(number);
     auto data = std::make_shared<Buffer>(std::move(extent.memory));
@@ -148,16 +166,27 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
     const Target target = extent.target;
     const auto held = session_.hold(target.credential);
     Status status = Status::ok;
+    extent.in_order = goes_in_order(*file, extent);
+    file->in_order += extent.in_order ? 1 : 0;
+    file->by_data_lane |= !extent.in_order;
+    // They are woken, and so go, in the order in which they came.
+    while (!extent.in_order && !may_go(*file, target))
+        co_await file->turn.wait(nullptr);
+    wire::Attributes attributes;
     // A file system that is nearly full takes a part; what it says of the rest is the error to report.
     while (status == Status::ok && extent.done < extent.size) {
         const wire::Write message{target.handle, extent.offset + extent.done, false};
-        const CallOptions options{.lane = LaneKind::data, .credential = target.credential, .set_id = target.set_id};
+        const CallOptions options{.lane = extent.in_order ? LaneKind::metadata : LaneKind::data,
+                                  .credential = target.credential,
+                                  .set_id = target.set_id,
+                                  .in_order = extent.in_order};
         const auto reply = co_await session_.call_with_bulk(message, view_of(data, extent.done), options);
         status = reply.status();
         if (!reply)
             break;
         const std::uint64_t offset = extent.offset + extent.done;
         extent.done += reply->body.size;
+        attributes = reply->body.attributes;
         if (on_written)
             on_written(target, offset, reply->body);
         continued_ += extent.done < extent.size ? 1 : 0;
@@ -165,10 +194,14 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
             status = Status::io_error;
     }
     data.reset();
+    const std::uint64_t accepted_at = extent.accepted_at;
+    const bool is_last = number == file->last_number;
     if (status != Status::ok)
         fail(file, extent, status);
     else
         settle(file, extent);
+    if (status == Status::ok && is_last && !pending(target.file) && on_written_out)
+        on_written_out(target.file, attributes, accepted_at);
 }
 
 void WriteBehind::fail(const FilePtr& file, Extent& extent, Status status) {
@@ -194,6 +227,8 @@ void WriteBehind::settle(const FilePtr& file, Extent& extent) {
     extent.answered = true;
     extent.charge.resize(0);
     --file->under_way;
+    if (extent.in_order && --file->in_order == 0)
+        file->turn.wake(Status::ok);
     while (!file->extents.empty() && file->extents.begin()->second.answered)
         file->extents.erase(file->extents.begin());
     if (file->under_way == 0)
@@ -232,6 +267,16 @@ Task<Status> WriteBehind::drain_all(Cancellation* cancellation) {
             co_return status;
     }
     co_return Status::ok;
+}
+
+bool WriteBehind::pending_by_data_lane(std::uint64_t number) const {
+    const FilePtr file = find(number);
+    return file != nullptr && file->by_data_lane;
+}
+
+bool WriteBehind::pending_in_order(std::uint64_t number) const {
+    const FilePtr file = find(number);
+    return file != nullptr && file->in_order > 0;
 }
 
 bool WriteBehind::pending_of_others(std::uint64_t number, HandleId handle) const {

@@ -43,6 +43,14 @@ public:
 
     // The server has carried a write out.
     std::function<void(const Target&, std::uint64_t offset, const wire::WriteReply&)> on_written;
+    // All that was pending of the file has been carried out, in order; what the answer to the last write said of it, and
+    // when that write was accepted, as `now` numbers it.
+    std::function<void(std::uint64_t file, const wire::Attributes&, std::uint64_t accepted_at)> on_written_out;
+    std::function<std::uint64_t()> now;
+    // Whether the request that makes the handle is still under way, on the metadata lane. Little that is written to it
+    // follows it there; what else is written waits until made() is called.
+    std::function<bool(const Target&)> is_being_made;
+    void made(std::uint64_t file);
     // It has not, and will not.
     std::function<void(const Target&, std::uint64_t offset, std::uint64_t size, Status)> on_failed;
 
@@ -61,6 +69,10 @@ public:
     Task<Status> drain_all(Cancellation* cancellation);
 
     bool pending(std::uint64_t file) const { return files_.contains(file); }
+    // Whether some of it goes, or is to go, by the data lane.
+    bool pending_by_data_lane(std::uint64_t file) const;
+    // Whether some of it is under way behind the request that makes its handle.
+    bool pending_in_order(std::uint64_t file) const;
     // How often the server has taken a part of a write, and the rest was sent behind what had been sent meanwhile.
     std::uint64_t continued() const { return continued_; }
     // Whether something is pending that another handle wrote.
@@ -82,6 +94,8 @@ private:
         std::uint64_t done = 0;  // of its bytes, written
         bool sent = false;
         bool answered = false;
+        bool in_order = false;  // sent behind the request that makes its handle
+        std::uint64_t accepted_at = 0;
         std::uint64_t end() const { return offset + size; }
     };
     // Extents stay until all earlier ones are answered. Only the last may be unsent.
@@ -90,6 +104,9 @@ private:
         std::uint64_t last_number = 0;
         std::size_t under_way = 0;
         Waiters answered;
+        std::size_t in_order = 0;  // of those under way
+        bool by_data_lane = false;  // something goes there, and so does all after it
+        Waiters turn;              // of what waits for that which goes in order
     };
     using FilePtr = std::shared_ptr<File>;  // shared with the coroutines that wait for its answers
 
@@ -100,6 +117,8 @@ private:
     void grow(Extent& extent, std::size_t size);
     void send_last(const FilePtr& file);
     Task<void> carry_out(FilePtr file, std::uint64_t number);
+    bool goes_in_order(const File& file, const Extent& extent) const;
+    bool may_go(const File& file, const Target& target) const;
     static bool is_overtaken(const File& file, const Extent& extent);
     void fail(const FilePtr& file, Extent& extent, Status status);
     void settle(const FilePtr& file, Extent& extent);

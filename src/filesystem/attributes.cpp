@@ -55,6 +55,14 @@ Task<Result<ShownAttributes>> FileSystem::getattr(Operation& operation, InodeNum
     const Inode* asked = inodes_.find(inode);
     if (asked == nullptr || inodes_.stale(*asked))
         co_return Result<ShownAttributes>(Status::stale);
+    if (inode == root_inode) {
+        co_await settled_briefly(operation, inode);
+    } else if (const Status status = co_await settled(operation, inode); status != Status::ok) {
+        co_return Result<ShownAttributes>(status);
+    }
+    asked = inodes_.find(inode);
+    if (asked == nullptr || inodes_.stale(*asked))
+        co_return Result<ShownAttributes>(Status::stale);
     if (may_use_names(operation) && !contents_.writes().pending(inode)) {
         if (const wire::Attributes* known = names_.attributes(*asked); known != nullptr)
             co_return ShownAttributes{.attributes = contents_.seen(inode, *known, operation.arrived_at),
@@ -144,6 +152,13 @@ Task<Result<wire::Attributes>> FileSystem::set_at_server(Operation& operation, I
 Task<Result<ShownAttributes>> FileSystem::setattr(Operation& operation, InodeNumber inode, HandleNumber handle,
                                                   wire::Setattr change) {
     const bool truncates = (change.which & wire::set_size) != 0;
+    if (const Status status = co_await behind_.room(&operation.cancellation); status != Status::ok)
+        co_return Result<ShownAttributes>(status);
+    if (Inode* known = inodes_.find(inode); known != nullptr)
+        if (const auto after = attributes_after(operation, *known, change); after)
+            co_return set_behind(*known, std::move(change), *after);
+    if (const Status status = co_await settled(operation, inode); status != Status::ok)
+        co_return Result<ShownAttributes>(status);
     settle_set_id(operation, inode, (change.which & (wire::set_uid | wire::set_gid)) == 0);
     // A time that is set, or an end, must not be overtaken by what was written before.
     if (!truncates && (change.which & (wire::set_modification | wire::set_modification_now)) != 0) {
@@ -202,6 +217,8 @@ bool FileSystem::surely_allows(const Operation& operation, InodeNumber id, std::
 }
 
 Task<Result<>> FileSystem::access(Operation& operation, InodeNumber inode, std::uint32_t mask) {
+    if (const Status status = co_await settled(operation, inode); status != Status::ok)
+        co_return Result<>(status);
     if (surely_allows(operation, inode, mask))
         co_return Result<>();
     const auto node = co_await node_for(operation, inode);

@@ -45,6 +45,10 @@ std::optional<client::FileReader::Data> FileSystem::whole_content(HandleNumber h
 
 Task<Result<client::FileReader::Data>> FileSystem::read(Operation& operation, HandleNumber handle, std::uint64_t offset,
                                                         std::size_t size) {
+    if (behind_.any()) {
+        if (const Status status = co_await settled(operation, handle); status != Status::ok)
+            co_return Result<client::FileReader::Data>(status);
+    }
     using Data = client::FileReader::Data;
     auto open = file(handle);
     if (!open)
@@ -84,7 +88,8 @@ Task<Result<std::optional<std::byte>>> FileSystem::peek(Operation& operation, In
     using Byte = std::optional<std::byte>;
     HandleId reader;
     files_.for_each([&](const FileHandle& file) {
-        if (file.inode == inode && file.reads && file.handle && file.epoch == session_.epoch())
+        if (file.inode == inode && file.reads && file.handle && file.epoch == session_.epoch() &&
+            !behind_.concerns(inode))
             reader = file.handle;
     });
     if (!reader)
@@ -175,6 +180,8 @@ Task<Result<std::size_t>> FileSystem::write(Operation& operation, HandleNumber h
     const HandleId target_handle = (*open)->handle;
     settle_set_id(operation, inode, true);
     if (how.through || how.of_mapping) {
+        if (const Status status = co_await settled(operation, handle); status != Status::ok)
+            co_return Result<std::size_t>(status);
         const wire::Write message{target_handle, offset, how.append && !how.of_mapping};
         Buffer data = payload.take();
         co_return co_await write_through(operation, inode, handle, message, std::move(data), how.of_mapping);
@@ -195,6 +202,10 @@ Task<Result<>> FileSystem::flush(Operation& operation, HandleNumber handle, Lock
         co_return Result<>(Status::bad_handle);
     const InodeNumber inode = open->inode;
     const bool written = std::exchange(open->written, false);
+    if (written && may_close_unwaited(*open)) {
+        close_unwaited(inode);
+        co_return Result<>();
+    }
     if (open->epoch != session_.epoch())
         co_return after_write_error(handle, written ? Status::io_error : Status::ok);
     // Nothing written, so no error to report; nothing locked, so nothing to unlock: no need to ask.
@@ -202,7 +213,9 @@ Task<Result<>> FileSystem::flush(Operation& operation, HandleNumber handle, Lock
     if (!written && (known == nullptr || !known->has_byte_locks))
         co_return after_write_error(handle, Status::ok);
     const wire::Flush message{open->handle, owner};
-    Status status = co_await contents_.send_before(inode, message.handle, &operation.cancellation);
+    Status status = co_await settled(operation, handle);
+    if (status == Status::ok)
+        status = co_await contents_.send_before(inode, message.handle, &operation.cancellation);
     if (status == Status::ok)
         status = (co_await call_on_handle(operation, message)).status();
     if (status == Status::ok)
@@ -215,6 +228,12 @@ Task<Result<>> FileSystem::flush(Operation& operation, HandleNumber handle, Lock
 
 // What is on the server's disk needs no round trip at close: the handle counts as written again only if this fails.
 Task<Result<>> FileSystem::fsync(Operation& operation, HandleNumber handle, bool data_only) {
+    // As on a local disk, the names are safe with it that were made before.
+    if (const Status status = co_await behind_.all_settled(&operation.cancellation); status != Status::ok)
+        co_return Result<>(status);
+    if (const FileHandle* open = files_.find(handle); open != nullptr && contents_.writes().pending_in_order(open->inode))
+        if (const Status status = co_await written_out(operation, open->inode); status != Status::ok)
+            co_return Result<>(status);
     const auto had = co_await have_open(operation, handle);
     const auto open = file(handle);
     if (!open)
@@ -237,6 +256,10 @@ Task<Result<>> FileSystem::fsync(Operation& operation, HandleNumber handle, bool
 
 Task<Result<>> FileSystem::fallocate(Operation& operation, HandleNumber handle, std::uint32_t mode,
                                      std::uint64_t offset, std::uint64_t length) {
+    if (behind_.any()) {
+        if (const Status status = co_await settled(operation, handle); status != Status::ok)
+            co_return Result<>(status);
+    }
     const auto open = file(handle);
     if (!open)
         co_return Result<>(open.error());
@@ -257,6 +280,10 @@ Task<Result<>> FileSystem::fallocate(Operation& operation, HandleNumber handle, 
 
 Task<Result<std::uint64_t>> FileSystem::seek(Operation& operation, HandleNumber handle, std::uint64_t offset,
                                              wire::SeekWhat what) {
+    if (behind_.any()) {
+        if (const Status status = co_await settled(operation, handle); status != Status::ok)
+            co_return Result<std::uint64_t>(status);
+    }
     if (const auto had = co_await have_open(operation, handle); !had)
         co_return Result<std::uint64_t>(had.error());
     const auto open = file(handle);
@@ -273,6 +300,9 @@ Task<Result<std::uint64_t>> FileSystem::seek(Operation& operation, HandleNumber 
 
 Task<Result<std::uint64_t>> FileSystem::copy_range(Operation& operation, HandleNumber from, std::uint64_t from_offset,
                                                    HandleNumber to, std::uint64_t to_offset, std::uint64_t size) {
+    for (const HandleNumber handle : {from, to})
+        if (const Status status = co_await settled(operation, handle); status != Status::ok)
+            co_return Result<std::uint64_t>(status);
     if (const auto had = co_await have_open(operation, from); !had)
         co_return Result<std::uint64_t>(had.error());
     const auto source = file(from);

@@ -63,6 +63,8 @@ Task<Result<HandleId>> FileSystem::open_at_server(Operation& operation, InodeNum
 Task<Result<FileSystem::OpenedDirectory>> FileSystem::opendir(Operation& operation, InodeNumber inode) {
     if (const auto node = node_of(inode); !node)
         co_return Result<OpenedDirectory>(node.error());
+    if (!co_await settled_briefly(operation, inode))
+        co_return open_unasked(inode);
     if (may_use_names(operation) && names_.in_force())
         if (const auto known = names_.known().names(inode); known != nullptr)
             co_return add_directory({.epoch = session_.epoch(), .inode = inode, .names = known});
@@ -171,6 +173,11 @@ void FileSystem::releasedir(HandleNumber handle) {
 }
 
 Task<Result<>> FileSystem::fsyncdir(Operation& operation, HandleNumber handle, bool data_only) {
+    if (const Status status = co_await behind_.all_settled(&operation.cancellation); status != Status::ok)
+        co_return Result<>(status);
+    if (const auto opened = directory(handle))
+        if (const Status failure = behind_.take_failure((*opened)->inode); failure != Status::ok)
+            co_return Result<>(failure);
     if (const auto had = co_await have_at_server(operation, handle); !had)
         co_return had;
     const auto found = directory(handle);
@@ -271,6 +278,13 @@ Task<Result<>> FileSystem::find_entries(Operation& operation, HandleNumber handl
     auto found = directory(handle);
     if (!found)
         co_return Result<>(found.error());
+    if ((*found)->position == 0) {
+        if (const Status status = co_await settled(operation, (*found)->inode); status != Status::ok)
+            co_return Result<>(status);
+        found = directory(handle);
+        if (!found)
+            co_return Result<>(found.error());
+    }
     if (!(*found)->handle && (*found)->position == 0) {
         const auto names = co_await names_of(operation, (*found)->inode);
         if (!names)

@@ -129,6 +129,11 @@ const wire::Attributes* DirectoryCache::own_attributes(InodeNumber number) {
     return &directory->own;
 }
 
+const wire::Attributes* DirectoryCache::last_own_attributes(InodeNumber number) const {
+    const Directory* directory = trusted(number);
+    return directory == nullptr || directory->own.mode == 0 ? nullptr : &directory->own;
+}
+
 AbsentXattrs DirectoryCache::absent_xattrs(InodeNumber number, std::string_view name) const {
     const Directory* directory = trusted(number);
     if (directory == nullptr)
@@ -374,6 +379,11 @@ void DirectoryCache::learn_own(InodeNumber number, const wire::Attributes& attri
     }
 }
 
+void DirectoryCache::note_own(InodeNumber number, const wire::Attributes& attributes) {
+    if (Directory* directory = trusted(number); directory != nullptr && !directory->own_current)
+        directory->own = attributes;
+}
+
 void DirectoryCache::learn_absent_xattrs(InodeNumber number, std::string_view name, AbsentXattrs absent,
                                          std::uint64_t asked_at) {
     Directory* directory = accepting(number, asked_at);
@@ -418,6 +428,34 @@ void DirectoryCache::changed_here(InodeNumber number, std::string_view name, con
     else
         put(directory, name, *attributes);
     keep_within_limit();
+}
+
+void DirectoryCache::made_here(InodeNumber number, std::string_view name, const wire::Attributes& attributes,
+                               AbsentXattrs absent, std::uint64_t asked_at, std::uint64_t now) {
+    changed_here(number, name, &attributes, asked_at, now);
+    const auto found = directories_.find(number);
+    if (found == directories_.end())
+        return;
+    if (const auto known = found->second.by_name.find(name); known != found->second.by_name.end())
+        known->second->entry.absent_xattrs = absent;
+}
+
+void DirectoryCache::attributes_are(InodeNumber number, std::string_view name, const wire::Attributes& attributes,
+                                    std::uint64_t asked_at) {
+    Directory* directory = trusted(number);
+    if (directory == nullptr || directory->trusted_until || asked_at <= directory->revoked_at)
+        return;
+    const auto known = directory->by_name.find(name);
+    if (known == directory->by_name.end() || known->second->entry.attributes.identity != attributes.identity)
+        return;
+    known->second->entry.attributes = attributes;
+    known->second->current = is_covered(attributes);
+}
+
+void DirectoryCache::own_attributes_changed_here(InodeNumber number, std::uint64_t now) {
+    Directory& directory = mark(number, now);
+    directory.own_current = false;
+    directory.own_lent_until = {};
 }
 
 void DirectoryCache::attributes_changed_here(InodeNumber number, std::string_view name, std::uint64_t now) {

@@ -77,6 +77,8 @@ public:
     bool is_told_of(InodeNumber directory) const;
     // The directory's own attributes, if they are current.
     const wire::Attributes* own_attributes(InodeNumber directory);
+    // The same as they were when they were last heard of, if anything is known of the directory.
+    const wire::Attributes* last_own_attributes(InodeNumber directory) const;
 
     // What a file has not, if its attributes are current. That of directories: of their own.
     AbsentXattrs absent_xattrs(InodeNumber directory, std::string_view name) const;
@@ -140,6 +142,8 @@ public:
                std::uint64_t asked_at);
     void learn_absent(InodeNumber directory, std::string_view name, std::uint64_t asked_at);
     void learn_own(InodeNumber directory, const wire::Attributes& attributes, std::uint64_t asked_at);
+    // They were so, and need not be any more.
+    void note_own(InodeNumber directory, const wire::Attributes& attributes);
     // Of a file whose attributes are current.
     void learn_absent_xattrs(InodeNumber directory, std::string_view name, AbsentXattrs absent, std::uint64_t asked_at);
     void learn_own_absent_xattrs(InodeNumber directory, AbsentXattrs absent, std::uint64_t asked_at);
@@ -151,6 +155,15 @@ public:
     // name is unknown.
     void changed_here(InodeNumber directory, std::string_view name, const wire::Attributes* attributes,
                       std::uint64_t asked_at, std::uint64_t now);
+    // The same of a file that was made or moved there from here, and does not have these.
+    void made_here(InodeNumber directory, std::string_view name, const wire::Attributes& attributes,
+                   AbsentXattrs absent, std::uint64_t asked_at, std::uint64_t now);
+    // The file that has the name was changed by a request of ours, asked at that time, after which nothing else of it was
+    // changed from here: what it is like now.
+    void attributes_are(InodeNumber directory, std::string_view name, const wire::Attributes& attributes,
+                        std::uint64_t asked_at);
+    // The directory's own attributes were changed from here, or are about to be: they are out of date.
+    void own_attributes_changed_here(InodeNumber directory, std::uint64_t now);
     // The file of that name was changed from here: its attributes are out of date.
     void attributes_changed_here(InodeNumber directory, std::string_view name, std::uint64_t now);
 

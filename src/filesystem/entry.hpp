@@ -24,6 +24,7 @@ struct Entry {
     // For how long the name, and the attributes, may be used without asking again.
     Duration entry_life = Duration::zero();
     Duration attributes_life = Duration::zero();
+    bool is_outdated = false;  // the attributes may be others by now
 };
 
 // One name of a listing. `entry` is filled if attributes were asked for and could be had.

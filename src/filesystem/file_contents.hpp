@@ -35,6 +35,9 @@ public:
     // Called when something of a file was changed from here, whose attributes are others now.
     std::function<void(InodeNumber)> on_changed;
 
+    // Called when bytes of a file could not be written.
+    std::function<void(InodeNumber, Status)> on_lost;
+
     client::FileReader& reader() { return reader_; }
     client::WriteBehind& writes() { return writes_; }
     const client::WriteBehind& writes() const { return writes_; }

@@ -23,13 +23,17 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
       names_(
           session, clock, counters, inodes_, [this] { return contents_.now(); },
           [this](std::vector<wire::ForgetNode> nodes) { give_back(std::move(nodes)); }),
+      behind_(counters),
+      exclusive_(
+          session, clock, counters, inodes_, names_, [this] { return contents_.now(); },
+          [this](InodeNumber directory) { return carried_out_in(directory); }),
       fetched_(session, counters, inodes_, names_, [this] { return contents_.now(); }),
       xattr_memory_(clock),
       second_attempts_(reactor, session),
       fresh_look_ups_(clock),
       statistics_(
           session, reactor, clock, [this] { return inodes_.root().node; },
-          [this] { return contents_.writes().pending_bytes() == 0; }),
+          [this] { return contents_.writes().pending_bytes() == 0 && !behind_.any(); }),
       kept_handles_(reactor, [&session](HandleId handle) {
           session.tell(wire::Release{handle}, client::LaneKind::data);
       }) {
@@ -51,6 +55,21 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
     names_.on_void = [this](InodeNumber directory, std::string_view name) {
         fetched_.drop(directory, name);
         kept_handles_.drop(directory, name);
+    };
+    if (settings_.waits_for_names)
+        exclusive_.disable();
+    behind_.on_settled = [this](InodeNumber inode) { change_settled(inode); };
+    contents_.writes().now = [this] { return contents_.now(); };
+    contents_.writes().is_being_made = [this](const client::WriteBehind::Target& target) {
+        return behind_.concerns(target.file);
+    };
+    contents_.writes().on_written_out = [this](InodeNumber inode, const wire::Attributes& attributes,
+                                               std::uint64_t accepted_at) {
+        attributes_are(inode, attributes, accepted_at);
+    };
+    contents_.on_lost = [this](InodeNumber inode, Status status) {
+        if (const Inode* lost = inodes_.find(inode); lost != nullptr && lost->place.parent != 0)
+            behind_.note_failure(lost->place.parent, status);
     };
     contents_.on_changed = [this](InodeNumber inode) { changed_here(inode); };
     session_.on_new_epoch = [this] { on_new_epoch(); };
@@ -74,10 +93,12 @@ FileSystem::Usage FileSystem::usage() const {
             .open_directories = directories_.size(),
             .cached_bytes = contents_.memory().used_bytes(),
             .cache_limit_bytes = contents_.memory().limit_bytes(),
-            .pending_write_bytes = contents_.writes().pending_bytes()};
+            .pending_write_bytes = contents_.writes().pending_bytes(),
+            .pending_changes = behind_.size()};
 }
 
 Task<void> FileSystem::all_written_out() {
+    co_await behind_.all_settled(nullptr);
     co_await contents_.writes().drain_all(nullptr);
 }
 
@@ -176,7 +197,11 @@ Task<std::vector<client::EncodedReply>> FileSystem::call_batch(Operation& operat
             reply.status = credential.status();
         co_return replies;
     }
-    const client::CallOptions options{.credential = *credential, .set_id = operation.set_id};
+    const bool in_order = behind_.any() && std::ranges::any_of(requests, [](const client::EncodedRequest& request) {
+                              return changes_something(request.opcode);
+                          });
+    const client::CallOptions options{
+        .credential = *credential, .set_id = operation.set_id, .in_order = in_order};
     co_return co_await session_.call_batch(std::move(requests), options, &operation.cancellation);
 }
 

@@ -23,7 +23,9 @@
 #include "client/resident_memory.hpp"
 #include "client/session.hpp"
 #include "client/waiters.hpp"
+#include "filesystem/changes_behind.hpp"
 #include "filesystem/entry.hpp"
+#include "filesystem/exclusive_leases.hpp"
 #include "filesystem/fetched_files.hpp"
 #include "filesystem/file_contents.hpp"
 #include "filesystem/front_cache.hpp"
@@ -47,6 +49,8 @@ struct FileSystemSettings {
     bool front_checks_permissions = false;
     // All callers are one user.
     bool is_single_user = false;
+    // Whoever makes, removes or renames something waits until the server has done it.
+    bool waits_for_names = false;
     // With groups by the server's numbers. Asked for only where they matter: where the server acts as its callers, and
     // where set-id bits are at stake.
     std::function<CallerFacts(const Caller&)> facts_of;
@@ -89,6 +93,7 @@ public:
         std::size_t cached_bytes = 0;  // with what is pending
         std::size_t cache_limit_bytes = 0;
         std::size_t pending_write_bytes = 0;
+        std::size_t pending_changes = 0;  // of names and attributes
     };
     Usage usage() const;
 
@@ -96,7 +101,7 @@ public:
     // when it is known, or after a while.
     Task<void> learn_root();
 
-    // Ends when the server has answered all that was written before.
+    // Ends when the server has answered all that was written, made, removed and renamed before.
     Task<void> all_written_out();
 
     // ---- names
@@ -298,6 +303,68 @@ private:
     Task<Status> take_away(Operation& operation, InodeNumber parent, std::string name, Message message);
     bool may_be_known_by_name_alone(InodeNumber parent, const std::string& name);
 
+    // making.cpp
+    struct Standing {
+        DirectoryCache::Knowledge knowledge = DirectoryCache::Knowledge::unknown;
+        InodeNumber inode = 0;   // of what is present; 0 if nobody knows it by number
+        std::uint32_t type = 0;  // S_IFMT bits; 0 if it is not known
+        // Nothing but its directory decides whether it may be removed and renamed, and it has no other name.
+        bool is_plain = false;
+    };
+    Standing standing_of(InodeNumber directory, std::string_view name);
+    bool may_answer(const Operation& operation, InodeNumber directory);
+    Task<Result<bool>> may_make(Operation& operation, InodeNumber parent, const std::string& name);
+    Task<Result<bool>> may_remove(Operation& operation, InodeNumber parent, const std::string& name);
+    Task<Result<bool>> may_rename(Operation& operation, InodeNumber parent, const std::string& name,
+                                  InodeNumber new_parent, const std::string& new_name, std::uint32_t flags);
+    const wire::Attributes* may_link(const Operation& operation, const Inode& inode);
+    bool may_close_unwaited(const FileHandle& file);
+    bool is_empty(InodeNumber directory);
+    bool has_unopened(InodeNumber inode);
+    wire::Attributes attributes_of_new(const Inode& inode, std::uint32_t mode) const;
+    std::optional<Entry> give_out_pending(InodeNumber inode);
+    Task<Status> settled(Operation& operation, InodeNumber inode);
+    Task<Status> settled(Operation& operation, HandleNumber handle);
+    Task<bool> settled_briefly(Operation& operation, InodeNumber inode);
+    ChangesBehind::UnderWay begin_change(ChangesBehind::Concern concern);
+    void change_settled(InodeNumber inode);
+    Task<void> carried_out_in(InodeNumber directory) { co_await behind_.settled(directory, nullptr); }
+    void failed_behind(std::string_view what, InodeNumber directory, std::string_view name, InodeNumber made_as,
+                       Status status);
+    // How requests are sent whose outcome programs have been told already.
+    static client::CallOptions options_of_change() { return {.in_order = true}; }
+    void confirm_made(InodeNumber parent, std::string_view name, InodeNumber inode, const wire::Attributes& attributes,
+                      std::uint64_t asked_at);
+    template <class Message>
+    Entry make_behind(InodeNumber parent, Message message, std::uint32_t mode);
+    Created create_behind(InodeNumber parent, wire::Create message, const OpenHow& how);
+    template <class Message>
+    Task<void> carry_out_making(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber inode, Message message,
+                                std::uint64_t asked_at);
+    Entry link_behind(Inode& inode, InodeNumber new_parent, std::string new_name, wire::Attributes known);
+    Task<void> carry_out_link(ChangesBehind::UnderWay change, InodeNumber inode, InodeNumber new_parent,
+                              wire::Link message, std::uint64_t asked_at);
+    template <class Message>
+    Task<Status> take_away_behind(InodeNumber parent, std::string name, Message message, bool look_first);
+    template <class Message>
+    void remove_behind(InodeNumber parent, Message message);
+    template <class Message>
+    Task<void> carry_out_removal(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber directory,
+                                 Message message, bool look_first, std::uint64_t asked_at);
+    void rename_behind(InodeNumber parent, std::string name, InodeNumber new_parent, std::string new_name,
+                       std::uint32_t flags);
+    Task<void> carry_out_rename(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber new_parent,
+                                wire::Rename message, bool look_first, std::uint64_t asked_at);
+    std::optional<wire::Attributes> attributes_after(const Operation& operation, const Inode& inode,
+                                                     const wire::Setattr& change);
+    ShownAttributes set_behind(Inode& inode, wire::Setattr change, wire::Attributes after);
+    Task<void> carry_out_setting(ChangesBehind::UnderWay change, InodeNumber inode, wire::Setattr message,
+                                 std::uint64_t asked_at, std::uint64_t changed_at);
+    void attributes_are(InodeNumber inode, const wire::Attributes& attributes, std::uint64_t asked_at);
+    void close_unwaited(InodeNumber inode);
+    Task<void> finish_closed(ChangesBehind::UnderWay change, InodeNumber inode);
+    Task<void> release_when_settled(InodeNumber inode, HandleId handle);
+
     // directories.cpp
     Task<Result<DirectoryCache::Names>> names_of(Operation& operation, InodeNumber inode);
     Task<Result<HandleId>> open_at_server(Operation& operation, InodeNumber inode);
@@ -400,6 +467,8 @@ private:
     FileContents contents_;
     client::ResidentMemory resident_memory_;
     LeasedNames names_;
+    ChangesBehind behind_;
+    ExclusiveLeases exclusive_;
     FetchedFiles fetched_;
     struct LateOpen {
         TimePoint due{};
@@ -424,12 +493,21 @@ private:
     std::map<std::string, KnownXattr, std::less<>> root_xattrs_;
 };
 
+constexpr bool changes_something(wire::Opcode opcode) {
+    using wire::Opcode;
+    return opcode == Opcode::mknod || opcode == Opcode::mkdir || opcode == Opcode::unlink || opcode == Opcode::rmdir ||
+           opcode == Opcode::symlink || opcode == Opcode::rename || opcode == Opcode::link ||
+           opcode == Opcode::create || opcode == Opcode::setattr || opcode == Opcode::open;
+}
+
 template <class Message>
 Task<Result<client::Reply<Message>>> FileSystem::call(Operation& operation, Message message) {
     auto credential = co_await credential_of(operation);
     if (!credential)
         co_return Result<client::Reply<Message>>(credential.error());
-    const client::CallOptions options{.credential = *credential, .set_id = operation.set_id};
+    // What changes something comes after what programs were told before, for whoever looks at the server.
+    const bool in_order = behind_.any() && changes_something(Message::opcode);
+    const client::CallOptions options{.credential = *credential, .set_id = operation.set_id, .in_order = in_order};
     co_return co_await session_.call(std::move(message), options, &operation.cancellation);
 }
 

@@ -51,7 +51,10 @@ void FileSystem::release(HandleNumber handle) {
         return;
     contents_.writes().send(file->inode);
     if (file->handle && file->epoch == session_.epoch()) {
-        if (file->locked)
+        // What is written to it may go by another lane than its release.
+        if (behind_.concerns(file->inode) || contents_.writes().pending_in_order(file->inode))
+            spawn(release_when_settled(file->inode, file->handle));
+        else if (file->locked)
             spawn(release_locked(file->inode, file->handle));
         else if (!keep_handle(*file))
             session_.tell(wire::Release{file->handle}, client::LaneKind::data);
@@ -247,6 +250,8 @@ Task<void> FileSystem::open_late(Caller caller, HandleNumber handle) {
 }
 
 Task<Result<Opened>> FileSystem::open(Operation& operation, InodeNumber inode, OpenHow how) {
+    if (const Status status = co_await settled(operation, inode); status != Status::ok)
+        co_return Result<Opened>(status);
     auto without_server = co_await open_kept_file(operation, inode, how);
     if (without_server && !*without_server)
         without_server = co_await open_known_file(operation, inode, how);
@@ -314,16 +319,33 @@ Result<Created> FileSystem::take_in(const Operation& operation, InodeNumber pare
 
 Task<Result<Created>> FileSystem::create(Operation& operation, InodeNumber parent, std::string name, std::uint32_t mode,
                                          OpenHow how) {
+    // What else may be asked for says more of how the server is to open it.
+    constexpr std::uint32_t simple_flags = wire::open_read | wire::open_write | wire::open_append |
+                                           wire::open_truncate | wire::open_exclusive;
+    bool at_once = (how.flags & ~simple_flags) == 0 && !how.past_cache && (mode & (S_ISUID | S_ISGID | S_ISVTX)) == 0;
+    if (at_once) {
+        const auto may = co_await may_make(operation, parent, name);
+        if (!may)
+            co_return Result<Created>(may.error());
+        at_once = *may;
+    }
+    if (!at_once) {
+        if (const Status status = co_await settled(operation, parent); status != Status::ok)
+            co_return Result<Created>(status);
+        exclusive_.ask_for(parent);
+    }
     const auto node = node_of(parent);
     if (!node)
         co_return Result<Created>(node.error());
     const wire::Create message{.parent = *node,
                                .name = std::move(name),
-                               .node = new_node(),
+                               .node = {session_.new_node_id(), !at_once},
                                .handle = session_.new_handle_id(),
                                .flags = server_flags(how),
                                .mode = mode,
                                .umask = operation.caller.umask};
+    if (at_once)
+        co_return create_behind(parent, message, how);
     const auto reply = co_await call(operation, message);
     if (!reply)
         co_return Result<Created>(reply.error());

@@ -18,6 +18,14 @@ std::size_t InodeMap::IdentityHash::operator()(const wire::FileIdentity& identit
     return hash;
 }
 
+namespace {
+
+// No file system has inodes of such numbers and none of a time.
+constexpr std::uint64_t unconfirmed_inodes = 1ULL << 63;
+constexpr std::uint64_t no_epoch = 0;  // sessions have others
+
+}  // namespace
+
 InodeMap::InodeMap(std::uint64_t epoch, NodeId root, const wire::Attributes& attributes) : epoch_(epoch) {
     Inode& inode = inodes_[root_inode];
     inode.id = root_inode;
@@ -110,6 +118,31 @@ Inode& InodeMap::make(InodeNumber parent, const wire::Attributes& attributes) {
 Inode* InodeMap::find(const wire::FileIdentity& identity) {
     const auto known = by_identity_.find(identity);
     return known == by_identity_.end() ? nullptr : *known;
+}
+
+Inode& InodeMap::make_unconfirmed(InodeNumber parent, std::string_view name, std::uint32_t type, NodeId node) {
+    wire::Attributes attributes{.mode = type};
+    attributes.identity = {.device = root().identity.device, .inode = unconfirmed_inodes + next_id_};
+    Inode& inode = make(parent, attributes);
+    inode.server_count = 1;
+    bind_node(inode, node);
+    put(inode, parent, name);
+    return inode;
+}
+
+void InodeMap::confirm(Inode& inode, const wire::Attributes& attributes) {
+    by_identity_.erase(&inode);
+    inode.identity = attributes.identity;
+    if (inode.version == 0)
+        inode.version = attributes.version & ~wire::version_is_fresh;
+    by_identity_.erase(&inode);
+    by_identity_.insert(&inode);
+}
+
+void InodeMap::condemn(Inode& inode) {
+    unbind_node(inode);
+    inode.node = NodeId{};
+    inode.epoch = no_epoch;
 }
 
 void InodeMap::hand_out(Inode& inode) {

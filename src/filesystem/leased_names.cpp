@@ -85,9 +85,15 @@ void LeasedNames::begin_session() {
 
 void LeasedNames::lose_all() {
     term_.end();
+    tell_lost(0);
     known_.revoke_all(now_());
     make_void(0, {});
     let_go_all();
+}
+
+void LeasedNames::tell_lost(InodeNumber directory) {
+    if (on_lost)
+        on_lost(directory);
 }
 
 void LeasedNames::make_void(InodeNumber directory, std::string_view name) {
@@ -102,12 +108,19 @@ void LeasedNames::revoke(const client::Invalidation& invalidation) {
     if (invalidation.all_leases) {
         known_.revoke_all(now);
         make_void(0, {});
+        tell_lost(0);
         for (const auto& [key, pending] : pending_)
             pending->is_void = true;
         let_go_all();
     }
     using What = wire::LeaseChange::What;
     for (const wire::LeaseChange& change : invalidation.changes) {
+        if (change.what == What::shared) {
+            const Inode* shared = inodes_.find(change.directory);
+            if (on_shared)
+                on_shared(change.directory, shared == nullptr ? 0 : shared->id);
+            continue;
+        }
         for (const auto& [key, pending] : pending_)
             pending->is_void |= pending->node == change.directory;
         Inode* inode = inodes_.find(change.directory);
@@ -133,7 +146,10 @@ void LeasedNames::revoke(const client::Invalidation& invalidation) {
             case What::ended:
                 known_.revoke(inode->id, now);
                 make_void(inode->id, {});
+                tell_lost(inode->id);
                 let_go(inode->id);
+                break;
+            case What::shared:
                 break;
         }
     }
@@ -404,6 +420,7 @@ void LeasedNames::lacks_xattrs(const Inode& inode, AbsentXattrs absent, std::uin
 }
 
 void LeasedNames::forget(InodeNumber directory) {
+    tell_lost(directory);
     known_.revoke(directory, now_());
     let_go(directory);
 }

@@ -47,10 +47,17 @@ public:
     void revoke(const client::Invalidation& invalidation);
 
     DirectoryCache& known() { return known_; }
+    const DirectoryCache& known() const { return known_; }
 
     // Called when what is kept of the content of a name is void, of all names of a directory (an empty name), or of all
     // (directory 0).
     std::function<void(InodeNumber directory, std::string_view name)> on_void;
+
+    // Called with a directory whose exclusive lease another client wants to be shared, as the server knows it and by its
+    // number, 0 if it has none any more.
+    std::function<void(NodeId node, InodeNumber directory)> on_shared;
+    // Called with a directory whose lease has ended, or who may change what in it; 0: all of them.
+    std::function<void(InodeNumber directory)> on_lost;
 
     // ---- what asks the server; each ends when what there is to know is known. Errors: interrupted, nothing else:
     // what could not be had is not known, and whoever needs it asks for it alone.
@@ -109,6 +116,7 @@ private:
     void reconcile(InodeNumber directory, const std::vector<InodeNumber>& inodes, std::uint64_t asked_at);
     void fetch_ahead(std::uint32_t credential);
     void make_void(InodeNumber directory, std::string_view name);
+    void tell_lost(InodeNumber directory);
     void let_go(InodeNumber directory);
     void let_go_all();
     void lose_all();

@@ -93,6 +93,10 @@ Task<Result<>> FileSystem::drop_lock(Operation& operation, InodeNumber inode, Me
 
 Task<Result<wire::LockRange>> FileSystem::getlk(Operation& operation, HandleNumber handle, LockOwner owner,
                                                 wire::LockRange range) {
+    if (behind_.any()) {
+        if (const Status status = co_await settled(operation, handle); status != Status::ok)
+            co_return Result<wire::LockRange>(status);
+    }
     if (const auto had = co_await have_open(operation, handle); !had)
         co_return Result<wire::LockRange>(had.error());
     const auto open = file(handle);
@@ -109,6 +113,10 @@ Task<Result<wire::LockRange>> FileSystem::getlk(Operation& operation, HandleNumb
 
 Task<Result<>> FileSystem::setlk(Operation& operation, HandleNumber handle, LockOwner owner, wire::LockRange range,
                                  bool wait) {
+    if (behind_.any()) {
+        if (const Status status = co_await settled(operation, handle); status != Status::ok)
+            co_return Result<>(status);
+    }
     if (const auto had = co_await have_open(operation, handle); !had)
         co_return Result<>(had.error());
     const auto open = file(handle);
@@ -125,6 +133,10 @@ Task<Result<>> FileSystem::setlk(Operation& operation, HandleNumber handle, Lock
 }
 
 Task<Result<>> FileSystem::flock(Operation& operation, HandleNumber handle, wire::LockType type, bool wait) {
+    if (behind_.any()) {
+        if (const Status status = co_await settled(operation, handle); status != Status::ok)
+            co_return Result<>(status);
+    }
     if (const auto had = co_await have_open(operation, handle); !had)
         co_return Result<>(had.error());
     const auto open = file(handle);

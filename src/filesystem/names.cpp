@@ -48,10 +48,16 @@ std::optional<Entry> FileSystem::give_out_known(const Operation& operation, Inod
     if (answer.knowledge != DirectoryCache::Knowledge::present)
         return {};
     Inode* inode = nullptr;
+    bool is_outdated = false;
     wire::Attributes attributes = *answer.attributes;
     if (S_ISDIR(attributes.mode)) {
         const InodeNumber number = names_.known().known_directory(parent, name);
         const wire::Attributes* own = number == 0 ? nullptr : names_.known().own_attributes(number);
+        // What is changed in it from here changes its times; a path leads through it all the same.
+        if (own == nullptr && exclusive_.holds(number)) {
+            own = names_.known().last_own_attributes(number);
+            is_outdated = own != nullptr;
+        }
         Inode* directory = inodes_.find(number);
         if (own == nullptr || directory == nullptr || inodes_.stale(*directory))
             return {};
@@ -66,8 +72,10 @@ std::optional<Entry> FileSystem::give_out_known(const Operation& operation, Inod
     }
     if (inode == nullptr)
         return {};
-    return with_loan({.inode = inode->id, .attributes = contents_.seen(inode->id, attributes, operation.arrived_at)},
-                     parent, name);
+    Entry entry = with_loan(
+        {.inode = inode->id, .attributes = contents_.seen(inode->id, attributes, operation.arrived_at)}, parent, name);
+    entry.is_outdated = is_outdated;
+    return entry;
 }
 
 // What is known of a name under leases; nothing if the server has to be asked. What cannot be a name is not absent: it
@@ -129,8 +137,9 @@ void FileSystem::has_moved(InodeNumber parent, const std::string& name, InodeNum
         return;
     }
     const wire::Attributes attributes = entry->attributes;
+    const AbsentXattrs absent = entry->absent_xattrs;
     names_.known().changed_here(parent, name, nullptr, asked_at, now);
-    names_.known().changed_here(new_parent, new_name, &attributes, asked_at, now);
+    names_.known().made_here(new_parent, new_name, attributes, absent, asked_at, now);
     names_.known().attributes_changed_here(new_parent, new_name, now);
     if (Inode* inode = inodes_.find(attributes.identity); inode != nullptr) {
         inodes_.move(*inode, new_parent, new_name);
@@ -141,10 +150,18 @@ void FileSystem::has_moved(InodeNumber parent, const std::string& name, InodeNum
 
 Task<Result<Entry>> FileSystem::lookup(Operation& operation, InodeNumber parent, std::string name) {
     const std::uint32_t thread = operation.caller.thread;
+    if (const auto meaning = behind_.meaning(parent, name)) {
+        if (*meaning == 0)
+            co_return Result<Entry>(Status::no_entry);
+        if (auto pending = give_out_pending(*meaning))
+            co_return std::move(*pending);
+        if (const Status status = co_await settled(operation, parent); status != Status::ok)
+            co_return Result<Entry>(status);
+    }
     if (!second_attempts_.is_one(thread)) {
         auto known = co_await known_entry(operation, parent, name);
         if (known) {
-            if (*known)
+            if (*known && !(*known)->is_outdated)
                 fresh_look_ups_.add(
                     thread, {.inode = (*known)->inode, .attributes = (*known)->attributes, .event = contents_.now()});
             co_return std::move(*known);
@@ -171,6 +188,9 @@ Task<Result<Entry>> FileSystem::lookup(Operation& operation, InodeNumber parent,
 // Sends a request that makes a name below `parent`.
 template <class Message>
 Task<Result<Entry>> FileSystem::make(Operation& operation, InodeNumber parent, Message message) {
+    if (const Status status = co_await settled(operation, parent); status != Status::ok)
+        co_return Result<Entry>(status);
+    exclusive_.ask_for(parent);
     const auto node = node_of(parent);
     if (!node)
         co_return Result<Entry>(node.error());
@@ -194,16 +214,47 @@ Task<Result<Entry>> FileSystem::mknod(Operation& operation, InodeNumber parent, 
 }
 
 Task<Result<Entry>> FileSystem::mkdir(Operation& operation, InodeNumber parent, std::string name, std::uint32_t mode) {
-    return make(operation, parent, wire::Mkdir{.name = std::move(name), .mode = mode, .umask = operation.caller.umask});
+    wire::Mkdir message{.name = std::move(name), .mode = mode, .umask = operation.caller.umask};
+    if ((mode & (S_ISUID | S_ISGID | S_ISVTX)) == 0 && (mode & ~message.umask & S_IRWXU) == S_IRWXU) {
+        const auto at_once = co_await may_make(operation, parent, message.name);
+        if (!at_once)
+            co_return Result<Entry>(at_once.error());
+        if (*at_once)
+            co_return make_behind(parent, std::move(message), S_IFDIR | (mode & ~operation.caller.umask));
+    }
+    co_return co_await make(operation, parent, std::move(message));
 }
 
 Task<Result<Entry>> FileSystem::symlink(Operation& operation, InodeNumber parent, std::string name,
                                         std::string target) {
-    return make(operation, parent, wire::Symlink{.name = std::move(name), .target = std::move(target)});
+    constexpr std::uint32_t mode_of_symlinks = S_IFLNK | 0777;
+    wire::Symlink message{.name = std::move(name), .target = std::move(target)};
+    if (!message.target.empty() && message.target.size() <= wire::max_path_bytes) {
+        const auto at_once = co_await may_make(operation, parent, message.name);
+        if (!at_once)
+            co_return Result<Entry>(at_once.error());
+        if (*at_once) {
+            const std::size_t size = message.target.size();
+            Entry entry = make_behind(parent, std::move(message), mode_of_symlinks);
+            entry.attributes.size = size;
+            co_return entry;
+        }
+    }
+    co_return co_await make(operation, parent, std::move(message));
 }
 
 Task<Result<Entry>> FileSystem::link(Operation& operation, InodeNumber inode, InodeNumber new_parent,
                                      std::string new_name) {
+    const auto at_once = co_await may_make(operation, new_parent, new_name);
+    if (!at_once)
+        co_return Result<Entry>(at_once.error());
+    if (Inode* known = inodes_.find(inode); known != nullptr && *at_once)
+        if (const wire::Attributes* attributes = may_link(operation, *known); attributes != nullptr)
+            co_return link_behind(*known, new_parent, std::move(new_name), *attributes);
+    for (const InodeNumber touched : {inode, new_parent})
+        if (const Status status = co_await settled(operation, touched); status != Status::ok)
+            co_return Result<Entry>(status);
+    exclusive_.ask_for(new_parent);
     const auto node = co_await node_for(operation, inode);
     const auto parent = node_of(new_parent);
     if (!node || !parent)
@@ -250,6 +301,9 @@ Task<Status> FileSystem::take_away(Operation& operation, InodeNumber parent, std
 
 template <class Message>
 Task<Result<>> FileSystem::remove(Operation& operation, InodeNumber parent, Message message) {
+    if (const Status status = co_await settled(operation, parent); status != Status::ok)
+        co_return Result<>(status);
+    exclusive_.ask_for(parent);
     const auto node = node_of(parent);
     if (!node)
         co_return Result<>(node.error());
@@ -269,16 +323,46 @@ Task<Result<>> FileSystem::remove(Operation& operation, InodeNumber parent, Mess
 }
 
 Task<Result<>> FileSystem::unlink(Operation& operation, InodeNumber parent, std::string name) {
-    return remove(operation, parent, wire::Unlink{.name = std::move(name)});
+    const auto at_once = co_await may_remove(operation, parent, name);
+    if (!at_once)
+        co_return Result<>(at_once.error());
+    if (*at_once) {
+        remove_behind(parent, wire::Unlink{.name = std::move(name)});
+        co_return Result<>();
+    }
+    wire::Unlink message{.name = std::move(name)};
+    co_return co_await remove(operation, parent, std::move(message));
 }
 
 Task<Result<>> FileSystem::rmdir(Operation& operation, InodeNumber parent, std::string name) {
-    return remove(operation, parent, wire::Rmdir{.name = std::move(name)});
+    if (const Status status = co_await behind_.room(&operation.cancellation); status != Status::ok)
+        co_return Result<>(status);
+    const Standing standing = standing_of(parent, name);
+    if (standing.type == S_IFDIR && may_answer(operation, parent) && may_answer(operation, standing.inode) &&
+        is_empty(standing.inode)) {
+        remove_behind(parent, wire::Rmdir{.name = std::move(name)});
+        co_return Result<>();
+    }
+    if (const Status status = co_await settled(operation, standing.inode); status != Status::ok)
+        co_return Result<>(status);
+    wire::Rmdir message{.name = std::move(name)};
+    co_return co_await remove(operation, parent, std::move(message));
 }
 
 // Programs put a file in another's place once they have written it: nobody shall find it there without its content.
 Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std::string name, InodeNumber new_parent,
                                   std::string new_name, std::uint32_t flags) {
+    const auto at_once = co_await may_rename(operation, parent, name, new_parent, new_name, flags);
+    if (!at_once)
+        co_return Result<>(at_once.error());
+    if (*at_once) {
+        rename_behind(parent, std::move(name), new_parent, std::move(new_name), flags);
+        co_return Result<>();
+    }
+    if (const Status status = co_await behind_.all_settled(&operation.cancellation); status != Status::ok)
+        co_return Result<>(status);
+    exclusive_.ask_for(parent);
+    exclusive_.ask_for(new_parent);
     const Status drained = co_await contents_.writes().drain_all(&operation.cancellation);
     if (drained != Status::ok)
         co_return Result<>(drained);
@@ -313,6 +397,8 @@ void FileSystem::has_its_access_time_asked_for(const Inode& inode) {
 }
 
 Task<Result<std::string>> FileSystem::readlink(Operation& operation, InodeNumber inode) {
+    if (const Status status = co_await settled(operation, inode); status != Status::ok)
+        co_return Result<std::string>(status);
     if (const Inode* link = inodes_.find(inode); link != nullptr)
         has_its_access_time_asked_for(*link);
     std::string target;

@@ -158,6 +158,8 @@ Task<Result<Xattr>> FileSystem::getxattr(Operation& operation, InodeNumber inode
 
 Task<Result<Xattr>> FileSystem::ask_for_xattr(Operation& operation, InodeNumber inode, std::string name,
                                               std::size_t room) {
+    if (const Status status = co_await settled(operation, inode); status != Status::ok)
+        co_return Result<Xattr>(status);
     if (lacks_xattr(inode, name))
         co_return Result<Xattr>(Status::no_data);
     const std::uint64_t asked_at = contents_.now();
@@ -179,6 +181,8 @@ Task<Result<Xattr>> FileSystem::ask_for_xattr(Operation& operation, InodeNumber 
 
 Task<Result<>> FileSystem::setxattr(Operation& operation, InodeNumber inode, std::string name, Buffer value,
                                     std::uint32_t flags) {
+    if (const Status status = co_await settled(operation, inode); status != Status::ok)
+        co_return Result<>(status);
     if (is_security(name) || xattr_unsupported(inode, name))
         co_return Result<>(Status::not_supported);
     const auto node = co_await node_for(operation, inode);
@@ -207,6 +211,8 @@ Task<Result<Xattr>> FileSystem::listxattr(Operation& operation, InodeNumber inod
 }
 
 Task<Result<Xattr>> FileSystem::ask_for_xattr_names(Operation& operation, InodeNumber inode, std::size_t room) {
+    if (const Status status = co_await settled(operation, inode); status != Status::ok)
+        co_return Result<Xattr>(status);
     if (lacks_xattr(inode, list_of_names))
         co_return Result<Xattr>(Xattr{});
     const auto node = co_await node_for(operation, inode);
@@ -224,6 +230,8 @@ Task<Result<Xattr>> FileSystem::ask_for_xattr_names(Operation& operation, InodeN
 }
 
 Task<Result<>> FileSystem::removexattr(Operation& operation, InodeNumber inode, std::string name) {
+    if (const Status status = co_await settled(operation, inode); status != Status::ok)
+        co_return Result<>(status);
     if (is_security(name) || xattr_unsupported(inode, name))
         co_return Result<>(Status::not_supported);
     const auto node = co_await node_for(operation, inode);

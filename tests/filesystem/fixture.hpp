@@ -91,6 +91,7 @@ public:
     std::set<HandleId> open_handles;
     std::uint16_t piece_entries = 1024;   // READDIR and LIST answer with no more than that
     std::uint32_t trust_ms = UINT32_MAX;  // of leases
+    bool gives_exclusive_leases = true;
 
     // ---- what the server answers
 
@@ -144,6 +145,8 @@ public:
                 return close(request.as<wire::Releasedir>().handle);
             case Opcode::getxattr:
                 return getxattr(request.as<wire::Getxattr>());
+            case Opcode::take_leases:
+                return take_leases(request.as<wire::TakeLeases>());
             case Opcode::listxattr:
                 return listxattr(request.as<wire::Listxattr>());
             case Opcode::setxattr: {
@@ -318,6 +321,14 @@ private:
         reply.bulk = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
         return reply;
     }
+    FakeReply take_leases(const wire::TakeLeases& asked) {
+        wire::TakeLeasesReply reply{.leases = {}, .trust_ms = trust_ms};
+        for (const NodeId node : asked.directories) {
+            const bool is_known = nodes_.contains(node) && gives_exclusive_leases;
+            reply.leases.push_back({.taken = is_known, .empty = is_known && at(node).names.empty()});
+        }
+        return FakeReply::of(reply);
+    }
     FakeReply fetch(const wire::Fetch& asked) {
         const File* file = find(asked.parent, asked.name);
         if (file == nullptr)
@@ -469,11 +480,13 @@ struct Fixture : client::SessionFixture {
     // Answers in place of the tree's, while they say something.
     std::function<std::optional<FakeReply>(const FakeRequest&)> instead;
 
-    enum class Leases : std::uint8_t { none, granted };
+    enum class Leases : std::uint8_t { none, granted, exclusive };
     static constexpr std::chrono::milliseconds lease_term{10'000};
 
     explicit Fixture(Leases leases = Leases::none) {
-        if (leases == Leases::granted) {
+        if (leases == Leases::exclusive)
+            server.greeting.features |= wire::feature_exclusive_leases;
+        if (leases != Leases::none) {
             server.greeting.features |= wire::feature_leases;
             server.greeting.lease_term_ms = static_cast<std::uint32_t>(lease_term.count());
             options.leases = true;
@@ -513,14 +526,20 @@ struct Fixture : client::SessionFixture {
     // Answers what was held back, as things are now.
     void release() {
         held.clear();
-        for (const FakeRequest& request : std::exchange(waiting_, {}))
+        std::size_t answered = 0;
+        for (const FakeRequest& request : std::exchange(waiting_, {})) {
             server.reply(request, answer(request));
+            // A socket takes only so many at a time.
+            if (++answered % 100 == 0)
+                turn();
+        }
     }
     // The server is started again, and has forgotten the session.
     void lose_session() {
         const std::uint64_t epoch = session->epoch();
         server.knows_session = false;
         server_files.new_session();
+        waiting_.clear();  // nobody waits for these answers any more
         server.stop();
         REQUIRE(wait_for([&] { return !session->connected(); }));
         server.start();

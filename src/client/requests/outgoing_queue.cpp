@@ -35,6 +35,7 @@ struct Joined {
     std::size_t awaited = 0;
     bool all_quick = true;
     bool all_ahead = true;
+    bool all_in_order = true;
     bool waits_for_lock = false;
 
     bool takes(const Batch& batch) const {
@@ -47,6 +48,8 @@ struct Joined {
             return false;
         if (all_ahead && batch.ahead)
             return awaited < max_joined_ahead;
+        if (all_in_order && batch.in_order)
+            return awaited < max_joined_in_order;
         // Nobody may wait behind a slow one, and whoever waits must not do so for a slow one behind.
         return all_quick && (awaited == 0 || (is_quick(batch) && awaited < max_joined_requests));
     }
@@ -56,6 +59,7 @@ struct Joined {
         awaited += batch.call != nullptr ? 1 : 0;
         all_quick = all_quick && is_quick(batch);
         all_ahead = all_ahead && batch.ahead;
+        all_in_order = all_in_order && batch.in_order;
         waits_for_lock = batch.waits_for_lock();
     }
 };
@@ -211,6 +215,7 @@ wire::Message build_message(const std::vector<const Batch*>& batches, std::uint8
             header.id = batch->id_of(i);
             header.detail = batch->credential;
             header.flags = static_cast<std::uint8_t>((record.link ? wire::flag_link : 0) | flags |
+                                                     (batch->in_order ? wire::flag_in_order : 0) |
                                                      static_cast<std::uint8_t>(batch->set_id));
             if (!record.bulk || (flags & wire::flag_void) != 0) {
                 writer.add_encoded(header, record.body);

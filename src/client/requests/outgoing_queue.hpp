@@ -26,6 +26,8 @@ namespace remofile::client {
 inline constexpr std::size_t max_joined_requests = 8;
 // Of requests that nobody waits for yet.
 inline constexpr std::size_t max_joined_ahead = 32;
+// Of requests that are carried out one after the other anyway.
+inline constexpr std::size_t max_joined_in_order = 32;
 
 // Batches at the head of a queue whose data is being, or has been, encoded: enough to keep the codec thread busy while
 // the one before is sent, and few enough to be decided by what the link has shown by then.
@@ -65,7 +67,8 @@ struct Batch {
     wire::SetId set_id = wire::SetId::as_caller;
     LaneKind kind = LaneKind::metadata;
     std::size_t lane = 0;  // by which it goes: not that of its kind while lanes are merged
-    bool ahead = false;    // CallOptions::ahead
+    bool ahead = false;     // CallOptions::ahead
+    bool in_order = false;  // CallOptions::in_order
 
     // Known once it is sent; 0 before.
     RequestId first_id;

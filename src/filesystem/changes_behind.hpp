@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+// Changes that programs have been told of and that the server has not answered yet: what names stand for with them, and
+// who waits until they are carried out.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/counters.hpp"
+#include "base/status.hpp"
+#include "base/task.hpp"
+#include "client/waiters.hpp"
+#include "filesystem/inode_number.hpp"
+#include "wire/messages.hpp"
+
+namespace remofile::filesystem {
+
+// One thread: the session's. Must outlive the changes that it knows of.
+class ChangesBehind {
+public:
+    // How many may be under way: whoever must wait for all of them does not wait long, and the session may always send
+    // what somebody waits for.
+    static constexpr std::size_t max_changes = 512;
+
+    explicit ChangesBehind(Counters& counters);
+    ChangesBehind(const ChangesBehind&) = delete;
+    ChangesBehind& operator=(const ChangesBehind&) = delete;
+
+    // Called with a file or directory that no change concerns any more.
+    std::function<void(InodeNumber)> on_settled;
+
+    // ---- changes
+
+    // A name stands for `inode` with the change; 0: for nothing.
+    struct NewMeaning {
+        InodeNumber directory = 0;
+        std::string name;
+        InodeNumber inode = 0;
+    };
+    // What a change touches: files and directories, and names.
+    struct Concern {
+        std::vector<InodeNumber> inodes;
+        std::vector<NewMeaning> names;
+    };
+    // A change is under way as long as this object lives.
+    class UnderWay {
+    public:
+        UnderWay(UnderWay&& other) noexcept
+            : changes_(std::exchange(other.changes_, nullptr)),
+              number_(other.number_),
+              concern_(std::move(other.concern_)) {}
+        UnderWay& operator=(UnderWay&&) = delete;
+        ~UnderWay() {
+            if (changes_ != nullptr)
+                changes_->end(number_, concern_);
+        }
+
+    private:
+        friend class ChangesBehind;
+        UnderWay(ChangesBehind& changes, std::uint64_t number, Concern concern)
+            : changes_(&changes), number_(number), concern_(std::move(concern)) {}
+
+        ChangesBehind* changes_;
+        std::uint64_t number_;
+        Concern concern_;
+    };
+    UnderWay begin(Concern concern);
+
+    // ---- what programs see
+
+    // What the name stands for if a change under way says so; 0: for nothing.
+    std::optional<InodeNumber> meaning(InodeNumber directory, std::string_view name) const;
+    // Whether some name of the directory stands for something because a change under way says so.
+    bool gives_meaning_in(InodeNumber directory) const;
+
+    // What is shown of a file or directory while changes of it are under way. Precondition of show(): there are any.
+    void show(InodeNumber inode, const wire::Attributes& attributes);
+    const wire::Attributes* shown(InodeNumber inode) const;
+
+    // ---- waiting
+
+    bool any() const { return !under_way_.empty(); }
+    std::size_t size() const { return under_way_.size(); }
+    bool concerns(InodeNumber inode) const { return of_.contains(inode); }
+    // Ends when those changes are carried out, or have failed, that were under way at the call. Errors: interrupted.
+    Task<Status> settled(InodeNumber inode, client::Cancellation* cancellation);
+    Task<Status> all_settled(client::Cancellation* cancellation);
+    // Ends when one more may begin. Errors: interrupted.
+    Task<Status> room(client::Cancellation* cancellation);
+
+    // ---- what went wrong after programs had been told that it had not
+
+    // Whether it is worth a line in the log: of thousands at a time the first hundred are.
+    bool note_failure(InodeNumber directory, Status status);
+    // The first since the last call. Of the root: of any directory.
+    Status take_failure(InodeNumber directory);
+
+private:
+    // What is under way of one file or directory. Shared with those who wait for it.
+    struct Of {
+        std::set<std::uint64_t> under_way;
+        client::Waiters settled;
+        std::optional<wire::Attributes> shown;
+    };
+    struct Meaning {
+        InodeNumber inode = 0;
+        std::uint64_t change = 0;  // the latest that says so
+    };
+    using Names = std::map<std::string, Meaning, std::less<>>;
+
+    void end(std::uint64_t number, const Concern& concern);
+
+    Counters::Counter& begun_;
+    std::uint64_t last_ = 0;
+    std::set<std::uint64_t> under_way_;
+    client::Waiters ended_;
+    std::unordered_map<InodeNumber, std::shared_ptr<Of>> of_;
+    std::unordered_map<InodeNumber, Names> names_;
+    std::map<InodeNumber, Status> failures_;
+    std::size_t failed_ = 0;  // since nothing was under way
+};
+
+}  // namespace remofile::filesystem

@@ -1,0 +1,597 @@
+// SPDX-License-Identifier: MIT
+// Making, removing and renaming without waiting for the server.
+//
+// In a directory of which this client alone has a lease, nobody else looks before what was answered from here has been
+// carried out. So a change of it is answered at once, if all that decides about it is known, and its request is sent
+// behind. Requests are carried out in the order in which programs made the changes. Whoever wants to know what only the
+// server can tell (the time of a change, the number of a new file) waits for the answer, and so does whoever makes sure
+// of anything (fsync, unmount, another client's look).
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <chrono>
+
+#include "base/log.hpp"
+#include "client/directory.hpp"
+#include "filesystem/file_system.hpp"
+
+namespace remofile::filesystem {
+namespace {
+
+// Whoever closes a larger file waits: the server's room for what is not there yet was looked at for less.
+constexpr std::uint64_t max_closed_unwaited_bytes = 1U << 20;
+// A file system has its limit of links somewhere above.
+constexpr std::uint32_t max_links_unasked = 1000;
+
+constexpr std::uint32_t permissions = 0777;
+constexpr std::uint32_t all_permissions = 07777;
+
+constexpr std::uint32_t set_unasked = wire::set_mode | wire::set_uid | wire::set_gid | wire::set_access |
+                                      wire::set_access_now | wire::set_modification | wire::set_modification_now;
+
+wire::Timestamp time_now() {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now);
+    return {.seconds = seconds.count(),
+            .nanoseconds = static_cast<std::uint32_t>(
+                std::chrono::duration_cast<std::chrono::nanoseconds>(now - seconds).count())};
+}
+
+const wire::Attributes& attributes_in(const wire::EntryReply& reply) {
+    return reply.attributes;
+}
+const wire::Attributes& attributes_in(const wire::CreateReply& reply) {
+    return reply.entry.attributes;
+}
+
+// What a program can make of it. That the session has ended is remofs's affair.
+Status for_programs(Status status) {
+    const bool is_of_session = status == Status::no_session || status == Status::shutting_down ||
+                               status == Status::stale || status == Status::bad_handle;
+    return is_of_session ? Status::io_error : status;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- what is known
+
+FileSystem::Standing FileSystem::standing_of(InodeNumber directory, std::string_view name) {
+    using Knowledge = DirectoryCache::Knowledge;
+    if (const auto meaning = behind_.meaning(directory, name)) {
+        if (*meaning == 0)
+            return {.knowledge = Knowledge::absent};
+        const Inode* inode = inodes_.find(*meaning);
+        if (inode == nullptr || inodes_.stale(*inode))
+            return {};
+        return {.knowledge = Knowledge::present, .inode = inode->id, .type = inode->type, .is_plain = true};
+    }
+    const auto answer = names_.known().find(directory, name);
+    if (answer.knowledge != Knowledge::present)
+        return {.knowledge = answer.knowledge};
+    Standing standing{.knowledge = Knowledge::present, .type = answer.attributes->mode & S_IFMT};
+    if (const Inode* inode = inodes_.find(answer.attributes->identity); inode != nullptr && !inodes_.stale(*inode))
+        standing.inode = inode->id;
+    standing.is_plain = names_.known().absent_xattrs(directory, name) == no_xattrs_at_all &&
+                        answer.attributes->identity.device == export_device_;
+    return standing;
+}
+
+bool FileSystem::may_answer(const Operation& operation, InodeNumber directory) {
+    const Inode* inode = inodes_.find(directory);
+    return exclusive_.holds(directory) && may_use_names(operation) && inode != nullptr && inode->node &&
+           !inodes_.stale(*inode);
+}
+
+// Whether a name may be made without asking. Errors: interrupted.
+Task<Result<bool>> FileSystem::may_make(Operation& operation, InodeNumber parent, const std::string& name) {
+    if (!may_answer(operation, parent) || !client::is_valid_name(name))
+        co_return false;
+    if (const Status status = co_await behind_.room(&operation.cancellation); status != Status::ok)
+        co_return Result<bool>(status);
+    co_return may_answer(operation, parent) &&
+        standing_of(parent, name).knowledge == DirectoryCache::Knowledge::absent;
+}
+
+// Whether the name of a file that is no directory may be taken away without asking.
+Task<Result<bool>> FileSystem::may_remove(Operation& operation, InodeNumber parent, const std::string& name) {
+    if (!may_answer(operation, parent))
+        co_return false;
+    if (const Status status = co_await behind_.room(&operation.cancellation); status != Status::ok)
+        co_return Result<bool>(status);
+    const Standing standing = standing_of(parent, name);
+    co_return may_answer(operation, parent) && standing.is_plain && standing.type != 0 && standing.type != S_IFDIR &&
+        !has_unopened(standing.inode);
+}
+
+// Whether nothing is in the directory, for certain.
+bool FileSystem::is_empty(InodeNumber directory) {
+    if (behind_.gives_meaning_in(directory))
+        return false;
+    const auto names = names_.known().names(directory);
+    return names != nullptr && std::ranges::all_of(*names, [&](const DirectoryCache::Name& each) {
+               return behind_.meaning(directory, each.name) == InodeNumber{0};
+           });
+}
+
+// What the server will say of a new file, but for its number and its times, and what it inherits.
+wire::Attributes FileSystem::attributes_of_new(const Inode& inode, std::uint32_t mode) const {
+    const wire::HelloReply& hello = session_.hello();
+    const wire::Timestamp now = time_now();
+    constexpr std::uint32_t block_size = 4096;
+    return {.identity = inode.identity,
+            .mode = inode.type | (mode & all_permissions),
+            .links = inode.type == S_IFDIR ? 2U : 1U,
+            .uid = hello.server_uid,
+            .gid = hello.server_gid,
+            .block_size = block_size,
+            .access = now,
+            .modification = now,
+            .change = now};
+}
+
+// A file that a change under way has given a name.
+std::optional<Entry> FileSystem::give_out_pending(InodeNumber id) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr || inodes_.stale(*inode))
+        return std::nullopt;
+    wire::Attributes attributes;
+    if (const wire::Attributes* shown = behind_.shown(id); shown != nullptr)
+        attributes = *shown;
+    else if (const wire::Attributes* known = names_.attributes(*inode); known != nullptr)
+        attributes = *known;
+    else
+        return std::nullopt;
+    if (inode->type == S_IFREG)
+        attributes.size = std::max(attributes.size, inode->content.size);
+    inodes_.hand_out(*inode);
+    return Entry{.inode = id, .attributes = attributes, .is_outdated = true};
+}
+
+// ---------------------------------------------------------------- changes under way
+
+// Ends when the server has answered what was changed of the file, or in the directory, before: also what was written to
+// a file by somebody who has closed it. Errors: interrupted.
+Task<Status> FileSystem::settled(Operation& operation, InodeNumber id) {
+    if (behind_.concerns(id)) {
+        if (const Status status = co_await behind_.settled(id, &operation.cancellation); status != Status::ok)
+            co_return status;
+    }
+    const Inode* inode = inodes_.find(id);
+    if (inode == nullptr || inode->open_count > 0 || !contents_.writes().pending(id))
+        co_return Status::ok;
+    co_return co_await written_out(operation, id);
+}
+
+// The same of an open file: its handle is there, and what was changed of it.
+Task<Status> FileSystem::settled(Operation& operation, HandleNumber handle) {
+    const FileHandle* open = files_.find(handle);
+    if (open == nullptr || !behind_.concerns(open->inode))
+        co_return Status::ok;
+    co_return co_await behind_.settled(open->inode, &operation.cancellation);
+}
+
+// The same for whoever can do without, if the server is silent: false then.
+Task<bool> FileSystem::settled_briefly(Operation& operation, InodeNumber inode) {
+    if (!behind_.concerns(inode))
+        co_return true;
+    if (session_.silent())
+        co_return false;
+    Patience patience(session_, reactor_, operation);
+    co_await settled(patience.questions(), inode);
+    co_return !patience.is_over();
+}
+
+ChangesBehind::UnderWay FileSystem::begin_change(ChangesBehind::Concern concern) {
+    statistics_.changed();
+    for (const InodeNumber id : concern.inodes) {
+        Inode* inode = inodes_.find(id);
+        // It stays known until the change is settled.
+        if (inode != nullptr && !behind_.concerns(id))
+            inodes_.hand_out(*inode);
+    }
+    for (const auto& name : concern.names)
+        names_.known().own_attributes_changed_here(name.directory, contents_.now());
+    return behind_.begin(std::move(concern));
+}
+
+void FileSystem::change_settled(InodeNumber id) {
+    contents_.writes().made(id);
+    forget(id);
+}
+
+void FileSystem::failed_behind(std::string_view what, InodeNumber directory, std::string_view name, InodeNumber made_as,
+                               Status status) {
+    if (behind_.note_failure(directory, for_programs(status)))
+        log::error("{} \"{}\" in directory {} has failed at the server after a program was told that it was done: {}",
+                   what, name, directory, describe(status));
+    names_.known().revoke_name(directory, name, contents_.now());
+    if (front_names_ != nullptr)
+        front_names_->drop_name(directory, std::string(name));
+    Inode* inode = made_as == 0 ? nullptr : inodes_.find(made_as);
+    if (inode == nullptr)
+        return;
+    files_.for_each([&](FileHandle& file) {
+        if (file.inode == made_as && file.write_error == Status::ok)
+            file.write_error = for_programs(status);
+    });
+    if (inode->type == S_IFDIR)
+        names_.forget(made_as);
+    inodes_.condemn(*inode);
+}
+
+// ---------------------------------------------------------------- making
+
+// The server has made it, and says what it is like.
+void FileSystem::confirm_made(InodeNumber parent, std::string_view name, InodeNumber id,
+                              const wire::Attributes& attributes, std::uint64_t asked_at) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        return;
+    if ((attributes.mode & S_IFMT) != inode->type)
+        return failed_behind("making", parent, name, id, Status::io_error);
+    inodes_.confirm(*inode, attributes);
+    statistics_.changed();
+    const std::uint64_t now = contents_.now();
+    names_.known().made_here(parent, name, attributes, no_xattrs_at_all, asked_at, now);
+    if (inode->changed_at >= asked_at)
+        names_.known().attributes_changed_here(parent, name, now);
+    if (inode->type == S_IFDIR) {
+        names_.known().put(id, {inode->place.parent, inode->place.name});
+        names_.known().note_own(id, attributes);
+        names_.known().learn_own(id, attributes, asked_at);
+    } else {
+        contents_.seen(id, attributes, asked_at);
+    }
+}
+
+template <class Message>
+Task<void> FileSystem::carry_out_making(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber inode,
+                                        Message message, std::uint64_t asked_at) {
+    const auto under_way = std::move(change);
+    const auto reply = co_await session_.call(message, options_of_change());
+    if (reply)
+        confirm_made(parent, message.name, inode, attributes_in(reply->body), asked_at);
+    else
+        failed_behind("making", parent, message.name, inode, reply.status());
+}
+
+// Precondition: may_make().
+template <class Message>
+Entry FileSystem::make_behind(InodeNumber parent, Message message, std::uint32_t mode) {
+    const std::uint64_t asked_at = contents_.now();
+    message.parent = inodes_.find(parent)->node;
+    message.node = {session_.new_node_id(), false};
+    Inode& inode = inodes_.make_unconfirmed(parent, message.name, mode & S_IFMT, message.node.id);
+    const InodeNumber id = inode.id;
+    auto change = begin_change({.inodes = {parent, id}, .names = {{parent, message.name, id}}});
+    const wire::Attributes attributes = attributes_of_new(inode, mode);
+    behind_.show(id, attributes);
+    spawn(carry_out_making(std::move(change), parent, id, std::move(message), asked_at));
+    if (S_ISDIR(mode))
+        exclusive_.made(id);
+    return {.inode = id, .attributes = attributes, .is_outdated = true};
+}
+
+template Entry FileSystem::make_behind(InodeNumber, wire::Mkdir, std::uint32_t);
+template Entry FileSystem::make_behind(InodeNumber, wire::Symlink, std::uint32_t);
+template Entry FileSystem::make_behind(InodeNumber, wire::Mknod, std::uint32_t);
+
+// The same of a file that is opened with it.
+Created FileSystem::create_behind(InodeNumber parent, wire::Create message, const OpenHow& how) {
+    const std::uint64_t asked_at = contents_.now();
+    Inode& inode = inodes_.make_unconfirmed(parent, message.name, S_IFREG, message.node.id);
+    const InodeNumber id = inode.id;
+    auto change = begin_change({.inodes = {parent, id}, .names = {{parent, message.name, id}}});
+    const wire::Attributes attributes = attributes_of_new(inode, message.mode & ~message.umask);
+    behind_.show(id, attributes);
+    FileHandle file{.handle = message.handle, .epoch = session_.epoch(), .inode = id, .readahead = {}};
+    constexpr std::uint32_t to_read_and_write = wire::open_read | wire::open_write;
+    file.made_behind = true;
+    file.reads = (how.flags & wire::open_read) != 0;
+    file.maps = (how.flags & to_read_and_write) == to_read_and_write;
+    opened(id, file.maps);
+    const HandleNumber handle = files_.add(std::move(file));
+    spawn(carry_out_making(std::move(change), parent, id, std::move(message), asked_at));
+    return {.entry = {.inode = id, .attributes = attributes, .is_outdated = true}, .opened = {.handle = handle}};
+}
+
+// Whether the file may be given another name in the directory without asking, and what it is like; else null.
+const wire::Attributes* FileSystem::may_link(const Operation& operation, const Inode& inode) {
+    const bool is_behind = behind_.shown(inode.id) != nullptr;
+    const wire::Attributes* known = is_behind ? behind_.shown(inode.id) : names_.attributes(inode);
+    const bool fits = known != nullptr && inode.node && !inodes_.stale(inode) && inode.type != S_IFDIR &&
+                      may_answer(operation, inode.place.parent) && known->links < max_links_unasked &&
+                      (is_behind || names_.absent_xattrs(inode) == no_xattrs_at_all) &&
+                      (known->uid == session_.hello().server_uid || session_.hello().server_uid == 0);
+    return fits ? known : nullptr;
+}
+
+Entry FileSystem::link_behind(Inode& inode, InodeNumber new_parent, std::string new_name, wire::Attributes known) {
+    const std::uint64_t asked_at = contents_.now();
+    const InodeNumber id = inode.id;
+    wire::Link message{inode.node, inodes_.find(new_parent)->node, std::move(new_name)};
+    auto change = begin_change(
+        {.inodes = {new_parent, id, inode.place.parent}, .names = {{new_parent, message.new_name, id}}});
+    ++known.links;
+    behind_.show(id, known);
+    changed_here(id);
+    if (inode.type == S_IFREG)
+        known.size = std::max(known.size, inode.content.size);
+    spawn(carry_out_link(std::move(change), id, new_parent, std::move(message), asked_at));
+    inodes_.hand_out(inode);
+    return {.inode = id, .attributes = known, .is_outdated = true};
+}
+
+Task<void> FileSystem::carry_out_link(ChangesBehind::UnderWay change, InodeNumber id, InodeNumber new_parent,
+                                      wire::Link message, std::uint64_t asked_at) {
+    const auto under_way = std::move(change);
+    const auto reply = co_await session_.call(message, options_of_change());
+    changed_here(id);
+    if (!reply)
+        co_return failed_behind("linking", new_parent, message.new_name, 0, reply.status());
+    made(new_parent, message.new_name, reply->body.attributes, asked_at);
+    // The answer has given one more of the node, and the entry was given out before.
+    if (Inode* inode = inodes_.find(id); inode != nullptr && inode->node == message.node)
+        ++inode->server_count;
+    else
+        give_back({{message.node, 1}});
+}
+
+// ---------------------------------------------------------------- removing and renaming
+
+// Whether a program has the file open of which the server has not been asked for a handle: that goes by its name.
+bool FileSystem::has_unopened(InodeNumber inode) {
+    bool found = false;
+    if (const Inode* known = inodes_.find(inode); known == nullptr || known->open_count == 0)
+        return false;
+    files_.for_each([&](const FileHandle& file) { found |= file.inode == inode && !file.handle; });
+    return found;
+}
+
+// Carries out a request by which a file loses the name; as take_away().
+template <class Message>
+Task<Status> FileSystem::take_away_behind(InodeNumber parent, std::string name, Message message, bool look_first) {
+    if (!look_first) {
+        const auto reply = co_await session_.call(message, options_of_change());
+        co_return reply.status();
+    }
+    const std::uint64_t asked_at = contents_.now();
+    const wire::Lookup look_up{.parent = inodes_.find(parent)->node, .name = name, .node = new_node()};
+    std::vector<client::EncodedRequest> requests;
+    requests.push_back(client::encoded(look_up));
+    requests.push_back(client::encoded(message));
+    const auto replies = co_await session_.call_batch(std::move(requests), options_of_change());
+    if (const auto found = client::decoded<wire::Lookup>(replies[0]))
+        if (const auto entry = entry_of(parent, name, *found, asked_at))
+            forget(entry->inode);
+    co_return replies[1].status;
+}
+
+// Precondition: may_remove(), or of a directory that it and the one above are held and that it is empty.
+template <class Message>
+void FileSystem::remove_behind(InodeNumber parent, Message message) {
+    const std::uint64_t asked_at = contents_.now();
+    const Standing standing = standing_of(parent, message.name);
+    const bool look_first = standing.type != S_IFDIR && may_be_known_by_name_alone(parent, message.name);
+    message.parent = inodes_.find(parent)->node;
+    kept_handles_.drop(parent, message.name);
+    ChangesBehind::Concern concern{.inodes = {parent}, .names = {{parent, message.name, 0}}};
+    if (standing.inode != 0) {
+        concern.inodes.push_back(standing.inode);
+        if (standing.type != S_IFDIR)
+            changed_here(standing.inode);
+    }
+    auto change = begin_change(std::move(concern));
+    const InodeNumber directory = standing.type == S_IFDIR ? standing.inode : 0;
+    spawn(carry_out_removal(std::move(change), parent, directory, std::move(message), look_first, asked_at));
+}
+
+template void FileSystem::remove_behind(InodeNumber, wire::Unlink);
+template void FileSystem::remove_behind(InodeNumber, wire::Rmdir);
+
+template <class Message>
+Task<void> FileSystem::carry_out_removal(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber directory,
+                                         Message message, bool look_first, std::uint64_t asked_at) {
+    const auto under_way = std::move(change);
+    const Status status = co_await take_away_behind(parent, message.name, message, look_first);
+    if (status != Status::ok)
+        co_return failed_behind("removing", parent, message.name, 0, status);
+    removed(parent, message.name, asked_at);
+    if (directory != 0)
+        names_.forget(directory);
+}
+
+Task<Result<bool>> FileSystem::may_rename(Operation& operation, InodeNumber parent, const std::string& name,
+                                          InodeNumber new_parent, const std::string& new_name, std::uint32_t flags) {
+    using Knowledge = DirectoryCache::Knowledge;
+    if ((flags & ~wire::rename_noreplace) != 0 || !may_answer(operation, new_parent) ||
+        !client::is_valid_name(new_name))
+        co_return false;
+    const auto may_go = co_await may_remove(operation, parent, name);
+    if (!may_go || !*may_go)
+        co_return may_go;
+    const Standing from = standing_of(parent, name);
+    const Standing to = standing_of(new_parent, new_name);
+    if (!may_answer(operation, new_parent) || from.inode == 0 || contents_.writes().pending_by_data_lane(from.inode))
+        co_return false;
+    if (to.knowledge == Knowledge::absent)
+        co_return true;
+    co_return flags == 0 && to.knowledge == Knowledge::present && to.is_plain && to.type != 0 && to.type != S_IFDIR &&
+        to.inode != from.inode && !has_unopened(to.inode);
+}
+
+// Precondition: may_rename().
+void FileSystem::rename_behind(InodeNumber parent, std::string name, InodeNumber new_parent, std::string new_name,
+                               std::uint32_t flags) {
+    const std::uint64_t asked_at = contents_.now();
+    const Standing from = standing_of(parent, name);
+    const Standing to = standing_of(new_parent, new_name);
+    const bool look_first = to.knowledge == DirectoryCache::Knowledge::present &&
+                            may_be_known_by_name_alone(new_parent, new_name);
+    kept_handles_.drop(parent, name);
+    kept_handles_.drop(new_parent, new_name);
+    wire::Rename message{inodes_.find(parent)->node, name, inodes_.find(new_parent)->node, new_name, flags};
+    ChangesBehind::Concern concern{.inodes = {parent, new_parent, from.inode},
+                                   .names = {{parent, name, 0}, {new_parent, new_name, from.inode}}};
+    changed_here(from.inode);
+    if (to.inode != 0) {
+        concern.inodes.push_back(to.inode);
+        changed_here(to.inode);
+    }
+    std::optional<wire::Attributes> attributes;
+    if (const auto answer = names_.known().find(parent, name); answer.attributes != nullptr)
+        attributes = *answer.attributes;
+    auto change = begin_change(std::move(concern));
+    if (behind_.shown(from.inode) == nullptr && attributes)
+        behind_.show(from.inode, *attributes);
+    inodes_.move(*inodes_.find(from.inode), new_parent, new_name);
+    spawn(carry_out_rename(std::move(change), parent, new_parent, std::move(message), look_first, asked_at));
+}
+
+Task<void> FileSystem::carry_out_rename(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber new_parent,
+                                        wire::Rename message, bool look_first, std::uint64_t asked_at) {
+    const auto under_way = std::move(change);
+    const Status status = co_await take_away_behind(new_parent, message.new_name, message, look_first);
+    if (status == Status::ok)
+        co_return has_moved(parent, message.name, new_parent, message.new_name, asked_at);
+    failed_behind("renaming", parent, message.name, 0, status);
+    failed_behind("renaming to", new_parent, message.new_name, 0, status);
+}
+
+// ---------------------------------------------------------------- attributes
+
+// What the file will be like after the change, if that can be told; what the front wants to change together must not be
+// split. Nothing if the server has to be asked.
+std::optional<wire::Attributes> FileSystem::attributes_after(const Operation& operation, const Inode& inode,
+                                                             const wire::Setattr& change) {
+    const bool is_directory = inode.type == S_IFDIR;
+    const bool is_behind = behind_.shown(inode.id) != nullptr;
+    const wire::Attributes* known = is_behind ? behind_.shown(inode.id) : names_.attributes(inode);
+    // Its times change with each name in it; the rest would have been told.
+    if (known == nullptr && is_directory)
+        known = names_.known().last_own_attributes(inode.id);
+    const wire::HelloReply& hello = session_.hello();
+    const bool is_root = hello.server_uid == 0;
+    if (known == nullptr || !inode.node || inodes_.stale(inode) || inode.type == S_IFLNK ||
+        !may_answer(operation, is_directory ? inode.id : inode.place.parent) ||
+        contents_.writes().pending_by_data_lane(inode.id) || (change.which & ~set_unasked) != 0 ||
+        (known->mode & (S_ISUID | S_ISGID | S_ISVTX)) != 0 || (known->uid != hello.server_uid && !is_root))
+        return std::nullopt;
+    if (!is_behind && !is_directory && names_.absent_xattrs(inode) != no_xattrs_at_all)
+        return std::nullopt;
+    wire::Attributes after = *known;
+    if ((change.which & wire::set_mode) != 0) {
+        const bool is_usable = !is_directory || (change.mode & S_IRWXU) == S_IRWXU;
+        if ((change.mode & all_permissions & ~permissions) != 0 || !is_usable)
+            return std::nullopt;
+        after.mode = (after.mode & S_IFMT) | (change.mode & permissions);
+    }
+    if ((change.which & wire::set_uid) != 0)
+        after.uid = change.uid;
+    if ((change.which & wire::set_gid) != 0)
+        after.gid = change.gid;
+    if ((after.uid != known->uid || after.gid != known->gid) && !is_root)
+        return std::nullopt;
+    const wire::Timestamp now = time_now();
+    if ((change.which & (wire::set_access | wire::set_access_now)) != 0)
+        after.access = (change.which & wire::set_access) != 0 ? change.access : now;
+    if ((change.which & (wire::set_modification | wire::set_modification_now)) != 0)
+        after.modification = (change.which & wire::set_modification) != 0 ? change.modification : now;
+    after.change = now;
+    return after;
+}
+
+ShownAttributes FileSystem::set_behind(Inode& inode, wire::Setattr change, wire::Attributes after) {
+    const InodeNumber id = inode.id;
+    const std::uint64_t asked_at = contents_.now();
+    change.node = inode.node;
+    change.handle = {};
+    const bool is_directory = inode.type == S_IFDIR;
+    if (is_directory) {
+        inode.changed_at = asked_at;
+        names_.known().own_attributes_changed_here(id, asked_at);
+    } else {
+        names_.changed(inode);
+    }
+    auto under_way = begin_change({.inodes = {id, is_directory ? id : inode.place.parent}, .names = {}});
+    behind_.show(id, after);
+    if (inode.type == S_IFREG)
+        after.size = std::max(after.size, inode.content.size);
+    const std::uint64_t changed_at = inode.changed_at;
+    spawn(carry_out_setting(std::move(under_way), id, std::move(change), asked_at, changed_at));
+    return {.attributes = after};
+}
+
+Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNumber id, wire::Setattr message,
+                                         std::uint64_t asked_at, std::uint64_t changed_at) {
+    const auto under_way = std::move(change);
+    const auto reply = co_await session_.call(message, options_of_change());
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        co_return;
+    if (!reply) {
+        log::error("attributes of file {} could not be set at the server after a program was told that they were: {}",
+                   id, describe(reply.status()));
+        const Status status = for_programs(reply.status());
+        behind_.note_failure(inode->type == S_IFDIR ? id : inode->place.parent, status);
+        files_.for_each([&](FileHandle& file) {
+            if (file.inode == id && file.write_error == Status::ok)
+                file.write_error = status;
+        });
+        changed_here(id);
+        co_return;
+    }
+    const wire::Attributes& attributes = reply->body.attributes;
+    if (inode->type == S_IFDIR) {
+        names_.known().note_own(id, attributes);
+        names_.known().learn_own(id, attributes, asked_at);
+        co_return;
+    }
+    inode->version = attributes.version & ~wire::version_is_fresh;
+    inode->content.kept_version = 0;
+    // Otherwise more was changed since, which it may not show.
+    if (inode->changed_at == changed_at && !contents_.writes().pending(id))
+        names_.known().attributes_are(inode->place.parent, inode->place.name, attributes, asked_at);
+}
+
+// All that was written to a file has been carried out: this is what it is like, if nothing else is under way.
+void FileSystem::attributes_are(InodeNumber id, const wire::Attributes& attributes, std::uint64_t asked_at) {
+    const Inode* inode = inodes_.find(id);
+    if (inode != nullptr && !behind_.concerns(id) && inode->content.writes_through == 0 &&
+        inode->identity == attributes.identity)
+        names_.known().attributes_are(inode->place.parent, inode->place.name, attributes, asked_at);
+}
+
+// ---------------------------------------------------------------- closing
+
+// Whether nobody needs to wait for what was written to the file: whoever looks for it does.
+bool FileSystem::may_close_unwaited(const FileHandle& file) {
+    const Inode* inode = inodes_.find(file.inode);
+    return file.made_behind && file.epoch == session_.epoch() && file.write_error == Status::ok && inode != nullptr &&
+           !inode->has_byte_locks && inode->content.size <= max_closed_unwaited_bytes &&
+           exclusive_.holds(inode->place.parent);
+}
+
+// Counts as a change in its directory until all that was written is there.
+void FileSystem::close_unwaited(InodeNumber id) {
+    contents_.writes().send(id);
+    if (!contents_.writes().pending(id))
+        return;
+    auto change = begin_change({.inodes = {inodes_.find(id)->place.parent}, .names = {}});
+    spawn(finish_closed(std::move(change), id));
+}
+
+Task<void> FileSystem::finish_closed(ChangesBehind::UnderWay change, InodeNumber id) {
+    const auto under_way = std::move(change);
+    co_await contents_.writes().drain(id, nullptr);
+}
+
+Task<void> FileSystem::release_when_settled(InodeNumber id, HandleId handle) {
+    const std::uint64_t epoch = session_.epoch();
+    co_await behind_.settled(id, nullptr);
+    co_await contents_.writes().drain(id, nullptr);
+    if (epoch == session_.epoch())
+        session_.tell(wire::Release{handle}, client::LaneKind::data);
+}
+
+}  // namespace remofile::filesystem

@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: MIT
+// Making, removing and renaming in directories of which this client alone has the lease: what is answered before the
+// server has been asked, what waits for it, and what is said if it goes wrong.
+#include <algorithm>
+
+#include "fixture.hpp"
+
+namespace remofile::filesystem {
+namespace {
+
+// A directory "d" of the root that is held exclusively, with a file "old" in it.
+struct Making : Fixture {
+    InodeNumber d = 0;
+    FakeExport::File* directory = nullptr;
+
+    Making() : Fixture(Leases::exclusive) {
+        directory = &server_files.make_directory("d");
+        server_files.make("old", "old content", directory->number);
+        d = lookup("d").inode;
+        // Whoever looks into a directory again learns all of it, and whoever changes something gets its lease.
+        lookup("old", d);
+        lookup("old", d);
+        const auto made = ask(&FileSystem::mkdir, d, "first", 0755U);
+        REQUIRE(made.has_value());
+        REQUIRE(wait_for([&] { return counted("leases.exclusive_taken") > 0; }));
+    }
+
+    bool at_server(const std::string& name) { return directory->names.contains(name); }
+    // The answer, if it is there at once.
+    template <class T, class... Parameters, class... Arguments>
+    std::optional<T> at_once(Task<T> (FileSystem::*method)(Operation&, Parameters...), Arguments&&... arguments) {
+        return begin(method, std::forward<Arguments>(arguments)...)->answer;
+    }
+    Created create(const std::string& name, InodeNumber parent) {
+        const OpenHow how{.flags = wire::open_write | wire::open_exclusive};
+        auto created = at_once(&FileSystem::create, parent, name, 0644U, how);
+        REQUIRE(created.has_value());
+        REQUIRE(created->has_value());
+        return **created;
+    }
+    void write(HandleNumber handle, const std::string& text, std::uint64_t offset = 0) {
+        const auto bytes = std::as_bytes(std::span(text));
+        const auto written = at_once(&FileSystem::write, handle, offset,
+                                     Payload{.bytes = bytes, .take = [&] { return Buffer::copy_of(bytes); }},
+                                     WriteHow{});
+        REQUIRE(written.has_value());
+        REQUIRE(written->has_value());
+    }
+    void tell(wire::LeaseChange change) {
+        wire::PushInvalidate push{.sequence = ++sequence_, .changes = {std::move(change)}};
+        server.push(push);
+        REQUIRE(wait_for([&] { return asked(Opcode::invalidated) == sequence_; }));
+    }
+    NodeId node_of_d() { return server.of(Opcode::mkdir)[0].as<wire::Mkdir>().parent; }
+
+private:
+    std::uint64_t sequence_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("making: the first change in a directory asks for its exclusive lease") {
+    Making f;
+    const auto mkdir = f.server.of(Opcode::mkdir);
+    const auto take = f.server.of(Opcode::take_leases);
+    REQUIRE((mkdir.size() == 1 && take.size() == 1));
+    CHECK(take[0].header.id < mkdir[0].header.id);
+    CHECK(take[0].as<wire::TakeLeases>().directories[0] == mkdir[0].as<wire::Mkdir>().parent);
+}
+
+TEST_CASE("making: a directory is made at once, and all below it, and the server follows in order") {
+    Making f;
+    f.held = {Opcode::mkdir, Opcode::create, Opcode::take_leases};
+    const auto made = f.at_once(&FileSystem::mkdir, f.d, "new", 0755U);
+    REQUIRE((made && made->has_value()));
+    const InodeNumber inode = (*made)->inode;
+    CHECK((*made)->attributes_life == Duration::zero());
+    const Created file = f.create("file", inode);
+    CHECK(f.lookup("new", f.d).inode == inode);
+    CHECK(f.lookup("file", inode).inode == file.entry.inode);
+    CHECK(f.at_once(&FileSystem::lookup, inode, "nothing")->status() == Status::no_entry);
+    REQUIRE(f.await_held(3));
+    const auto mkdir = f.server.of(Opcode::mkdir).back();
+    const auto create = f.server.of(Opcode::create).back();
+    CHECK((mkdir.header.flags & wire::flag_in_order) != 0);
+    CHECK((create.header.flags & wire::flag_in_order) != 0);
+    CHECK(create.as<wire::Create>().parent == mkdir.as<wire::Mkdir>().node.id);
+    CHECK(mkdir.header.id < create.header.id);
+    CHECK(mkdir.message == create.message);
+
+    // The number of the file is the server's affair.
+    const auto looking = f.begin(&FileSystem::getattr, inode, HandleNumber{});
+    CHECK_FALSE(looking->done());
+    f.release();
+    const auto attributes = f.finish(looking);
+    REQUIRE(attributes.has_value());
+    CHECK(attributes->attributes.identity.inode == f.directory->names.at("new"));
+    CHECK(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    const Entry again = f.lookup("file", inode);
+    CHECK(again.inode == file.entry.inode);
+    CHECK(again.attributes.identity.inode == f.server_files.file("file", f.directory->names.at("new")).number);
+}
+
+TEST_CASE("making: what is written to a new file follows it, and closing it waits for nothing") {
+    Making f;
+    f.held = {Opcode::create, Opcode::write};
+    const Created created = f.create("file", f.d);
+    f.write(created.opened.handle, "some text");
+    const auto closed = f.at_once(&FileSystem::flush, created.opened.handle, LockOwner{1});
+    REQUIRE(closed.has_value());
+    CHECK(closed->has_value());
+    f.fs->release(created.opened.handle);
+    REQUIRE(f.await_held(2));
+    const auto write = f.server.of(Opcode::write).back();
+    CHECK(write.message == f.server.of(Opcode::create).back().message);
+    CHECK((write.header.flags & wire::flag_in_order) != 0);
+    CHECK(f.asked(Opcode::release) == 0);
+    CHECK(f.asked(Opcode::flush) == 0);
+    // Who asks what the file is like waits for it.
+    const auto looking = f.begin(&FileSystem::getattr, created.entry.inode, HandleNumber{});
+    CHECK_FALSE(looking->done());
+    f.release();
+    const auto attributes = f.finish(looking);
+    REQUIRE(attributes.has_value());
+    CHECK(attributes->attributes.size == 9);
+    CHECK(f.server_files.file("file", f.directory->number).content == "some text");
+    CHECK(f.wait_for([&] { return f.asked(Opcode::release) == 1; }));
+}
+
+TEST_CASE("making: much that is written to a new file waits until it is there, and goes by the data lane in order") {
+    Making f;
+    f.held = {Opcode::create};
+    const Created created = f.create("file", f.d);
+    const std::string much(300'000, 'm');
+    f.write(created.opened.handle, much);
+    f.write(created.opened.handle, "end", much.size());
+    f.write(created.opened.handle, "MM");
+    const auto closing = f.begin(&FileSystem::flush, created.opened.handle, LockOwner{1});
+    REQUIRE(f.await_held(1));
+    f.settle();
+    CHECK(f.asked(Opcode::write) == 0);
+    f.release();
+    CHECK(f.finish(closing).has_value());
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
+    CHECK(f.server_files.file("file", f.directory->number).content == "MM" + much.substr(2) + "end");
+    for (const auto& write : f.server.of(Opcode::write))
+        CHECK((write.header.flags & wire::flag_in_order) == 0);
+}
+
+TEST_CASE("making: files are removed at once, and the directory that they leave empty") {
+    Making f;
+    const auto made = f.ask(&FileSystem::mkdir, f.d, "new", 0755U);
+    const InodeNumber inode = made->inode;
+    f.create("file", inode);
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    f.held = {Opcode::unlink, Opcode::rmdir, Opcode::mkdir};
+    CHECK(f.at_once(&FileSystem::unlink, inode, "file")->has_value());
+    CHECK(f.at_once(&FileSystem::lookup, inode, "file")->status() == Status::no_entry);
+    CHECK(f.at_once(&FileSystem::rmdir, f.d, "new")->has_value());
+    CHECK(f.at_once(&FileSystem::lookup, f.d, "new")->status() == Status::no_entry);
+    // The name is free.
+    const auto anew = f.at_once(&FileSystem::mkdir, f.d, "new", 0755U);
+    REQUIRE((anew && anew->has_value()));
+    CHECK((*anew)->inode != inode);
+    REQUIRE(f.await_held(3));
+    f.release();
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    CHECK(f.lookup("new", f.d).inode == (*anew)->inode);
+}
+
+TEST_CASE("making: a directory that may have entries is not removed without asking") {
+    Making f;
+    const auto made = f.ask(&FileSystem::mkdir, f.d, "new", 0755U);
+    f.create("file", made->inode);
+    f.held = {Opcode::rmdir};
+    const auto removing = f.begin(&FileSystem::rmdir, f.d, "new");
+    REQUIRE(f.await_held(1));
+    CHECK_FALSE(removing->done());
+    f.instead = [](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode == Opcode::rmdir)
+            return FakeReply{.status = Status::not_empty};
+        return std::nullopt;
+    };
+    f.release();
+    CHECK(f.finish(removing).status() == Status::not_empty);
+}
+
+TEST_CASE("making: a new file takes another's place at once, with its content") {
+    Making f;
+    f.held = {Opcode::create, Opcode::write, Opcode::rename};
+    const Created created = f.create("temporary", f.d);
+    f.write(created.opened.handle, "new content");
+    REQUIRE(f.at_once(&FileSystem::flush, created.opened.handle, LockOwner{1}).has_value());
+    CHECK(f.at_once(&FileSystem::rename, f.d, "temporary", f.d, "old", 0U)->has_value());
+    CHECK(f.at_once(&FileSystem::lookup, f.d, "temporary")->status() == Status::no_entry);
+    CHECK(f.lookup("old", f.d).inode == created.entry.inode);
+    REQUIRE(f.await_held(3));
+    f.release();
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    CHECK(f.lookup("old", f.d).inode == created.entry.inode);
+    CHECK(f.server_files.file("old", f.directory->number).content == "new content");
+    CHECK_FALSE(f.at_server("temporary"));
+}
+
+TEST_CASE("making: times and permissions are set at once, and shown when the server has set them") {
+    Making f;
+    const Created created = f.create("file", f.d);
+    f.held = {Opcode::setattr};
+    const auto set = f.at_once(&FileSystem::setattr, created.entry.inode, HandleNumber{},
+                               wire::Setattr{.which = wire::set_mode, .mode = 0600});
+    REQUIRE((set && set->has_value()));
+    CHECK(((*set)->attributes.mode & 07777) == 0600);
+    CHECK((*set)->life == Duration::zero());
+    const auto looking = f.begin(&FileSystem::getattr, created.entry.inode, HandleNumber{});
+    REQUIRE(f.await_held(1));
+    CHECK_FALSE(looking->done());
+    f.release();
+    CHECK((f.finish(looking)->attributes.mode & 07777) == 0600);
+    // A set-user-id bit is not given lightly.
+    f.held = {Opcode::setattr};
+    const auto asking = f.begin(&FileSystem::setattr, created.entry.inode, HandleNumber{},
+                                wire::Setattr{.which = wire::set_mode, .mode = 04755});
+    REQUIRE(f.await_held(1));
+    CHECK_FALSE(asking->done());
+}
+
+TEST_CASE("making: a symlink and a second name are made at once") {
+    Making f;
+    f.held = {Opcode::symlink, Opcode::link, Opcode::create};
+    const auto link = f.at_once(&FileSystem::symlink, f.d, "link", "target");
+    REQUIRE((link && link->has_value()));
+    CHECK((*link)->attributes.size == 6);
+    const Created created = f.create("file", f.d);
+    const auto second = f.at_once(&FileSystem::link, created.entry.inode, f.d, "second");
+    REQUIRE((second && second->has_value()));
+    CHECK((*second)->inode == created.entry.inode);
+    CHECK((*second)->attributes.links == 2);
+    CHECK(f.lookup("second", f.d).inode == created.entry.inode);
+    REQUIRE(f.await_held(3));
+    f.release();
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    CHECK(f.ask(&FileSystem::readlink, (*link)->inode).value() == "target");
+    CHECK(f.ask(&FileSystem::getattr, created.entry.inode, HandleNumber{})->attributes.links == 2);
+    f.fs->release(created.opened.handle);
+    f.fs->forget(created.entry.inode, 3);
+    CHECK(f.ask(&FileSystem::unlink, f.d, "file").has_value());
+    CHECK(f.ask(&FileSystem::unlink, f.d, "second").has_value());
+}
+
+TEST_CASE("making: another client's wish to look is granted once all is carried out, and nothing is made at once then") {
+    Making f;
+    f.held = {Opcode::create, Opcode::write};
+    const Created created = f.create("file", f.d);
+    f.write(created.opened.handle, "text");
+    REQUIRE(f.at_once(&FileSystem::flush, created.opened.handle, LockOwner{1}).has_value());
+    REQUIRE(f.await_held(2));
+    f.tell({f.node_of_d(), wire::LeaseChange::What::shared, {}});
+    f.settle();
+    CHECK(f.asked(Opcode::share_leases) == 0);
+    const auto another = f.begin(&FileSystem::mkdir, f.d, "another", 0755U);
+    CHECK_FALSE(another->done());
+    f.release();
+    CHECK(f.wait_for([&] { return f.asked(Opcode::share_leases) == 1; }));
+    CHECK(f.server.of(Opcode::share_leases)[0].as<wire::ShareLeases>().directories ==
+          std::vector<NodeId>{f.node_of_d()});
+    CHECK(f.finish(another).has_value());
+    // Not asked for again at once.
+    CHECK(f.asked(Opcode::take_leases) == 1);
+    f.clock.advance(std::chrono::seconds(3));
+    f.settle();
+    CHECK(f.ask(&FileSystem::mkdir, f.d, "later", 0755U).has_value());
+    CHECK(f.asked(Opcode::take_leases) == 2);
+}
+
+TEST_CASE("making: a directory that is not held is shared when asked for all the same") {
+    Making f;
+    f.tell({NodeId{4711}, wire::LeaseChange::What::shared, {}});
+    CHECK(f.wait_for([&] { return f.asked(Opcode::share_leases) == 1; }));
+}
+
+TEST_CASE("making: fsync waits for all that was made before, and unmounting does") {
+    Making f;
+    f.held = {Opcode::create, Opcode::mkdir};
+    const Created created = f.create("file", f.d);
+    REQUIRE(f.at_once(&FileSystem::mkdir, f.d, "new", 0755U).has_value());
+    const auto syncing = f.begin(&FileSystem::fsync, created.opened.handle, false);
+    bool all = false;
+    spawn([](FileSystem& fs, bool& done) -> Task<void> {
+        co_await fs.all_written_out();
+        done = true;
+    }(*f.fs, all));
+    REQUIRE(f.await_held(2));
+    f.settle();
+    CHECK(f.asked(Opcode::fsync) == 0);
+    CHECK_FALSE(all);
+    f.release();
+    CHECK(f.finish(syncing).has_value());
+    CHECK(f.asked(Opcode::fsync) == 1);
+    CHECK(f.wait_for([&] { return all; }));
+}
+
+TEST_CASE("making: what goes wrong behind is told to whoever has the file open, and to fsync of the directory once") {
+    Making f;
+    f.instead = [](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode == Opcode::create)
+            return FakeReply{.status = Status::no_space};
+        if (request.header.opcode == Opcode::write)
+            return FakeReply{.status = Status::bad_handle};
+        return std::nullopt;
+    };
+    const Created created = f.create("file", f.d);
+    f.write(created.opened.handle, "text");
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
+    CHECK(f.ask(&FileSystem::flush, created.opened.handle, LockOwner{1}).status() == Status::no_space);
+    f.instead = nullptr;
+    CHECK(f.ask(&FileSystem::lookup, f.d, "file").status() == Status::no_entry);
+    CHECK(std::ranges::count(f.front.dropped_names, "file") > 0);
+    CHECK(f.ask(&FileSystem::getattr, created.entry.inode, HandleNumber{}).status() == Status::stale);
+    const auto opened = f.ask(&FileSystem::opendir, f.d);
+    CHECK(f.ask(&FileSystem::fsyncdir, opened->handle, false).status() == Status::no_space);
+    CHECK(f.ask(&FileSystem::fsyncdir, opened->handle, false).has_value());
+}
+
+TEST_CASE("making: a directory that the server has not made as it was answered takes what is in it along") {
+    Making f;
+    f.instead = [](const FakeRequest& request) -> std::optional<FakeReply> {
+        switch (request.header.opcode) {
+            case Opcode::mkdir:
+                return FakeReply{.status = Status::exists};
+            case Opcode::create:
+                return FakeReply{.status = Status::stale};
+            case Opcode::take_leases:
+                return FakeReply::of(wire::TakeLeasesReply{.leases = {{}}});
+            default:
+                return std::nullopt;
+        }
+    };
+    const auto made = f.at_once(&FileSystem::mkdir, f.d, "new", 0755U);
+    const Created created = f.create("file", (*made)->inode);
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    f.instead = nullptr;
+    CHECK(f.ask(&FileSystem::lookup, f.d, "new").status() == Status::no_entry);
+    CHECK(f.ask(&FileSystem::lookup, (*made)->inode, "file").status() == Status::stale);
+    CHECK(f.ask(&FileSystem::flush, created.opened.handle, LockOwner{1}).status() == Status::io_error);
+    f.fs->release(created.opened.handle);
+    f.fs->forget(created.entry.inode);
+    f.fs->forget((*made)->inode);
+}
+
+TEST_CASE("making: what is not held, or was lost, waits for the server") {
+    Making f;
+    using What = wire::LeaseChange::What;
+    const auto what = GENERATE(What::ended, What::directory);
+    f.tell({f.node_of_d(), what, {}});
+    f.held = {Opcode::mkdir};
+    const auto making = f.begin(&FileSystem::mkdir, f.d, "new", 0755U);
+    REQUIRE(f.await_held(1));
+    CHECK_FALSE(making->done());
+}
+
+TEST_CASE("making: when the term has run out the server is asked") {
+    Making f;
+    f.clock.advance(f.lease_term);
+    f.held = {Opcode::mkdir};
+    const auto making = f.begin(&FileSystem::mkdir, f.d, "new", 0755U);
+    REQUIRE(f.await_held(1));
+    CHECK_FALSE(making->done());
+}
+
+TEST_CASE("making: a server that refuses, or does not notice all changes, is asked for each") {
+    Fixture f(Fixture::Leases::exclusive);
+    SECTION("refuses") {
+        f.server_files.gives_exclusive_leases = false;
+    }
+    SECTION("does not notice") {
+        f.server_files.trust_ms = 1000;
+    }
+    SECTION("the mount waits for names") {
+        f.settings.waits_for_names = true;
+        f.make_file_system();
+    }
+    const auto& directory = f.server_files.make_directory("d");
+    f.server_files.make("old", "", directory.number);
+    const InodeNumber d = f.lookup("d").inode;
+    f.lookup("old", d);
+    f.lookup("old", d);
+    REQUIRE(f.ask(&FileSystem::mkdir, d, "first", 0755U).has_value());
+    f.settle();
+    f.held = {Opcode::mkdir};
+    const auto making = f.begin(&FileSystem::mkdir, d, "second", 0755U);
+    REQUIRE(f.await_held(1));
+    CHECK_FALSE(making->done());
+}
+
+TEST_CASE("making: no more changes are under way than there is room for") {
+    Making f;
+    f.held = {Opcode::mkdir};
+    std::size_t made = 0;
+    while (f.at_once(&FileSystem::mkdir, f.d, "new" + std::to_string(made), 0755U).has_value() && made <= ChangesBehind::max_changes)
+        ++made;
+    CHECK(made == ChangesBehind::max_changes);
+    f.release();
+    CHECK(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    CHECK(f.at_server("new" + std::to_string(made)));
+}
+
+TEST_CASE("making: when the session is lost, whoever was told what was not carried out hears of it") {
+    Making f;
+    f.held = {Opcode::create};
+    const Created created = f.create("file", f.d);
+    REQUIRE(f.await_held(1));
+    f.held.clear();
+    f.lose_session();
+    CHECK(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    const auto opened = f.ask(&FileSystem::opendir, root_inode);
+    CHECK(f.ask(&FileSystem::fsyncdir, opened->handle, false).status() == Status::io_error);
+    f.fs->release(created.opened.handle);
+}
+
+}  // namespace remofile::filesystem
