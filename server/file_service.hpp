@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/buffer.hpp"
@@ -41,6 +42,33 @@ using InodePtr = std::shared_ptr<Inode>;
 
 class ChangeWatch;
 class LeaseTable;
+class Room;
+
+// A request that changes something is under way, and until this goes nobody is given an exclusive lease of what it may
+// change. Movable; may outlive nothing that it was got from.
+class ChangeUnderWay {
+public:
+    ChangeUnderWay() = default;  // of none
+    ChangeUnderWay(LeaseTable& table, std::uint64_t number) : table_(&table), number_(number) {}
+    ChangeUnderWay(ChangeUnderWay&& other) noexcept
+        : table_(std::exchange(other.table_, nullptr)), number_(other.number_) {}
+    ChangeUnderWay(const ChangeUnderWay&) = delete;
+    ChangeUnderWay& operator=(const ChangeUnderWay&) = delete;
+    ChangeUnderWay& operator=(ChangeUnderWay&&) = delete;
+    ~ChangeUnderWay();
+
+private:
+    LeaseTable* table_ = nullptr;
+    std::uint64_t number_ = 0;
+};
+
+// Leave to carry a request out, or what stands in its way.
+struct Passage {
+    // Directories that others have exclusive leases of, which they have been told to share. If there are any, the
+    // request must not be begun before LeaseTable::are_shared() says so of all.
+    std::vector<InodePtr> awaited;
+    ChangeUnderWay change;  // kept while the request is carried out
+};
 
 // What a change has touched of what leases cover.
 struct Touched {
@@ -63,15 +91,17 @@ struct ExportOptions {
     std::size_t max_nodes = 4U << 20;
     // Shared with the sessions, which leave it when they end. None: no leases are granted.
     std::shared_ptr<LeaseTable> leases;
+    // Shared with the tests, which bring their own. None: what the file system says.
+    std::shared_ptr<const Room> room;
     // Leased directories are watched, if they can be, for changes by programs on the server; from the first lease on.
     bool watch = false;
 };
 
 // How a request uses an id, so that the service can keep the order that docs/PROTOCOL.md promises: uses of one id may
 // overlap, but a request that makes, releases or changes what the id stands for waits for earlier ones and later ones
-// wait for it.
+// wait for it. Whatever is to be carried out in order uses the one id 0 of `order`.
 struct Dependency {
-    enum class Kind : std::uint8_t { node, handle } kind;
+    enum class Kind : std::uint8_t { node, handle, order } kind;
     std::uint64_t id;
     bool exclusive;
 };
@@ -117,6 +147,12 @@ public:
     virtual Result<OpenedSession> open_session(std::string_view path, NodeId root, const Caller& caller,
                                                bool read_only) = 0;
 
+    // To be asked before a request is carried out. May take system calls.
+    virtual Passage pass(const std::shared_ptr<SessionFiles>& /*files*/, wire::Opcode,
+                         std::span<const std::byte> /*body*/) {
+        return {};
+    }
+
     // Carries out one request. A malformed body or unknown opcode gives an outcome too. For a request that waits (a
     // blocking lock) the result is empty, and `later` is called once, on any thread, when it is decided; `request`
     // names it for cancel().
@@ -144,6 +180,8 @@ public:
     // What the watch tells of a name that is new says nothing of the file's other names, whose attributes have changed
     // with it: adds them. False if there may be others that nobody knows here.
     virtual bool add_other_names(std::vector<Touched>& /*touched*/) { return true; }
+    // Whether there is room enough for what holders of exclusive leases may have answered already. Takes system calls.
+    virtual bool has_room() { return true; }
     // Directories that may be without a lease now need not be watched any more. Takes system calls.
     virtual void stop_watching(std::span<const InodePtr> /*directories*/) {}
 

@@ -190,6 +190,17 @@ Result<> check_access(int descriptor, int mask) {
     return outcome_of(faccessat(descriptor, "", mask, AT_EACCESS | AT_EMPTY_PATH));
 }
 
+Result<Restrictions> restrictions_of(int directory) {
+    struct statx stat {};
+    if (statx(directory, "", AT_EMPTY_PATH, STATX_MODE | STATX_UID, &stat) != 0)
+        return errno_error();
+    return Restrictions{
+        .names_are_fixed = (stat.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0,
+        .sticky = (stat.stx_mode & S_ISVTX) != 0,
+        .owner = stat.stx_uid,
+    };
+}
+
 Result<> change_owner(int descriptor, uid_t uid, gid_t gid) {
     return outcome_of(fchownat(descriptor, "", uid, gid, AT_EMPTY_PATH));
 }

@@ -94,8 +94,15 @@ Result<UniqueFd> open_for_io(int descriptor, mode_t type, int flags);
 Result<UniqueFd> duplicate_as_path(int descriptor);
 
 // What can be done with an O_PATH descriptor, whatever it refers to, a symlink included.
-Result<std::string> read_symlink(int descriptor);             // name_too_long beyond max_path_bytes
-Result<> check_access(int descriptor, int mask);              // R_OK, W_OK, X_OK, for the effective uid and gid
+Result<std::string> read_symlink(int descriptor);  // name_too_long beyond max_path_bytes
+Result<> check_access(int descriptor, int mask);   // R_OK, W_OK, X_OK, for the effective uid and gid
+// What keeps who may write to a directory from changing names in it.
+struct Restrictions {
+    bool names_are_fixed = false;  // it is immutable, or names are only added
+    bool sticky = false;           // they are only their owners', and the directory's
+    uid_t owner = 0;
+};
+Result<Restrictions> restrictions_of(int directory);
 Result<> change_owner(int descriptor, uid_t uid, gid_t gid);  // -1: as it is
 Result<> change_mode(int descriptor, mode_t mode);
 Result<> change_size(int descriptor, off_t size);

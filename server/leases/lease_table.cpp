@@ -25,7 +25,9 @@ LeaseTable::LeaseTable(const Clock& clock, const Limits& limits, Counters& count
       granted_(counters.at("leases.granted")),
       revoked_(counters.at("leases.revoked")),
       expired_(counters.at("leases.expired")),
-      refused_(counters.at("leases.refused")) {}
+      refused_(counters.at("leases.refused")),
+      exclusive_(counters.at("leases.exclusive")),
+      recalled_(counters.at("leases.recalled")) {}
 
 LeaseTable::~LeaseTable() = default;
 
@@ -56,27 +58,32 @@ void LeaseTable::take_back_all(Lease& lease) {
 bool LeaseTable::grant(LeaseHolder key, const InodePtr& directory, NodeId node) {
     LetGo let_go;
     auto state = state_.lock();
-    const auto found = state->holders.find(key);
-    if (state->closed || found == state->holders.end())
+    return grant(*state, key, directory, node, let_go);
+}
+
+bool LeaseTable::grant(State& state, LeaseHolder key, const InodePtr& directory, NodeId node, LetGo& let_go) {
+    const auto found = state.holders.find(key);
+    if (state.closed || found == state.holders.end())
         return false;
     Holder& holder = found->second;
-    // Until it knows that it lost its leases it could take a new one for an old one.
-    if (holder.all_ended > holder.confirmed || clock_.now() < holder.refused_until) {
+    const auto exclusive = state.exclusive.find(directory.get());
+    if (is_refused(holder) || (exclusive != state.exclusive.end() && exclusive->second->holder != &holder)) {
         refused_.add();
         return false;
     }
-    Lease* lease = find(*state, key, *directory);
+    Lease* lease = find(state, key, *directory);
     if (const auto other = holder.by_node.find(node); other != holder.by_node.end() && &*other->second != lease)
-        remove(*state, other->second, let_go);
+        remove(state, other->second, let_go);
     if (lease == nullptr) {
-        if (!make_room(*state, holder))
+        if (!make_room(state, holder))
             return false;
-        holder.in_force.push_back({.holder = &holder, .directory = directory, .node = node, .told = {}});
+        holder.in_force.push_back(
+            {.holder = &holder, .directory = directory, .node = node, .told = {}, .recalled = {}});
         const LeasePosition added = std::prev(holder.in_force.end());
         holder.by_node.emplace(node, added);
-        state->by_directory.emplace(directory.get(), added);
+        state.by_directory.emplace(directory.get(), added);
         total_.fetch_add(1);
-        ++state->in_force;
+        ++state.in_force;
         held_.add();
         granted_.add();
         return true;
@@ -88,7 +95,7 @@ bool LeaseTable::grant(LeaseHolder key, const InodePtr& directory, NodeId node) 
         lease->node = node;
     }
     if (lease->ended != 0) {
-        ++state->in_force;
+        ++state.in_force;
         held_.add();
         granted_.add();
     }
@@ -98,6 +105,11 @@ bool LeaseTable::grant(LeaseHolder key, const InodePtr& directory, NodeId node) 
     lease->ended = 0;
     take_back_all(*lease);
     return true;
+}
+
+// Until it knows that it lost its leases it could take a new one for an old one.
+bool LeaseTable::is_refused(const Holder& holder) const {
+    return holder.all_ended > holder.confirmed || clock_.now() < holder.refused_until;
 }
 
 // False if there is none.
@@ -175,9 +187,11 @@ std::vector<InodePtr> LeaseTable::unleased() {
 
 // ---------------------------------------------------------------- coming and going
 
-void LeaseTable::enter(LeaseHolder key, SessionId session) {
+void LeaseTable::enter(LeaseHolder key, SessionId session, bool may_take) {
     auto state = state_.lock();
     Holder& holder = state->holders[key];
+    holder.may_take = may_take;
+    takers_.fetch_add(may_take ? 1 : 0);
     holder.key = key;
     holder.session = session;
     state->sessions[session] = key;
@@ -190,12 +204,14 @@ void LeaseTable::leave(LeaseHolder key) {
     if (found == state->holders.end())
         return;
     remove_all(*state, found->second, let_go);
+    takers_.fetch_sub(found->second.may_take ? 1 : 0);
     state->sessions.erase(found->second.session);
     state->holders.erase(found);
 }
 
 void LeaseTable::remove(State& state, LeasePosition lease, LetGo& let_go) {
     Holder& holder = *lease->holder;
+    end_exclusive(state, *lease);
     const auto [begin, end] = state.by_directory.equal_range(lease->directory.get());
     state.by_directory.erase(std::find_if(begin, end, [&](const auto& each) { return each.second == lease; }));
     holder.by_node.erase(lease->node);
@@ -240,6 +256,8 @@ ToldNumber LeaseTable::note(State& state, Holder& holder, wire::LeaseChange chan
 
 ToldNumber LeaseTable::end(State& state, Lease& lease) {
     Holder& holder = *lease.holder;
+    if (lease.exclusive)
+        recall(state, lease, false);
     const ToldNumber number = note(state, holder, {lease.node, What::ended, {}});
     if (lease.ended != 0)  // with all the others
         return lease.ended;
@@ -267,6 +285,13 @@ ToldNumber LeaseTable::end_all_of(State& state, Holder& holder) {
         take_back_all(lease);
     }
     holder.ended.splice(holder.ended.end(), holder.in_force);
+    // Also those whose word had not been taken before all this was forgotten.
+    for (Lease& lease : holder.ended) {
+        if (lease.recalled)
+            tell_to_share(state, lease);
+        else if (lease.exclusive)
+            recall(state, lease, false);
+    }
     announce(state, holder);
     return number;
 }
@@ -423,8 +448,11 @@ void LeaseTable::confirm(LeaseHolder key, ToldNumber number) {
     holder.confirmed = std::max(holder.confirmed, number);
     while (!holder.decisions.empty() && holder.decisions.front().last <= holder.confirmed)
         holder.decisions.pop_front();
-    while (!holder.ended.empty() && holder.ended.front().ended <= holder.confirmed)
-        remove(*state, holder.ended.begin(), let_go);
+    for (auto lease = holder.ended.begin(); lease != holder.ended.end() && lease->ended <= holder.confirmed;) {
+        const LeasePosition confirmed = lease++;
+        if (!confirmed->exclusive)
+            remove(*state, confirmed, let_go);
+    }
 }
 
 std::vector<LeaseTable::Outstanding> LeaseTable::outstanding() const {
@@ -433,6 +461,8 @@ std::vector<LeaseTable::Outstanding> LeaseTable::outstanding() const {
     for (const auto& [key, holder] : state->holders) {
         if (!holder.decisions.empty())
             all.push_back({holder.session, holder.decisions.front().at});
+        if (!holder.recalls.empty())
+            all.push_back({holder.session, holder.recalls.front(), true});
     }
     return all;
 }

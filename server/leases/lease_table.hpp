@@ -56,6 +56,8 @@ public:
         // Times within penalty_period that a holder may lose its leases by silence before it gets none for as long.
         int losses = 2;
         Duration penalty_period = std::chrono::minutes(1);
+        // For how long nobody is given an exclusive lease of a directory that others had to wait for.
+        Duration hold_off = std::chrono::seconds(1);
     };
 
     LeaseTable(const Clock& clock, const Limits& limits, Counters& counters);
@@ -88,9 +90,43 @@ public:
     // Directories that have none any more, since the last call.
     std::vector<InodePtr> unleased();
 
+    // ---- exclusive leases: see docs/adr/0020-exclusive-leases.md
+
+    // As grant(), for a lease that nobody has one beside. Not while others have one, which ends by this, nor while
+    // another's change of the directory, or of the one `above`, is under way.
+    struct Taking {
+        bool taken = false;
+        bool is_new = false;  // there was no lease in force before
+    };
+    Taking take(LeaseHolder holder, const InodePtr& directory, const Inode* above, NodeId node);
+    // All that was answered on the strength of it has been carried out: others may look.
+    void share(LeaseHolder holder, NodeId node);
+
+    // What a request looks at or changes: directories, or any that there is.
+    struct Concerned {
+        std::vector<InodePtr> directories;
+        bool everywhere = false;
+    };
+    // False if nobody else has, or can be given, an exclusive lease that a request could have to do with: then what it
+    // concerns need not be found out. `changes`: what nobody may be given one of meanwhile.
+    bool may_concern_others(LeaseHolder holder, bool changes) const;
+    // Tells those who have exclusive leases of it to share them; if there are none, the request may be carried out.
+    Passage pass(LeaseHolder holder, const Concerned& concerned, bool changes);
+    bool is_exclusive_to_another(LeaseHolder holder, const Inode& directory) const;
+    // None of them is exclusive to another any more.
+    bool are_shared(LeaseHolder holder, std::span<const InodePtr> directories) const;
+    // How many have ceased to be exclusive so far.
+    std::uint64_t shares() const { return shares_.load(); }
+    // Whether any has since the last call. One thread.
+    bool newly_shared();
+    std::size_t exclusive() const { return exclusive_total_.load(); }
+    // All are to be shared.
+    void recall_all();
+
     // ---- as sessions come, change things and go
 
-    void enter(LeaseHolder holder, SessionId session);
+    // `may_take`: it may be given exclusive leases.
+    void enter(LeaseHolder holder, SessionId session, bool may_take = false);
     void leave(LeaseHolder holder);
 
     // Whose word must be waited for before the author of a change may be answered, and up to which number.
@@ -125,10 +161,11 @@ public:
     // The holder says that it let go of all up to that number.
     void confirm(LeaseHolder holder, ToldNumber number);
 
-    // Holders that have not confirmed all they were told, and since when the oldest of it waits.
+    // Holders that have not done all they were told to confirm or to share, and since when the oldest of it waits.
     struct Outstanding {
         SessionId session;
         TimePoint since{};
+        bool is_recall = false;  // it has not shared what it was to share
     };
     std::vector<Outstanding> outstanding() const;
     // The holder trusts its leases no more, for its term has run out: all have ended, and nothing needs to be
@@ -159,6 +196,10 @@ private:
         NodeId node;
         std::vector<Told> told;
         ToldNumber ended = 0;  // nothing of it may be relied on once this has been confirmed; 0: it is in force
+        // An exclusive one stays when its end has been confirmed: others wait until it is shared.
+        bool exclusive = false;
+        bool wanted = false;                                     // a request has waited for it
+        std::optional<std::list<TimePoint>::iterator> recalled;  // of Holder::recalls
     };
     using LeasePosition = std::list<Lease>::iterator;
     struct Untold {
@@ -184,6 +225,9 @@ private:
             TimePoint at{};
         };
         std::deque<Decision> decisions;
+        bool may_take = false;
+        std::size_t exclusive = 0;
+        std::list<TimePoint> recalls;   // when it was told to share what it has not shared yet
         std::vector<TimePoint> losses;  // the latest, at most as many as matter
         TimePoint refused_until{};
         std::uint64_t revoked = 0;
@@ -197,6 +241,21 @@ private:
         std::vector<InodePtr> unleased;
         std::size_t in_force = 0;
         bool closed = false;
+        std::unordered_map<const Inode*, Lease*> exclusive;
+        // Requests under way that change something; at most one for each worker.
+        struct Change {
+            std::uint64_t number = 0;
+            LeaseHolder author = nullptr;
+            Concerned concerned;
+        };
+        std::vector<Change> changes;
+        std::uint64_t last_change = 0;
+        // Directories that nobody is given an exclusive lease of yet, the soonest first. Inodes are only compared.
+        struct HeldOff {
+            TimePoint until{};
+            const Inode* directory = nullptr;
+        };
+        std::deque<HeldOff> held_off;
     };
     // Inodes to let go after the lock, as that may take others.
     using LetGo = std::vector<InodePtr>;
@@ -205,7 +264,16 @@ private:
     static Told* find_told(Lease& lease, std::string_view name);
     static void mark_told(Lease& lease, Told told);
     static void take_back_all(Lease& lease);
+    bool grant(State& state, LeaseHolder key, const InodePtr& directory, NodeId node, LetGo& let_go);
+    bool is_refused(const Holder& holder) const;
     bool make_room(State& state, Holder& holder);
+    bool is_kept_from(State& state, LeaseHolder taker, const Inode& directory, const Inode* above) const;
+    bool end_others(State& state, LeaseHolder taker, const Inode& directory);
+    void recall(State& state, Lease& lease, bool wanted);
+    void tell_to_share(State& state, Lease& lease);
+    void end_exclusive(State& state, Lease& lease);
+    friend class ChangeUnderWay;
+    void change_is_done(std::uint64_t number);
     static void announce(State& state, Holder& holder);
     ToldNumber note(State& state, Holder& holder, wire::LeaseChange change);
     ToldNumber tell_one(State& state, Lease& lease, const Touched& touched);
@@ -223,7 +291,13 @@ private:
     Counters::Counter& revoked_;
     Counters::Counter& expired_;
     Counters::Counter& refused_;
+    Counters::Counter& exclusive_;
+    Counters::Counter& recalled_;
     std::atomic<std::size_t> total_ = 0;  // leases, those included whose end is not confirmed
+    std::atomic<std::size_t> exclusive_total_ = 0;
+    std::atomic<std::size_t> takers_ = 0;  // sessions that may be given exclusive leases
+    std::atomic<std::uint64_t> shares_ = 0;
+    std::uint64_t shares_seen_ = 0;  // by newly_shared()
     mutable Guarded<State> state_;
 };
 

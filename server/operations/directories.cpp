@@ -143,13 +143,19 @@ std::vector<Looked> names_of(const Context& context, const Context::Held& direct
 
 // Fills in the attributes as the caller sees them, not stamped. Those of what has gone, or may not be looked at, become
 // empty and are left out.
+// Likewise directories that another has an exclusive lease of, whose attributes are asked for by name, and waited for.
 Result<> look_at(Context& context, const Context::Held& directory, std::vector<Looked>& names) {
+    const std::uint64_t shares = context.leases == nullptr ? 0 : context.leases->shares();
     {
         REMOFILE_TRY(acting, context.act());
         for (const Looked& looked : names) {
             const auto attributes = stat_entry(directory.fd(), looked.name);
             looked.entry->entry.attributes = attributes ? *attributes : wire::Attributes{};
         }
+    }
+    for (const Looked& looked : names) {
+        if (context.is_anothers(looked.entry->entry.attributes, shares))
+            looked.entry->entry.attributes = {};
     }
     std::erase_if(names, [](const Looked& looked) { return looked.entry->entry.attributes.mode == 0; });
     for (const Looked& looked : names) {

@@ -7,6 +7,7 @@
 
 #include "base/log.hpp"
 #include "server/leases/change_watch.hpp"
+#include "server/operations/exclusive_leases.hpp"
 #include "server/operations/operation_table.hpp"
 
 namespace remofile::server {
@@ -45,7 +46,8 @@ public:
           watch_(std::move(watch.changes)),
           watch_text_(std::move(watch.text)),
           // Shared with the sessions, which give up their locks even if they outlive the export.
-          locks_(std::make_shared<LockTable>(budget_, counters)) {
+          locks_(std::make_shared<LockTable>(budget_, counters)),
+          room_(options_.room ? options_.room : std::make_shared<FileSystemRoom>()) {
         for (const OperationRow& row : operation_rows()) {
             const std::string name = "files." + std::string(wire::find_opcode(row.opcode)->name);
             row_counters_.push_back({&counters.at(name), &counters.at(name + ".errors")});
@@ -66,6 +68,24 @@ public:
         return OpenedSession{std::move(files), attributes};
     }
 
+    Passage pass(const std::shared_ptr<SessionFiles>& files, wire::Opcode opcode,
+                 std::span<const std::byte> body) override {
+        const wire::OpcodeFacts* facts = find_operation(opcode);
+        // What gives back never waits for what it may set free; TAKE_LEASES tells others itself.
+        if (!options_.leases || facts == nullptr || facts->account == wire::Account::control ||
+            opcode == wire::Opcode::take_leases)
+            return {};
+        const bool changes = !facts->harmless_late;
+        if (!options_.leases->may_concern_others(files.get(), changes))
+            return {};
+        return options_.leases->pass(files.get(), concerned_by(*inodes_, *files, opcode, body), changes);
+    }
+
+    bool has_room() override {
+        const auto root = inodes_->descriptor(inodes_->root());
+        return root && room_->is_ample((*root)->get());
+    }
+
     std::optional<Outcome> carry_out(const std::shared_ptr<SessionFiles>& files, RequestId request, wire::Opcode opcode,
                                      std::span<const std::byte> body, Buffer bulk, const Caller& caller,
                                      std::function<void(Outcome)> later) override {
@@ -84,10 +104,13 @@ public:
                                              std::span<const std::byte> body, const Caller& caller) override {
         if (caller.switch_identity || files->closed())
             return std::nullopt;
+        if (options_.leases && options_.leases->may_concern_others(files.get(), false))
+            return std::nullopt;
         Context context{.inodes = *inodes_,
                         .locks = *locks_,
                         .leases = options_.leases.get(),
                         .watch = watch_.get(),
+                        .room = *room_,
                         .own = own_,
                         .files = files,
                         .caller = caller,
@@ -152,6 +175,7 @@ private:
                         .locks = *locks_,
                         .leases = options_.leases.get(),
                         .watch = watch_.get(),
+                        .room = *room_,
                         .own = own_,
                         .files = files,
                         .caller = caller,
@@ -230,6 +254,7 @@ private:
     const std::unique_ptr<ChangeWatch> watch_;
     const std::string watch_text_;
     const std::shared_ptr<LockTable> locks_;
+    const std::shared_ptr<const Room> room_;  // shared with tests
 };
 
 // No changes where they are not to be had.

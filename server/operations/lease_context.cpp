@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "server/leases/change_watch.hpp"
-#include "server/operations/operation.hpp"
+#include "server/operations/exclusive_leases.hpp"
 
 namespace remofile::server {
 namespace {
@@ -48,16 +48,50 @@ Result<wire::Attributes> Context::attributes(const InodePtr& file) const {
 std::optional<std::uint32_t> Context::lease(const Held& directory, NodeId node) const {
     if (leases == nullptr || !leases->grant(files.get(), directory.inode, node))
         return std::nullopt;
+    const auto trust_ms = trust_in_lease(directory, node);
+    if (!trust_ms)
+        leases->give_back(files.get(), node);
+    return trust_ms;
+}
+
+std::optional<std::uint32_t> Context::take_lease(const Held& directory, NodeId node) const {
+    const std::vector<Place> places = inodes.places(*directory.inode).places;
+    const Inode* above = places.empty() ? nullptr : places.front().parent.get();
+    const LeaseTable::Taking taking = leases->take(files.get(), directory.inode, above, node);
+    if (!taking.taken)
+        return std::nullopt;
+    const auto trust_ms = trust_in_lease(directory, node);
+    // Others may have changed that it may be changed until the lease was taken.
+    if (trust_ms && may_change(directory, own))
+        return trust_ms;
+    if (!trust_ms || taking.is_new)
+        leases->give_back(files.get(), node);
+    else
+        leases->share(files.get(), node);
+    return std::nullopt;
+}
+
+// Once it has been granted. None if the node has gone.
+std::optional<std::uint32_t> Context::trust_in_lease(const Held& directory, NodeId node) const {
     // After the grant, or it might be thought to be watched in vain.
     const bool watched = watch != nullptr && watch->add(directory.inode, directory.fd());
     if (leases->on_asked)
         leases->on_asked();
     // A FORGET by another lane may have come between; it ends a lease that it finds.
     const auto known = files->node(node);
-    if (known && *known == directory.inode)
-        return watched ? watched_trust_ms : unwatched_trust_ms;
-    leases->give_back(files.get(), node);
-    return std::nullopt;
+    if (!known || *known != directory.inode)
+        return std::nullopt;
+    return watched ? watched_trust_ms : unwatched_trust_ms;
+}
+
+bool Context::is_anothers(const wire::Attributes& attributes, std::uint64_t shares) const {
+    if (leases == nullptr || !S_ISDIR(attributes.mode))
+        return false;
+    const bool may_have_been = leases->shares() != shares;
+    if (!may_have_been && leases->exclusive() == 0)
+        return false;
+    const InodePtr directory = inodes.find(attributes.identity);
+    return directory && (may_have_been || leases->is_exclusive_to_another(files.get(), *directory));
 }
 
 void Context::forget(std::span<const wire::ForgetNode> nodes) const {

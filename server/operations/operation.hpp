@@ -14,6 +14,7 @@
 #include "server/file_service.hpp"
 #include "server/files/caller_identity.hpp"
 #include "server/files/inode_table.hpp"
+#include "server/files/room.hpp"
 #include "server/leases/lease_table.hpp"
 #include "server/locks/lock_table.hpp"
 #include "server/operations/session_files.hpp"
@@ -26,6 +27,7 @@ struct Context {
     LockTable& locks;
     LeaseTable* leases;  // none: there are no leases
     ChangeWatch* watch;  // none: changes by programs on the server go unnoticed
+    const Room& room;
     const OwnIdentity& own;
     const std::shared_ptr<SessionFiles>& files;
     const Caller& caller;
@@ -88,6 +90,9 @@ struct Context {
     // The session may rely on a directory from now on, an open one, and on each answer for so long (milliseconds); none
     // if it may not. To be called before it is listed.
     std::optional<std::uint32_t> lease(const Held& directory, NodeId node) const;
+    // The same for an exclusive lease, which may be taken only of a directory that the server may change.
+    std::optional<std::uint32_t> take_lease(const Held& directory, NodeId node) const;
+    std::optional<std::uint32_t> trust_in_lease(const Held& directory, NodeId node) const;
     // The entry as the caller sees it, and its attributes, which the session may keep.
     struct Found {
         InodePtr inode;
@@ -97,6 +102,9 @@ struct Context {
     // For attributes, just read, of an entry that nobody need know, and that was asked for: stamps them. False if they
     // must be read again, because a change may have come that did not find this place.
     bool settle(wire::Attributes& attributes, const InodePtr& directory, const EntryName& name) const;
+    // Where a directory has come to be, or is, another's alone, what is known of it here is no answer any more.
+    // `shares`: LeaseTable::shares() from before its attributes were read.
+    bool is_anothers(const wire::Attributes& attributes, std::uint64_t shares) const;
     // The inode of an entry, if some session knows it.
     InodePtr known_entry(const Held& directory, const EntryName& name) const;
 };
@@ -144,6 +152,8 @@ Result<wire::Empty> releasedir(Context& context, const wire::Releasedir& request
 Result<wire::Empty> fsyncdir(Context& context, const wire::Fsyncdir& request);
 Result<wire::ListReply> list(Context& context, const wire::List& request);
 Result<wire::Empty> return_leases(Context& context, const wire::ReturnLeases& request);
+Result<wire::TakeLeasesReply> take_leases(Context& context, const wire::TakeLeases& request);
+Result<wire::Empty> share_leases(Context& context, const wire::ShareLeases& request);
 
 // Extended attributes.
 Result<wire::XattrReply> getxattr(Context& context, const wire::Getxattr& request);

@@ -83,6 +83,16 @@ constexpr auto rows = std::to_array<OperationRow>({
             for (const NodeId directory : r.directories)
                 uses.changes(directory);
         }>(),
+    row<TakeLeases, op::take_leases,
+        [](Uses& uses, const TakeLeases& r) {
+            for (const NodeId directory : r.directories)
+                uses.reads(directory);
+        }>(),
+    row<ShareLeases, op::share_leases,
+        [](Uses& uses, const ShareLeases& r) {
+            for (const NodeId directory : r.directories)
+                uses.changes(directory);
+        }>(),
     row<Lookup, op::lookup, [](Uses& uses, const Lookup& r) { uses.reads(r.parent).makes(r.node); }>(),
     row<Forget, op::forget,
         [](Uses& uses, const Forget& r) {

@@ -27,6 +27,10 @@ public:
     // Takes a message in, in the order of arrival. An id may be listed several times.
     Added add(std::span<const Dependency> dependencies);
 
+    // A message whose turn has come waits for something else: what only uses an id, which it uses too and does not make
+    // or change, need not wait for it. The tickets that became ready by that.
+    std::vector<Ticket> let_pass(Ticket ticket);
+
     // Takes a message out once it has been carried out; the tickets that became ready by that, in order of arrival.
     // Precondition: it was ready. (One that is given up before stays until its turn: those behind it wait for those
     // before it only by way of it.)
@@ -40,9 +44,18 @@ private:
         std::uint64_t id;
         friend auto operator<=>(const Key&, const Key&) = default;
     };
+    struct Use {
+        Key key;
+        bool exclusive;
+    };
+    // Who waits, and for which id; once for each.
+    struct Follower {
+        Ticket ticket;
+        Key key;
+    };
     struct Entry {
-        std::vector<Key> keys;
-        std::vector<Ticket> followers;  // once for each thing they wait for
+        std::vector<Use> keys;
+        std::vector<Follower> followers;
         std::size_t blockers = 0;
     };
     // Who uses an id: the latest exclusive use, and the shared ones after it. Finished ones are taken out.
@@ -51,7 +64,9 @@ private:
         std::vector<Ticket> shared;
     };
 
-    void wait_for(Ticket earlier, Ticket later);
+    void wait_for(Ticket earlier, Ticket later, const Key& key);
+    void take_out(Ticket ticket, const Key& key);
+    std::vector<Ticket> set_free(std::span<const Follower> followers);
 
     Ticket last_ticket_ = 0;
     std::unordered_map<Ticket, Entry> entries_;

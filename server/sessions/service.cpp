@@ -30,6 +30,9 @@ constexpr std::size_t max_listed_counters = 512;
 constexpr std::uint64_t shared_bytes = 36U << 20;
 constexpr std::uint64_t min_granted_bytes = wire::max_bulk_bytes;
 
+// How often the room is looked at while there are exclusive leases.
+constexpr Duration room_period = milliseconds(250);
+
 // Work of the service itself, in the executor's turns.
 constexpr std::uint64_t service_group = 0;
 
@@ -125,6 +128,8 @@ Service::~Service() {
         thread_.cancel(*timer_);
     if (lease_timer_)
         thread_.cancel(*lease_timer_);
+    if (room_timer_)
+        thread_.cancel(*room_timer_);
     if (stop_timer_)
         thread_.cancel(*stop_timer_);
     for (auto& [id, member] : sessions_) {
@@ -383,6 +388,8 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
         .opened = thread_.clock().now(),
         .root = opening.hello.root,
         .root_attributes = result->root_attributes};
+    if ((terms.features & wire::feature_leases) == 0)
+        terms.features &= ~wire::feature_exclusive_leases;
     randombytes_buf(terms.secret.data(), terms.secret.size());
     log::info("session opened: {} on {}{}{}", terms.describe(), terms.path, terms.read_only ? ", read-only" : "",
               terms.exclusive ? ", exclusive" : "");
@@ -390,7 +397,7 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
 
     const SessionId id = terms.id;
     if ((terms.features & wire::feature_leases) != 0)
-        options_.leases->enter(result->files.get(), id);
+        options_.leases->enter(result->files.get(), id, (terms.features & wire::feature_exclusive_leases) != 0);
     auto session = std::make_unique<Session>(environment_, std::move(terms), std::move(result->files));
     Session& entered = *session;
     sessions_.emplace(id, Member{std::move(session), opening.visitor});
@@ -480,7 +487,7 @@ std::uint64_t Service::offered_features(const transport::Peer& peer) const {
     if (tickets_ != nullptr && peer.key)
         offered |= wire::feature_sealed_lanes;
     if (options_.leases)
-        offered |= wire::feature_leases;
+        offered |= wire::feature_leases | wire::feature_exclusive_leases;
     return offered;
 }
 
@@ -522,6 +529,7 @@ void Service::end(SessionId id, const std::string& reason) {
     counters_.at("server.sessions_closed").add();
     if (options_.leases)
         options_.leases->leave(session.files().get());
+    turn_has_work();  // others may have waited for its leases
     held_.let_go(id);
     executor_.submit(service_group, [files = session.files(), service = &files_] { service->close_session(files); });
     turns_.leave(ended.mapped().visitor);
@@ -576,6 +584,15 @@ void Service::turn_has_work() {
 
 void Service::end_of_turn() {
     turn_scheduled_ = false;
+    if (options_.leases && options_.leases->newly_shared()) {
+        for (const auto& [id, member] : sessions_) {
+            try {
+                member.session->leases_shared();
+            } catch (...) {
+                to_end_.emplace_back(id, describe(status_of_exception("going on with what has waited")));
+            }
+        }
+    }
     spread_changes();
     std::vector<SessionId> to_flush = std::exchange(to_flush_, {});
     if (options_.leases) {
@@ -583,6 +600,7 @@ void Service::end_of_turn() {
         to_flush.insert(to_flush.end(), told.begin(), told.end());
         if (!told.empty())
             arm_lease_timer();
+        arm_room_timer();
         if (auto unleased = options_.leases->unleased(); !unleased.empty() && files_.change_watch() != nullptr)
             executor_.submit(service_group,
                              [unleased = std::move(unleased), files = &files_] { files->stop_watching(unleased); });
@@ -750,7 +768,11 @@ void Service::check_leases() {
             continue;
         if (is_silent(*holder))
             expire_leases(*holder, "nothing was heard of it");
-        else if (outstanding.since + options_.leases->term() <= now)
+        else if (outstanding.since + options_.leases->term() > now)
+            continue;
+        else if (outstanding.is_recall)
+            expire_leases(*holder, "it did not share what others waited for");
+        else
             expire_leases(*holder, "it did not confirm that it let go of what others had changed");
     }
     arm_lease_timer();
@@ -773,6 +795,37 @@ void Service::arm_lease_timer() {
     lease_timer_ = thread_.after(std::max(Duration::zero(), *soonest - thread_.clock().now()), [this] {
         lease_timer_.reset();
         check_leases();
+    });
+}
+
+// Holders of exclusive leases answer for what they have not sent yet: there must be room for it. They have little to
+// send in so short a time.
+void Service::arm_room_timer() {
+    if (room_timer_ || room_is_looked_at_ || options_.leases->exclusive() == 0)
+        return;
+    room_timer_ = thread_.after(room_period, [this] {
+        room_timer_.reset();
+        check_room();
+    });
+}
+
+void Service::check_room() {
+    if (options_.leases->exclusive() == 0)
+        return;
+    room_is_looked_at_ = true;
+    executor_.submit(service_group, [this, completions = environment_.completions, files = &files_] {
+        bool has_room = false;
+        try {
+            has_room = files->has_room();
+        } catch (...) {
+            status_of_exception("looking at the room that there is");
+        }
+        completions->push([this, has_room] {
+            room_is_looked_at_ = false;
+            if (!has_room)
+                options_.leases->recall_all();
+            turn_has_work();
+        });
     });
 }
 

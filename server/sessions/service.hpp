@@ -142,6 +142,8 @@ private:
     void expire_leases(Session& holder, std::string_view why);
     void check_leases();
     void arm_lease_timer();
+    void check_room();
+    void arm_room_timer();
     void check_time();
     void arm_timer();
     void check_stopped();
@@ -178,6 +180,8 @@ private:
     std::optional<transport::TimerId> lease_timer_;
     std::optional<TimePoint> loss_logged_;  // of changes by programs
     TimePoint lease_timer_due_{};
+    std::optional<transport::TimerId> room_timer_;
+    bool room_is_looked_at_ = false;
     std::optional<transport::TimerId> stop_timer_;
     std::function<void(bool)> stopped_;
     bool stopping_ = false;

@@ -17,7 +17,6 @@ using wire::Opcode;
 constexpr std::size_t max_violations = 1024;
 constexpr Duration violation_period = std::chrono::minutes(1);
 
-
 bool is_in_force(wire::BulkEncoding encoding, std::uint64_t features) {
     switch (encoding) {
         case wire::BulkEncoding::raw:
@@ -123,6 +122,7 @@ Session::Session(SessionEnvironment& environment, SessionTerms terms, std::share
       replies_(accounts_.max_replies(), 2 * terms_.grants.bytes()),
       callers_(environment.callers),
       carried_out_at_once_(environment.counters.at("server.carried_out_at_once")),
+      waits_for_others_(environment.counters.at("leases.exclusive_waits")),
       last_heard_(environment.thread.clock().now()),
       pushes_((terms_.features & wire::feature_leases) != 0 ? environment.leases : nullptr, files_.get()) {
     for (std::uint8_t number = 0; number < wire::max_lanes; ++number)
@@ -351,6 +351,8 @@ std::optional<Status> Session::refusal(const BatchRecord& record, wire::Account 
         return Status::interrupted;
     if (!is_in_force(record.header.bulk_encoding, terms_.features))
         return Status::malformed;
+    if ((record.header.flags & wire::flag_in_order) != 0 && (terms_.features & wire::feature_exclusive_leases) == 0)
+        return Status::malformed;
     if (!accounts_.has_room(account))
         return account == wire::Account::lock_wait ? Status::no_locks : Status::limit_exceeded;
     if (!accounts_.has_room_for(record.bulk.size()))
@@ -374,19 +376,25 @@ std::optional<Status> Session::refusal(const BatchRecord& record, wire::Account 
 // Puts a message in its place behind those that it depends on.
 void Session::sequence(SessionLane& by, const BatchPtr& batch) {
     std::vector<Dependency> uses;
-    bool has_operation = false;
+    bool has_turn = false;
     for (BatchRecord& record : batch->records) {
-        if (!record.on_other_lane && (record.settled || record.facts == nullptr))
+        if (!record.on_other_lane && record.settled)
+            continue;
+        if ((record.header.flags & wire::flag_in_order) != 0) {
+            has_turn = true;
+            uses.push_back({Dependency::Kind::order, 0, true});
+        }
+        if (!record.on_other_lane && record.facts == nullptr)
             continue;
         auto found = dependencies_of(record.header.opcode, record.body);
         if (!found) {
             record.settled = found.error().status;
             continue;
         }
-        has_operation = true;
+        has_turn = true;
         uses.insert(uses.end(), found->begin(), found->end());
     }
-    if (!has_operation) {
+    if (!has_turn) {
         proceed(batch);
         return;
     }
@@ -403,7 +411,10 @@ void Session::sequence(SessionLane& by, const BatchPtr& batch) {
 
 // Goes on with a message whose turn has come, and with those that it held up.
 void Session::proceed(BatchPtr first) {
-    std::deque<BatchPtr> ready{std::move(first)};
+    proceed_all(std::deque<BatchPtr>{std::move(first)});
+}
+
+void Session::proceed_all(std::deque<BatchPtr> ready) {
     while (!ready.empty()) {
         const BatchPtr batch = std::move(ready.front());
         ready.pop_front();
@@ -447,8 +458,13 @@ void Session::finish(const BatchPtr& batch, std::deque<BatchPtr>& ready) {
     }
     if (batch->ticket == 0)
         return;
-    for (const Sequencer::Ticket ticket : lane(batch->lane).sequencer.finish(batch->ticket)) {
-        auto released = blocked_[batch->lane].extract(ticket);
+    SessionLane& of = lane(batch->lane);
+    release(of, of.sequencer.finish(batch->ticket), ready);
+}
+
+void Session::release(SessionLane& of, std::span<const Sequencer::Ticket> tickets, std::deque<BatchPtr>& ready) {
+    for (const Sequencer::Ticket ticket : tickets) {
+        auto released = blocked_[of.number()].extract(ticket);
         REMOFILE_ASSERT(!released.empty());
         take_turn(std::move(released.mapped()), ready);
     }
@@ -556,6 +572,8 @@ void Session::start(SessionLane& of, const BatchPtr& batch, std::size_t expected
                     return;
                 for (Answered& answered : slice.answers)
                     environment->left_behind(std::move(answered.outcome));
+                if (!slice.awaited.empty())
+                    environment->left_behind({});  // others have been told something
             });
         });
 }
@@ -573,9 +591,61 @@ void Session::slice_done(const BatchPtr& batch, Slice slice) {
             note_violation("a request that cannot be decoded");
         conclude(batch->records[answered.record].header.id, std::move(answered.outcome));
     }
-    proceed(batch);
+    if (slice.awaited.empty())
+        proceed(batch);
+    else
+        wait_for_others(batch, std::move(slice.awaited));
     dispatch(of);
 }
+
+// ---------------------------------------------------------------- waiting for others' exclusive leases
+
+// Nothing has been begun. Meanwhile nobody waits for it who only uses what it uses.
+void Session::wait_for_others(const BatchPtr& batch, std::vector<InodePtr> awaited) {
+    environment_.flush_soon(*this);  // others have been told something
+    BatchRecord& record = batch->records[batch->next];
+    if (!std::exchange(record.had_to_wait, true))
+        waits_for_others_.add();
+    if (stopping_)
+        record.settled = Status::shutting_down;
+    // A CANCEL may have come meanwhile, or the lease have been shared.
+    if (decided_status(*batch) || environment_.leases->are_shared(files_.get(), awaited))
+        return proceed(batch);
+    waiting_.push_back({batch, std::move(awaited)});
+    std::deque<BatchPtr> ready;
+    SessionLane& of = lane(batch->lane);
+    release(of, of.sequencer.let_pass(batch->ticket), ready);
+    proceed_all(std::move(ready));
+}
+
+bool Session::waits_for_others(const BatchPtr& batch) const {
+    return std::ranges::find(waiting_, batch, &Waiting::batch) != waiting_.end();
+}
+
+void Session::wait_no_more(const BatchPtr& batch) {
+    std::erase_if(waiting_, [&](const Waiting& waiting) { return waiting.batch == batch; });
+    proceed(batch);
+}
+
+void Session::leases_shared() {
+    std::vector<BatchPtr> shared;
+    for (const Waiting& waiting : waiting_) {
+        if (environment_.leases->are_shared(files_.get(), waiting.awaited))
+            shared.push_back(waiting.batch);
+    }
+    for (const BatchPtr& batch : shared)
+        wait_no_more(batch);
+}
+
+// The leases of a server that stops are not shared any more.
+void Session::refuse_waiting() {
+    for (const Waiting& waiting : std::vector(waiting_)) {
+        waiting.batch->records[waiting.batch->next].settled = Status::shutting_down;
+        wait_no_more(waiting.batch);
+    }
+}
+
+// ---------------------------------------------------------------- the session's own requests
 
 Outcome Session::carry_out_own(const BatchRecord& record) {
     const auto outcome_of_body = [&]<class Body>(Body*, auto&& act) {
@@ -634,6 +704,8 @@ void Session::cancel(RequestId request) {
         record.settled = Status::interrupted;
         record.answered_elsewhere = true;
         answer(request, outcome_of(Status::interrupted));
+        if (index == batch->next && waits_for_others(batch))
+            wait_no_more(batch);
         return;
     }
     record.interrupted.store(true);
@@ -788,6 +860,7 @@ void Session::shut_down(const std::string& reason) {
             pending.batch->records[pending.index].interrupted.store(true);
         environment_.files.cancel(files_, request);
     }
+    refuse_waiting();
     environment_.flush_soon(*this);
 }
 

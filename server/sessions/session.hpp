@@ -137,6 +137,8 @@ public:
     void invalidate(const std::vector<NodeId>& nodes);
     // Nobody need be waited for any more before the request is answered.
     void answer_held(RequestId request, Outcome outcome) { answer(request, std::move(outcome)); }
+    // Others have shared leases: what waited for them goes on.
+    void leases_shared();
     // The server stops: the client is told, waits end, and new requests are refused.
     void shut_down(const std::string& reason);
 
@@ -196,6 +198,12 @@ private:
     void start(SessionLane& lane, const BatchPtr& batch, std::size_t expected_bytes);
     BulkCoding coding_of(const SessionLane& lane) const;
     void slice_done(const BatchPtr& batch, Slice slice);
+    void wait_for_others(const BatchPtr& batch, std::vector<InodePtr> awaited);
+    bool waits_for_others(const BatchPtr& batch) const;
+    void wait_no_more(const BatchPtr& batch);
+    void refuse_waiting();
+    void release(SessionLane& lane, std::span<const Sequencer::Ticket> tickets, std::deque<BatchPtr>& ready);
+    void proceed_all(std::deque<BatchPtr> ready);
     void decided_later(RequestId request, Outcome outcome);
 
     Outcome carry_out_own(const BatchRecord& record);
@@ -219,12 +227,19 @@ private:
     std::array<std::deque<BatchPtr>, wire::max_lanes> ready_;  // whose turn has come, while the window is shut
     std::array<std::unordered_map<Sequencer::Ticket, BatchPtr>, wire::max_lanes> blocked_;
     std::array<bool, wire::max_lanes> dispatching_{};  // dispatch() is under way
+    // Whose next record concerns what others have exclusive leases of.
+    struct Waiting {
+        BatchPtr batch;
+        std::vector<InodePtr> awaited;
+    };
+    std::vector<Waiting> waiting_;
     std::unordered_map<RequestId, Pending> pending_;
     SessionAccounts accounts_;
     ReplyCache replies_;
     RequestId answered_below_;
     SessionCallers callers_;
     Counters::Counter& carried_out_at_once_;
+    Counters::Counter& waits_for_others_;
 
     std::size_t violations_ = 0;
     TimePoint violations_since_{};

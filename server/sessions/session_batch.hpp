@@ -28,6 +28,7 @@ struct BatchRecord {
     bool on_other_lane = false;  // it is under way there, and has its place in the order here as well
     // Whom it acts as: who its credential stood for when it came. Set for what is carried out.
     std::shared_ptr<const Caller> caller;
+    bool had_to_wait = false;  // for others to share their exclusive leases
     // Set by CANCEL while a worker may look at it.
     std::atomic<bool> interrupted = false;
 };
@@ -64,6 +65,8 @@ struct Answered {
 struct Slice {
     std::vector<Answered> answers;
     bool waiting = false;  // the last record begun waits for a lock; its outcome comes later
+    // The next record has not been begun: these directories are others' alone. See Passage.
+    std::vector<InodePtr> awaited;
 };
 
 // One go ends after so much: a message of many reads neither fills the memory while the client does not take the
@@ -85,9 +88,9 @@ struct BulkCoding {
     std::shared_ptr<wire::CompressionMeter> meter;  // shared with all sessions
 };
 
-// Carries out records from `next` on until the end, a record of the session's own, one that waits, or the end of the
-// slice. Runs on a worker, which also decodes and encodes bulk data. `later` is called as FileService::carry_out says,
-// with the record's request id.
+// Carries out records from `next` on until the end, a record of the session's own, one that waits or must not be begun,
+// or the end of the slice. Runs on a worker, which also decodes and encodes bulk data. `later` is called as
+// FileService::carry_out says, with the record's request id.
 Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files, FileService& service,
                 const Clock& clock, const BulkCoding& coding, const std::function<void(RequestId, Outcome)>& later);
 

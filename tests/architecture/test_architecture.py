@@ -233,12 +233,15 @@ DOCUMENTED_LIMITS = {
     "feature_zeros": r"features \(1 LZ4, (\d) zeros,",
     "feature_sealed_lanes": r"zeros, (\d) sealed lanes,",
     "feature_set_id": r"sealed lanes, (\d) set-id flags,",
-    "feature_leases": r"set-id flags, (\d+) leases\)",
+    "feature_leases": r"set-id flags, (\d+) leases,",
+    "feature_exclusive_leases": r"leases, (\d+) exclusive leases\)",
     "max_returned_leases": r"list of u64 directories \(at most ([\d,]+)\)",
     "message_overtakes": r"u16 flags \| of replies: (\d) `overtakes`",
     "flag_link": r"u8 flags \| (\d) `link`",
     "flag_bulk": r"`link`, (\d) `bulk`",
     "flag_resent": r"`bulk`, (\d) `resent`",
+    "flag_in_order": r"`void`, (\d+) `in order`",
+    "max_taken_leases": r"TAKE_LEASES \| list of u64 directories \(at most ([\d,]+)\)",
 }
 
 

@@ -184,15 +184,22 @@ struct World {
     FakeFiles files;
     Counters counters;
     std::shared_ptr<LeaseTable> leases;  // shared with the service
+    std::unique_ptr<FileService> real_files;
     std::optional<Service> service;
     bool hold_workers = false;
 
-    explicit World(ServiceOptions options = {}, const std::optional<LeaseTable::Limits>& lease_limits = {}) {
+    // With real files in place of `files`, if a test brings a way to open them.
+    using OpenFiles =
+        std::function<std::unique_ptr<FileService>(const std::shared_ptr<LeaseTable>& leases, Counters& counters)>;
+    explicit World(ServiceOptions options = {}, const std::optional<LeaseTable::Limits>& lease_limits = {},
+                   const OpenFiles& open_files = {}) {
         log::configure("test", log::Level::error, log::Target::standard_error);
         if (lease_limits)
             leases = std::make_shared<LeaseTable>(thread.turned, *lease_limits, counters);
         options.leases = leases;
-        service.emplace(files, executor, thread, counters, std::move(options));
+        if (open_files)
+            real_files = open_files(leases, counters);
+        service.emplace(real_files ? *real_files : files, executor, thread, counters, std::move(options));
     }
 
     // Until nothing is left to do (but what workers have, if they are held).
