@@ -158,8 +158,8 @@ bool may_change(const Context::Held& directory, const OwnIdentity& own) {
     return restrictions && !restrictions->names_are_fixed && (!restrictions->sticky || restrictions->owner == own.uid);
 }
 
-LeaseTable::Concerned concerned_by(InodeTable& inodes, SessionFiles& files, wire::Opcode opcode,
-                                   std::span<const std::byte> body) {
+LeaseTable::Concerned concerned_by_ids(const InodeTable& inodes, SessionFiles& files, wire::Opcode opcode,
+                                       std::span<const std::byte> body) {
     LeaseTable::Concerned concerned;
     const auto dependencies = dependencies_of(opcode, body);
     if (!dependencies)
@@ -168,9 +168,13 @@ LeaseTable::Concerned concerned_by(InodeTable& inodes, SessionFiles& files, wire
         if (const InodePtr inode = inode_of(files, dependency))
             add_inode(inodes, inode, concerned);
     }
+    return concerned;
+}
+
+void add_concerned_by_names(InodeTable& inodes, SessionFiles& files, wire::Opcode opcode,
+                            std::span<const std::byte> body, LeaseTable::Concerned& concerned) {
     for (const NamedEntry& entry : entries_of(opcode, body))
         add_entry_found(inodes, files, entry, concerned);
-    return concerned;
 }
 
 namespace operations {

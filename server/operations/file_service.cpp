@@ -75,10 +75,19 @@ public:
         if (!options_.leases || facts == nullptr || facts->account == wire::Account::control ||
             opcode == wire::Opcode::take_leases)
             return {};
+        LeaseTable& leases = *options_.leases;
         const bool changes = !facts->harmless_late;
-        if (!options_.leases->may_concern_others(files.get(), changes))
+        if (!leases.may_concern_others(files.get(), changes))
             return {};
-        return options_.leases->pass(files.get(), concerned_by(*inodes_, *files, opcode, body), changes);
+        auto concerned = concerned_by_ids(*inodes_, *files, opcode, body);
+        if (!leases.may_concern_others(files.get(), false)) {
+            // From now on nobody is given one of what the names could stand for, either.
+            Passage passage = leases.pass(files.get(), concerned, changes);
+            if (!passage.awaited.empty() || !leases.may_concern_others(files.get(), false))
+                return passage;
+        }
+        add_concerned_by_names(*inodes_, *files, opcode, body, concerned);
+        return leases.pass(files.get(), concerned, changes);
     }
 
     bool has_room() override {
@@ -104,8 +113,11 @@ public:
                                              std::span<const std::byte> body, const Caller& caller) override {
         if (caller.switch_identity || files->closed())
             return std::nullopt;
-        if (options_.leases && options_.leases->may_concern_others(files.get(), false))
-            return std::nullopt;
+        if (options_.leases && options_.leases->may_concern_others(files.get(), false)) {
+            const auto concerned = concerned_by_ids(*inodes_, *files, opcode, body);
+            if (concerned.everywhere || !options_.leases->are_shared(files.get(), concerned.directories))
+                return std::nullopt;
+        }
         Context context{.inodes = *inodes_,
                         .locks = *locks_,
                         .leases = options_.leases.get(),

@@ -209,7 +209,10 @@ std::string item(const Message& message, unsigned client = 0) {
 Message hello() {
     MessageWriter writer(MessageKind::request);
     writer.add({.opcode = Opcode::hello, .id = RequestId{1}},
-               Hello{.features = feature_leases, .root = NodeId{1}, .path = "/", .client_name = "fuzz"});
+               Hello{.features = feature_leases | feature_exclusive_leases,
+                     .root = NodeId{1},
+                     .path = "/",
+                     .client_name = "fuzz"});
     return std::move(writer).finish();
 }
 
@@ -312,6 +315,17 @@ std::vector<std::string> fuzz_seeds() {
                          .lease = true},
                     List{.node = NodeId{1}, .size = 200, .lease = true},
                     ReturnLeases{.directories = {NodeId{1}, NodeId{2}}}),
+        // One client has two directories alone, and each kind of request of the other waits; it shares one, and is too
+        // late with the other.
+        one_message(0, Mkdir{.parent = NodeId{1}, .name = "d", .node = node, .mode = 0755},
+                    TakeLeases{.directories = {NodeId{1}, NodeId{2}, NodeId{9}}}) +
+            one_message(1, Lookup{.parent = NodeId{1}, .name = "d", .node = node}, Getattr{.node = NodeId{2}}, create) +
+            one_message(0, Invalidated{.sequence = 1}, ShareLeases{.directories = {NodeId{1}, NodeId{9}}}) +
+            one_message(1, Cancel{.request = RequestId{3}}) + static_cast<char>(time_passes) +
+            static_cast<char>(time_passes),
+        one_message(0, TakeLeases{.directories = {NodeId{1}}}) +
+            one_message(1, TakeLeases{.directories = {NodeId{1}}}) +
+            one_message(1, Rmdir{.parent = NodeId{1}, .name = "d"}) + one_message(0, Bye{}),
         // One client holds a lease, the other changes what it covers, twice; it confirms too late.
         one_message(0, List{.node = NodeId{1}, .size = 4096, .lease = true}) + one_message(1, create) +
             one_message(1, Unlink{.parent = NodeId{1}, .name = "f"}) + static_cast<char>(time_passes) +
@@ -352,5 +366,9 @@ std::vector<std::string> fuzz_seeds() {
     const Message message = std::move(writer).finish(RequestId{2}, 0);
     seeds.push_back(item(message));
     seeds.push_back(item(message) + item(message));  // the same numbers again
+    MessageWriter ordered(MessageKind::request);
+    ordered.add({.opcode = Opcode::create, .flags = flag_in_order, .id = RequestId{2}}, create);
+    ordered.add({.opcode = Opcode::ping, .flags = flag_in_order, .id = RequestId{3}}, Ping{});
+    seeds.push_back(item(std::move(ordered).finish()));
     return seeds;
 }

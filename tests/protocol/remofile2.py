@@ -16,9 +16,10 @@ from zmq.utils.monitor import recv_monitor_message
 MAGIC = 0x4652
 VERSION = 2
 KIND_REQUEST, KIND_REPLY, KIND_PUSH = 1, 2, 3
-LINK, BULK, RESENT, DROP_SET_ID, KEEP_SET_ID, VOID = 1, 2, 4, 8, 16, 32
+LINK, BULK, RESENT, DROP_SET_ID, KEEP_SET_ID, VOID, IN_ORDER = 1, 2, 4, 8, 16, 32, 64
 RAW, LZ4, ZEROS = 0, 1, 2
 FEATURE_LZ4, FEATURE_ZEROS, FEATURE_SEALED_LANES, FEATURE_SET_ID, FEATURE_LEASES = 1, 2, 4, 8, 16
+FEATURE_EXCLUSIVE_LEASES = 32
 OVERTAKES = 1  # a reply's message flag
 NO_ATTRIBUTES, WITH_NODES, ATTRIBUTES_ALONE = 0, 1, 2  # of READDIR
 MAX_BULK = 1048576
@@ -27,7 +28,7 @@ OPCODES = {
     name: number
     for number, name in [
         (1, "HELLO"), (2, "ATTACH"), (3, "BYE"), (4, "PING"), (5, "CANCEL"), (6, "CREDENTIAL"), (7, "SERVER_STATUS"),
-        (8, "INVALIDATED"), (9, "LANE_TICKET"), (10, "RETURN_LEASES"), (16, "LOOKUP"), (17, "FORGET"), (18, "GETATTR"), (19, "SETATTR"), (20, "READLINK"),
+        (8, "INVALIDATED"), (9, "LANE_TICKET"), (10, "RETURN_LEASES"), (11, "TAKE_LEASES"), (12, "SHARE_LEASES"), (16, "LOOKUP"), (17, "FORGET"), (18, "GETATTR"), (19, "SETATTR"), (20, "READLINK"),
         (21, "MKNOD"), (22, "MKDIR"), (23, "UNLINK"), (24, "RMDIR"), (25, "SYMLINK"), (26, "RENAME"), (27, "LINK"),
         (28, "ACCESS"), (29, "STATFS"), (32, "OPEN"), (33, "CREATE"), (34, "TMPFILE"), (35, "READ"), (36, "WRITE"),
         (37, "RELEASE"), (38, "FLUSH"), (39, "FSYNC"), (40, "FALLOCATE"), (41, "SEEK"), (42, "COPY_RANGE"), (44, "FETCH"),
@@ -37,7 +38,7 @@ OPCODES = {
 }  # fmt: skip
 PUSH_INVALIDATE, PUSH_SHUTDOWN = 0x8001, 0x8002
 ALL_LEASES = 1  # INVALIDATE's flag
-CONTENT, NAME, ENDED, DIRECTORY = 0, 1, 2, 3  # a lease_change's what
+CONTENT, NAME, ENDED, DIRECTORY, SHARED = 0, 1, 2, 3, 4  # a lease_change's what
 NO_LIMIT = 2**32 - 1  # of trust_ms
 
 STATUS = {
@@ -474,6 +475,23 @@ class Client:
         found["entries"] = {entry["name"]: entry for entry in entries}
         found["cookie"] = entries[-1]["cookie"] if entries else 0
         return found
+
+    def take_leases(self, *directories):
+        """TAKE_LEASES's reply: (whether taken, whether empty) of each directory, and trust_ms."""
+        reader, _ = self.call("TAKE_LEASES", u16(len(directories)) + u64(*directories))
+        return self.taken(reader, len(directories))
+
+    @staticmethod
+    def taken(reader, count):
+        leases = reader.list_of(lambda: (reader.boolean(), reader.boolean()))
+        trust_ms = reader.u32()
+        reader.end()
+        if len(leases) != count or any(empty and not taken for taken, empty in leases):
+            raise ProtocolError(f"leases {leases} of {count} directories")
+        return leases, trust_ms
+
+    def share_leases(self, *directories):
+        self.call("SHARE_LEASES", u16(len(directories)) + u64(*directories))
 
     def fetch(self, parent, name, size=MAX_BULK):
         """(attributes, content), the content None if it does not come."""

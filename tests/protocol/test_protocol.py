@@ -19,9 +19,9 @@ import zmq
 import zmq.auth
 
 from remofile2 import (
-    ALL_LEASES, ATTRIBUTES_ALONE, CONTENT, DROP_SET_ID, FEATURE_LEASES, FEATURE_LZ4, FEATURE_SEALED_LANES, FEATURE_SET_ID,
-    FEATURE_ZEROS, KEEP_SET_ID, LZ4, MAX_BULK, NAME, NO_LIMIT, OVERTAKES, O_APPEND, O_EXCLUSIVE, O_HOLD, O_READ, O_TRUNCATE,
-    O_WRITE, PUSH_SHUTDOWN, STATUS, ZEROS, Client, Lane, NoAnswer, Reader, Record, SealedLane, StatusError, boolean,
+    ALL_LEASES, ATTRIBUTES_ALONE, CONTENT, DROP_SET_ID, FEATURE_EXCLUSIVE_LEASES, FEATURE_LEASES, FEATURE_LZ4, FEATURE_SEALED_LANES, FEATURE_SET_ID,
+    FEATURE_ZEROS, IN_ORDER, KEEP_SET_ID, LZ4, MAX_BULK, NAME, NO_LIMIT, OVERTAKES, O_APPEND, O_EXCLUSIVE, O_HOLD, O_READ, O_TRUNCATE,
+    O_WRITE, PUSH_SHUTDOWN, SHARED, STATUS, ZEROS, Client, Lane, NoAnswer, Reader, Record, SealedLane, StatusError, boolean,
     encode_message, lock_range, new_node, request, string, timestamp, u8, u16, u32, u64,
 )  # fmt: skip
 
@@ -1237,6 +1237,118 @@ class Leases(ServerTest):
         self.assertEqual(self.holder.lane.last_flags, 0)
         for number in numbers:
             self.assertEqual(self.author.wait(number).detail, 0)
+
+
+class ExclusiveLeases(ServerTest):
+    options = ("--lease-term", "3")
+
+    def setUp(self):
+        super().setUp()
+        os.mkdir(self.path("d"))
+        features = FEATURE_LEASES | FEATURE_EXCLUSIVE_LEASES
+        self.holder = self.client(features=features, name=b"holder")
+        self.other = self.client(name=b"other")
+        self.assertEqual((self.holder.hello["features"], self.other.hello["features"]), (features, 0))
+        self.holder.call("LOOKUP", u64(ROOT) + string(b"d") + new_node(2))
+        self.other.call("LOOKUP", u64(ROOT) + string(b"d") + new_node(5))
+
+    @staticmethod
+    def mkdir(parent, name, node, **more):
+        return request("MKDIR", u64(parent) + string(name) + new_node(node) + u32(0o755, 0), **more)
+
+    def take_d(self):
+        leases, trust_ms = self.holder.take_leases(2)
+        self.assertEqual(leases, [(True, True)])
+        self.assertIn(trust_ms, (1000, NO_LIMIT))
+
+    def look(self, name=b"made"):
+        """Asks for a name in d; what is asked later, and not in d, is answered at once."""
+        (number,) = self.other.send(request("LOOKUP", u64(5) + string(name) + new_node(100 + self.other.next_id)))
+        self.other.call("GETATTR", u64(ROOT, 0))
+        self.assertNotIn(number, self.other.replies)
+        return number
+
+    def told(self):
+        push = self.holder.wait_for_push()
+        self.holder.confirm(push["sequence"])
+        return push["changes"]
+
+    def test_the_feature_needs_leases(self):
+        self.assertEqual(self.client(features=FEATURE_EXCLUSIVE_LEASES).hello["features"], 0)
+        self.assert_status("malformed", self.other.call, "GETATTR", u64(ROOT, 0), flags=IN_ORDER)
+        leases, trust_ms = self.client(features=FEATURE_LEASES).take_leases(ROOT)
+        self.assertEqual((leases, trust_ms), ([(False, False)], 0))
+
+    def test_a_directory_is_made_and_taken_in_one_message(self):
+        numbers = self.holder.send(
+            self.mkdir(2, b"new", 3), request("TAKE_LEASES", u16(3) + u64(3, 2, 99)), flags=IN_ORDER
+        )
+        replies = [self.holder.wait(number) for number in numbers]
+        self.assertEqual([reply.detail for reply in replies], [0, 0])
+        leases, _ = self.holder.taken(Reader(replies[1].body), 3)
+        self.assertEqual(leases, [(True, True), (True, False), (False, False)])
+        too_many = u16(65) + u64(*[2] * 65)
+        self.assert_status("limit_exceeded", self.holder.call, "TAKE_LEASES", too_many)
+        self.assert_status("limit_exceeded", self.holder.call, "SHARE_LEASES", u16(1025) + u64(*[2] * 1025))
+
+    def test_another_looks_once_all_has_been_carried_out(self):
+        self.take_d()
+        number = self.look()
+        self.assertEqual(self.told(), [(2, SHARED, b"")])
+        self.assertEqual(self.holder.exchange(self.mkdir(2, b"made", 3, flags=IN_ORDER))[0].detail, 0)
+        self.look(b"other")
+        self.assertNotIn(number, self.other.replies)
+        self.holder.share_leases(2)
+        self.assertEqual(self.other.wait(number).detail, 0)
+        # Nobody has it alone for a while; then it is taken, and others wait again.
+        self.assertEqual(self.holder.take_leases(2)[0], [(False, False)])
+        deadline = time.monotonic() + 10
+        while not self.holder.take_leases(2)[0][0][0]:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.1)
+        self.look()
+        counters = self.counters()
+        self.assertEqual((counters[b"leases.exclusive"], counters[b"leases.recalled"]), (1, 2))
+        self.assertEqual(counters[b"leases.exclusive_waits"], 3)
+
+    def counters(self):
+        reader, _ = self.other.call("SERVER_STATUS")
+        reader.string(), reader.u64(), reader.list_of(reader.client)
+        return dict(reader.list_of(reader.counter))
+
+    def test_a_wait_ends_with_cancel_and_with_the_holder(self):
+        self.take_d()
+        number = self.look()
+        self.other.call("CANCEL", u64(number))
+        self.assertEqual(self.other.wait(number).detail, STATUS["interrupted"])
+        number = self.look()
+        self.holder.call("BYE")
+        self.assertEqual(self.other.wait(number).detail, STATUS["no_entry"])
+
+    def test_a_holder_that_does_not_share_loses_its_leases_after_a_term(self):
+        self.take_d()
+        number = self.look()
+        begun = time.monotonic()
+        self.assertEqual(self.told(), [(2, SHARED, b"")])
+        while number not in self.other.replies:
+            self.holder.call("PING")
+            self.assertLess(time.monotonic() - begun, 10)
+            try:
+                self.other.take(*self.other.lane.receive(0.1))
+            except NoAnswer:
+                pass
+        self.assertGreater(time.monotonic() - begun, 2.5)
+        self.assertEqual(self.holder.wait_for_push()["flags"], ALL_LEASES)
+
+    def test_order_is_kept_where_no_id_says_so(self):
+        # One directory by two nodes: without the flag each pair would be carried out in any order.
+        self.holder.call("LOOKUP", u64(ROOT) + string(b"d") + new_node(3))
+        self.assertEqual(self.holder.take_leases(2)[0], [(True, True)])
+        numbers = []
+        for count in range(200):
+            numbers += self.holder.send(self.mkdir(2, b"made", 1000 + count), flags=IN_ORDER)
+            numbers += self.holder.send(request("RMDIR", u64(3) + string(b"made")), flags=IN_ORDER)
+        self.assertEqual({self.holder.wait(number).detail for number in numbers}, {0})
 
 
 if __name__ == "__main__":

@@ -530,3 +530,198 @@ TEST_CASE("that all leases have ended is pushed once, in place of what was not t
     CHECK(pushes.confirm(2));
     CHECK(f.table.grant(f.one, f.directory, Fixture::node));
 }
+
+// ---------------------------------------------------------------- exclusive leases
+
+namespace {
+
+// Both may be given exclusive leases.
+struct Takers : Fixture {
+    explicit Takers(const LeaseTable::Limits& limits = {}) : Fixture(limits) {
+        table.leave(one);
+        table.leave(two);
+        table.enter(one, first, true);
+        table.enter(two, second, true);
+    }
+    bool take(LeaseHolder holder, const InodePtr& taken, NodeId by_node = node) {
+        return table.take(holder, taken, nullptr, by_node).taken;
+    }
+    std::vector<InodePtr> look(LeaseHolder holder, const InodePtr& at) {
+        return table.pass(holder, {.directories = {at}}, false).awaited;
+    }
+};
+
+const LeaseTable::Limits two_each{.leases_each = 2};
+
+}  // namespace
+
+TEST_CASE("an exclusive lease is one holder's, and only of those that may have one") {
+    Takers f;
+    REQUIRE(f.take(f.one, f.directory));
+    CHECK_FALSE(f.take(f.two, f.directory));
+    CHECK_FALSE(f.table.grant(f.two, f.directory, Fixture::node));
+    CHECK(f.table.is_exclusive_to_another(f.two, *f.directory));
+    CHECK_FALSE(f.table.is_exclusive_to_another(f.one, *f.directory));
+    f.table.leave(f.one);
+    f.table.enter(f.one, Fixture::first);
+    CHECK_FALSE(f.take(f.one, f.other));
+    CHECK(f.table.exclusive() == 0);
+    CHECK(f.table.newly_shared());
+    CHECK_FALSE(f.table.newly_shared());
+}
+
+TEST_CASE("nothing has to be found out about a request while nobody else has an exclusive lease, or could") {
+    Takers f;
+    CHECK_FALSE(f.table.may_concern_others(f.one, false));
+    CHECK(f.table.may_concern_others(f.one, true));  // the other could take one meanwhile
+    REQUIRE(f.take(f.one, f.directory));
+    CHECK_FALSE(f.table.may_concern_others(f.one, false));
+    CHECK(f.table.may_concern_others(f.two, false));
+    const LeaseHolder unknown = nullptr;
+    CHECK(f.table.may_concern_others(unknown, false));
+    f.table.leave(f.two);
+    CHECK_FALSE(f.table.may_concern_others(f.one, true));
+}
+
+TEST_CASE("a holder is told once to share, however many wait") {
+    Takers f;
+    REQUIRE(f.take(f.one, f.directory));
+    CHECK(f.look(f.one, f.directory).empty());
+    CHECK(f.look(f.two, f.other).empty());
+    CHECK(f.look(f.two, f.directory) == std::vector{f.directory});
+    CHECK(f.look(nullptr, f.directory) == std::vector{f.directory});
+    CHECK(f.table.pass(f.two, {.directories = {}, .everywhere = true}, false).awaited == std::vector{f.directory});
+    CHECK(f.told() == Changes{{Fixture::node, What::shared, {}}});
+    CHECK_FALSE(f.table.are_shared(f.two, std::vector{f.other, f.directory}));
+    f.table.share(f.one, NodeId{99});
+    CHECK_FALSE(f.table.newly_shared());
+    f.table.share(f.one, Fixture::node);
+    CHECK(f.table.newly_shared());
+    CHECK(f.table.are_shared(f.two, std::vector{f.other, f.directory}));
+    CHECK(f.look(f.two, f.directory).empty());
+    CHECK(f.table.is_leased(*f.directory));
+}
+
+TEST_CASE("since when something is to be shared is known until it has been") {
+    Takers f;
+    REQUIRE(f.take(f.one, f.directory));
+    REQUIRE(f.take(f.one, f.other, NodeId{8}));
+    const TimePoint begin = f.clock.now();
+    f.look(f.two, f.other);
+    f.clock.advance(1s);
+    f.look(f.two, f.directory);
+    f.take_and_confirm();
+    auto outstanding = f.table.outstanding();
+    REQUIRE(outstanding.size() == 1);
+    CHECK(outstanding[0].is_recall);
+    CHECK(outstanding[0].since == begin);
+    f.table.share(f.one, NodeId{8});
+    outstanding = f.table.outstanding();
+    REQUIRE(outstanding.size() == 1);
+    CHECK(outstanding[0].since == begin + 1s);
+    CHECK(f.table.expire(Fixture::first).leases == 2);
+    CHECK(f.table.outstanding().empty());
+    CHECK(f.table.exclusive() == 0);
+}
+
+TEST_CASE("an exclusive lease that ends for want of room is shared first") {
+    Takers f(two_each);
+    REQUIRE(f.take(f.one, f.directory));
+    const InodePtr third = some_inode();
+    REQUIRE(f.take(f.one, f.other, NodeId{8}));
+    REQUIRE(f.take(f.one, third, NodeId{9}));
+    CHECK(f.told() == Changes{{Fixture::node, What::shared, {}}, {Fixture::node, What::ended, {}}});
+    f.table.confirm(f.one, 2);
+    CHECK(f.look(f.two, f.directory) == std::vector{f.directory});
+    CHECK_FALSE(f.take(f.two, f.directory));
+    f.table.share(f.one, Fixture::node);
+    CHECK_FALSE(f.table.is_leased(*f.directory));
+    CHECK(f.counters.at("leases.exclusive").value() == 2);
+}
+
+TEST_CASE("when all leases end, which are to be shared is said after that") {
+    Takers f;
+    REQUIRE(f.take(f.one, f.directory));
+    REQUIRE(f.take(f.one, f.other, NodeId{8}));
+    REQUIRE(f.table.grant(f.one, some_inode(), NodeId{9}));
+    f.look(f.two, f.directory);  // has not been told
+    f.table.end_all();
+    const auto news = f.table.take_news(f.one, 1 << 16);
+    REQUIRE(news);
+    CHECK(news->all_leases);
+    CHECK(news->changes.size() == 2);
+    for (const wire::LeaseChange& change : news->changes)
+        CHECK(change.what == What::shared);
+    f.table.confirm(f.one, news->last);
+    CHECK(f.table.exclusive() == 2);
+    CHECK(f.counters.at("leases.recalled").value() == 2);
+    f.table.share(f.one, Fixture::node);
+    f.table.share(f.one, NodeId{8});
+    CHECK(f.table.nobody());
+}
+
+TEST_CASE("an exclusive lease that has ended and is asked for again by LIST is still to be shared") {
+    Takers f;
+    REQUIRE(f.take(f.one, f.directory));
+    f.table.take(f.two, f.directory, nullptr, Fixture::node);
+    f.table.confirm(f.one, 2);
+    REQUIRE(f.table.grant(f.one, f.directory, Fixture::node));
+    CHECK(f.table.exclusive() == 1);
+    CHECK_FALSE(f.take(f.one, f.directory));
+    f.table.share(f.one, Fixture::node);
+    CHECK(f.table.exclusive() == 0);
+    CHECK(f.table.is_leased(*f.directory));
+}
+
+TEST_CASE("a change under way keeps others from a directory, its author not") {
+    Takers f;
+    const InodePtr above = some_inode();
+    {
+        const Passage change = f.table.pass(f.two, {.directories = {above}}, true);
+        CHECK_FALSE(f.table.take(f.one, f.directory, above.get(), Fixture::node).taken);
+        CHECK_FALSE(f.take(f.one, above));
+        CHECK(f.take(f.one, f.other));
+        CHECK(f.table.take(f.two, f.directory, above.get(), Fixture::node).taken);
+        f.table.give_back(f.two, Fixture::node);
+    }
+    {
+        const Passage anywhere = f.table.pass(nullptr, {.directories = {}, .everywhere = true}, true);
+        CHECK(anywhere.awaited == std::vector{f.other});  // and so it is not under way
+        CHECK(f.take(f.one, f.directory));
+    }
+    f.table.give_back(f.one, Fixture::node);
+    f.table.leave(f.two);
+    f.table.leave(f.one);
+    f.table.enter(f.one, Fixture::first, true);
+    const Passage anywhere = f.table.pass(nullptr, {.directories = {}, .everywhere = true}, true);
+    CHECK_FALSE(f.take(f.one, f.directory));
+}
+
+TEST_CASE("what others had to wait for is nobody's alone for a while, what was shared unasked is") {
+    Takers f;
+    REQUIRE(f.take(f.one, f.directory));
+    f.table.recall_all();
+    CHECK_FALSE(f.take(f.one, f.directory));
+    f.table.share(f.one, Fixture::node);
+    REQUIRE(f.take(f.one, f.directory));
+    f.look(f.two, f.directory);
+    f.clock.advance(5s);
+    f.table.give_back(f.one, Fixture::node);
+    CHECK_FALSE(f.take(f.one, f.directory));
+    CHECK_FALSE(f.take(f.two, f.directory));
+    CHECK(f.take(f.two, f.other));
+    f.clock.advance(1s);
+    CHECK(f.take(f.two, f.directory));
+}
+
+TEST_CASE("a taker that must confirm first ends nobody's lease") {
+    Takers f;
+    REQUIRE(f.table.grant(f.one, f.other, Fixture::node));
+    f.table.expire(Fixture::first);
+    REQUIRE(f.table.grant(f.two, f.directory, Fixture::node));
+    CHECK_FALSE(f.take(f.one, f.directory));
+    CHECK(f.told(f.two).empty());
+    f.take_and_confirm();
+    CHECK_FALSE(f.take(f.one, f.directory));
+    CHECK(f.told(f.two) == Changes{{Fixture::node, What::ended, {}}});
+}
