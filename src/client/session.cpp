@@ -169,6 +169,11 @@ void Session::suspect(TimePoint since) {
     state_->suspect(since);
 }
 
+void Session::hurry() {
+    if (!state_->closed)
+        state_->flushes->hurry();
+}
+
 Task<Status> Session::data_lane_ready(Cancellation* cancellation) {
     if (state_->closed)
         co_return Status::shutting_down;

@@ -58,8 +58,9 @@ struct CallOptions {
     std::optional<Duration> timeout;
     // Nobody waits for it yet, so it may be carried out after others of its kind, with which it shares a message.
     bool ahead = false;
-    // The server carries it out after all earlier ones with this wish, and it may share a message with them: nobody
-    // waits for it alone. Metadata lane only; without feature_exclusive_leases it means nothing.
+    // The server carries it out after all earlier ones with this wish, and it may share a message with them. Metadata
+    // lane only; without feature_exclusive_leases it means nothing. With `ahead` it waits a moment for others to share
+    // its message, unless nothing like it is under way; see hurry().
     bool in_order = false;
 };
 
@@ -229,6 +230,8 @@ public:
     // Ends when data can be sent at once, too: open() does not wait for the connection that it goes by, which takes
     // some more round trips. `shutting_down` if the session ends before, `interrupted` if `cancellation` says so.
     Task<Status> data_lane_ready(Cancellation* cancellation);
+    // Somebody waits for changes that were sent with CallOptions::in_order and `ahead`: they go at once.
+    void hurry();
     const Clock& clock() const;
 
     NodeId new_node_id();

@@ -179,6 +179,7 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
         const CallOptions options{.lane = extent.in_order ? LaneKind::metadata : LaneKind::data,
                                   .credential = target.credential,
                                   .set_id = target.set_id,
+                                  .ahead = extent.in_order,
                                   .in_order = extent.in_order};
         const auto reply = co_await session_.call_with_bulk(message, view_of(data, extent.done), options);
         status = reply.status();

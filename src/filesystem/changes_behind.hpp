@@ -90,6 +90,11 @@ public:
     bool any() const { return !under_way_.empty(); }
     std::size_t size() const { return under_way_.size(); }
     bool concerns(InodeNumber inode) const { return of_.contains(inode); }
+    // How many changes concern it.
+    std::size_t count(InodeNumber inode) const {
+        const auto of = of_.find(inode);
+        return of == of_.end() ? 0 : of->second->under_way.size();
+    }
     // Ends when those changes are carried out, or have failed, that were under way at the call. Errors: interrupted.
     Task<Status> settled(InodeNumber inode, client::Cancellation* cancellation);
     Task<Status> all_settled(client::Cancellation* cancellation);

@@ -229,7 +229,7 @@ Task<Result<>> FileSystem::flush(Operation& operation, HandleNumber handle, Lock
 // What is on the server's disk needs no round trip at close: the handle counts as written again only if this fails.
 Task<Result<>> FileSystem::fsync(Operation& operation, HandleNumber handle, bool data_only) {
     // As on a local disk, the names are safe with it that were made before.
-    if (const Status status = co_await behind_.all_settled(&operation.cancellation); status != Status::ok)
+    if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
         co_return Result<>(status);
     if (const FileHandle* open = files_.find(handle); open != nullptr && contents_.writes().pending_in_order(open->inode))
         if (const Status status = co_await written_out(operation, open->inode); status != Status::ok)

@@ -173,7 +173,7 @@ void FileSystem::releasedir(HandleNumber handle) {
 }
 
 Task<Result<>> FileSystem::fsyncdir(Operation& operation, HandleNumber handle, bool data_only) {
-    if (const Status status = co_await behind_.all_settled(&operation.cancellation); status != Status::ok)
+    if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
         co_return Result<>(status);
     if (const auto opened = directory(handle))
         if (const Status failure = behind_.take_failure((*opened)->inode); failure != Status::ok)

@@ -98,7 +98,7 @@ FileSystem::Usage FileSystem::usage() const {
 }
 
 Task<void> FileSystem::all_written_out() {
-    co_await behind_.all_settled(nullptr);
+    co_await all_settled(nullptr);
     co_await contents_.writes().drain_all(nullptr);
 }
 

@@ -325,14 +325,21 @@ private:
     std::optional<Entry> give_out_pending(InodeNumber inode);
     Task<Status> settled(Operation& operation, InodeNumber inode);
     Task<Status> settled(Operation& operation, HandleNumber handle);
+    Task<Status> all_settled(client::Cancellation* cancellation) {
+        session_.hurry();
+        return behind_.all_settled(cancellation);
+    }
     Task<bool> settled_briefly(Operation& operation, InodeNumber inode);
     ChangesBehind::UnderWay begin_change(ChangesBehind::Concern concern);
     void change_settled(InodeNumber inode);
-    Task<void> carried_out_in(InodeNumber directory) { co_await behind_.settled(directory, nullptr); }
+    Task<void> carried_out_in(InodeNumber directory) {
+        session_.hurry();
+        co_await behind_.settled(directory, nullptr);
+    }
     void failed_behind(std::string_view what, InodeNumber directory, std::string_view name, InodeNumber made_as,
                        Status status);
     // How requests are sent whose outcome programs have been told already.
-    static client::CallOptions options_of_change() { return {.in_order = true}; }
+    static client::CallOptions options_of_change() { return {.ahead = true, .in_order = true}; }
     void confirm_made(InodeNumber parent, std::string_view name, InodeNumber inode, const wire::Attributes& attributes,
                       std::uint64_t asked_at);
     template <class Message>
@@ -359,7 +366,7 @@ private:
                                                      const wire::Setattr& change);
     ShownAttributes set_behind(Inode& inode, wire::Setattr change, wire::Attributes after);
     Task<void> carry_out_setting(ChangesBehind::UnderWay change, InodeNumber inode, wire::Setattr message,
-                                 std::uint64_t asked_at, std::uint64_t changed_at);
+                                 std::uint64_t asked_at);
     void attributes_are(InodeNumber inode, const wire::Attributes& attributes, std::uint64_t asked_at);
     void close_unwaited(InodeNumber inode);
     Task<void> finish_closed(ChangesBehind::UnderWay change, InodeNumber inode);

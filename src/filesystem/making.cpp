@@ -71,8 +71,10 @@ FileSystem::Standing FileSystem::standing_of(InodeNumber directory, std::string_
     Standing standing{.knowledge = Knowledge::present, .type = answer.attributes->mode & S_IFMT};
     if (const Inode* inode = inodes_.find(answer.attributes->identity); inode != nullptr && !inodes_.stale(*inode))
         standing.inode = inode->id;
-    standing.is_plain = names_.known().absent_xattrs(directory, name) == no_xattrs_at_all &&
-                        answer.attributes->identity.device == export_device_;
+    // What is changed of its attributes from here gives it no extended ones, and others' changes take this away.
+    const DirectoryCache::Entry* entry = names_.known().peek(directory, name);
+    standing.is_plain = entry != nullptr && entry->absent_xattrs == no_xattrs_at_all &&
+                        entry->attributes.links <= 1 && entry->attributes.identity.device == export_device_;
     return standing;
 }
 
@@ -153,6 +155,7 @@ std::optional<Entry> FileSystem::give_out_pending(InodeNumber id) {
 // a file by somebody who has closed it. Errors: interrupted.
 Task<Status> FileSystem::settled(Operation& operation, InodeNumber id) {
     if (behind_.concerns(id)) {
+        session_.hurry();
         if (const Status status = co_await behind_.settled(id, &operation.cancellation); status != Status::ok)
             co_return status;
     }
@@ -167,6 +170,7 @@ Task<Status> FileSystem::settled(Operation& operation, HandleNumber handle) {
     const FileHandle* open = files_.find(handle);
     if (open == nullptr || !behind_.concerns(open->inode))
         co_return Status::ok;
+    session_.hurry();
     co_return co_await behind_.settled(open->inode, &operation.cancellation);
 }
 
@@ -517,13 +521,12 @@ ShownAttributes FileSystem::set_behind(Inode& inode, wire::Setattr change, wire:
     behind_.show(id, after);
     if (inode.type == S_IFREG)
         after.size = std::max(after.size, inode.content.size);
-    const std::uint64_t changed_at = inode.changed_at;
-    spawn(carry_out_setting(std::move(under_way), id, std::move(change), asked_at, changed_at));
+    spawn(carry_out_setting(std::move(under_way), id, std::move(change), asked_at));
     return {.attributes = after};
 }
 
 Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNumber id, wire::Setattr message,
-                                         std::uint64_t asked_at, std::uint64_t changed_at) {
+                                         std::uint64_t asked_at) {
     const auto under_way = std::move(change);
     const auto reply = co_await session_.call(message, options_of_change());
     Inode* inode = inodes_.find(id);
@@ -549,8 +552,8 @@ Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNu
     }
     inode->version = attributes.version & ~wire::version_is_fresh;
     inode->content.kept_version = 0;
-    // Otherwise more was changed since, which it may not show.
-    if (inode->changed_at == changed_at && !contents_.writes().pending(id))
+    // Otherwise more is being changed, which it may not show.
+    if (behind_.count(id) == 1 && !contents_.writes().pending(id))
         names_.known().attributes_are(inode->place.parent, inode->place.name, attributes, asked_at);
 }
 

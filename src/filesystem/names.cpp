@@ -66,14 +66,20 @@ std::optional<Entry> FileSystem::give_out_known(const Operation& operation, Inod
         inode = directory;
     } else {
         const Inode* known = inodes_.find(attributes.identity);
-        if (!answer.current || (known != nullptr && contents_.writes().pending(known->id)))
+        is_outdated = !answer.current || (known != nullptr && contents_.writes().pending(known->id));
+        // Nobody else gives the name another meaning, and the size is known of whatever is kept in front; whoever wants
+        // the attributes asks for them.
+        if (is_outdated && (known == nullptr || attributes.mode == 0 || !exclusive_.holds(parent)))
             return {};
+        if (is_outdated && known->type == S_IFREG)
+            attributes.size = known->content.size;
         inode = inodes_.adopt_listed(parent, name, attributes);
     }
     if (inode == nullptr)
         return {};
-    Entry entry = with_loan(
-        {.inode = inode->id, .attributes = contents_.seen(inode->id, attributes, operation.arrived_at)}, parent, name);
+    if (!is_outdated)
+        attributes = contents_.seen(inode->id, attributes, operation.arrived_at);
+    Entry entry = with_loan({.inode = inode->id, .attributes = attributes}, parent, name);
     entry.is_outdated = is_outdated;
     return entry;
 }
@@ -359,7 +365,7 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
         rename_behind(parent, std::move(name), new_parent, std::move(new_name), flags);
         co_return Result<>();
     }
-    if (const Status status = co_await behind_.all_settled(&operation.cancellation); status != Status::ok)
+    if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
         co_return Result<>(status);
     exclusive_.ask_for(parent);
     exclusive_.ask_for(new_parent);

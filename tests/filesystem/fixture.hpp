@@ -530,7 +530,7 @@ struct Fixture : client::SessionFixture {
         for (const FakeRequest& request : std::exchange(waiting_, {})) {
             server.reply(request, answer(request));
             // A socket takes only so many at a time.
-            if (++answered % 100 == 0)
+            if (++answered % 10 == 0)
                 turn();
         }
     }

@@ -180,6 +180,11 @@ std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::take_all() {
     return all;
 }
 
+bool OutgoingQueue::may_grow() const {
+    return pings_.empty() && urgent_.empty() && !waiting_.empty() && waiting_.size() < max_joined_in_order &&
+           std::ranges::all_of(waiting_, [](const BatchPtr& batch) { return batch->is_unhurried(); });
+}
+
 bool OutgoingQueue::has(LaneKind kind) const {
     const auto is_of_it = [&](const BatchPtr& batch) { return batch->kind == kind; };
     return std::ranges::any_of(pings_, is_of_it) || std::ranges::any_of(urgent_, is_of_it) ||

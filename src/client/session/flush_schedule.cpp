@@ -8,6 +8,8 @@ namespace {
 
 // How long a FORGET waits for a message to go along with.
 constexpr Duration forget_delay = std::chrono::milliseconds(20);
+// How long a change waits for others while the one before is under way: no longer than a program takes for a few.
+constexpr Duration change_delay = std::chrono::milliseconds(1);
 
 }  // namespace
 
@@ -23,6 +25,7 @@ void FlushSchedule::soon() {
             return;
         self->soon_ = false;
         self->flush_();
+        self->changes_due_ = false;
     });
     soon_ = true;
 }
@@ -44,9 +47,32 @@ void FlushSchedule::flush_forgets() {
     forgets_due_ = false;
 }
 
+void FlushSchedule::for_changes() {
+    if (stopped_ || changes_later_)
+        return;
+    changes_timer_ = reactor_.after(change_delay, [weak = weak_from_this()] {
+        if (const auto self = weak.lock())
+            self->flush_changes();
+    });
+    changes_later_ = true;
+}
+
+void FlushSchedule::flush_changes() {
+    changes_later_ = false;
+    changes_due_ = true;
+    flush_();
+    changes_due_ = false;
+}
+
+void FlushSchedule::hurry() {
+    changes_due_ = true;
+    soon();
+}
+
 void FlushSchedule::stop() {
     stopped_ = true;
     reactor_.cancel(timer_);
+    reactor_.cancel(changes_timer_);
 }
 
 }  // namespace remofile::client
