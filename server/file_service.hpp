@@ -99,9 +99,10 @@ struct ExportOptions {
 
 // How a request uses an id, so that the service can keep the order that docs/PROTOCOL.md promises: uses of one id may
 // overlap, but a request that makes, releases or changes what the id stands for waits for earlier ones and later ones
-// wait for it. Whatever is to be carried out in order uses the one id 0 of `order`.
+// wait for it. A lease that is taken or shared is used by its node. Whatever is to be carried out in
+// order uses the one id 0 of `order`.
 struct Dependency {
-    enum class Kind : std::uint8_t { node, handle, order } kind;
+    enum class Kind : std::uint8_t { node, handle, lease, order } kind;
     std::uint64_t id;
     bool exclusive;
 };

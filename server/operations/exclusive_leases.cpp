@@ -96,6 +96,8 @@ void add_entry_found(InodeTable& inodes, SessionFiles& files, const NamedEntry& 
 InodePtr inode_of(SessionFiles& files, const Dependency& dependency) {
     if (dependency.kind == Dependency::Kind::node)
         return files.node(NodeId{dependency.id}).value_or(nullptr);
+    if (dependency.kind != Dependency::Kind::handle)
+        return nullptr;
     const HandleId handle{dependency.id};
     if (const auto file = files.file(handle))
         return (*file)->inode;

@@ -19,6 +19,7 @@ public:
     Uses& makes(const NewNode& node) { return add(Dependency::Kind::node, node.id.value, true); }
     Uses& reads(HandleId id) { return add(Dependency::Kind::handle, id.value, false); }
     Uses& changes(HandleId id) { return add(Dependency::Kind::handle, id.value, true); }
+    Uses& leases(NodeId id) { return add(Dependency::Kind::lease, id.value, true); }
     std::vector<Dependency> take() { return std::move(list_); }
 
 private:
@@ -86,12 +87,13 @@ constexpr auto rows = std::to_array<OperationRow>({
     row<TakeLeases, op::take_leases,
         [](Uses& uses, const TakeLeases& r) {
             for (const NodeId directory : r.directories)
-                uses.reads(directory);
+                uses.reads(directory).leases(directory);
         }>(),
+    // Not the directories themselves, which a request that waits for others may be about to change.
     row<ShareLeases, op::share_leases,
         [](Uses& uses, const ShareLeases& r) {
             for (const NodeId directory : r.directories)
-                uses.changes(directory);
+                uses.leases(directory);
         }>(),
     row<Lookup, op::lookup, [](Uses& uses, const Lookup& r) { uses.reads(r.parent).makes(r.node); }>(),
     row<Forget, op::forget,

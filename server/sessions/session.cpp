@@ -29,6 +29,12 @@ bool is_in_force(wire::BulkEncoding encoding, std::uint64_t features) {
     return false;
 }
 
+// What tells or gives back, takes no time, and has nothing to do with the records before it.
+bool goes_ahead(Opcode opcode) {
+    return opcode == Opcode::invalidated || opcode == Opcode::share_leases || opcode == Opcode::cancel ||
+           opcode == Opcode::ping;
+}
+
 Outcome outcome_of(Status status) {
     Outcome outcome;
     outcome.status = status;
@@ -403,8 +409,10 @@ void Session::sequence(SessionLane& by, const BatchPtr& batch) {
     batch->has_turn = ready;
     if (!ready)
         blocked_[by.number()].emplace(ticket, batch);
-    else if (batch->awaited == 0)
+    if (ready && batch->awaited == 0)
         proceed(batch);
+    else if (!waiting_.empty())
+        carry_out_ahead(batch);
 }
 
 // ---------------------------------------------------------------- carrying out
@@ -616,6 +624,41 @@ void Session::wait_for_others(const BatchPtr& batch, std::vector<InodePtr> await
     SessionLane& of = lane(batch->lane);
     release(of, of.sequencer.let_pass(batch->ticket), ready);
     proceed_all(std::move(ready));
+    std::vector<BatchPtr> held_up{batch};
+    for (const auto& blocked : blocked_) {
+        for (const auto& [ticket, behind] : blocked)
+            held_up.push_back(behind);
+    }
+    for (const BatchPtr& each : held_up)
+        carry_out_ahead(each);
+}
+
+// While a request waits for another client, that one may wait for what this one says in the same message, or in one
+// that is behind it.
+void Session::carry_out_ahead(const BatchPtr& batch) {
+    // What goes ahead may let the message itself go on.
+    if (batch->at_worker)
+        return;
+    for (std::size_t i = batch->next; i < batch->records.size(); ++i) {
+        BatchRecord& record = batch->records[i];
+        const bool may_be_cancelled = i > 0 && (batch->records[i - 1].header.flags & wire::flag_link) != 0;
+        const bool in_order = (record.header.flags & wire::flag_in_order) != 0;
+        if (record.settled || may_be_cancelled || in_order || !goes_ahead(record.header.opcode))
+            continue;
+        // Before it has an effect, which may be that the message goes on.
+        record.settled = Status::ok;
+        record.answered_elsewhere = true;
+        Outcome outcome = record.facts == nullptr
+                              ? carry_out_own(record)
+                              : *environment_.files.carry_out(files_, record.header.id, record.header.opcode,
+                                                              record.body, {}, *record.caller, {});
+        const bool has_gone_on = batch->at_worker || batch->next > i;
+        if (!has_gone_on)
+            record.settled = outcome.status;
+        answer(record.header.id, std::move(outcome));
+        if (has_gone_on)
+            return;
+    }
 }
 
 bool Session::waits_for_others(const BatchPtr& batch) const {

@@ -201,6 +201,7 @@ private:
     void wait_for_others(const BatchPtr& batch, std::vector<InodePtr> awaited);
     bool waits_for_others(const BatchPtr& batch) const;
     void wait_no_more(const BatchPtr& batch);
+    void carry_out_ahead(const BatchPtr& batch);
     void refuse_waiting();
     void release(SessionLane& lane, std::span<const Sequencer::Ticket> tickets, std::deque<BatchPtr>& ready);
     void proceed_all(std::deque<BatchPtr> ready);

@@ -513,6 +513,117 @@ TEST_CASE("a look that waits does not hold up the changes that others wait for")
     CHECK(f.holder.answer(mine)->status == Status::ok);
 }
 
+TEST_CASE("what a client says is heard though it comes in, or behind, a message that waits") {
+    Taken f;
+    const NodeId e = f.holder.lookup(root, "e");
+    const NodeId other_e = f.other.lookup(root, "e");
+    REQUIRE(f.holder.take_it(f.d));
+    REQUIRE(f.other.take_it(other_e));
+    const std::uint64_t theirs = f.other.begin_request(wire::Getattr{.node = f.other_d, .handle = {}});
+    const auto pushes = f.holder.take_all_pushes();
+    REQUIRE(pushes.size() == 1);
+
+    auto writer = f.holder.begin();
+    writer.add({.opcode = Opcode::lookup, .id = RequestId{50}},
+               wire::Lookup{.parent = e, .name = "made", .node = {NodeId{60}, false}});
+    SECTION("in it") {
+        writer.add({.opcode = Opcode::invalidated, .id = RequestId{51}},
+                   wire::Invalidated{.sequence = pushes[0].as<wire::PushInvalidate>().sequence});
+        writer.add({.opcode = Opcode::share_leases, .flags = wire::flag_link, .id = RequestId{52}},
+                   wire::ShareLeases{.directories = {f.d}});
+        writer.add({.opcode = Opcode::ping, .id = RequestId{53}}, wire::Ping{});
+        f.holder.send(std::move(writer));
+        CHECK(f.holder.answer(51) != nullptr);
+        CHECK(f.holder.answer(53) == nullptr);  // it is bound to what comes before it
+    }
+    SECTION("behind it") {
+        f.holder.send(std::move(writer));
+        auto behind = f.holder.begin();
+        behind.add({.opcode = Opcode::getattr, .id = RequestId{51}}, wire::Getattr{.node = NodeId{60}, .handle = {}});
+        behind.add({.opcode = Opcode::share_leases, .id = RequestId{52}}, wire::ShareLeases{.directories = {f.d}});
+        behind.add({.opcode = Opcode::ping, .flags = wire::flag_in_order, .id = RequestId{53}}, wire::Ping{});
+        f.holder.send(std::move(behind));
+        CHECK(f.holder.answer(51) == nullptr);
+        CHECK(f.holder.answer(53) == nullptr);  // it has its place
+    }
+    CHECK(f.holder.answer(50) == nullptr);
+    CHECK(f.holder.answer(52) != nullptr);
+    CHECK(f.other.answer(theirs) != nullptr);
+    f.other.share(other_e);
+    CHECK(f.holder.answer(50)->status == Status::no_entry);
+    REQUIRE(f.holder.answer(53) != nullptr);
+    CHECK(f.holder.answer(53)->status == Status::ok);
+    CHECK(f.world.service->open_requests() == 0);
+}
+
+TEST_CASE("a directory is shared though a request waits that changes it") {
+    Taken f;
+    const NodeId other_e = f.other.lookup(root, "e");
+    const NodeId e = f.holder.lookup(root, "e");
+    REQUIRE(f.holder.take_it(f.d));
+    REQUIRE(f.other.take_it(other_e));
+    CHECK(f.holder.make(f.d, "made") == Status::ok);
+    const std::uint64_t mine =
+        f.holder.begin_request(wire::Rename{.parent = f.d, .name = "made", .new_parent = e, .new_name = "made"});
+    const std::uint64_t theirs = f.other.begin_request(wire::Getattr{.node = f.other_d, .handle = {}});
+    CHECK(f.other.answer(theirs) == nullptr);
+    f.holder.share(f.d);
+    CHECK(f.other.answer(theirs) != nullptr);
+    f.other.share(other_e);
+    f.other.told();
+    REQUIRE(f.holder.answer(mine) != nullptr);
+    CHECK(f.holder.answer(mine)->status == Status::ok);
+}
+
+TEST_CASE("a message that cancels its own request while that waits goes on") {
+    Taken f;
+    REQUIRE(f.holder.take_it(f.d));
+    auto writer = f.other.begin();
+    writer.add({.opcode = Opcode::getattr, .id = RequestId{50}}, wire::Getattr{.node = f.other_d, .handle = {}});
+    writer.add({.opcode = Opcode::cancel, .id = RequestId{51}}, wire::Cancel{.request = RequestId{50}});
+    writer.add({.opcode = Opcode::getattr, .id = RequestId{52}}, wire::Getattr{.node = root, .handle = {}});
+    writer.add({.opcode = Opcode::ping, .id = RequestId{53}}, wire::Ping{});
+    f.other.send(std::move(writer));
+    CHECK(f.other.answer(50)->status == Status::interrupted);
+    CHECK(f.other.answer(51)->status == Status::ok);
+    CHECK(f.other.answer(52)->status == Status::ok);
+    CHECK(f.other.answer(53)->status == Status::ok);
+    CHECK(f.world.service->open_requests() == 0);
+}
+
+TEST_CASE("a file with more names than are remembered waits for every exclusive lease") {
+    Taken f;
+    write_file(f.path("file"), "content");
+    const NodeId file = f.other.lookup(root, "file");
+    const HandleId handle = f.other.open(file, wire::open_read | wire::open_write);
+    const auto read = [&] { return f.other.begin_request(wire::Read{.handle = handle, .offset = 0, .size = 10}); };
+    REQUIRE(f.holder.take_it(f.d));
+    CHECK(f.other.answer(read()) != nullptr);
+    f.holder.share(f.d);
+    for (int i = 0; i < 10; ++i) {
+        std::filesystem::create_hard_link(f.path("file"), f.path("name" + std::to_string(i)));
+        f.other.lookup(root, "name" + std::to_string(i));
+    }
+    REQUIRE(f.holder.take_it(f.d));
+    const std::uint64_t id = read();
+    CHECK(f.other.answer(id) == nullptr);
+    f.holder.share(f.d);
+    CHECK(f.other.answer(id) != nullptr);
+}
+
+TEST_CASE("what waits and is sent again by another connection is answered there, once") {
+    Taken f;
+    REQUIRE(f.holder.take_it(f.d));
+    const std::uint64_t id = f.other.begin_request(wire::Getattr{.node = f.other_d, .handle = {}}, wire::flag_link);
+    REQUIRE(f.other.answer(id) == nullptr);
+    f.other.send(id, wire::Getattr{.node = f.other_d, .handle = {}}, wire::flag_resent);
+    CHECK(f.other.answer(id) == nullptr);
+    f.holder.share(f.d);
+    REQUIRE(f.other.answer(id) != nullptr);
+    CHECK(f.other.answer(id)->status == Status::ok);
+    CHECK(f.world.service->open_requests() == 0);
+}
+
 TEST_CASE("a request that waits for another's lease can be cancelled, and its message goes on") {
     Taken f;
     REQUIRE(f.holder.take_it(f.d));
