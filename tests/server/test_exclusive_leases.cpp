@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Exclusive leases from end to end, over real files: who is given one, who waits, and what ends the wait. The clock is
 // the test's, and so are the workers.
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <filesystem>
 
+#include "base/unique_fd.hpp"
 #include "export_fixture.hpp"
 #include "server/files/room.hpp"
 #include "service_fixture.hpp"
@@ -786,4 +789,24 @@ TEST_CASE("a client without the feature must not ask for order") {
     CHECK(plain.call(wire::Ping{}, wire::flag_in_order).status == Status::malformed);
     CHECK(plain.call(wire::Getattr{.node = root, .handle = {}}, wire::flag_in_order).status == Status::malformed);
     CHECK(f.holder.call(wire::Ping{}, wire::flag_in_order).status == Status::ok);
+}
+
+TEST_CASE("there is room where the file system says so") {
+    const FileSystemRoom room;
+    const auto look = [&](const std::string& path) {
+        const UniqueFd directory(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+        REQUIRE(directory);
+        return room.is_ample(directory.get());
+    };
+    CHECK_FALSE(look("/proc"));
+    CHECK_FALSE(room.is_ample(-1));
+    const TemporaryDirectory directory;
+    struct statvfs about {};
+    REQUIRE(::statvfs(directory.path().c_str(), &about) == 0);
+    // Tests share the file system with others: near the limit nothing can be said.
+    const std::uint64_t bytes = std::uint64_t{about.f_bavail} * about.f_frsize;
+    if (bytes > (1U << 30) && (about.f_files == 0 || about.f_favail > 100'000))
+        CHECK(look(directory.path()));
+    else if (bytes < (128U << 20))
+        CHECK_FALSE(look(directory.path()));
 }

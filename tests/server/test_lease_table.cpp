@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 // What the table of leases tells whom, whose word must be waited for, and what ends leases.
+#include <array>
+#include <atomic>
 #include <catch.hpp>
+#include <random>
+#include <thread>
+#include <vector>
 
 #include "server/leases/held_replies.hpp"
 #include "server/leases/lease_table.hpp"
@@ -724,4 +729,57 @@ TEST_CASE("a taker that must confirm first ends nobody's lease") {
     f.take_and_confirm();
     CHECK_FALSE(f.take(f.one, f.directory));
     CHECK(f.told(f.two) == Changes{{Fixture::node, What::ended, {}}});
+}
+
+TEST_CASE("threads that take, look, change and share at the same time never have a directory to themselves together") {
+    Counters counters;
+    LeaseTable::Limits limits;
+    limits.hold_off = Duration::zero();
+    LeaseTable table(Clock::system(), limits, counters);
+    const std::array directories{some_inode(), some_inode()};
+    std::array<std::atomic<int>, 2> alone{};
+    std::atomic<bool> broken = false;
+    std::atomic<int> taken = 0;
+    std::atomic<int> passed = 0;
+    std::array<int, 4> identities{};
+    const auto work = [&](unsigned number) {
+        std::mt19937 random(number);
+        const auto self = reinterpret_cast<LeaseHolder>(&identities[number]);
+        const int mark = static_cast<int>(number) + 1;
+        table.enter(self, SessionId{number + 1}, true);
+        for (int i = 0; i < 5000; ++i) {
+            const std::size_t which = random() % 2;
+            const InodePtr& directory = directories[which];
+            const NodeId node{which + 10};
+            if (random() % 2 == 0) {
+                const Passage passage = table.pass(self, {.directories = {directory}}, true);
+                if (passage.awaited.empty()) {
+                    broken = broken || alone[which].load() != 0;
+                    ++passed;
+                    broken = broken || alone[which].load() != 0;
+                }
+            } else if (table.take(self, directory, nullptr, node).taken) {
+                broken = broken || alone[which].exchange(mark) != 0;
+                ++taken;
+                broken = broken || alone[which].exchange(0) != mark;
+                table.share(self, node);
+            }
+            // Whatever ended by this is confirmed, and given back so that somebody is given one now and then.
+            while (const auto news = table.take_news(self, 1 << 16))
+                table.confirm(self, news->last);
+            if (random() % 4 == 0)
+                table.give_back(self, node);
+        }
+        table.leave(self);
+    };
+    {
+        std::vector<std::jthread> threads;
+        for (unsigned number = 0; number < identities.size(); ++number)
+            threads.emplace_back(work, number);
+    }
+    CHECK_FALSE(broken);
+    CHECK(taken > 0);
+    CHECK(passed > 0);
+    CHECK(table.nobody());
+    CHECK(table.exclusive() == 0);
 }
