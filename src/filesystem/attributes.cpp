@@ -157,7 +157,7 @@ Task<Result<ShownAttributes>> FileSystem::setattr(Operation& operation, InodeNum
     if (Inode* known = inodes_.find(inode); known != nullptr)
         if (const auto after = attributes_after(operation, *known, change); after)
             co_return set_behind(*known, std::move(change), *after);
-    if (const Status status = co_await settled(operation, inode); status != Status::ok)
+    if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
         co_return Result<ShownAttributes>(status);
     settle_set_id(operation, inode, (change.which & (wire::set_uid | wire::set_gid)) == 0);
     // A time that is set, or an end, must not be overtaken by what was written before.

@@ -14,7 +14,8 @@ constexpr std::size_t max_logged_failures = 100;
 
 }  // namespace
 
-ChangesBehind::ChangesBehind(Counters& counters) : begun_(counters.at("changes.behind")) {}
+ChangesBehind::ChangesBehind(Counters& counters, std::size_t max_changes)
+    : begun_(counters.at("changes.behind")), max_changes_(max_changes) {}
 
 ChangesBehind::UnderWay ChangesBehind::begin(Concern concern) {
     const std::uint64_t number = ++last_;
@@ -117,7 +118,7 @@ Task<Status> ChangesBehind::all_settled(client::Cancellation* cancellation) {
 }
 
 Task<Status> ChangesBehind::room(client::Cancellation* cancellation) {
-    while (under_way_.size() >= max_changes) {
+    while (under_way_.size() >= max_changes_) {
         const Status status = co_await ended_.wait(cancellation);
         if (status != Status::ok)
             co_return status;

@@ -26,11 +26,8 @@ namespace remofile::filesystem {
 // One thread: the session's. Must outlive the changes that it knows of.
 class ChangesBehind {
 public:
-    // How many may be under way: whoever must wait for all of them does not wait long, and the session may always send
-    // what somebody waits for.
-    static constexpr std::size_t max_changes = 512;
-
-    explicit ChangesBehind(Counters& counters);
+    // At most `max_changes` may be under way.
+    ChangesBehind(Counters& counters, std::size_t max_changes);
     ChangesBehind(const ChangesBehind&) = delete;
     ChangesBehind& operator=(const ChangesBehind&) = delete;
 
@@ -124,6 +121,7 @@ private:
     void end(std::uint64_t number, const Concern& concern);
 
     Counters::Counter& begun_;
+    const std::size_t max_changes_;
     std::uint64_t last_ = 0;
     std::set<std::uint64_t> under_way_;
     client::Waiters ended_;

@@ -23,7 +23,7 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
       names_(
           session, clock, counters, inodes_, [this] { return contents_.now(); },
           [this](std::vector<wire::ForgetNode> nodes) { give_back(std::move(nodes)); }),
-      behind_(counters),
+      behind_(counters, settings_.max_changes_behind),
       exclusive_(
           session, clock, counters, inodes_, names_, [this] { return contents_.now(); },
           [this](InodeNumber directory) { return carried_out_in(directory); }),
@@ -83,6 +83,8 @@ FileSystem::~FileSystem() {
     names_.on_void = nullptr;
     if (late_timer_)
         reactor_.cancel(*late_timer_);
+    if (quiet_timer_)
+        reactor_.cancel(*quiet_timer_);
     if (lent_names_timer_)
         reactor_.cancel(*lent_names_timer_);
 }
@@ -197,11 +199,7 @@ Task<std::vector<client::EncodedReply>> FileSystem::call_batch(Operation& operat
             reply.status = credential.status();
         co_return replies;
     }
-    const bool in_order = behind_.any() && std::ranges::any_of(requests, [](const client::EncodedRequest& request) {
-                              return changes_something(request.opcode);
-                          });
-    const client::CallOptions options{
-        .credential = *credential, .set_id = operation.set_id, .in_order = in_order};
+    const client::CallOptions options{.credential = *credential, .set_id = operation.set_id};
     co_return co_await session_.call_batch(std::move(requests), options, &operation.cancellation);
 }
 

@@ -51,6 +51,9 @@ struct FileSystemSettings {
     bool is_single_user = false;
     // Whoever makes, removes or renames something waits until the server has done it.
     bool waits_for_names = false;
+    // Changes that programs have been told of and the server has not answered: whoever must wait for all of them does
+    // not wait long, and the session may always send what somebody waits for.
+    std::size_t max_changes_behind = 512;
     // With groups by the server's numbers. Asked for only where they matter: where the server acts as its callers, and
     // where set-id bits are at stake.
     std::function<CallerFacts(const Caller&)> facts_of;
@@ -325,13 +328,19 @@ private:
     std::optional<Entry> give_out_pending(InodeNumber inode);
     Task<Status> settled(Operation& operation, InodeNumber inode);
     Task<Status> settled(Operation& operation, HandleNumber handle);
+    // The same of everything, for a request that changes something: whoever looks at the server sees changes in the order
+    // in which programs made them. (Sent in order behind the others it could wait for another client, which may wait for
+    // these.)
     Task<Status> all_settled(client::Cancellation* cancellation) {
-        session_.hurry();
+        if (behind_.any())
+            session_.hurry();
         return behind_.all_settled(cancellation);
     }
     Task<bool> settled_briefly(Operation& operation, InodeNumber inode);
     ChangesBehind::UnderWay begin_change(ChangesBehind::Concern concern);
     void change_settled(InodeNumber inode);
+    void look_at_quiet_directories();
+    Task<void> look_at_quiet(InodeNumber directory);
     Task<void> carried_out_in(InodeNumber directory) {
         session_.hurry();
         co_await behind_.settled(directory, nullptr);
@@ -483,6 +492,13 @@ private:
         HandleNumber handle{};
     };
     std::deque<LateOpen> late_opens_;  // in the order of their time
+    // Directories in which nothing is changed any more, whose times are not known.
+    struct Quiet {
+        TimePoint due{};
+        InodeNumber directory = 0;
+    };
+    std::deque<Quiet> quiet_;  // in the order of their time
+    std::optional<transport::TimerId> quiet_timer_;
     std::optional<transport::TimerId> late_timer_;
     std::optional<std::uint32_t> names_user_;  // for whom they are kept, if not for everybody
     XattrMemory xattr_memory_;
@@ -500,21 +516,12 @@ private:
     std::map<std::string, KnownXattr, std::less<>> root_xattrs_;
 };
 
-constexpr bool changes_something(wire::Opcode opcode) {
-    using wire::Opcode;
-    return opcode == Opcode::mknod || opcode == Opcode::mkdir || opcode == Opcode::unlink || opcode == Opcode::rmdir ||
-           opcode == Opcode::symlink || opcode == Opcode::rename || opcode == Opcode::link ||
-           opcode == Opcode::create || opcode == Opcode::setattr || opcode == Opcode::open;
-}
-
 template <class Message>
 Task<Result<client::Reply<Message>>> FileSystem::call(Operation& operation, Message message) {
     auto credential = co_await credential_of(operation);
     if (!credential)
         co_return Result<client::Reply<Message>>(credential.error());
-    // What changes something comes after what programs were told before, for whoever looks at the server.
-    const bool in_order = behind_.any() && changes_something(Message::opcode);
-    const client::CallOptions options{.credential = *credential, .set_id = operation.set_id, .in_order = in_order};
+    const client::CallOptions options{.credential = *credential, .set_id = operation.set_id};
     co_return co_await session_.call(std::move(message), options, &operation.cancellation);
 }
 

@@ -269,6 +269,8 @@ Task<Result<Opened>> FileSystem::open(Operation& operation, InodeNumber inode, O
     const bool truncates = (how.flags & wire::open_truncate) != 0;
     settle_set_id(operation, inode, true);
     if (truncates) {
+        if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
+            co_return Result<Opened>(status);
         if (const Status status = co_await written_out(operation, inode); status != Status::ok)
             co_return Result<Opened>(status);
     }
@@ -330,7 +332,7 @@ Task<Result<Created>> FileSystem::create(Operation& operation, InodeNumber paren
         at_once = *may;
     }
     if (!at_once) {
-        if (const Status status = co_await settled(operation, parent); status != Status::ok)
+        if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
             co_return Result<Created>(status);
         exclusive_.ask_for(parent);
     }

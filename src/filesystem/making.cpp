@@ -23,6 +23,10 @@ constexpr std::uint64_t max_closed_unwaited_bytes = 1U << 20;
 // A file system has its limit of links somewhere above.
 constexpr std::uint32_t max_links_unasked = 1000;
 
+// A directory in which nothing has been changed for so long is done with.
+constexpr auto quiet_after = std::chrono::milliseconds(100);
+constexpr std::size_t max_quiet = 1024;
+
 constexpr std::uint32_t permissions = 0777;
 constexpr std::uint32_t all_permissions = 07777;
 
@@ -200,7 +204,41 @@ ChangesBehind::UnderWay FileSystem::begin_change(ChangesBehind::Concern concern)
 
 void FileSystem::change_settled(InodeNumber id) {
     contents_.writes().made(id);
+    const Inode* inode = inodes_.find(id);
+    if (inode != nullptr && inode->type == S_IFDIR && exclusive_.holds(id) && quiet_.size() < max_quiet) {
+        quiet_.push_back({reactor_.clock().now() + quiet_after, id});
+        if (!quiet_timer_)
+            quiet_timer_ = reactor_.after(quiet_after, [this] { look_at_quiet_directories(); });
+    }
     forget(id);
+}
+
+// Whoever has made a tree looks at its directories next, one after the other: each would be a round trip.
+void FileSystem::look_at_quiet_directories() {
+    quiet_timer_.reset();
+    const TimePoint now = reactor_.clock().now();
+    while (!quiet_.empty() && quiet_.front().due <= now) {
+        const InodeNumber directory = quiet_.front().directory;
+        quiet_.pop_front();
+        const bool is_due = exclusive_.holds(directory) && !behind_.concerns(directory) &&
+                            names_.known().own_attributes(directory) == nullptr &&
+                            std::ranges::find(quiet_, directory, &Quiet::directory) == quiet_.end();
+        if (is_due)
+            spawn(look_at_quiet(directory));
+    }
+    if (!quiet_.empty())
+        quiet_timer_ = reactor_.after(quiet_.front().due - now, [this] { look_at_quiet_directories(); });
+}
+
+Task<void> FileSystem::look_at_quiet(InodeNumber directory) {
+    const std::uint64_t asked_at = contents_.now();
+    const std::uint64_t epoch = session_.epoch();
+    const wire::Getattr message{.node = inodes_.find(directory)->node};
+    const client::CallOptions options{.ahead = true};
+    const auto reply = co_await session_.call(message, options);
+    const Inode* inode = inodes_.find(directory);
+    if (reply && inode != nullptr && epoch == session_.epoch() && !inodes_.stale(*inode))
+        names_.heard(*inode, reply->body.attributes, asked_at);
 }
 
 void FileSystem::failed_behind(std::string_view what, InodeNumber directory, std::string_view name, InodeNumber made_as,

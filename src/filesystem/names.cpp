@@ -194,7 +194,7 @@ Task<Result<Entry>> FileSystem::lookup(Operation& operation, InodeNumber parent,
 // Sends a request that makes a name below `parent`.
 template <class Message>
 Task<Result<Entry>> FileSystem::make(Operation& operation, InodeNumber parent, Message message) {
-    if (const Status status = co_await settled(operation, parent); status != Status::ok)
+    if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
         co_return Result<Entry>(status);
     exclusive_.ask_for(parent);
     const auto node = node_of(parent);
@@ -257,9 +257,8 @@ Task<Result<Entry>> FileSystem::link(Operation& operation, InodeNumber inode, In
     if (Inode* known = inodes_.find(inode); known != nullptr && *at_once)
         if (const wire::Attributes* attributes = may_link(operation, *known); attributes != nullptr)
             co_return link_behind(*known, new_parent, std::move(new_name), *attributes);
-    for (const InodeNumber touched : {inode, new_parent})
-        if (const Status status = co_await settled(operation, touched); status != Status::ok)
-            co_return Result<Entry>(status);
+    if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
+        co_return Result<Entry>(status);
     exclusive_.ask_for(new_parent);
     const auto node = co_await node_for(operation, inode);
     const auto parent = node_of(new_parent);
@@ -307,7 +306,7 @@ Task<Status> FileSystem::take_away(Operation& operation, InodeNumber parent, std
 
 template <class Message>
 Task<Result<>> FileSystem::remove(Operation& operation, InodeNumber parent, Message message) {
-    if (const Status status = co_await settled(operation, parent); status != Status::ok)
+    if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
         co_return Result<>(status);
     exclusive_.ask_for(parent);
     const auto node = node_of(parent);
@@ -349,8 +348,6 @@ Task<Result<>> FileSystem::rmdir(Operation& operation, InodeNumber parent, std::
         remove_behind(parent, wire::Rmdir{.name = std::move(name)});
         co_return Result<>();
     }
-    if (const Status status = co_await settled(operation, standing.inode); status != Status::ok)
-        co_return Result<>(status);
     wire::Rmdir message{.name = std::move(name)};
     co_return co_await remove(operation, parent, std::move(message));
 }

@@ -181,7 +181,7 @@ Task<Result<Xattr>> FileSystem::ask_for_xattr(Operation& operation, InodeNumber 
 
 Task<Result<>> FileSystem::setxattr(Operation& operation, InodeNumber inode, std::string name, Buffer value,
                                     std::uint32_t flags) {
-    if (const Status status = co_await settled(operation, inode); status != Status::ok)
+    if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
         co_return Result<>(status);
     if (is_security(name) || xattr_unsupported(inode, name))
         co_return Result<>(Status::not_supported);
@@ -230,7 +230,7 @@ Task<Result<Xattr>> FileSystem::ask_for_xattr_names(Operation& operation, InodeN
 }
 
 Task<Result<>> FileSystem::removexattr(Operation& operation, InodeNumber inode, std::string name) {
-    if (const Status status = co_await settled(operation, inode); status != Status::ok)
+    if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
         co_return Result<>(status);
     if (is_security(name) || xattr_unsupported(inode, name))
         co_return Result<>(Status::not_supported);

@@ -526,13 +526,8 @@ struct Fixture : client::SessionFixture {
     // Answers what was held back, as things are now.
     void release() {
         held.clear();
-        std::size_t answered = 0;
-        for (const FakeRequest& request : std::exchange(waiting_, {})) {
+        for (const FakeRequest& request : std::exchange(waiting_, {}))
             server.reply(request, answer(request));
-            // A socket takes only so many at a time.
-            if (++answered % 10 == 0)
-                turn();
-        }
     }
     // The server is started again, and has forgotten the session.
     void lose_session() {

@@ -13,7 +13,11 @@ struct Making : Fixture {
     InodeNumber d = 0;
     FakeExport::File* directory = nullptr;
 
-    Making() : Fixture(Leases::exclusive) {
+    explicit Making(std::optional<std::size_t> max_changes = std::nullopt) : Fixture(Leases::exclusive) {
+        if (max_changes) {
+            settings.max_changes_behind = *max_changes;
+            make_file_system();
+        }
         directory = &server_files.make_directory("d");
         server_files.make("old", "old content", directory->number);
         d = lookup("d").inode;
@@ -394,12 +398,13 @@ TEST_CASE("making: a server that refuses, or does not notice all changes, is ask
 }
 
 TEST_CASE("making: no more changes are under way than there is room for") {
-    Making f;
+    constexpr std::size_t max_changes = 20;
+    Making f(max_changes);
     f.held = {Opcode::mkdir};
     std::size_t made = 0;
-    while (f.at_once(&FileSystem::mkdir, f.d, "new" + std::to_string(made), 0755U).has_value() && made <= ChangesBehind::max_changes)
+    while (f.at_once(&FileSystem::mkdir, f.d, "new" + std::to_string(made), 0755U).has_value() && made <= max_changes)
         ++made;
-    CHECK(made == ChangesBehind::max_changes);
+    CHECK(made == max_changes);
     f.release();
     CHECK(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
     CHECK(f.at_server("new" + std::to_string(made)));
