@@ -756,11 +756,13 @@ TEST_CASE("threads that take, look, change and share at the same time never have
                 if (passage.awaited.empty()) {
                     broken = broken || alone[which].load() != 0;
                     ++passed;
+                    std::this_thread::yield();
                     broken = broken || alone[which].load() != 0;
                 }
             } else if (table.take(self, directory, nullptr, node).taken) {
                 broken = broken || alone[which].exchange(mark) != 0;
                 ++taken;
+                std::this_thread::yield();
                 broken = broken || alone[which].exchange(0) != mark;
                 table.share(self, node);
             }
