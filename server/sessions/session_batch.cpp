@@ -51,14 +51,13 @@ std::optional<Outcome> carry_out(BatchRecord& record, const std::shared_ptr<Sess
     }
 }
 
-// Nothing if that cannot be found out: carrying it out fails likewise.
-std::optional<Passage> let_through(const BatchRecord& record, const std::shared_ptr<SessionFiles>& files,
-                                   FileService& service) {
+// Another boundary of the same kind: what it concerns cannot be found out, so that it must not be carried out.
+Result<Passage> let_through(const BatchRecord& record, const std::shared_ptr<SessionFiles>& files,
+                            FileService& service) {
     try {
         return service.pass(files, record.header.opcode, record.body);
     } catch (...) {
-        status_of_exception(record.facts->name);
-        return std::nullopt;
+        return status_of_exception(record.facts->name);
     }
 }
 
@@ -108,13 +107,13 @@ Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files,
                 slice.answers.push_back({index, failure(*status)});
             continue;
         }
-        std::optional<Passage> passage = let_through(record, files, service);
+        Result<Passage> passage = let_through(record, files, service);
         if (passage && !passage->awaited.empty()) {
             slice.awaited = std::move(passage->awaited);
             break;
         }
         std::optional<Outcome> outcome =
-            passage ? carry_out(record, files, service, coding, later) : failure(Status::out_of_memory);
+            passage ? carry_out(record, files, service, coding, later) : failure(passage.error().status);
         record.bulk = Buffer();
         if (!outcome) {
             // A CANCEL that came before the wait began has found nothing to cancel.

@@ -122,6 +122,11 @@ public:
         sessions.push_back(files);
         return OpenedSession{std::move(files), {}};
     }
+    Passage pass(const std::shared_ptr<SessionFiles>&, Opcode, std::span<const std::byte>) override {
+        if (pass_fails)
+            throw std::bad_alloc();
+        return {};
+    }
     std::optional<Outcome> carry_out(const std::shared_ptr<SessionFiles>&, RequestId request, Opcode opcode,
                                      std::span<const std::byte>, Buffer bulk, const Caller& caller,
                                      std::function<void(Outcome)> later) override {
@@ -165,6 +170,7 @@ public:
     int known_as_calls = 0;
     bool known_as_fails = false;
     bool at_once_fails = false;
+    bool pass_fails = false;
     int opened = 0;
     int closed = 0;
 };

@@ -963,6 +963,12 @@ TEST_CASE("an exception of a file operation is that request's error alone") {
     CHECK(client.ask(2, getattr) == Status::out_of_memory);
     CHECK(client.ask(3, getattr) == Status::io_error);
     CHECK(client.ask(4, getattr) == Status::ok);
+    // What cannot be found to concern nobody is not carried out.
+    world.files.pass_fails = true;
+    CHECK(client.ask(5, getattr) == Status::out_of_memory);
+    world.files.pass_fails = false;
+    CHECK(client.ask(6, getattr) == Status::ok);
+    CHECK(world.files.carried_out() == std::vector<std::uint64_t>{2, 3, 4, 6});
 }
 
 TEST_CASE("an exception on the reactor's thread ends what it was about, and no other session") {
