@@ -33,7 +33,8 @@ bool is_covered(const wire::Attributes& attributes) {
 
 struct DirectoryCache::Slot {
     Entry entry;
-    bool current = false;       // the attributes
+    bool current = false;             // the attributes
+    bool changed_here_alone = false;  // since they were
     InodeNumber directory = 0;  // the number under which its own entries were learned, if they were
     std::size_t bytes() const { return sizeof *this + entry_overhead_bytes + entry.name.size() + entry.target.size(); }
 };
@@ -106,7 +107,10 @@ DirectoryCache::Answer DirectoryCache::find(InodeNumber number, std::string_view
     if (const auto known = directory->by_name.find(name); known != directory->by_name.end()) {
         const Slot& found = *known->second;
         (found.current ? hits_ : misses_).add();
-        return {.knowledge = Knowledge::present, .attributes = &found.entry.attributes, .current = found.current};
+        return {.knowledge = Knowledge::present,
+                .attributes = &found.entry.attributes,
+                .current = found.current,
+                .changed_here_alone = found.changed_here_alone};
     }
     const std::string text(name);
     const bool absent = directory->complete ? !directory->unknown.contains(text) : directory->absent.contains(text);
@@ -343,6 +347,7 @@ void DirectoryCache::put(Directory& directory, std::string_view name, const wire
         slot.entry.absent_xattrs = 0;
     }
     slot.current = is_covered(attributes);
+    slot.changed_here_alone = false;
     slot.entry.inode = attributes.identity.inode;
     slot.entry.type = static_cast<std::uint8_t>(IFTODT(attributes.mode));
     slot.entry.attributes = attributes;
@@ -450,6 +455,7 @@ void DirectoryCache::attributes_are(InodeNumber number, std::string_view name, c
         return;
     known->second->entry.attributes = attributes;
     known->second->current = is_covered(attributes);
+    known->second->changed_here_alone = false;
 }
 
 void DirectoryCache::own_attributes_changed_here(InodeNumber number, std::uint64_t now) {
@@ -460,8 +466,18 @@ void DirectoryCache::own_attributes_changed_here(InodeNumber number, std::uint64
 
 void DirectoryCache::attributes_changed_here(InodeNumber number, std::string_view name, std::uint64_t now) {
     Directory& directory = mark(number, now);
+    if (const auto known = directory.by_name.find(name); known != directory.by_name.end()) {
+        Slot& slot = *known->second;
+        slot.changed_here_alone |= slot.current;
+        slot.current = false;
+    }
+}
+
+void DirectoryCache::linked_here(InodeNumber number, std::string_view name, std::uint64_t now) {
+    attributes_changed_here(number, name, now);
+    Directory& directory = directories_[number];
     if (const auto known = directory.by_name.find(name); known != directory.by_name.end())
-        known->second->current = false;
+        ++known->second->entry.attributes.links;
 }
 
 void DirectoryCache::xattrs_changed_here(InodeNumber number, std::string_view name) {
@@ -488,6 +504,8 @@ void DirectoryCache::revoke_attributes(InodeNumber number, std::string_view name
     xattrs_changed_here(number, name);
     Directory& directory = directories_[number];
     directory.revoked_at = now;
+    if (const auto known = directory.by_name.find(name); known != directory.by_name.end())
+        known->second->changed_here_alone = false;
     if (const auto known = directory.by_name.find(name); known != directory.by_name.end())
         if (is_lent(directory.lent_until))
             attributes_void(known->second->entry.attributes.identity);

@@ -71,6 +71,8 @@ public:
         // anything.
         const wire::Attributes* attributes = nullptr;
         bool current = false;
+        // They are out of date only by what was changed from here: times, mode, owner, size.
+        bool changed_here_alone = false;
     };
     Answer find(InodeNumber directory, std::string_view name);
     // Whether the server tells of all changes in it: what is known is then no older than the news.
@@ -167,6 +169,8 @@ public:
     // The file of that name was changed from here: its attributes are out of date.
     void attributes_changed_here(InodeNumber directory, std::string_view name, std::uint64_t now);
 
+    // The file was given one more name from here.
+    void linked_here(InodeNumber directory, std::string_view name, std::uint64_t now);
     // Its extended attributes were: attributes_changed_here() comes besides.
     void xattrs_changed_here(InodeNumber directory, std::string_view name);
 

@@ -10,6 +10,8 @@ namespace {
 
 // Another looks into the directory: there is more to lose than to win by asking again at once.
 constexpr auto ask_again_after = std::chrono::seconds(2);
+// Changes that follow one another so soon are a row.
+constexpr auto in_a_row = std::chrono::seconds(2);
 // Of those that are remembered: beyond it those that are not held are forgotten.
 constexpr std::size_t max_remembered = 4096;
 constexpr std::uint32_t no_limit_of_trust = UINT32_MAX;
@@ -57,8 +59,9 @@ bool ExclusiveLeases::is_worth_asking(InodeNumber directory) const {
     if (found == directories_.end() || epoch_ != session_.epoch())
         return true;
     const Directory& known = found->second;
-    return known.state == State::refused ? clock_.now() >= known.ask_again
-                                         : known.state == State::held && !names_.known().is_told_of(directory);
+    if (known.state == State::refused)
+        return clock_.now() >= known.time;
+    return known.state == State::changed || (known.state == State::held && !names_.known().is_told_of(directory));
 }
 
 // Whoever removes a tree, or makes one in a tree that is there, goes on with what is beside the directory and above it.
@@ -92,6 +95,14 @@ std::vector<InodeNumber> ExclusiveLeases::likely_to_follow(InodeNumber directory
 void ExclusiveLeases::ask_for(InodeNumber directory) {
     if (!may_ask() || holds(directory) || !is_worth_asking(directory))
         return;
+    begin_epoch();
+    const auto [known, is_first] = directories_.try_emplace(directory, Directory{.state = State::changed});
+    const bool follows = !is_first && (known->second.state != State::changed ||
+                                       clock_.now() - known->second.time <= in_a_row);
+    if (!follows) {
+        known->second = {.state = State::changed, .time = clock_.now()};
+        return;
+    }
     std::vector<InodeNumber> directories{directory};
     std::ranges::copy(likely_to_follow(directory), std::back_inserter(directories));
     spawn(take(std::move(directories)));
@@ -115,11 +126,18 @@ void ExclusiveLeases::made(InodeNumber directory) {
         asked->second.state = State::made;
 }
 
-Task<void> ExclusiveLeases::take(std::vector<InodeNumber> directories) {
+// What is known is of one session, and does not grow without bound.
+void ExclusiveLeases::begin_epoch() {
     if (std::exchange(epoch_, session_.epoch()) != session_.epoch())
         directories_.clear();
     if (directories_.size() > max_remembered)
-        std::erase_if(directories_, [](const auto& each) { return each.second.state == State::refused; });
+        std::erase_if(directories_, [](const auto& each) {
+            return each.second.state == State::refused || each.second.state == State::changed;
+        });
+}
+
+Task<void> ExclusiveLeases::take(std::vector<InodeNumber> directories) {
+    begin_epoch();
     wire::TakeLeases message;
     for (const InodeNumber directory : directories) {
         message.directories.push_back(inodes_.find(directory)->node);
@@ -172,7 +190,7 @@ void ExclusiveLeases::taken(InodeNumber number, const wire::TakenLease& lease, b
 
 void ExclusiveLeases::refuse(InodeNumber directory) {
     refused_.add();
-    directories_[directory] = {.state = State::refused, .ask_again = clock_.now() + ask_again_after};
+    directories_[directory] = {.state = State::refused, .time = clock_.now() + ask_again_after};
 }
 
 // ---------------------------------------------------------------- sharing and losing
@@ -194,14 +212,14 @@ void ExclusiveLeases::lost(InodeNumber directory) {
         for (auto& [number, each] : directories_)
             each.lost = true;
         std::erase_if(directories_, [](const auto& each) {
-            return each.second.state == State::held || each.second.state == State::refused;
+            return each.second.state != State::asked && each.second.state != State::made;
         });
         return;
     }
     const auto found = directories_.find(directory);
     if (found == directories_.end())
         return;
-    if (found->second.state == State::held || found->second.state == State::refused)
+    if (found->second.state != State::asked && found->second.state != State::made)
         directories_.erase(found);
     else
         found->second.lost = true;

@@ -38,8 +38,8 @@ public:
     // Whether names of the directory may be made and removed from here, without asking, as far as they are known.
     bool holds(InodeNumber directory) const;
 
-    // Something was changed in the directory, and more is likely to be: asks for its lease, and for those of
-    // directories that are likely to follow, in the message that is sent next. Nothing, if that is not worth it.
+    // Something is about to be changed in the directory, by a request that is waited for. Of the second in a row asks for
+    // its lease, and for those of directories that are likely to follow: one alone is not worth that others lose theirs.
     void ask_for(InodeNumber directory);
     // The directory is made by the request that was sent right before: nobody else knows of it, and it is empty.
     void made(InodeNumber directory);
@@ -48,6 +48,7 @@ public:
 
 private:
     enum class State : std::uint8_t {
+        changed,  // once
         asked,  // the answer decides
         made,   // asked for along with the directory itself: held until the answer says otherwise
         held,
@@ -56,9 +57,10 @@ private:
     struct Directory {
         State state = State::asked;
         bool lost = false;     // while it was asked for
-        TimePoint ask_again{};  // of refused ones
+        TimePoint time{};  // of changed ones, and when refused ones may be asked for again
     };
 
+    void begin_epoch();
     bool may_ask() const;
     bool is_worth_asking(InodeNumber directory) const;
     std::vector<InodeNumber> likely_to_follow(InodeNumber directory) const;

@@ -375,7 +375,7 @@ private:
                                                      const wire::Setattr& change);
     ShownAttributes set_behind(Inode& inode, wire::Setattr change, wire::Attributes after);
     Task<void> carry_out_setting(ChangesBehind::UnderWay change, InodeNumber inode, wire::Setattr message,
-                                 std::uint64_t asked_at);
+                                 bool look_first, std::uint64_t asked_at);
     void attributes_are(InodeNumber inode, const wire::Attributes& attributes, std::uint64_t asked_at);
     void close_unwaited(InodeNumber inode);
     Task<void> finish_closed(ChangesBehind::UnderWay change, InodeNumber inode);

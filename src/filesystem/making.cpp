@@ -30,8 +30,9 @@ constexpr std::size_t max_quiet = 1024;
 constexpr std::uint32_t permissions = 0777;
 constexpr std::uint32_t all_permissions = 07777;
 
-constexpr std::uint32_t set_unasked = wire::set_mode | wire::set_uid | wire::set_gid | wire::set_access |
-                                      wire::set_access_now | wire::set_modification | wire::set_modification_now;
+// Not the time of the moment, which is the server's to tell.
+constexpr std::uint32_t set_unasked =
+    wire::set_mode | wire::set_uid | wire::set_gid | wire::set_access | wire::set_modification;
 
 wire::Timestamp time_now() {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -357,6 +358,8 @@ Entry FileSystem::link_behind(Inode& inode, InodeNumber new_parent, std::string 
     ++known.links;
     behind_.show(id, known);
     changed_here(id);
+    names_.known().linked_here(inode.place.parent, inode.place.name, contents_.now());
+    contents_.writes().send(id);
     if (inode.type == S_IFREG)
         known.size = std::max(known.size, inode.content.size);
     spawn(carry_out_link(std::move(change), id, new_parent, std::move(message), asked_at));
@@ -476,6 +479,7 @@ void FileSystem::rename_behind(InodeNumber parent, std::string name, InodeNumber
     ChangesBehind::Concern concern{.inodes = {parent, new_parent, from.inode},
                                    .names = {{parent, name, 0}, {new_parent, new_name, from.inode}}};
     changed_here(from.inode);
+    contents_.writes().send(from.inode);
     if (to.inode != 0) {
         concern.inodes.push_back(to.inode);
         changed_here(to.inode);
@@ -534,12 +538,11 @@ std::optional<wire::Attributes> FileSystem::attributes_after(const Operation& op
         after.gid = change.gid;
     if ((after.uid != known->uid || after.gid != known->gid) && !is_root)
         return std::nullopt;
-    const wire::Timestamp now = time_now();
-    if ((change.which & (wire::set_access | wire::set_access_now)) != 0)
-        after.access = (change.which & wire::set_access) != 0 ? change.access : now;
-    if ((change.which & (wire::set_modification | wire::set_modification_now)) != 0)
-        after.modification = (change.which & wire::set_modification) != 0 ? change.modification : now;
-    after.change = now;
+    if ((change.which & wire::set_access) != 0)
+        after.access = change.access;
+    if ((change.which & wire::set_modification) != 0)
+        after.modification = change.modification;
+    after.change = time_now();
     return after;
 }
 
@@ -555,18 +558,31 @@ ShownAttributes FileSystem::set_behind(Inode& inode, wire::Setattr change, wire:
     } else {
         names_.changed(inode);
     }
+    // A time that is set must not be overtaken by what was written before. And what the file was like is asked for with
+    // it if it was there before, and is open here: what others changed would not be noticed any more behind ours.
+    contents_.writes().send(id);
+    const bool look_first = inode.type == S_IFREG && inode.open_count > 0 && !behind_.concerns(id);
     auto under_way = begin_change({.inodes = {id, is_directory ? id : inode.place.parent}, .names = {}});
     behind_.show(id, after);
     if (inode.type == S_IFREG)
         after.size = std::max(after.size, inode.content.size);
-    spawn(carry_out_setting(std::move(under_way), id, std::move(change), asked_at));
+    spawn(carry_out_setting(std::move(under_way), id, std::move(change), look_first, asked_at));
     return {.attributes = after};
 }
 
 Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNumber id, wire::Setattr message,
-                                         std::uint64_t asked_at) {
+                                         bool look_first, std::uint64_t asked_at) {
     const auto under_way = std::move(change);
-    const auto reply = co_await session_.call(message, options_of_change());
+    const wire::Getattr look{.node = message.node};
+    std::vector<client::EncodedRequest> requests;
+    if (look_first)
+        requests.push_back(client::encoded(look));
+    requests.push_back(client::encoded(message));
+    const auto replies = co_await session_.call_batch(std::move(requests), options_of_change());
+    if (look_first)
+        if (const auto before = client::decoded<wire::Getattr>(replies.front()))
+            contents_.seen(id, before->attributes, asked_at);
+    const auto reply = client::decoded<wire::Setattr>(replies.back());
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
         co_return;
@@ -582,7 +598,7 @@ Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNu
         changed_here(id);
         co_return;
     }
-    const wire::Attributes& attributes = reply->body.attributes;
+    const wire::Attributes& attributes = reply->attributes;
     if (inode->type == S_IFDIR) {
         names_.known().note_own(id, attributes);
         names_.known().learn_own(id, attributes, asked_at);

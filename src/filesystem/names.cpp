@@ -69,8 +69,13 @@ std::optional<Entry> FileSystem::give_out_known(const Operation& operation, Inod
         is_outdated = !answer.current || (known != nullptr && contents_.writes().pending(known->id));
         // Nobody else gives the name another meaning, and the size is known of whatever is kept in front; whoever wants
         // the attributes asks for them.
-        if (is_outdated && (known == nullptr || attributes.mode == 0 || !exclusive_.holds(parent)))
+        if (is_outdated && (known == nullptr || !(answer.current || answer.changed_here_alone) ||
+                            attributes.links > 1 || !exclusive_.holds(parent)))
             return {};
+        if (is_outdated && behind_.shown(known->id) != nullptr) {
+            attributes = *behind_.shown(known->id);
+            attributes.identity = known->identity;
+        }
         if (is_outdated && known->type == S_IFREG)
             attributes.size = known->content.size;
         inode = inodes_.adopt_listed(parent, name, attributes);
@@ -267,6 +272,8 @@ Task<Result<Entry>> FileSystem::link(Operation& operation, InodeNumber inode, In
     const wire::Link message{*node, *parent, new_name};
     const auto reply = co_await call(operation, message);
     changed_here(inode);
+    if (const Inode* linked = inodes_.find(inode); linked != nullptr)
+        names_.known().linked_here(linked->place.parent, linked->place.name, contents_.now());
     if (!reply)
         co_return Result<Entry>(reply.error());
     made(new_parent, new_name, reply->body.attributes, operation.arrived_at);

@@ -24,8 +24,10 @@ struct Making : Fixture {
         // Whoever looks into a directory again learns all of it, and whoever changes something gets its lease.
         lookup("old", d);
         lookup("old", d);
-        const auto made = ask(&FileSystem::mkdir, d, "first", 0755U);
-        REQUIRE(made.has_value());
+        for (const char* name : {"first", "second in a row"}) {
+            const auto made = ask(&FileSystem::mkdir, d, name, 0755U);
+            REQUIRE(made.has_value());
+        }
         REQUIRE(wait_for([&] { return counted("leases.exclusive_taken") > 0; }));
     }
 
@@ -63,12 +65,13 @@ private:
 
 }  // namespace
 
-TEST_CASE("making: the first change in a directory asks for its exclusive lease") {
+TEST_CASE("making: the second change in a row asks for the directory's exclusive lease") {
     Making f;
     const auto mkdir = f.server.of(Opcode::mkdir);
     const auto take = f.server.of(Opcode::take_leases);
-    REQUIRE((mkdir.size() == 1 && take.size() == 1));
-    CHECK(take[0].header.id < mkdir[0].header.id);
+    REQUIRE((mkdir.size() == 2 && take.size() == 1));
+    CHECK(mkdir[0].header.id < take[0].header.id);
+    CHECK(take[0].header.id < mkdir[1].header.id);
     CHECK(take[0].as<wire::TakeLeases>().directories[0] == mkdir[0].as<wire::Mkdir>().parent);
 }
 
@@ -226,6 +229,30 @@ TEST_CASE("making: times and permissions are set at once, and shown when the ser
                                 wire::Setattr{.which = wire::set_mode, .mode = 04755});
     REQUIRE(f.await_held(1));
     CHECK_FALSE(asking->done());
+}
+
+TEST_CASE("making: what was written before a time is set, or the file moved, goes before that") {
+    Making f;
+    f.held = {Opcode::create, Opcode::write, Opcode::setattr, Opcode::rename};
+    const Created created = f.create("file", f.d);
+    f.write(created.opened.handle, "one");
+    f.write(created.opened.handle, "two", 3);  // waits to be joined with more
+    wire::Setattr times{.which = wire::set_modification};
+    times.modification = {.seconds = 1000};
+    REQUIRE(f.at_once(&FileSystem::setattr, created.entry.inode, created.opened.handle, times).has_value());
+    f.write(created.opened.handle, "three", 6);
+    f.write(created.opened.handle, "four", 11);
+    REQUIRE(f.at_once(&FileSystem::rename, f.d, "file", f.d, "moved", 0U).has_value());
+    REQUIRE(f.await_held(6));
+    std::vector<Opcode> order;
+    for (const FakeRequest& request : f.server.requests)
+        if (f.held.contains(request.header.opcode))
+            order.push_back(request.header.opcode);
+    CHECK(order == std::vector<Opcode>{Opcode::create, Opcode::write, Opcode::write, Opcode::setattr, Opcode::write,
+                                       Opcode::rename});
+    f.release();
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    CHECK(f.server_files.file("moved", f.directory->number).content == "onetwothreefour");
 }
 
 TEST_CASE("making: a symlink and a second name are made at once") {
@@ -390,9 +417,10 @@ TEST_CASE("making: a server that refuses, or does not notice all changes, is ask
     f.lookup("old", d);
     f.lookup("old", d);
     REQUIRE(f.ask(&FileSystem::mkdir, d, "first", 0755U).has_value());
+    REQUIRE(f.ask(&FileSystem::mkdir, d, "second", 0755U).has_value());
     f.settle();
     f.held = {Opcode::mkdir};
-    const auto making = f.begin(&FileSystem::mkdir, d, "second", 0755U);
+    const auto making = f.begin(&FileSystem::mkdir, d, "third", 0755U);
     REQUIRE(f.await_held(1));
     CHECK_FALSE(making->done());
 }

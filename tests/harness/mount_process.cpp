@@ -3,6 +3,7 @@
 
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -36,6 +37,10 @@ MountProcess::Options completed(MountProcess::Options options) {
 }
 
 }  // namespace
+
+void carried_out(const std::string& mountpoint) {
+    (void)!removexattr(mountpoint.c_str(), "user.remofile-test");
+}
 
 std::string source_of(int port, const std::string& path) {
     return "localhost:" + std::to_string(port) + ":" + path;

@@ -11,6 +11,10 @@
 
 namespace remofile::test {
 
+// Ends when all that was done below a mountpoint before has been carried out at the server: a program there sees it
+// only then. Nothing on a local directory.
+void carried_out(const std::string& mountpoint);
+
 class MountProcess {
 public:
     struct Options {

@@ -63,7 +63,7 @@ void SideBySide::ensure_mounted() {
 SideBySide::Pair SideBySide::make_pair() {
     ensure_mounted();
     const std::string name = "/" + std::to_string(++pairs_);
-    const Pair pair = {local_ + name, mountpoint_ + name, export_ + name};
+    const Pair pair = {local_ + name, mountpoint_ + name, {export_ + name, mountpoint_}};
     if (mkdir(pair.local.c_str(), 0755) != 0 || mkdir(pair.mounted.c_str(), 0755) != 0)
         throw std::runtime_error("cannot make " + name + ": " + errno_name(errno));
     return pair;
@@ -109,7 +109,7 @@ std::string SideBySide::compare(const Body& body, const std::optional<Credential
     const Pair pair = make_pair();
     std::string ignored, local, mounted;
     if (prepare) {
-        for (const std::string& directory : {pair.local, pair.export_}) {
+        for (const std::string& directory : {pair.local, pair.export_.get()}) {
             if (std::string report = run_in(directory, prepare, {}, deadline, ignored); !report.empty())
                 return report;
         }

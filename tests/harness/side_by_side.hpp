@@ -18,6 +18,25 @@ namespace remofile::test {
 // True if REMOFS_TEST_LOCALLY is set: a second local directory then stands in for the mount, which tests the tests.
 bool testing_locally();
 
+// A directory at the server. Whoever forms a name in it is going to look there, or to change something: so all that was
+// done on the mount before has been carried out then.
+class ServerPath {
+public:
+    ServerPath(std::string path, std::string mountpoint)
+        : path_(std::move(path)), mountpoint_(std::move(mountpoint)) {}
+    const std::string& get() const {
+        carried_out(mountpoint_);
+        return path_;
+    }
+    operator const std::string&() const { return get(); }
+    const char* c_str() const { return get().c_str(); }
+    friend std::string operator+(const ServerPath& directory, const std::string& name) { return directory.get() + name; }
+
+private:
+    std::string path_;
+    std::string mountpoint_;
+};
+
 class SideBySide {
 public:
     struct Options {
@@ -41,7 +60,7 @@ public:
     struct Pair {
         std::string local;    // the model
         std::string mounted;  // through the mount
-        std::string export_;  // the mounted one's directory at the server
+        ServerPath export_;   // the mounted one's directory at the server
     };
     Pair make_pair();
 

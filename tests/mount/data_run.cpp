@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "harness/mount_process.hpp"
 #include "harness/transcript.hpp"
 #include "mount/data_model.hpp"
 #include "mount/data_worker.hpp"
@@ -217,12 +218,19 @@ private:
             failure_ = "process " + std::to_string(process) + ", " + step.request.to_string() + ": " + wrong;
     }
 
+    // A program on the server sees what was done on a mount only then.
+    void have_all_carried_out() {
+        for (const std::string& root : run_.roots)
+            carried_out(root);
+    }
+
     // Once close() or fsync() has returned, what nobody changed since must be on the server, with a time of
     // modification that stays.
     void look_at_the_server(const ModelFilePtr& file) {
         const auto name = model_.name_of(file);
         if (!name || model_.unflushed_by(0, file) || model_.unflushed_by(1, file))
             return;
+        have_all_carried_out();
         const std::string path = run_.server + "/" + *name;
         struct stat found = {};
         if (::stat(path.c_str(), &found) != 0) {
@@ -844,6 +852,7 @@ private:
                     perform(process, close_step(process, slot));
             }
         }
+        have_all_carried_out();
         for (const char* path : paths) {
             const ModelFilePtr file = model_.find(path);
             for (int process = 0; process < 2 && failure_.empty(); ++process) {

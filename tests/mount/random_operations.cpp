@@ -22,6 +22,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "harness/mount_process.hpp"
 #include "harness/transcript.hpp"
 
 namespace remofile::test {
@@ -561,10 +562,18 @@ private:
     bool tests_coherence() const { return !run_.server.empty(); }
 
     std::string compare(const Operation& operation, const Draw& draw) {
+        if (draw.view == run_.mounted.size())
+            have_all_carried_out();
         const std::string expected = operation.apply(model_, draw);
         const std::string actual = operation.apply(views_, draw);
         last_steps_.back() += " -> " + expected.substr(0, 200);
         return expected == actual ? "" : "local: " + expected + "\nmount: " + actual;
+    }
+
+    // What was done on a mount is seen by the others at once, by a program on the server once it is carried out.
+    void have_all_carried_out() const {
+        for (const std::string& mount : run_.mounted)
+            carried_out(mount);
     }
 
     // What the program on the server did is told some time later, to one mount after the other.
@@ -623,6 +632,7 @@ private:
     std::string compare_status(const Draw& draw) {
         Draw at_server = draw;
         at_server.view = run_.mounted.size();
+        have_all_carried_out();
         const std::string expected = full_status(views_.path(at_server)), actual = full_status(views_.path(draw));
         return expected == actual ? "" : "at the server: " + expected + "\nmount:         " + actual;
     }

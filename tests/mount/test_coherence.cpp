@@ -79,6 +79,8 @@ void check_run(RandomRun run, const Setting& setting) {
     const Ended end = child.wait(shortest_patience + a_step * run.operations);
     INFO("REMOFS_TEST_SEED=" << run.seed << "\n" << end.to_string());
     CHECK(end.exit_status == 0);
+    for (const std::string& mount : run.mounted)
+        carried_out(mount);
     const std::string at_the_server = first_difference(describe_tree(run.model), describe_tree(run.server));
     INFO(at_the_server);
     CHECK(at_the_server.empty());
@@ -241,6 +243,8 @@ TEST_CASE("coherence: two mounts make, move and remove names in the same directo
         if (given)
             WARN(ended.output);
     }
+    for (const std::string& path : mounts.paths())
+        carried_out(path);
     const std::string expected = describe_tree(server.directory());
     for (const std::string& path : mounts.paths())
         CHECK(first_difference(expected, describe_tree(path)).empty());

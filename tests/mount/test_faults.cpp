@@ -178,7 +178,9 @@ TEST_CASE("faults: Ctrl-C ends who copies to and from a server that has just fal
     writer.signal(SIGINT);
     CHECK(!writer.wait(Milliseconds{8'000}).timed_out());
     proxy.pass();
-    CHECK(eventually(Milliseconds{30'000}, [&] { return read_file(server.directory() + "/accepted") == "accepted"; }));
+    const std::string accepted = server.directory() + "/accepted";
+    CHECK(eventually(Milliseconds{30'000},
+                     [&] { return std::filesystem::exists(accepted) && read_file(accepted) == "accepted"; }));
     CHECK(mount.unmount());
 }
 
@@ -215,6 +217,7 @@ TEST_CASE("faults: after a restart of the server the mount works again") {
     for (const bool politely : {false, true}) {
         write_file(mount.path() + "/file", "before");
         REQUIRE(mkdir((mount.path() + "/directory").c_str(), 0755) == 0);
+        carried_out(mount.path());
         if (politely) {
             const Ended end = server.stop();
             INFO(end.to_string());

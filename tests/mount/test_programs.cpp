@@ -54,7 +54,7 @@ void same_script(const std::string& script,
     CHECK(without(mounted.output, pair.mounted) == without(local.output, pair.local));
     CHECK(without(mounted.errors, pair.mounted) == without(local.errors, pair.local));
     const std::string expected = describe_tree(pair.local, content_matters);
-    for (const std::string& tree : {pair.mounted, pair.export_}) {
+    for (const std::string& tree : {pair.mounted, pair.export_.get()}) {
         const std::string difference = first_difference(expected, describe_tree(tree, content_matters));
         INFO(tree << "\n" << difference);
         CHECK(difference.empty());

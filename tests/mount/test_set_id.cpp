@@ -228,7 +228,7 @@ TEST_CASE("set-id bits: capabilities of files go by the same ways") {
         return;
     for (SideBySide* mount : mounts()) {
         const auto pair = mount->make_pair();
-        for (const std::string& directory : {pair.local, pair.export_}) {
+        for (const std::string& directory : {pair.local, pair.export_.get()}) {
             REQUIRE(chdir(directory.c_str()) == 0);
             prepare_files(0755);
             for (const Way& way : every_way())
