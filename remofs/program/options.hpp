@@ -43,7 +43,7 @@ struct Options {
     SymlinkPolicy symlinks = SymlinkPolicy::keep;
     bool allow_other = false;
     bool default_permissions = false;
-    bool sync_names = false;  // whoever makes, removes or renames something waits for the server
+    bool sync_names = false;                  // whoever makes, removes or renames something waits for the server
     std::string file_system_name;             // fsname=; empty: the source
     std::vector<std::string> kernel_options;  // "nodev", "noatime", ...: passed on as they came
 };

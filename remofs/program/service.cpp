@@ -200,8 +200,10 @@ private:
         reactor_.after(unmount_patience, [this] {
             const filesystem::FileSystem::Usage usage = mount_->file_system().usage();
             if (usage.pending_write_bytes > 0 || usage.pending_changes > 0)
-                log::warn("gave up sending what programs did in {} before it was unmounted: {} bytes and {} changes of names and attributes are not at the server",
-                          plan_.mountpoint, usage.pending_write_bytes, usage.pending_changes);
+                log::warn(
+                    "gave up sending what programs did in {} before it was unmounted: {} bytes and {} changes of names "
+                    "and attributes are not at the server",
+                    plan_.mountpoint, usage.pending_write_bytes, usage.pending_changes);
             session_->close();
         });
         spawn(end(), [this](Status) { reactor_.stop(); });

@@ -78,79 +78,80 @@ constexpr OperationRow row() {
 }
 
 namespace op = operations;
-constexpr auto rows = std::to_array<OperationRow>({
-    row<ReturnLeases, op::return_leases,
-        [](Uses& uses, const ReturnLeases& r) {
-            for (const NodeId directory : r.directories)
-                uses.changes(directory);
-        }>(),
-    row<TakeLeases, op::take_leases,
-        [](Uses& uses, const TakeLeases& r) {
-            for (const NodeId directory : r.directories)
-                uses.reads(directory).leases(directory);
-        }>(),
-    // Not the directories themselves, which a request that waits for others may be about to change.
-    row<ShareLeases, op::share_leases,
-        [](Uses& uses, const ShareLeases& r) {
-            for (const NodeId directory : r.directories)
-                uses.leases(directory);
-        }>(),
-    row<Lookup, op::lookup, [](Uses& uses, const Lookup& r) { uses.reads(r.parent).makes(r.node); }>(),
-    row<Forget, op::forget,
-        [](Uses& uses, const Forget& r) {
-            for (const ForgetNode& forgotten : r.nodes)
-                uses.changes(forgotten.node);
-        }>(),
-    row<Getattr, op::getattr, [](Uses& uses, const Getattr& r) { uses.reads(r.node).reads(r.handle); }>(),
-    row<Setattr, op::setattr, [](Uses& uses, const Setattr& r) { uses.changes(r.node).reads(r.handle); }>(),
-    row<Readlink, op::readlink, [](Uses& uses, const Readlink& r) { uses.reads(r.node); }>(),
-    row<Mknod, op::mknod, [](Uses& uses, const Mknod& r) { uses.changes(r.parent).makes(r.node); }>(),
-    row<Mkdir, op::mkdir, [](Uses& uses, const Mkdir& r) { uses.changes(r.parent).makes(r.node); }>(),
-    row<Unlink, op::unlink, [](Uses& uses, const Unlink& r) { uses.changes(r.parent); }>(),
-    row<Rmdir, op::rmdir, [](Uses& uses, const Rmdir& r) { uses.changes(r.parent); }>(),
-    row<Symlink, op::symlink, [](Uses& uses, const Symlink& r) { uses.changes(r.parent).makes(r.node); }>(),
-    row<Rename, op::rename, [](Uses& uses, const Rename& r) { uses.changes(r.parent).changes(r.new_parent); }>(),
-    row<Link, op::link, [](Uses& uses, const Link& r) { uses.reads(r.node).changes(r.new_parent); }>(),
-    row<Access, op::access, [](Uses& uses, const Access& r) { uses.reads(r.node); }>(),
-    row<Statfs, op::statfs, [](Uses& uses, const Statfs& r) { uses.reads(r.node); }>(),
+constexpr auto rows =
+    std::to_array<OperationRow>({
+        row<ReturnLeases, op::return_leases,
+            [](Uses& uses, const ReturnLeases& r) {
+                for (const NodeId directory : r.directories)
+                    uses.changes(directory);
+            }>(),
+        row<TakeLeases, op::take_leases,
+            [](Uses& uses, const TakeLeases& r) {
+                for (const NodeId directory : r.directories)
+                    uses.reads(directory).leases(directory);
+            }>(),
+        // Not the directories themselves, which a request that waits for others may be about to change.
+        row<ShareLeases, op::share_leases,
+            [](Uses& uses, const ShareLeases& r) {
+                for (const NodeId directory : r.directories)
+                    uses.leases(directory);
+            }>(),
+        row<Lookup, op::lookup, [](Uses& uses, const Lookup& r) { uses.reads(r.parent).makes(r.node); }>(),
+        row<Forget, op::forget,
+            [](Uses& uses, const Forget& r) {
+                for (const ForgetNode& forgotten : r.nodes)
+                    uses.changes(forgotten.node);
+            }>(),
+        row<Getattr, op::getattr, [](Uses& uses, const Getattr& r) { uses.reads(r.node).reads(r.handle); }>(),
+        row<Setattr, op::setattr, [](Uses& uses, const Setattr& r) { uses.changes(r.node).reads(r.handle); }>(),
+        row<Readlink, op::readlink, [](Uses& uses, const Readlink& r) { uses.reads(r.node); }>(),
+        row<Mknod, op::mknod, [](Uses& uses, const Mknod& r) { uses.changes(r.parent).makes(r.node); }>(),
+        row<Mkdir, op::mkdir, [](Uses& uses, const Mkdir& r) { uses.changes(r.parent).makes(r.node); }>(),
+        row<Unlink, op::unlink, [](Uses& uses, const Unlink& r) { uses.changes(r.parent); }>(),
+        row<Rmdir, op::rmdir, [](Uses& uses, const Rmdir& r) { uses.changes(r.parent); }>(),
+        row<Symlink, op::symlink, [](Uses& uses, const Symlink& r) { uses.changes(r.parent).makes(r.node); }>(),
+        row<Rename, op::rename, [](Uses& uses, const Rename& r) { uses.changes(r.parent).changes(r.new_parent); }>(),
+        row<Link, op::link, [](Uses& uses, const Link& r) { uses.reads(r.node).changes(r.new_parent); }>(),
+        row<Access, op::access, [](Uses& uses, const Access& r) { uses.reads(r.node); }>(),
+        row<Statfs, op::statfs, [](Uses& uses, const Statfs& r) { uses.reads(r.node); }>(),
 
-    row<Open, op::open, [](Uses& uses, const Open& r) { uses.reads(r.node).changes(r.handle); }>(),
-    row<Create, op::create,
-        [](Uses& uses, const Create& r) { uses.changes(r.parent).makes(r.node).changes(r.handle); }>(),
-    row<Tmpfile, op::tmpfile,
-        [](Uses& uses, const Tmpfile& r) { uses.reads(r.parent).makes(r.node).changes(r.handle); }>(),
-    row<Read, op::read, [](Uses& uses, const Read& r) { uses.reads(r.handle); }>(),
-    row<Write, op::write, [](Uses& uses, const Write& r) { uses.changes(r.handle); }>(),
-    row<Release, op::release, [](Uses& uses, const Release& r) { uses.changes(r.handle); }>(),
-    row<Flush, op::flush, [](Uses& uses, const Flush& r) { uses.changes(r.handle); }>(),
-    row<Fsync, op::fsync, [](Uses& uses, const Fsync& r) { uses.reads(r.handle); }>(),
-    row<Fallocate, op::fallocate, [](Uses& uses, const Fallocate& r) { uses.changes(r.handle); }>(),
-    row<Seek, op::seek, [](Uses& uses, const Seek& r) { uses.reads(r.handle); }>(),
-    row<CopyRange, op::copy_range, [](Uses& uses, const CopyRange& r) { uses.reads(r.from).changes(r.to); }>(),
-    row<Hash, op::hash, [](Uses& uses, const Hash& r) { uses.reads(r.handle); }>(),
-    row<Fetch, op::fetch, [](Uses& uses, const Fetch& r) { uses.reads(r.parent); }>(),
+        row<Open, op::open, [](Uses& uses, const Open& r) { uses.reads(r.node).changes(r.handle); }>(),
+        row<Create, op::create,
+            [](Uses& uses, const Create& r) { uses.changes(r.parent).makes(r.node).changes(r.handle); }>(),
+        row<Tmpfile, op::tmpfile,
+            [](Uses& uses, const Tmpfile& r) { uses.reads(r.parent).makes(r.node).changes(r.handle); }>(),
+        row<Read, op::read, [](Uses& uses, const Read& r) { uses.reads(r.handle); }>(),
+        row<Write, op::write, [](Uses& uses, const Write& r) { uses.changes(r.handle); }>(),
+        row<Release, op::release, [](Uses& uses, const Release& r) { uses.changes(r.handle); }>(),
+        row<Flush, op::flush, [](Uses& uses, const Flush& r) { uses.changes(r.handle); }>(),
+        row<Fsync, op::fsync, [](Uses& uses, const Fsync& r) { uses.reads(r.handle); }>(),
+        row<Fallocate, op::fallocate, [](Uses& uses, const Fallocate& r) { uses.changes(r.handle); }>(),
+        row<Seek, op::seek, [](Uses& uses, const Seek& r) { uses.reads(r.handle); }>(),
+        row<CopyRange, op::copy_range, [](Uses& uses, const CopyRange& r) { uses.reads(r.from).changes(r.to); }>(),
+        row<Hash, op::hash, [](Uses& uses, const Hash& r) { uses.reads(r.handle); }>(),
+        row<Fetch, op::fetch, [](Uses& uses, const Fetch& r) { uses.reads(r.parent); }>(),
 
-    row<Opendir, op::opendir, [](Uses& uses, const Opendir& r) { uses.reads(r.node).changes(r.handle); }>(),
-    // The client cannot name the ids of entries before it has the reply, so nothing can depend on them.
-    row<Readdir, op::readdir, [](Uses& uses, const Readdir& r) { uses.reads(r.handle); }>(),
-    row<Releasedir, op::releasedir, [](Uses& uses, const Releasedir& r) { uses.changes(r.handle); }>(),
-    row<Fsyncdir, op::fsyncdir, [](Uses& uses, const Fsyncdir& r) { uses.reads(r.handle); }>(),
-    row<List, op::list,
-        [](Uses& uses, const List& r) {
-            uses.reads(r.node).changes(r.handle);
-            if (!r.name.empty())
-                uses.makes(r.new_node);
-        }>(),
+        row<Opendir, op::opendir, [](Uses& uses, const Opendir& r) { uses.reads(r.node).changes(r.handle); }>(),
+        // The client cannot name the ids of entries before it has the reply, so nothing can depend on them.
+        row<Readdir, op::readdir, [](Uses& uses, const Readdir& r) { uses.reads(r.handle); }>(),
+        row<Releasedir, op::releasedir, [](Uses& uses, const Releasedir& r) { uses.changes(r.handle); }>(),
+        row<Fsyncdir, op::fsyncdir, [](Uses& uses, const Fsyncdir& r) { uses.reads(r.handle); }>(),
+        row<List, op::list,
+            [](Uses& uses, const List& r) {
+                uses.reads(r.node).changes(r.handle);
+                if (!r.name.empty())
+                    uses.makes(r.new_node);
+            }>(),
 
-    row<Getxattr, op::getxattr, [](Uses& uses, const Getxattr& r) { uses.reads(r.node); }>(),
-    row<Setxattr, op::setxattr, [](Uses& uses, const Setxattr& r) { uses.changes(r.node); }>(),
-    row<Listxattr, op::listxattr, [](Uses& uses, const Listxattr& r) { uses.reads(r.node); }>(),
-    row<Removexattr, op::removexattr, [](Uses& uses, const Removexattr& r) { uses.changes(r.node); }>(),
+        row<Getxattr, op::getxattr, [](Uses& uses, const Getxattr& r) { uses.reads(r.node); }>(),
+        row<Setxattr, op::setxattr, [](Uses& uses, const Setxattr& r) { uses.changes(r.node); }>(),
+        row<Listxattr, op::listxattr, [](Uses& uses, const Listxattr& r) { uses.reads(r.node); }>(),
+        row<Removexattr, op::removexattr, [](Uses& uses, const Removexattr& r) { uses.changes(r.node); }>(),
 
-    row<Getlk, op::getlk, [](Uses& uses, const Getlk& r) { uses.reads(r.handle); }>(),
-    row<Setlk, op::setlk, [](Uses& uses, const Setlk& r) { uses.reads(r.handle); }>(),
-    row<Flock, op::flock, [](Uses& uses, const Flock& r) { uses.reads(r.handle); }>(),
-});
+        row<Getlk, op::getlk, [](Uses& uses, const Getlk& r) { uses.reads(r.handle); }>(),
+        row<Setlk, op::setlk, [](Uses& uses, const Setlk& r) { uses.reads(r.handle); }>(),
+        row<Flock, op::flock, [](Uses& uses, const Flock& r) { uses.reads(r.handle); }>(),
+    });
 
 }  // namespace
 

@@ -592,7 +592,8 @@ void Session::decided_later(RequestId request, Outcome outcome) {
 
 void Session::slice_done(const BatchPtr& batch, Slice slice) {
     SessionLane& of = lane(batch->lane);
-    of.expected_bytes -= batch->expected_bytes;
+    // Once: a message that has waited for another client may be finished without a worker.
+    of.expected_bytes -= std::exchange(batch->expected_bytes, 0);
     batch->at_worker = false;
     for (Answered& answered : slice.answers) {
         if (answered.outcome.status == Status::malformed)

@@ -43,8 +43,8 @@ public:
 
     // The server has carried a write out.
     std::function<void(const Target&, std::uint64_t offset, const wire::WriteReply&)> on_written;
-    // All that was pending of the file has been carried out, in order; what the answer to the last write said of it, and
-    // when that write was accepted, as `now` numbers it.
+    // All that was pending of the file has been carried out, in order; what the answer to the last write said of it,
+    // and when that write was accepted, as `now` numbers it.
     std::function<void(std::uint64_t file, const wire::Attributes&, std::uint64_t accepted_at)> on_written_out;
     std::function<std::uint64_t()> now;
     // Whether the request that makes the handle is still under way, on the metadata lane. Little that is written to it
@@ -104,9 +104,9 @@ private:
         std::uint64_t last_number = 0;
         std::size_t under_way = 0;
         Waiters answered;
-        std::size_t in_order = 0;  // of those under way
+        std::size_t in_order = 0;   // of those under way
         bool by_data_lane = false;  // something goes there, and so does all after it
-        Waiters turn;              // of what waits for that which goes in order
+        Waiters turn;               // of what waits for that which goes in order
     };
     using FilePtr = std::shared_ptr<File>;  // shared with the coroutines that wait for its answers
 

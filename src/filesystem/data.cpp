@@ -231,7 +231,8 @@ Task<Result<>> FileSystem::fsync(Operation& operation, HandleNumber handle, bool
     // As on a local disk, the names are safe with it that were made before.
     if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
         co_return Result<>(status);
-    if (const FileHandle* open = files_.find(handle); open != nullptr && contents_.writes().pending_in_order(open->inode))
+    if (const FileHandle* open = files_.find(handle);
+        open != nullptr && contents_.writes().pending_in_order(open->inode))
         if (const Status status = co_await written_out(operation, open->inode); status != Status::ok)
             co_return Result<>(status);
     const auto had = co_await have_open(operation, handle);

@@ -335,8 +335,7 @@ void FileSystem::deliver(const Operation& operation, DirectoryHandle& directory,
         wire::DirectoryEntry entry = std::move(directory.entries.front());
         directory.entries.pop_front();
         directory.position = entry.cookie;
-        directory.number =
-            directory.handle ? directory.positions.number(directory.number, entry.cookie) : entry.cookie;
+        directory.number = directory.handle ? directory.positions.number(directory.number, entry.cookie) : entry.cookie;
         ListedEntry listed = brief(directory, entry);
         listed.name = std::move(entry.name);
         if (entry.entry.node && (listing == Listing::plain || is_dot(listed.name) || is_outdated(directory, entry)))

@@ -35,7 +35,7 @@ struct DirectoryCache::Slot {
     Entry entry;
     bool current = false;             // the attributes
     bool changed_here_alone = false;  // since they were
-    InodeNumber directory = 0;  // the number under which its own entries were learned, if they were
+    InodeNumber directory = 0;        // the number under which its own entries were learned, if they were
     std::size_t bytes() const { return sizeof *this + entry_overhead_bytes + entry.name.size() + entry.target.size(); }
 };
 

@@ -124,8 +124,8 @@ public:
     // ---- what answers bring, asked for at `asked_at`
 
     // A listing under a lease, which holds for `trust` from `asked`, the time by the clock, if that is less than the
-    // term. Not `complete`: the directory has more names than these. False if it came too late to be kept: if the directory
-    // has changed since.
+    // term. Not `complete`: the directory has more names than these. False if it came too late to be kept: if the
+    // directory has changed since.
     struct Listed {
         InodeNumber directory = 0;
         Place place;
@@ -160,8 +160,8 @@ public:
     // The same of a file that was made or moved there from here, and does not have these.
     void made_here(InodeNumber directory, std::string_view name, const wire::Attributes& attributes,
                    AbsentXattrs absent, std::uint64_t asked_at, std::uint64_t now);
-    // The file that has the name was changed by a request of ours, asked at that time, after which nothing else of it was
-    // changed from here: what it is like now.
+    // The file that has the name was changed by a request of ours, asked at that time, after which nothing else of it
+    // was changed from here: what it is like now.
     void attributes_are(InodeNumber directory, std::string_view name, const wire::Attributes& attributes,
                         std::uint64_t asked_at);
     // The directory's own attributes were changed from here, or are about to be: they are out of date.

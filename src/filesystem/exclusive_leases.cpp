@@ -41,8 +41,8 @@ ExclusiveLeases::~ExclusiveLeases() {
 // The server acts as one user, whose rights it has looked at.
 bool ExclusiveLeases::may_ask() const {
     const wire::HelloReply& hello = session_.hello();
-    return !disabled_ && (hello.features & wire::feature_exclusive_leases) != 0 && !hello.client_identity && !hello.read_only &&
-           names_.in_force();
+    return !disabled_ && (hello.features & wire::feature_exclusive_leases) != 0 && !hello.client_identity &&
+           !hello.read_only && names_.in_force();
 }
 
 bool ExclusiveLeases::holds(InodeNumber directory) const {
@@ -97,8 +97,8 @@ void ExclusiveLeases::ask_for(InodeNumber directory) {
         return;
     begin_epoch();
     const auto [known, is_first] = directories_.try_emplace(directory, Directory{.state = State::changed});
-    const bool follows = !is_first && (known->second.state != State::changed ||
-                                       clock_.now() - known->second.time <= in_a_row);
+    const bool follows =
+        !is_first && (known->second.state != State::changed || clock_.now() - known->second.time <= in_a_row);
     if (!follows) {
         known->second = {.state = State::changed, .time = clock_.now()};
         return;

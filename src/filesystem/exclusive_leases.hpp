@@ -38,8 +38,9 @@ public:
     // Whether names of the directory may be made and removed from here, without asking, as far as they are known.
     bool holds(InodeNumber directory) const;
 
-    // Something is about to be changed in the directory, by a request that is waited for. Of the second in a row asks for
-    // its lease, and for those of directories that are likely to follow: one alone is not worth that others lose theirs.
+    // Something is about to be changed in the directory, by a request that is waited for. Of the second in a row asks
+    // for its lease, and for those of directories that are likely to follow: one alone is not worth that others lose
+    // theirs.
     void ask_for(InodeNumber directory);
     // The directory is made by the request that was sent right before: nobody else knows of it, and it is empty.
     void made(InodeNumber directory);
@@ -49,15 +50,15 @@ public:
 private:
     enum class State : std::uint8_t {
         changed,  // once
-        asked,  // the answer decides
-        made,   // asked for along with the directory itself: held until the answer says otherwise
+        asked,    // the answer decides
+        made,     // asked for along with the directory itself: held until the answer says otherwise
         held,
         refused,  // or shared: not asked for again before its time
     };
     struct Directory {
         State state = State::asked;
-        bool lost = false;     // while it was asked for
-        TimePoint time{};  // of changed ones, and when refused ones may be asked for again
+        bool lost = false;  // while it was asked for
+        TimePoint time{};   // of changed ones, and when refused ones may be asked for again
     };
 
     void begin_epoch();

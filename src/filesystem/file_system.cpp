@@ -34,9 +34,8 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
       statistics_(
           session, reactor, clock, [this] { return inodes_.root().node; },
           [this] { return contents_.writes().pending_bytes() == 0 && !behind_.any(); }),
-      kept_handles_(reactor, [&session](HandleId handle) {
-          session.tell(wire::Release{handle}, client::LaneKind::data);
-      }) {
+      kept_handles_(reactor,
+                    [&session](HandleId handle) { session.tell(wire::Release{handle}, client::LaneKind::data); }) {
     session_.on_invalidate = [this](const client::Invalidation& invalidation, std::function<void()> acknowledge) {
         on_invalidate(invalidation, std::move(acknowledge));
     };

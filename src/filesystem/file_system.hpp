@@ -328,9 +328,9 @@ private:
     std::optional<Entry> give_out_pending(InodeNumber inode);
     Task<Status> settled(Operation& operation, InodeNumber inode);
     Task<Status> settled(Operation& operation, HandleNumber handle);
-    // The same of everything, for a request that changes something: whoever looks at the server sees changes in the order
-    // in which programs made them. (Sent in order behind the others it could wait for another client, which may wait for
-    // these.)
+    // The same of everything, for a request that changes something: whoever looks at the server sees changes in the
+    // order in which programs made them. (Sent in order behind the others it could wait for another client, which may
+    // wait for these.)
     Task<Status> all_settled(client::Cancellation* cancellation) {
         if (behind_.any())
             session_.hurry();

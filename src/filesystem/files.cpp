@@ -195,8 +195,8 @@ Task<Result<>> FileSystem::have_open(Operation& operation, HandleNumber handle) 
     co_return again ? Result<>() : Result<>(again.error());
 }
 
-// The same for all handles of the file that has a name, which is about to lose it; those that nobody has open go. Errors
-// do not matter: what is known of the content is all that there will be.
+// The same for all handles of the file that has a name, which is about to lose it; those that nobody has open go.
+// Errors do not matter: what is known of the content is all that there will be.
 Task<Result<>> FileSystem::have_all_open(Operation& operation, InodeNumber directory, std::string name) {
     kept_handles_.drop(directory, name);
     const DirectoryCache::Entry* entry = names_.known().peek(directory, name);
@@ -322,8 +322,8 @@ Result<Created> FileSystem::take_in(const Operation& operation, InodeNumber pare
 Task<Result<Created>> FileSystem::create(Operation& operation, InodeNumber parent, std::string name, std::uint32_t mode,
                                          OpenHow how) {
     // What else may be asked for says more of how the server is to open it.
-    constexpr std::uint32_t simple_flags = wire::open_read | wire::open_write | wire::open_append |
-                                           wire::open_truncate | wire::open_exclusive;
+    constexpr std::uint32_t simple_flags =
+        wire::open_read | wire::open_write | wire::open_append | wire::open_truncate | wire::open_exclusive;
     bool at_once = (how.flags & ~simple_flags) == 0 && !how.past_cache && (mode & (S_ISUID | S_ISGID | S_ISVTX)) == 0;
     if (at_once) {
         const auto may = co_await may_make(operation, parent, name);

@@ -28,12 +28,12 @@ struct FileHandle {
     HandleId handle;  // 0: the server has not been asked for one, as the content is known
     std::uint64_t epoch = 0;
     InodeNumber inode = 0;
-    bool past_cache = false;          // direct I/O
-    bool reads = false;               // opened for reading
-    bool maps = false;                // opened for reading and writing, which a mapping that is written to needs
-    bool written = false;             // since the last flush or fsync
-    bool made_behind = false;         // by a request that nobody waited for
-    bool locked = false;              // a lock was taken through it, which its release may end
+    bool past_cache = false;   // direct I/O
+    bool reads = false;        // opened for reading
+    bool maps = false;         // opened for reading and writing, which a mapping that is written to needs
+    bool written = false;      // since the last flush or fsync
+    bool made_behind = false;  // by a request that nobody waited for
+    bool locked = false;       // a lock was taken through it, which its release may end
     // Opened to be read alone, for this identity: whoever opens the file next may have the handle.
     std::optional<std::uint32_t> lasting_for;
     Status write_error = Status::ok;  // of a write that was accepted before, until it has been reported

@@ -119,8 +119,8 @@ public:
     // The inode that a listing under a lease has shown under that name, given out as an entry: one that is not known is
     // made without a node. Null for what cannot be an entry, the root.
     Inode* adopt_listed(InodeNumber parent, std::string_view name, const wire::Attributes& attributes);
-    // A new file that the server does not know yet, which will know it as `node`: given out as an entry. Its identity is
-    // one that no file has, until confirm().
+    // A new file that the server does not know yet, which will know it as `node`: given out as an entry. Its identity
+    // is one that no file has, until confirm().
     Inode& make_unconfirmed(InodeNumber parent, std::string_view name, std::uint32_t type, NodeId node);
     // The server has made it, or has refused to: then it is stale for good.
     void confirm(Inode& inode, const wire::Attributes& attributes);

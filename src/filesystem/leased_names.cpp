@@ -361,8 +361,8 @@ void LeasedNames::found(InodeNumber parent, std::string_view name, Inode& inode,
         return;
     if (inode.type == S_IFDIR && known_.place(parent) == nullptr)
         directory_found_alone_ = {parent, std::string(name)};
-    // A file has its place where its attributes are current, for what is changed from here is noted there: an answer that
-    // is of the time before a change of the directory does not move it.
+    // A file has its place where its attributes are current, for what is changed from here is noted there: an answer
+    // that is of the time before a change of the directory does not move it.
     if (inode.place.name.empty() || !known_.has_changed_since(parent, asked_at)) {
         InodeMap::put(inode, parent, name);
         if (inode.leased)

@@ -53,8 +53,8 @@ public:
     // (directory 0).
     std::function<void(InodeNumber directory, std::string_view name)> on_void;
 
-    // Called with a directory whose exclusive lease another client wants to be shared, as the server knows it and by its
-    // number, 0 if it has none any more.
+    // Called with a directory whose exclusive lease another client wants to be shared, as the server knows it and by
+    // its number, 0 if it has none any more.
     std::function<void(NodeId node, InodeNumber directory)> on_shared;
     // Called with a directory whose lease has ended, or who may change what in it; 0: all of them.
     std::function<void(InodeNumber directory)> on_lost;

@@ -78,8 +78,8 @@ FileSystem::Standing FileSystem::standing_of(InodeNumber directory, std::string_
         standing.inode = inode->id;
     // What is changed of its attributes from here gives it no extended ones, and others' changes take this away.
     const DirectoryCache::Entry* entry = names_.known().peek(directory, name);
-    standing.is_plain = entry != nullptr && entry->absent_xattrs == no_xattrs_at_all &&
-                        entry->attributes.links <= 1 && entry->attributes.identity.device == export_device_;
+    standing.is_plain = entry != nullptr && entry->absent_xattrs == no_xattrs_at_all && entry->attributes.links <= 1 &&
+                        entry->attributes.identity.device == export_device_;
     return standing;
 }
 
@@ -95,8 +95,7 @@ Task<Result<bool>> FileSystem::may_make(Operation& operation, InodeNumber parent
         co_return false;
     if (const Status status = co_await behind_.room(&operation.cancellation); status != Status::ok)
         co_return Result<bool>(status);
-    co_return may_answer(operation, parent) &&
-        standing_of(parent, name).knowledge == DirectoryCache::Knowledge::absent;
+    co_return may_answer(operation, parent) && standing_of(parent, name).knowledge == DirectoryCache::Knowledge::absent;
 }
 
 // Whether the name of a file that is no directory may be taken away without asking.
@@ -106,7 +105,7 @@ Task<Result<bool>> FileSystem::may_remove(Operation& operation, InodeNumber pare
     if (const Status status = co_await behind_.room(&operation.cancellation); status != Status::ok)
         co_return Result<bool>(status);
     const Standing standing = standing_of(parent, name);
-    co_return may_answer(operation, parent) && standing.is_plain && standing.type != 0 && standing.type != S_IFDIR &&
+    co_return may_answer(operation, parent) && standing.is_plain&& standing.type != 0 && standing.type != S_IFDIR &&
         !has_unopened(standing.inode);
 }
 
@@ -353,8 +352,8 @@ Entry FileSystem::link_behind(Inode& inode, InodeNumber new_parent, std::string 
     const std::uint64_t asked_at = contents_.now();
     const InodeNumber id = inode.id;
     wire::Link message{inode.node, inodes_.find(new_parent)->node, std::move(new_name)};
-    auto change = begin_change(
-        {.inodes = {new_parent, id, inode.place.parent}, .names = {{new_parent, message.new_name, id}}});
+    auto change =
+        begin_change({.inodes = {new_parent, id, inode.place.parent}, .names = {{new_parent, message.new_name, id}}});
     ++known.links;
     behind_.show(id, known);
     changed_here(id);
@@ -461,8 +460,8 @@ Task<Result<bool>> FileSystem::may_rename(Operation& operation, InodeNumber pare
         co_return false;
     if (to.knowledge == Knowledge::absent)
         co_return true;
-    co_return flags == 0 && to.knowledge == Knowledge::present && to.is_plain && to.type != 0 && to.type != S_IFDIR &&
-        to.inode != from.inode && !has_unopened(to.inode);
+    co_return flags == 0 && to.knowledge == Knowledge::present&& to.is_plain&& to.type != 0 &&
+        to.type != S_IFDIR&& to.inode != from.inode && !has_unopened(to.inode);
 }
 
 // Precondition: may_rename().
@@ -471,8 +470,8 @@ void FileSystem::rename_behind(InodeNumber parent, std::string name, InodeNumber
     const std::uint64_t asked_at = contents_.now();
     const Standing from = standing_of(parent, name);
     const Standing to = standing_of(new_parent, new_name);
-    const bool look_first = to.knowledge == DirectoryCache::Knowledge::present &&
-                            may_be_known_by_name_alone(new_parent, new_name);
+    const bool look_first =
+        to.knowledge == DirectoryCache::Knowledge::present && may_be_known_by_name_alone(new_parent, new_name);
     kept_handles_.drop(parent, name);
     kept_handles_.drop(new_parent, new_name);
     wire::Rename message{inodes_.find(parent)->node, name, inodes_.find(new_parent)->node, new_name, flags};

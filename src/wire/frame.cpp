@@ -96,7 +96,8 @@ Result<ParsedMessage> parse_message(Message message, MessageKind expected) {
         record.body = rest.subspan(RecordHeader::encoded_bytes, record.header.body_bytes);
         rest = rest.subspan(RecordHeader::encoded_bytes + record.header.body_bytes);
 
-        if ((record.header.flags & ~(flag_link | flag_bulk | flag_resent | flag_void | flag_in_order | set_id_flags)) != 0 ||
+        if ((record.header.flags & ~(flag_link | flag_bulk | flag_resent | flag_void | flag_in_order | set_id_flags)) !=
+                0 ||
             (record.header.flags & set_id_flags) == set_id_flags || record.header.bulk_encoding > BulkEncoding::zeros)
             return make_error(Status::malformed, "a record with an unknown flag or bulk encoding");
         if (record.header.bulk_size > max_bulk_bytes)

@@ -46,9 +46,9 @@ struct Making : Fixture {
     }
     void write(HandleNumber handle, const std::string& text, std::uint64_t offset = 0) {
         const auto bytes = std::as_bytes(std::span(text));
-        const auto written = at_once(&FileSystem::write, handle, offset,
-                                     Payload{.bytes = bytes, .take = [&] { return Buffer::copy_of(bytes); }},
-                                     WriteHow{});
+        const auto written =
+            at_once(&FileSystem::write, handle, offset,
+                    Payload{.bytes = bytes, .take = [&] { return Buffer::copy_of(bytes); }}, WriteHow{});
         REQUIRE(written.has_value());
         REQUIRE(written->has_value());
     }
@@ -278,7 +278,8 @@ TEST_CASE("making: a symlink and a second name are made at once") {
     CHECK(f.ask(&FileSystem::unlink, f.d, "second").has_value());
 }
 
-TEST_CASE("making: another client's wish to look is granted once all is carried out, and nothing is made at once then") {
+TEST_CASE(
+    "making: another client's wish to look is granted once all is carried out, and nothing is made at once then") {
     Making f;
     f.held = {Opcode::create, Opcode::write};
     const Created created = f.create("file", f.d);

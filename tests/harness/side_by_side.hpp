@@ -22,15 +22,16 @@ bool testing_locally();
 // done on the mount before has been carried out then.
 class ServerPath {
 public:
-    ServerPath(std::string path, std::string mountpoint)
-        : path_(std::move(path)), mountpoint_(std::move(mountpoint)) {}
+    ServerPath(std::string path, std::string mountpoint) : path_(std::move(path)), mountpoint_(std::move(mountpoint)) {}
     const std::string& get() const {
         carried_out(mountpoint_);
         return path_;
     }
     operator const std::string&() const { return get(); }
     const char* c_str() const { return get().c_str(); }
-    friend std::string operator+(const ServerPath& directory, const std::string& name) { return directory.get() + name; }
+    friend std::string operator+(const ServerPath& directory, const std::string& name) {
+        return directory.get() + name;
+    }
 
 private:
     std::string path_;

@@ -66,7 +66,7 @@ struct Batch {
     std::uint32_t credential = 0;
     wire::SetId set_id = wire::SetId::as_caller;
     LaneKind kind = LaneKind::metadata;
-    std::size_t lane = 0;  // by which it goes: not that of its kind while lanes are merged
+    std::size_t lane = 0;   // by which it goes: not that of its kind while lanes are merged
     bool ahead = false;     // CallOptions::ahead
     bool in_order = false;  // CallOptions::in_order
 
