@@ -201,6 +201,12 @@ Result<Restrictions> restrictions_of(int directory) {
     };
 }
 
+bool may_be_fixed(int directory, const EntryName& name) {
+    struct statx stat {};
+    constexpr std::uint64_t flags = STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND;
+    return statx(directory, name.c_str(), AT_SYMLINK_NOFOLLOW, 0, &stat) != 0 || (stat.stx_attributes & flags) != 0;
+}
+
 Result<> change_owner(int descriptor, uid_t uid, gid_t gid) {
     return outcome_of(fchownat(descriptor, "", uid, gid, AT_EMPTY_PATH));
 }

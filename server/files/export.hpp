@@ -103,6 +103,9 @@ struct Restrictions {
     uid_t owner = 0;
 };
 Result<Restrictions> restrictions_of(int directory);
+// Whether a flag may keep the entry from being changed, removed or renamed (chattr +i, +a), whoever may change the
+// directory.
+bool may_be_fixed(int directory, const EntryName& name);
 Result<> change_owner(int descriptor, uid_t uid, gid_t gid);  // -1: as it is
 Result<> change_mode(int descriptor, mode_t mode);
 Result<> change_size(int descriptor, off_t size);

@@ -258,14 +258,6 @@ Result<Context::Held> find_directory(Context& context, const wire::List& request
     return Context::Held{found.inode, std::move(descriptor)};
 }
 
-// Whether a flag keeps the file from being removed or renamed, whoever may change its directory.
-bool is_protected(const char* path) {
-    struct statx found {};
-    constexpr std::uint64_t flags = STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND;
-    return ::statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, 0, &found) != 0 ||
-           (found.stx_attributes & flags) != 0;
-}
-
 // What a lease covers besides names and attributes; `room`: for symlinks' targets. By the server itself, not as the
 // caller: trusted.* count too.
 void add_details(const Context::Held& directory, std::size_t room, wire::ListReply& reply,
@@ -276,11 +268,11 @@ void add_details(const Context::Held& directory, std::size_t room, wire::ListRep
         // The lease covers none of those of directories in it.
         if (entry.entry.attributes.mode == 0 || S_ISDIR(entry.entry.attributes.mode))
             continue;
-        const std::string entry_path = path + '/' + entry.name;
-        entry.no_xattrs = has_no_xattrs(entry_path.c_str()) && !is_protected(entry_path.c_str());
+        const auto name = EntryName::check(entry.name);
+        entry.no_xattrs =
+            name && has_no_xattrs((path + '/' + entry.name).c_str()) && !may_be_fixed(directory.fd(), *name);
         if (!S_ISLNK(entry.entry.attributes.mode))
             continue;
-        const auto name = EntryName::check(entry.name);
         auto target = name ? read_symlink_entry(directory.fd(), *name) : Result<std::string>(name.error());
         if (!target || target->size() > room)
             continue;

@@ -324,6 +324,7 @@ private:
     bool may_close_unwaited(const FileHandle& file);
     bool is_empty(InodeNumber directory);
     bool has_unopened(InodeNumber inode);
+    bool is_open(InodeNumber inode);
     wire::Attributes attributes_of_new(const Inode& inode, std::uint32_t mode) const;
     std::optional<Entry> give_out_pending(InodeNumber inode);
     Task<Status> settled(Operation& operation, InodeNumber inode);

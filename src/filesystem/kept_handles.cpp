@@ -24,9 +24,8 @@ void KeptHandles::put(Kept kept) {
 }
 
 std::optional<HandleId> KeptHandles::take(InodeNumber inode, std::uint32_t credential) {
-    const auto found = std::ranges::find_if(kept_, [&](const Timed& each) {
-        return each.kept.inode == inode && each.kept.credential == credential;
-    });
+    const auto found = std::ranges::find_if(
+        kept_, [&](const Timed& each) { return each.kept.inode == inode && each.kept.credential == credential; });
     if (found == kept_.end())
         return std::nullopt;
     const HandleId handle = found->kept.handle;
@@ -36,7 +35,8 @@ std::optional<HandleId> KeptHandles::take(InodeNumber inode, std::uint32_t crede
 
 void KeptHandles::drop(InodeNumber directory, std::string_view name) {
     std::erase_if(kept_, [&](const Timed& each) {
-        const bool is_of_it = directory == 0 || (each.kept.directory == directory && (name.empty() || each.kept.name == name));
+        const bool is_of_it =
+            directory == 0 || (each.kept.directory == directory && (name.empty() || each.kept.name == name));
         if (is_of_it)
             release_(each.kept.handle);
         return is_of_it;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Handles of files that were read and closed, kept at the server for who opens the same file next: git, make and editors
-// open the same small files over and over. With the server's handle, what is opened so is open in every respect, whatever
-// becomes of its name.
+// Handles of files that were read and closed, kept at the server for who opens the same file next: git, make and
+// editors open the same small files over and over. With the server's handle, what is opened so is open in every
+// respect, whatever becomes of its name.
 #pragma once
 
 #include <cstddef>

@@ -64,6 +64,7 @@ LeasedNames::LeasedNames(client::Session& session, const Clock& clock, Counters&
     known_.on_given_up = [this](InodeNumber directory) {
         if (const Inode* inode = inodes_.find(directory); inode != nullptr && inode->leased)
             session_.tell(wire::ReturnLeases{{inode->node}});
+        tell_lost(directory);
         let_go(directory);
     };
     begin_session();

@@ -269,7 +269,7 @@ void FileSystem::confirm_made(InodeNumber parent, std::string_view name, InodeNu
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
         return;
-    if ((attributes.mode & S_IFMT) != inode->type)
+    if ((attributes.mode & S_IFMT) != inode->type || attributes.identity == inodes_.root().identity)
         return failed_behind("making", parent, name, id, Status::io_error);
     inodes_.confirm(*inode, attributes);
     statistics_.changed();
@@ -383,6 +383,12 @@ Task<void> FileSystem::carry_out_link(ChangesBehind::UnderWay change, InodeNumbe
 
 // ---------------------------------------------------------------- removing and renaming
 
+// What is open needs a descriptor of the server's once its last name goes, which there may not be.
+bool FileSystem::is_open(InodeNumber inode) {
+    const Inode* known = inodes_.find(inode);
+    return known != nullptr && known->open_count > 0;
+}
+
 // Whether a program has the file open of which the server has not been asked for a handle: that goes by its name.
 bool FileSystem::has_unopened(InodeNumber inode) {
     bool found = false;
@@ -461,7 +467,7 @@ Task<Result<bool>> FileSystem::may_rename(Operation& operation, InodeNumber pare
     if (to.knowledge == Knowledge::absent)
         co_return true;
     co_return flags == 0 && to.knowledge == Knowledge::present&& to.is_plain&& to.type != 0 &&
-        to.type != S_IFDIR&& to.inode != from.inode && !has_unopened(to.inode);
+        to.type != S_IFDIR&& to.inode != from.inode && !is_open(to.inode);
 }
 
 // Precondition: may_rename().

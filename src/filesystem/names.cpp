@@ -338,7 +338,7 @@ Task<Result<>> FileSystem::unlink(Operation& operation, InodeNumber parent, std:
     const auto at_once = co_await may_remove(operation, parent, name);
     if (!at_once)
         co_return Result<>(at_once.error());
-    if (*at_once) {
+    if (*at_once && !is_open(standing_of(parent, name).inode)) {
         remove_behind(parent, wire::Unlink{.name = std::move(name)});
         co_return Result<>();
     }

@@ -17,7 +17,8 @@ namespace remofile::filesystem {
 // One thread: the session's.
 class Statistics {
 public:
-    // All must outlive it. `root`: the node to ask about. `all_is_sent`: whether the server has all that was written here.
+    // All must outlive it. `root`: the node to ask about. `all_is_sent`: whether the server has all that was written
+    // here.
     Statistics(client::Session& session, transport::Reactor& reactor, const Clock& clock, std::function<NodeId()> root,
                std::function<bool()> all_is_sent);
     ~Statistics();

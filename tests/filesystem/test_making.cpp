@@ -158,7 +158,7 @@ TEST_CASE("making: files are removed at once, and the directory that they leave 
     Making f;
     const auto made = f.ask(&FileSystem::mkdir, f.d, "new", 0755U);
     const InodeNumber inode = made->inode;
-    f.create("file", inode);
+    f.fs->release(f.create("file", inode).opened.handle);
     REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
     f.held = {Opcode::unlink, Opcode::rmdir, Opcode::mkdir};
     CHECK(f.at_once(&FileSystem::unlink, inode, "file")->has_value());
@@ -173,6 +173,18 @@ TEST_CASE("making: files are removed at once, and the directory that they leave 
     f.release();
     REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
     CHECK(f.lookup("new", f.d).inode == (*anew)->inode);
+}
+
+TEST_CASE("making: the name of a file that is open is taken when the server says that it can be") {
+    Making f;
+    const Created created = f.create("file", f.d);
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    f.instead = [](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode == Opcode::unlink)
+            return FakeReply{.status = Status::too_many_files};
+        return std::nullopt;
+    };
+    CHECK(f.ask(&FileSystem::unlink, f.d, "file").status() == Status::too_many_files);
 }
 
 TEST_CASE("making: a directory that may have entries is not removed without asking") {

@@ -627,6 +627,21 @@ TEST_CASE("what waits and is sent again by another connection is answered there,
     CHECK(f.world.service->open_requests() == 0);
 }
 
+TEST_CASE("what a read that has waited was expected to bring is counted once, and others are begun after it") {
+    Taken t;
+    const NodeId file = t.other.lookup(t.other_d, "file");
+    const HandleId handle = t.other.open(file, wire::open_read);
+    REQUIRE(t.holder.take_it(t.d));
+    const wire::Read read{.handle = handle, .offset = 0, .size = 1024};
+    const std::uint64_t waiting = t.other.begin_request(read);
+    CHECK(t.other.answer(waiting) == nullptr);
+    CHECK(t.holder.told() == Changes{{t.d, What::shared, {}}});
+    t.holder.share(t.d);
+    REQUIRE(t.other.answer(waiting) != nullptr);
+    for (int i = 0; i < 3; ++i)
+        CHECK(t.other.call(read).status == Status::ok);
+}
+
 TEST_CASE("a request that waits for another's lease can be cancelled, and its message goes on") {
     Taken f;
     REQUIRE(f.holder.take_it(f.d));
