@@ -19,6 +19,9 @@ constexpr std::uint64_t max_content_with_open_bytes = 64U << 10;
 // How long a file may be open before the server is asked for a handle whose content is known already.
 constexpr auto late_open_delay = std::chrono::milliseconds(100);
 
+// With more files open, whoever makes one waits: the server may have no descriptor for it.
+constexpr std::size_t max_open_unasked = 32;
+
 constexpr std::uint32_t open_to_read_and_write = wire::open_read | wire::open_write;
 
 // The server is not told to append when it opens a file: each write through the handle says so itself. A page of a
@@ -324,7 +327,8 @@ Task<Result<Created>> FileSystem::create(Operation& operation, InodeNumber paren
     // What else may be asked for says more of how the server is to open it.
     constexpr std::uint32_t simple_flags =
         wire::open_read | wire::open_write | wire::open_append | wire::open_truncate | wire::open_exclusive;
-    bool at_once = (how.flags & ~simple_flags) == 0 && !how.past_cache && (mode & (S_ISUID | S_ISGID | S_ISVTX)) == 0;
+    bool at_once = (how.flags & ~simple_flags) == 0 && !how.past_cache && (mode & (S_ISUID | S_ISGID | S_ISVTX)) == 0 &&
+                   files_.size() < max_open_unasked;
     if (at_once) {
         const auto may = co_await may_make(operation, parent, name);
         if (!may)
