@@ -26,7 +26,9 @@ class Mount:
         os.mkdir(self.path)
         source = "remofile+" + server.endpoint
         environment = dict(os.environ, REMOFILE_CONFIG_DIR=server.config)
-        command = [*test_protocol.ENDS_WITH_US, REMOFS, source, self.path, "-f", "-o", "insecure"]
+        # It shares the leases of directories, and asks for none for itself alone.
+        options = "insecure,sync_names"
+        command = [*test_protocol.ENDS_WITH_US, REMOFS, source, self.path, "-f", "-o", options]
         self.process = subprocess.Popen(command, env=environment)
         end = time.monotonic() + PATIENCE_S
         while not os.path.ismount(self.path):
