@@ -177,7 +177,7 @@ TEST_CASE("making: files are removed at once, and the directory that they leave 
 
 TEST_CASE("making: the name of a file that is open is taken when the server says that it can be") {
     Making f;
-    const Created created = f.create("file", f.d);
+    f.create("file", f.d);
     REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
     f.instead = [](const FakeRequest& request) -> std::optional<FakeReply> {
         if (request.header.opcode == Opcode::unlink)
