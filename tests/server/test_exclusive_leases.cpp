@@ -629,6 +629,7 @@ TEST_CASE("what waits and is sent again by another connection is answered there,
 
 TEST_CASE("what a read that has waited was expected to bring is counted once, and others are begun after it") {
     Taken t;
+    t.holder.call(wire::Mknod{.parent = t.d, .name = "file", .node = {NodeId{90}, false}, .mode = S_IFREG | 0644});
     const NodeId file = t.other.lookup(t.other_d, "file");
     const HandleId handle = t.other.open(file, wire::open_read);
     REQUIRE(t.holder.take_it(t.d));
