@@ -11,7 +11,8 @@
 // Everything here is done as the server itself, never with a caller's identity: that a session knows a file is proof
 // that its caller reached it once, as an open descriptor is for a local process.
 //
-// Locks: each is held for a few instructions, never across a system call, and no two at a time.
+// Locks, other than those of names: each is held for a few instructions, never across a system call, and no two at a
+// time.
 #pragma once
 
 #include <atomic>
@@ -30,6 +31,7 @@
 #include "server/file_service.hpp"
 #include "server/files/descriptor_budget.hpp"
 #include "server/files/export.hpp"
+#include "server/files/name_locks.hpp"
 #include "wire/messages.hpp"
 
 namespace remofile::server {
@@ -157,6 +159,9 @@ public:
     // The handle whose descriptor this was has been closed.
     void closed(const InodePtr& inode);
 
+    // Who changes which file a name leads to has its lock.
+    NameLocks& names() { return names_; }
+
     // While it lives, one of the file's names may be going: its handles find it without.
     class Removal {
     public:
@@ -169,7 +174,7 @@ public:
     private:
         InodePtr inode_;
     };
-    // `share`: who pays for the descriptor that this may take. Error: too_many_files, where there is none left for it.
+    // To be called with the name's lock. `share`: who pays for the descriptor that this may take. Error: too_many_files, where there is none left for it.
     // Nothing for a null inode.
     Result<Removal> begin_removal(const InodePtr& inode, const DescriptorBudget::Share& share);
     // Before who may open the file changes: descriptors of all its handles, which are opened again if they must be.
@@ -213,6 +218,7 @@ private:
     Result<wire::Attributes> attributes_at_place(const InodePtr& inode);
     bool is_at_place(const InodePtr& inode);
 
+    NameLocks names_;
     const std::shared_ptr<InodeIndex> index_;
     const std::size_t max_descriptors_;
     const std::shared_ptr<DescriptorBudget> budget_;  // shared with handles

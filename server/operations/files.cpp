@@ -137,6 +137,7 @@ Result<wire::CreateReply> create_new(Context& context, const wire::Create& reque
     context.asks(directory.inode, name);
     Result<UniqueFd> made = Status::io_error;
     {
+        const auto lock = context.inodes.names().lock(*directory.inode, name.text());
         REMOFILE_TRY(acting, context.act());
         const CreationMask mask(request.umask);
         made = context.inodes.with_room([&] {

@@ -57,6 +57,7 @@ Result<EntryReply> make_entry(Context& context, NodeId parent, const std::string
     context.asks(directory.inode, name);
     Result<Attributes> made = Status::io_error;
     {
+        const auto lock = context.inodes.names().lock(*directory.inode, name.text());
         REMOFILE_TRY(acting, context.act());
         const CreationMask mask(umask);
         REMOFILE_CHECK(make(directory.fd(), name, mask));
@@ -77,6 +78,7 @@ template <class Remove>
 Result<Empty> remove_entry(Context& context, NodeId parent, const std::string& unchecked_name, Remove&& remove) {
     REMOFILE_TRY(directory, context.hold_directory(parent));
     REMOFILE_TRY(name, EntryName::check(unchecked_name));
+    const auto lock = context.inodes.names().lock(*directory.inode, name.text());
     const InodePtr target = context.known_entry(directory, name);
     REMOFILE_TRY(removal, context.inodes.begin_removal(target, context.files->share()));
     context.asks(directory.inode, name);
@@ -298,6 +300,7 @@ Result<Empty> rename(Context& context, const wire::Rename& request) {
     const unsigned flags = ((request.flags & wire::rename_noreplace) != 0 ? unsigned{RENAME_NOREPLACE} : 0) |
                            ((request.flags & wire::rename_whiteout) != 0 ? unsigned{RENAME_WHITEOUT} : 0) |
                            (exchange ? unsigned{RENAME_EXCHANGE} : 0);
+    const auto locks = context.inodes.names().lock(*from.inode, name.text(), *to.inode, new_name.text());
     const InodePtr source = context.known_entry(from, name);
     const InodePtr target = context.known_entry(to, new_name);
     REMOFILE_TRY(removal, context.inodes.begin_removal(exchange ? nullptr : target, context.files->share()));
@@ -332,6 +335,7 @@ Result<EntryReply> link(Context& context, const wire::Link& request) {
     REMOFILE_TRY(name, EntryName::check(request.new_name));
     context.asks(directory.inode, name);
     {
+        const auto lock = context.inodes.names().lock(*directory.inode, name.text());
         REMOFILE_TRY(acting, context.act());
         REMOFILE_CHECK(link_entry(file.fd(), directory.fd(), name));
     }

@@ -152,6 +152,43 @@ TEST_CASE("sessions on several threads do as they like with the same files") {
                 CHECK(session.call(wire::Getattr{.node = entry.entry.node}));
 }
 
+TEST_CASE("a file that replaces another while that name is being removed keeps its handles") {
+    ExportOptions options;
+    options.max_idle_descriptors = 1;
+    options.max_open_descriptors = 2;
+    const Export exported(std::move(options));
+    std::atomic<bool> over = false;
+    std::vector<std::thread> removing;
+    for (int number = 0; number < 3; ++number)
+        removing.emplace_back([&] {
+            Session session(*exported.service);
+            while (!over)
+                session.call(wire::Unlink{.parent = Session::root, .name = "target"});
+        });
+    Session session(*exported.service);
+    std::size_t lost = 0;
+    for (int round = 0; round < 500; ++round) {
+        std::vector<HandleId> handles;
+        for (const auto* name : {"a", "b", "c", "d", "e", "f"}) {
+            handles.push_back(session.new_handle());
+            session.create(Session::root, name, handles.back());
+            session.write(handles.back(), 0, name);
+        }
+        // The first of them have given up their descriptors.
+        for (const auto* name : {"a", "b", "c", "d", "e", "f"})
+            session.call(wire::Rename{
+                .parent = Session::root, .name = name, .new_parent = Session::root, .new_name = "target"});
+        for (const HandleId handle : handles) {
+            lost += session.read(handle, 0, 1).size() == 1 ? 0 : 1;
+            session.call(wire::Release{.handle = handle});
+        }
+    }
+    over = true;
+    for (auto& thread : removing)
+        thread.join();
+    CHECK(lost == 0);
+}
+
 TEST_CASE("several threads carry out requests of one session while it ends") {
     for (int round = 0; round < 20; ++round) {
         const auto exported = small_tree();
