@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <array>
@@ -14,6 +13,7 @@
 #include "base/assert.hpp"
 #include "base/log.hpp"
 #include "server/files/export.hpp"
+#include "server/files/xattr_names.hpp"
 
 namespace remofile::server {
 namespace {
@@ -145,7 +145,7 @@ CreationMask::~CreationMask() {
 }
 
 mode_t CreationMask::apply(mode_t mode, int directory) const {
-    if (own_ || getxattr(DescriptorPath(directory).c_str(), "system.posix_acl_default", nullptr, 0) > 0)
+    if (own_ || has_default_acl(DescriptorPath(directory).c_str()))
         return mode;
     return mode & ~umask_;
 }

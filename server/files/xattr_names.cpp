@@ -32,4 +32,8 @@ bool has_no_xattrs(const char* path) {
     return size >= 0 && hide_labels({names.data(), static_cast<std::size_t>(size)}) == 0;
 }
 
+bool has_default_acl(const char* path) {
+    return getxattr(path, "system.posix_acl_default", nullptr, 0) > 0;
+}
+
 }  // namespace remofile::server

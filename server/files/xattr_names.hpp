@@ -16,5 +16,7 @@ std::size_t hide_labels(std::span<char> list);
 
 // Whether what the path names, a symlink itself, certainly has none that clients see, ACLs included.
 bool has_no_xattrs(const char* path);
+// Whether what is made in the directory inherits an ACL.
+bool has_default_acl(const char* path);
 
 }  // namespace remofile::server

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "server/files/xattr_names.hpp"
 #include "server/leases/exact_names.hpp"
 #include "wire/frame.hpp"
 
@@ -155,6 +156,9 @@ std::optional<Taken> take(Context& context, NodeId node) {
 
 bool may_change(const Context::Held& directory, const OwnIdentity& own) {
     if (is_removed(directory.fd()) || !check_access(directory.fd(), W_OK | X_OK))
+        return false;
+    // The client takes what it makes to have no ACL.
+    if (has_default_acl(DescriptorPath(directory.fd()).c_str()))
         return false;
     const auto restrictions = restrictions_of(directory.fd());
     return restrictions && !restrictions->names_are_fixed && (!restrictions->sticky || restrictions->owner == own.uid);

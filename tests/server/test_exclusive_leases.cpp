@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 
+#include <array>
 #include <filesystem>
 
 #include "base/unique_fd.hpp"
@@ -235,6 +237,19 @@ TEST_CASE("an exclusive lease is refused where it could not be kept") {
             REQUIRE(::chmod(f.path("d").c_str(), 0777) == 0);
             CHECK(f.holder.take_it(f.d));
         }
+    }
+    SECTION("where what is made inherits an ACL") {
+        Taken f;
+        // Version 2; what the owner, the group and others may.
+        constexpr std::array<unsigned char, 28> acl{2, 0, 0,   0,   1,   0,   7,    0, 255, 255, 255, 255, 4,   0,
+                                                    5, 0, 255, 255, 255, 255, 0x20, 0, 5,   0,   255, 255, 255, 255};
+        if (::setxattr(f.path("d").c_str(), "system.posix_acl_default", acl.data(), acl.size(), 0) != 0) {
+            WARN("this file system has no ACLs");
+            return;
+        }
+        CHECK_FALSE(f.holder.take_it(f.d));
+        REQUIRE(::removexattr(f.path("d").c_str(), "system.posix_acl_default") == 0);
+        CHECK(f.holder.take_it(f.d));
     }
     SECTION("of a directory that has been removed") {
         Taken f;
