@@ -108,8 +108,8 @@ Task<std::vector<EncodedReply>> Session::call_batch(std::vector<EncodedRequest> 
     co_return std::move(call.replies);
 }
 
-void Session::tell_encoded(wire::Opcode opcode, std::vector<std::byte> body, LaneKind lane, bool in_order) {
-    state_->tell({.opcode = opcode, .body = std::move(body)}, lane, in_order);
+void Session::tell_encoded(wire::Opcode opcode, std::vector<std::byte> body, LaneKind lane) {
+    state_->tell({.opcode = opcode, .body = std::move(body)}, lane);
 }
 
 Status Session::reject_reply(wire::Opcode opcode) {
@@ -311,7 +311,7 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     }
 }
 
-void Session::State::tell(EncodedRequest request, LaneKind kind, bool in_order) {
+void Session::State::tell(EncodedRequest request, LaneKind kind) {
     if (closed)
         return;
     OutgoingQueue& queue = connections[data.lane_for(kind)].queue;
@@ -321,9 +321,7 @@ void Session::State::tell(EncodedRequest request, LaneKind kind, bool in_order) 
         for (const wire::ForgetNode& node : forget->nodes)
             queue.push_forget(node, kind);
     } else {
-        auto batch = make_told(std::move(request), kind);
-        batch->in_order = in_order && terms.has(wire::feature_exclusive_leases);
-        queue.push(std::move(batch));
+        queue.push(make_told(std::move(request), kind));
     }
     flushes->soon();
 }

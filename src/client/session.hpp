@@ -194,9 +194,6 @@ public:
     // Sends a request whose reply nobody needs (FORGET, RELEASE) along with the next message, or soon.
     template <class Request>
     void tell(Request request, LaneKind lane = LaneKind::metadata);
-    // The same of one that the server carries out after all earlier ones that were to be carried out in order.
-    template <class Request>
-    void tell_in_order(Request request);
 
     // The number that stands for an identity in CallOptions::credential. Only the first use of an identity asks the
     // server. Use the number at once, or hold it: it may be given to another identity a minute after its latest use.
@@ -259,7 +256,7 @@ private:
     Session();
 
     Task<EncodedReply> call_encoded(EncodedRequest request, CallOptions options, Cancellation* cancellation);
-    void tell_encoded(wire::Opcode opcode, std::vector<std::byte> body, LaneKind lane, bool in_order = false);
+    void tell_encoded(wire::Opcode opcode, std::vector<std::byte> body, LaneKind lane);
     // Logs that a reply's body was wrong; the status that the caller gets.
     Status reject_reply(wire::Opcode opcode);
 
@@ -298,11 +295,6 @@ Task<Result<Reply<Request>>> Session::call_with_bulk(Request request, Buffer bul
 template <class Request>
 void Session::tell(Request request, LaneKind lane) {
     tell_encoded(Request::opcode, wire::encode_body(request), lane);
-}
-
-template <class Request>
-void Session::tell_in_order(Request request) {
-    tell_encoded(Request::opcode, wire::encode_body(request), LaneKind::metadata, true);
 }
 
 }  // namespace remofile::client

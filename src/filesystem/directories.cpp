@@ -354,6 +354,9 @@ void FileSystem::deliver(const Operation& operation, DirectoryHandle& directory,
 Entry FileSystem::known_listed(const Operation& operation, InodeNumber parent, const std::string& name) {
     if (!may_lend() || !may_use_names(operation) || is_dot(name) || inodes_.size() >= max_listed_inodes)
         return {};
+    // It has been removed, or another put in its place, since the listing began.
+    if (behind_.meaning(parent, name))
+        return {};
     return give_out_known(operation, parent, name, names_.known().find(parent, name)).value_or(Entry{});
 }
 

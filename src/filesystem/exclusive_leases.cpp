@@ -64,7 +64,7 @@ bool ExclusiveLeases::is_worth_asking(InodeNumber directory) const {
     return known.state == State::changed || (known.state == State::held && !names_.known().is_told_of(directory));
 }
 
-// Whoever removes a tree, or makes one in a tree that is there, goes on with what is beside the directory and above it.
+// Whoever removes a tree goes on with what is beside the directory, and above it.
 std::vector<InodeNumber> ExclusiveLeases::likely_to_follow(InodeNumber directory) const {
     std::vector<InodeNumber> found;
     const DirectoryCache& known = names_.known();
@@ -92,8 +92,9 @@ std::vector<InodeNumber> ExclusiveLeases::likely_to_follow(InodeNumber directory
     return found;
 }
 
-void ExclusiveLeases::ask_for(InodeNumber directory) {
-    if (!may_ask() || holds(directory) || !is_worth_asking(directory))
+void ExclusiveLeases::ask_for(InodeNumber directory, Change change) {
+    const Inode* inode = inodes_.find(directory);
+    if (inode == nullptr || inodes_.stale(*inode) || !may_ask() || holds(directory) || !is_worth_asking(directory))
         return;
     begin_epoch();
     const auto [known, is_first] = directories_.try_emplace(directory, Directory{.state = State::changed});
@@ -104,8 +105,9 @@ void ExclusiveLeases::ask_for(InodeNumber directory) {
         return;
     }
     std::vector<InodeNumber> directories{directory};
-    std::ranges::copy(likely_to_follow(directory), std::back_inserter(directories));
-    spawn(take(std::move(directories)));
+    if (change == Change::removal)
+        std::ranges::copy(likely_to_follow(directory), std::back_inserter(directories));
+    spawn(take(std::move(directories), false));
 }
 
 void ExclusiveLeases::made(InodeNumber directory) {
@@ -121,7 +123,7 @@ void ExclusiveLeases::made(InodeNumber directory) {
                           .asked = clock_.now(),
                           .trust = std::nullopt});
     InodeMap::hold(inode);
-    spawn(take({directory}));
+    spawn(take({directory}, true));
     if (const auto asked = directories_.find(directory); asked != directories_.end())
         asked->second.state = State::made;
 }
@@ -136,7 +138,7 @@ void ExclusiveLeases::begin_epoch() {
         });
 }
 
-Task<void> ExclusiveLeases::take(std::vector<InodeNumber> directories) {
+Task<void> ExclusiveLeases::take(std::vector<InodeNumber> directories, bool unhurried) {
     begin_epoch();
     wire::TakeLeases message;
     for (const InodeNumber directory : directories) {
@@ -146,7 +148,7 @@ Task<void> ExclusiveLeases::take(std::vector<InodeNumber> directories) {
     const std::uint64_t epoch = epoch_;
     const std::uint64_t asked_at = now_();
     const TimePoint asked = clock_.now();
-    const client::CallOptions options{.in_order = true};
+    const client::CallOptions options{.ahead = unhurried, .in_order = true};
     const auto reply = co_await session_.call(message, options);
     if (epoch != session_.epoch() || epoch_ != epoch)
         co_return;
@@ -223,10 +225,6 @@ void ExclusiveLeases::lost(InodeNumber directory) {
         directories_.erase(found);
     else
         found->second.lost = true;
-}
-
-void ExclusiveLeases::forget(InodeNumber directory) {
-    directories_.erase(directory);
 }
 
 }  // namespace remofile::filesystem

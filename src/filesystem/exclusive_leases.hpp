@@ -38,14 +38,13 @@ public:
     // Whether names of the directory may be made and removed from here, without asking, as far as they are known.
     bool holds(InodeNumber directory) const;
 
-    // Something is about to be changed in the directory, by a request that is waited for. Of the second in a row asks
-    // for its lease, and for those of directories that are likely to follow: one alone is not worth that others lose
-    // theirs.
-    void ask_for(InodeNumber directory);
+    // Something is about to be changed in the directory, by a request that is waited for. With the second in a row its
+    // lease is asked for: one alone is not worth that others lose theirs. With a removal, those of directories that are
+    // likely to follow too.
+    enum class Change : std::uint8_t { any, removal };
+    void ask_for(InodeNumber directory, Change change = Change::any);
     // The directory is made by the request that was sent right before: nobody else knows of it, and it is empty.
     void made(InodeNumber directory);
-    // The directory is gone.
-    void forget(InodeNumber directory);
 
 private:
     enum class State : std::uint8_t {
@@ -65,7 +64,8 @@ private:
     bool may_ask() const;
     bool is_worth_asking(InodeNumber directory) const;
     std::vector<InodeNumber> likely_to_follow(InodeNumber directory) const;
-    Task<void> take(std::vector<InodeNumber> directories);
+    // `unhurried`: as CallOptions::ahead.
+    Task<void> take(std::vector<InodeNumber> directories, bool unhurried);
     void taken(InodeNumber directory, const wire::TakenLease& lease, bool is_watched, std::uint64_t asked_at,
                TimePoint asked);
     void refuse(InodeNumber directory);

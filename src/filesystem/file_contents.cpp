@@ -281,7 +281,7 @@ void FileContents::failed(InodeNumber id, std::uint64_t offset, std::uint64_t si
     });
     log::error("{} bytes at {} of file {} could not be written: {}{}", size, offset, id, describe(status),
                told ? "" : ", and no program has it open to be told");
-    if (on_lost)
+    if (!told && on_lost)
         on_lost(id, status);
     // What the kernel shows of it is not in the file.
     if (Inode* inode = inodes_.find(id); inode != nullptr) {

@@ -35,7 +35,7 @@ public:
     // Called when something of a file was changed from here, whose attributes are others now.
     std::function<void(InodeNumber)> on_changed;
 
-    // Called when bytes of a file could not be written.
+    // Called when bytes of a file could not be written that nobody has open, to be told.
     std::function<void(InodeNumber, Status)> on_lost;
 
     client::FileReader& reader() { return reader_; }

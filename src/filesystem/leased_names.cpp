@@ -397,6 +397,7 @@ void LeasedNames::changed(Inode& inode) {
     inode.changed_at = now_();
     if (inode.type == S_IFDIR) {
         known_.revoke(inode.id, inode.changed_at);
+        tell_lost(inode.id);
         let_go(inode.id);
     }
     if (inode.place.name.empty())

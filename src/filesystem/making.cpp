@@ -105,8 +105,9 @@ Task<Result<bool>> FileSystem::may_remove(Operation& operation, InodeNumber pare
     if (const Status status = co_await behind_.room(&operation.cancellation); status != Status::ok)
         co_return Result<bool>(status);
     const Standing standing = standing_of(parent, name);
-    co_return may_answer(operation, parent) && standing.is_plain&& standing.type != 0 && standing.type != S_IFDIR &&
-        !has_unopened(standing.inode);
+    const bool may = may_answer(operation, parent) && standing.is_plain && standing.type != 0 &&
+                     standing.type != S_IFDIR && !has_unopened(standing.inode);
+    co_return may;
 }
 
 // Whether nothing is in the directory, for certain.
@@ -205,7 +206,10 @@ ChangesBehind::UnderWay FileSystem::begin_change(ChangesBehind::Concern concern)
 void FileSystem::change_settled(InodeNumber id) {
     contents_.writes().made(id);
     const Inode* inode = inodes_.find(id);
-    if (inode != nullptr && inode->type == S_IFDIR && exclusive_.holds(id) && quiet_.size() < max_quiet) {
+    const bool is_noted = !quiet_.empty() && quiet_.back().directory == id;
+    if (is_noted) {
+        quiet_.back().due = reactor_.clock().now() + quiet_after;
+    } else if (inode != nullptr && inode->type == S_IFDIR && exclusive_.holds(id) && quiet_.size() < max_quiet) {
         quiet_.push_back({reactor_.clock().now() + quiet_after, id});
         if (!quiet_timer_)
             quiet_timer_ = reactor_.after(quiet_after, [this] { look_at_quiet_directories(); });
@@ -466,8 +470,9 @@ Task<Result<bool>> FileSystem::may_rename(Operation& operation, InodeNumber pare
         co_return false;
     if (to.knowledge == Knowledge::absent)
         co_return true;
-    co_return flags == 0 && to.knowledge == Knowledge::present&& to.is_plain&& to.type != 0 &&
-        to.type != S_IFDIR&& to.inode != from.inode && !is_open(to.inode);
+    const bool may_replace = flags == 0 && to.knowledge == Knowledge::present && to.is_plain && to.type != 0 &&
+                             to.type != S_IFDIR && to.inode != from.inode && !is_open(to.inode);
+    co_return may_replace;
 }
 
 // Precondition: may_rename().
@@ -511,8 +516,7 @@ Task<void> FileSystem::carry_out_rename(ChangesBehind::UnderWay change, InodeNum
 
 // ---------------------------------------------------------------- attributes
 
-// What the file will be like after the change, if that can be told; what the front wants to change together must not be
-// split. Nothing if the server has to be asked.
+// What the file will be like after the change; nothing if the server has to be asked.
 std::optional<wire::Attributes> FileSystem::attributes_after(const Operation& operation, const Inode& inode,
                                                              const wire::Setattr& change) {
     const bool is_directory = inode.type == S_IFDIR;

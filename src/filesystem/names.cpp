@@ -315,7 +315,7 @@ template <class Message>
 Task<Result<>> FileSystem::remove(Operation& operation, InodeNumber parent, Message message) {
     if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
         co_return Result<>(status);
-    exclusive_.ask_for(parent);
+    exclusive_.ask_for(parent, ExclusiveLeases::Change::removal);
     const auto node = node_of(parent);
     if (!node)
         co_return Result<>(node.error());

@@ -403,6 +403,51 @@ TEST_CASE("making: what is not held, or was lost, waits for the server") {
     CHECK_FALSE(making->done());
 }
 
+TEST_CASE("making: who may change a directory is the server's to say again when that was changed") {
+    Making f;
+    REQUIRE(f.ask(&FileSystem::setattr, f.d, HandleNumber{}, wire::Setattr{.which = wire::set_mode, .mode = 0555})
+                .has_value());
+    f.lookup("old", f.d);
+    f.lookup("old", f.d);
+    f.held = {Opcode::mkdir};
+    const auto making = f.begin(&FileSystem::mkdir, f.d, "new", 0755U);
+    REQUIRE(f.await_held(1));
+    CHECK_FALSE(making->done());
+}
+
+TEST_CASE("making: a name that is removed while it is listed is not given out again") {
+    Making f;
+    const auto opened = f.ask(&FileSystem::opendir, f.d);
+    REQUIRE(opened.has_value());
+    FakeSink first(2);
+    REQUIRE(f.ask(&FileSystem::readdir, opened->handle, std::uint64_t{0}, FileSystem::Listing::with_attributes, first)
+                .has_value());
+    f.held = {Opcode::unlink};
+    REQUIRE(f.at_once(&FileSystem::unlink, f.d, "old").has_value());
+    FakeSink rest(100);
+    REQUIRE(f.ask(&FileSystem::readdir, opened->handle, first.entries.back().position,
+                  FileSystem::Listing::with_attributes, rest)
+                .has_value());
+    const auto listed = std::ranges::find(rest.entries, "old", &ListedEntry::name);
+    REQUIRE(listed != rest.entries.end());
+    CHECK(listed->entry.inode == 0);
+}
+
+TEST_CASE("making: a write that its writer was told of is not told to fsync of the directory") {
+    Making f;
+    f.instead = [](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode == Opcode::write)
+            return FakeReply{.status = Status::no_space};
+        return std::nullopt;
+    };
+    const Created created = f.create("file", f.d);
+    f.write(created.opened.handle, "text");
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
+    const auto opened = f.ask(&FileSystem::opendir, f.d);
+    CHECK(f.ask(&FileSystem::fsyncdir, opened->handle, false).has_value());
+    CHECK(f.ask(&FileSystem::flush, created.opened.handle, LockOwner{1}).status() == Status::no_space);
+}
+
 TEST_CASE("making: when the term has run out the server is asked") {
     Making f;
     f.clock.advance(f.lease_term);

@@ -93,7 +93,7 @@ struct Batch {
     std::size_t head_bytes() const;
     std::size_t count_of(wire::Account account) const;
     // A change whose outcome programs were told before.
-    bool is_unhurried() const { return in_order && (ahead || call == nullptr); }
+    bool is_unhurried() const { return in_order && ahead; }
     bool waits_for_lock() const { return records.back().account == wire::Account::lock_wait; }
     // After a lost connection, to be carried out, that is: one that somebody waits for, always. One whose caller has
     // gone only if carrying it out late does no harm: an UNLINK that its caller was told had timed out must not remove,

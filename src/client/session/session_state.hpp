@@ -131,7 +131,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void on_time_out(Call& call, Duration timeout);
     bool silent() const { return contact.silent(reactor.clock().now()); }
     void suspect(TimePoint since);
-    void tell(EncodedRequest request, LaneKind kind, bool in_order);
+    void tell(EncodedRequest request, LaneKind kind);
     // For `identities`.
     Task<Status> ask_credential(wire::Credential question);
     // Has the codec thread decode what is left to it of a call's replies.

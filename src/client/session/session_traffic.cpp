@@ -271,7 +271,7 @@ void Session::State::give_back(const PendingRecord& record, const EncodedReply& 
     if (record.traits->give_back == nullptr || !lock_owners.may_take_back(record.traits->opcode(), record.body))
         return;
     for (EncodedRequest& request : record.traits->give_back(record.body, reply.body, reply.bulk))
-        tell(std::move(request), kind, false);
+        tell(std::move(request), kind);
 }
 
 void Session::State::retire(Batch& batch) {
