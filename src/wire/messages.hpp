@@ -384,6 +384,50 @@ struct Mkdir {
     static constexpr auto fields = std::tuple{&Mkdir::parent, &Mkdir::name, &Mkdir::node, &Mkdir::mode, &Mkdir::umask};
 };
 
+// A file or directory that is there, empty, and has no name that anybody sees.
+struct LentInode {
+    std::uint64_t number = 0;  // of the session; names it in MAKE_LENT
+    Attributes attributes;
+    static constexpr auto fields = std::tuple{&LentInode::number, &LentInode::attributes};
+};
+
+struct LendInodesReply {
+    Timestamp now;  // of the clock from which the file system takes its times
+    std::vector<LentInode> files;
+    std::vector<LentInode> directories;
+    static constexpr auto fields =
+        std::tuple{&LendInodesReply::now, &LendInodesReply::files, &LendInodesReply::directories};
+};
+
+// Asks for files and directories on the file system of a directory, to make names of later. The reply has fewer of
+// them, or none, where there are no more to be had.
+struct LendInodes {
+    using Reply = LendInodesReply;
+    static constexpr Opcode opcode = Opcode::lend_inodes;
+    NodeId directory;
+    std::uint32_t files = 0;
+    std::uint32_t directories = 0;
+    static constexpr auto fields = std::tuple{&LendInodes::directory, &LendInodes::files, &LendInodes::directories};
+};
+
+// MKDIR, or CREATE with open_exclusive, of what was lent.
+struct MakeLent {
+    using Reply = EntryReply;
+    static constexpr Opcode opcode = Opcode::make_lent;
+    NodeId parent;
+    std::string name;
+    NewNode node;
+    std::uint64_t lent = 0;
+    HandleId handle;  // of a file: opened with `flags`; 0 of a directory
+    std::uint32_t flags = 0;
+    std::uint32_t mode = 0;
+    std::uint32_t umask = 0;
+    Timestamp time;  // of access and modification, which programs have been told
+    static constexpr auto fields =
+        std::tuple{&MakeLent::parent, &MakeLent::name, &MakeLent::node,  &MakeLent::lent, &MakeLent::handle,
+                   &MakeLent::flags,  &MakeLent::mode, &MakeLent::umask, &MakeLent::time};
+};
+
 struct Unlink {
     using Reply = Empty;
     static constexpr Opcode opcode = Opcode::unlink;

@@ -66,6 +66,7 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
      .quick = true,
      .harmless_late = true,
      .repeatable = true},
+    {.opcode = Opcode::lend_inodes, .name = "LEND_INODES"},
 
     {.opcode = Opcode::lookup, .name = "LOOKUP", .quick = true, .harmless_late = true},
     {.opcode = Opcode::forget, .name = "FORGET", .account = control, .quick = true, .harmless_late = true},
@@ -81,6 +82,7 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
     {.opcode = Opcode::link, .name = "LINK", .changes_files = true},
     {.opcode = Opcode::access, .name = "ACCESS", .quick = true, .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::statfs, .name = "STATFS", .harmless_late = true, .repeatable = true},
+    {.opcode = Opcode::make_lent, .name = "MAKE_LENT", .changes_files = true},
 
     {.opcode = Opcode::open, .name = "OPEN"},
     {.opcode = Opcode::create, .name = "CREATE"},

@@ -28,6 +28,7 @@ enum class Opcode : std::uint16_t {
     return_leases = 10,
     take_leases = 11,
     share_leases = 12,
+    lend_inodes = 13,
 
     // Names and attributes.
     lookup = 16,
@@ -44,6 +45,7 @@ enum class Opcode : std::uint16_t {
     link = 27,
     access = 28,
     statfs = 29,
+    make_lent = 30,
 
     // Open files.
     open = 32,
@@ -125,6 +127,8 @@ inline constexpr std::uint64_t feature_set_id = 1U << 3;        // SetId
 inline constexpr std::uint64_t feature_leases = 1U << 4;        // LIST with `lease`, and what follows from it
 // TAKE_LEASES, and what follows from it; flag_in_order. With feature_leases alone.
 inline constexpr std::uint64_t feature_exclusive_leases = 1U << 5;
+// LEND_INODES and MAKE_LENT. With feature_exclusive_leases alone.
+inline constexpr std::uint64_t feature_lent_inodes = 1U << 6;
 
 // What HELLO says of the compression of replies: never, at a level from 1 to max_compression_level, or as the server
 // sees fit. It binds nobody: raw data is always allowed.
@@ -145,6 +149,7 @@ inline constexpr std::size_t max_groups = 1024;             // supplementary gro
 inline constexpr std::size_t max_forgets = 1024;            // nodes of one FORGET
 inline constexpr std::size_t max_returned_leases = 1024;    // of one RETURN_LEASES, and of one SHARE_LEASES
 inline constexpr std::size_t max_taken_leases = 64;         // of one TAKE_LEASES
+inline constexpr std::uint32_t max_lent_inodes = 256;  // of each kind, to a session at a time
 inline constexpr std::size_t digest_bytes = 16;             // of one block in the reply to HASH
 inline constexpr std::size_t max_hashed_blocks = 4096;      // of one HASH, and
 inline constexpr std::size_t max_hashed_bytes = 64U << 20;  // together: some 30 ms of a server's time

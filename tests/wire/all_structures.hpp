@@ -10,15 +10,15 @@ namespace remofile::wire {
 
 using Requests =
     std::tuple<Hello, Attach, Bye, Ping, Cancel, Credential, ServerStatus, Invalidated, LaneTicket, ReturnLeases,
-               TakeLeases, ShareLeases, Lookup, Forget, Getattr, Setattr, Readlink, Mknod, Mkdir, Unlink, Rmdir,
-               Symlink, Rename, Link, Access, Statfs, Open, Create, Tmpfile, Read, Write, Release, Flush, Fsync,
+               TakeLeases, ShareLeases, LendInodes, Lookup, Forget, Getattr, Setattr, Readlink, Mknod, Mkdir, Unlink, Rmdir,
+               Symlink, Rename, Link, Access, Statfs, MakeLent, Open, Create, Tmpfile, Read, Write, Release, Flush, Fsync,
                Fallocate, Seek, CopyRange, Hash, Fetch, Opendir, Readdir, Releasedir, Fsyncdir, List, Getxattr,
                Setxattr, Listxattr, Removexattr, Getlk, Setlk, Flock>;
 using Pushes = std::tuple<PushInvalidate, PushShutdown>;
 using OtherStructures =
     std::tuple<HelloReply, InUse, LaneTicketReply, ServerStatusReply, EntryReply, AttributesReply, ReadlinkReply,
                StatfsReply, CreateReply, WriteReply, SeekReply, CopyRangeReply, ReaddirReply, ListReply, FetchReply,
-               LeaseChange, DirectoryEntry, XattrReply, LockReply>;
+               LeaseChange, LendInodesReply, LentInode, DirectoryEntry, XattrReply, LockReply>;
 
 namespace detail {
 template <class Tuple, class Visit>

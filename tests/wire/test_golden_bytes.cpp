@@ -151,6 +151,12 @@ TEST_CASE("golden bytes: the session") {
     check_request(9, LaneTicket{.lane = 2}, "02");
     check_request(11, TakeLeases{.directories = {NodeId{2}}}, "0100 0200000000000000");
     check_request(12, ShareLeases{.directories = {NodeId{2}}}, "0100 0200000000000000");
+    check_request(13, LendInodes{.directory = NodeId{2}, .files = 3, .directories = 4},
+                  "0200000000000000 03000000 04000000");
+    check_bytes(LendInodesReply{.now = {.seconds = 5, .nanoseconds = 6},
+                                .files = {{.number = 7, .attributes = attributes}},
+                                .directories = {}},
+                "0500000000000000 06000000 0100 0700000000000000 " + attributes_bytes + " 0000");
     check_request(10, ReturnLeases{.directories = {NodeId{2}, NodeId{3}}}, "0200 0200000000000000 0300000000000000");
     LaneTicketReply ticket{.port = 6769};
     ticket.ticket.fill(0xab);
@@ -196,6 +202,18 @@ TEST_CASE("golden bytes: names and attributes") {
                         .rdev_major = 1,
                         .rdev_minor = 3},
                   "0100000000000000 0100 6e 0200000000000000 00 80110000 12000000 01000000 03000000");
+    check_request(30,
+                  MakeLent{.parent = NodeId{1},
+                           .name = "f",
+                           .node = {.id = NodeId{2}},
+                           .lent = 3,
+                           .handle = HandleId{4},
+                           .flags = open_write,
+                           .mode = 0644,
+                           .umask = 022,
+                           .time = {.seconds = 5, .nanoseconds = 6}},
+                  "0100000000000000 0100 66 0200000000000000 00 0300000000000000 0400000000000000 02000000 a4010000 "
+                  "12000000 0500000000000000 06000000");
     check_request(22, Mkdir{.parent = NodeId{1}, .name = "d", .node = {.id = NodeId{2}}, .mode = 0777, .umask = 027},
                   "0100000000000000 0100 64 0200000000000000 00 ff010000 17000000");
     check_request(23, Unlink{.parent = NodeId{1}, .name = "\xff"}, "0100000000000000 0100 ff");
@@ -376,6 +394,6 @@ TEST_CASE("every opcode has one structure") {
     const auto collect = [&]<class... T>(std::tuple<T...>*) { (all.insert(static_cast<unsigned>(T::opcode)), ...); };
     collect(static_cast<Requests*>(nullptr));
     collect(static_cast<Pushes*>(nullptr));
-    CHECK(all.size() == 53);
+    CHECK(all.size() == 55);
     CHECK(std::set(all.begin(), all.end()).size() == all.size());
 }

@@ -36,6 +36,19 @@ bool accepts_taken_leases(const SentRequest& request, Bytes reply, const Buffer&
     return body && body->leases.size() == own<wire::TakeLeases>(request.body).directories.size();
 }
 
+bool are_lent(const std::vector<wire::LentInode>& inodes, std::uint32_t type, std::uint32_t asked) {
+    return inodes.size() <= asked && std::ranges::all_of(inodes, [&](const wire::LentInode& each) {
+               return each.number != 0 && are_valid(each.attributes) && (each.attributes.mode & S_IFMT) == type;
+           });
+}
+
+bool accepts_lent_inodes(const SentRequest& request, Bytes reply, const Buffer&) {
+    const auto body = wire::decode_body<wire::LendInodesReply>(reply);
+    const auto asked = own<wire::LendInodes>(request.body);
+    return body && are_lent(body->files, S_IFREG, asked.files) &&
+           are_lent(body->directories, S_IFDIR, asked.directories);
+}
+
 bool accepts_lane_ticket(const SentRequest&, Bytes reply, const Buffer&) {
     const auto body = wire::decode_body<wire::LaneTicketReply>(reply);
     return body && body->port != 0;
@@ -169,6 +182,14 @@ std::vector<EncodedRequest> release_tmpfile(Bytes request, Bytes reply, const Bu
     return requests;
 }
 
+std::vector<EncodedRequest> release_lent(Bytes request, Bytes reply, const Buffer& bulk) {
+    std::vector<EncodedRequest> requests;
+    if (own<wire::MakeLent>(request).handle)
+        requests = release_chosen<wire::MakeLent, wire::Release>(request);
+    std::ranges::move(forget_entry(request, reply, bulk), std::back_inserter(requests));
+    return requests;
+}
+
 // The session looks first whether somebody may have counted on it: see LockOwners.
 std::vector<EncodedRequest> unlock_range(Bytes request, Bytes, const Buffer&) {
     auto unlock = own<wire::Setlk>(request);
@@ -246,6 +267,7 @@ const auto& table() {
         row<ReturnLeases>(),
         row<TakeLeases>({.accepts = accepts_taken_leases}),
         row<ShareLeases>(),
+        row<LendInodes>({.accepts = accepts_lent_inodes}),
 
         entry_row<Lookup>(),
         row<Forget>(),
@@ -261,6 +283,7 @@ const auto& table() {
         row<Link>({.accepts = accepts_link, .give_back = forget_entry}),
         row<Access>(),
         row<Statfs>({.accepts = decodes<Statfs>}),
+        row<MakeLent>({.accepts = accepts_entry<MakeLent>, .give_back = release_lent}),
 
         row<Open>({.accepts = accepts_attributes<Open>, .give_back = release_opened<Open, Release>}),
         row<Create>({.accepts = accepts_create, .give_back = release_created}),
