@@ -13,6 +13,13 @@
 namespace remofile::filesystem {
 namespace {
 
+// As file systems with blocks count that put them down one after the other.
+std::uint64_t blocks_of(const wire::Attributes& attributes) {
+    constexpr std::uint64_t unit = 512;
+    const std::uint64_t block = std::max<std::uint64_t>(attributes.block_size, unit);
+    return (attributes.size + block - 1) / block * (block / unit);
+}
+
 bool is_silence(Status status) {
     return status == Status::timed_out || status == Status::unreachable;
 }
@@ -28,6 +35,35 @@ bool has_its_type(const Inode* inode, const wire::Attributes& attributes) {
 
 }  // namespace
 
+// The same as the server says, but for what programs have been told already.
+wire::Attributes FileSystem::seen(InodeNumber inode, const wire::Attributes& attributes, std::uint64_t asked_at) {
+    return shown_times_.as_shown(inode, contents_.seen(inode, attributes, asked_at), behind_.concerns(inode));
+}
+
+// What a file or directory is like with the changes under way, if nothing of it is the server's to say: its number was
+// lent or is known, and its times are those that it is told to have. Content that was written gets its time now.
+std::optional<wire::Attributes> FileSystem::attributes_under_way(InodeNumber id) {
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr || !behind_.shows_all(id) || !InodeMap::has_identity(*inode) || inodes_.stale(*inode) ||
+        contents_.writes().pending_by_data_lane(id) || inode->content.writes_through > 0)
+        return std::nullopt;
+    const auto now = lent_.now();
+    if (!now)
+        return std::nullopt;
+    wire::Attributes attributes = *behind_.shown(id);
+    attributes.identity = inode->identity;
+    if (inode->type == S_IFREG) {
+        attributes.size = std::max(attributes.size, inode->content.size);
+        attributes.blocks = blocks_of(attributes);
+    }
+    if (behind_.is_written(id)) {
+        attributes.modification = attributes.change = std::max(*now, attributes.modification);
+        set_behind(*inode, {.which = wire::set_modification, .modification = attributes.modification}, attributes);
+    }
+    shown_times_.told(id, attributes.change);
+    return attributes;
+}
+
 // What a reply to a request of this operation says of a file, as it may be shown.
 ShownAttributes FileSystem::shown(const Operation& operation, InodeNumber inode, const wire::Attributes& attributes) {
     if (inode == root_inode)
@@ -35,7 +71,7 @@ ShownAttributes FileSystem::shown(const Operation& operation, InodeNumber inode,
     const Inode* known = inodes_.find(inode);
     if (known != nullptr)
         names_.heard(*known, attributes, operation.arrived_at);
-    ShownAttributes result{.attributes = contents_.seen(inode, attributes, operation.arrived_at)};
+    ShownAttributes result{.attributes = seen(inode, attributes, operation.arrived_at)};
     if (known != nullptr && names_.attributes(*known) != nullptr)
         result.life = lend_attributes(*known);
     return result;
@@ -55,6 +91,9 @@ Task<Result<ShownAttributes>> FileSystem::getattr(Operation& operation, InodeNum
     const Inode* asked = inodes_.find(inode);
     if (asked == nullptr || inodes_.stale(*asked))
         co_return Result<ShownAttributes>(Status::stale);
+    if (may_use_names(operation))
+        if (const auto attributes = attributes_under_way(inode); attributes)
+            co_return ShownAttributes{.attributes = *attributes};
     if (inode == root_inode) {
         co_await settled_briefly(operation, inode);
     } else if (const Status status = co_await settled(operation, inode); status != Status::ok) {
@@ -65,7 +104,7 @@ Task<Result<ShownAttributes>> FileSystem::getattr(Operation& operation, InodeNum
         co_return Result<ShownAttributes>(Status::stale);
     if (may_use_names(operation) && !contents_.writes().pending(inode)) {
         if (const wire::Attributes* known = names_.attributes(*asked); known != nullptr)
-            co_return ShownAttributes{.attributes = contents_.seen(inode, *known, operation.arrived_at),
+            co_return ShownAttributes{.attributes = seen(inode, *known, operation.arrived_at),
                                       .life = lend_attributes(*asked)};
     }
     const auto node = co_await node_for(operation, inode);
@@ -82,7 +121,8 @@ Task<Result<ShownAttributes>> FileSystem::getattr(Operation& operation, InodeNum
     const auto open = file(handle);
     // With a handle come the kernel's own questions; those of stat(2) and fstat(2) come without.
     if (const auto recent = contents_.recent(inode); open && recent)
-        co_return Result<ShownAttributes>(ShownAttributes{.attributes = *recent});
+        co_return Result<ShownAttributes>(
+            ShownAttributes{.attributes = shown_times_.as_shown(inode, *recent, behind_.concerns(inode))});
     const wire::Getattr message{*node, open ? (*open)->handle : HandleId{}};
     auto reply = co_await call(operation, message);
     // What was written meanwhile may take them away, and its writer has been told that it is written.

@@ -25,8 +25,11 @@ ChangesBehind::UnderWay ChangesBehind::begin(Concern concern) {
             of = std::make_shared<Of>();
         of->under_way.insert(number);
     }
-    for (const NewMeaning& name : concern.names)
+    for (const NewMeaning& name : concern.names) {
         names_[name.directory][name.name] = {name.inode, number};
+        if (const auto of = of_.find(name.directory); of != of_.end())
+            of->second->has_other_names = true;
+    }
     under_way_.insert(number);
     begun_.add();
     return {*this, number, std::move(concern)};
@@ -91,6 +94,21 @@ void ChangesBehind::show(InodeNumber inode, const wire::Attributes& attributes) 
 const wire::Attributes* ChangesBehind::shown(InodeNumber inode) const {
     const auto of = of_.find(inode);
     return of == of_.end() || !of->second->shown ? nullptr : &*of->second->shown;
+}
+
+bool ChangesBehind::shows_all(InodeNumber inode) const {
+    const auto of = of_.find(inode);
+    return of != of_.end() && of->second->shown && !of->second->has_other_names;
+}
+
+void ChangesBehind::note_written(InodeNumber inode, bool is_written) {
+    if (const auto of = of_.find(inode); of != of_.end())
+        of->second->is_written = is_written;
+}
+
+bool ChangesBehind::is_written(InodeNumber inode) const {
+    const auto of = of_.find(inode);
+    return of != of_.end() && of->second->is_written;
 }
 
 Task<Status> ChangesBehind::settled(InodeNumber inode, client::Cancellation* cancellation) {

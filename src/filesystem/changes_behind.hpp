@@ -81,6 +81,12 @@ public:
     // What is shown of a file or directory while changes of it are under way. Precondition of show(): there are any.
     void show(InodeNumber inode, const wire::Attributes& attributes);
     const wire::Attributes* shown(InodeNumber inode) const;
+    // Whether that is all that there is to know: no name was made or removed in the directory, which changes its times.
+    bool shows_all(InodeNumber inode) const;
+    // Content was written while changes are under way, and the modification time is not what is shown; or it has been
+    // set since.
+    void note_written(InodeNumber inode, bool is_written);
+    bool is_written(InodeNumber inode) const;
 
     // ---- waiting
 
@@ -111,6 +117,8 @@ private:
         std::set<std::uint64_t> under_way;
         client::Waiters settled;
         std::optional<wire::Attributes> shown;
+        bool has_other_names = false;
+        bool is_written = false;
     };
     struct Meaning {
         InodeNumber inode = 0;

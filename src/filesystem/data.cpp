@@ -14,6 +14,8 @@ namespace {
 // short copy.
 constexpr std::uint64_t max_copy_bytes = 64U << 20;
 
+constexpr std::uint64_t max_read_to_copy = 256U << 10;
+
 client::FileReader::Data piece_of(const std::shared_ptr<const Buffer>& whole, std::uint64_t offset, std::size_t size) {
     client::FileReader::Data data;
     if (offset < whole->size())
@@ -153,6 +155,7 @@ Task<Result<std::size_t>> FileSystem::write_behind(Operation& operation, client:
     if (!accepted)
         co_return Result<std::size_t>(accepted.error());
     contents_.accepted(target.file, offset, size);
+    behind_.note_written(target.file, true);
     co_return size;
 }
 
@@ -178,6 +181,8 @@ Task<Result<std::size_t>> FileSystem::write(Operation& operation, HandleNumber h
     (*open)->written = true;
     const InodeNumber inode = (*open)->inode;
     const HandleId target_handle = (*open)->handle;
+    if (held_setting_ && held_setting_->inode == inode)
+        send_held_setting();
     settle_set_id(operation, inode, true);
     if (how.through || how.of_mapping) {
         if (const Status status = co_await settled(operation, handle); status != Status::ok)
@@ -190,6 +195,7 @@ Task<Result<std::size_t>> FileSystem::write(Operation& operation, HandleNumber h
     const std::size_t size = payload.bytes.size();
     if (!session_.hello().client_identity && contents_.writes().join(target, offset, payload.bytes)) {
         contents_.accepted(inode, offset, size);
+        behind_.note_written(inode, true);
         co_return size;
     }
     Buffer data = payload.take();
@@ -299,8 +305,20 @@ Task<Result<std::uint64_t>> FileSystem::seek(Operation& operation, HandleNumber 
     co_return reply->body.offset;
 }
 
+// Whether a copy is done sooner by whoever asks for it: a small file is read and written without waiting, and the
+// server's own copy would have to wait until the target is made.
+bool FileSystem::is_copied_by_reading(HandleNumber from, HandleNumber to) {
+    const FileHandle* source = files_.find(from);
+    const FileHandle* target = files_.find(to);
+    const Inode* inode = source == nullptr ? nullptr : inodes_.find(source->inode);
+    return inode != nullptr && inode->content.size <= max_read_to_copy && target != nullptr && target->made_behind &&
+           behind_.concerns(target->inode);
+}
+
 Task<Result<std::uint64_t>> FileSystem::copy_range(Operation& operation, HandleNumber from, std::uint64_t from_offset,
                                                    HandleNumber to, std::uint64_t to_offset, std::uint64_t size) {
+    if (is_copied_by_reading(from, to))
+        co_return Result<std::uint64_t>(Status::not_supported);
     for (const HandleNumber handle : {from, to})
         if (const Status status = co_await settled(operation, handle); status != Status::ok)
             co_return Result<std::uint64_t>(status);

@@ -55,7 +55,6 @@ FileContents::FileContents(client::Session& session, const Clock& clock, InodeMa
       memory_(cache_bytes),
       reader_(session, memory_, counters),
       writes_(session, memory_, counters) {
-    inodes_.on_removed = [this](InodeNumber id) { reader_.forget_before(id, client::FileReader::every_generation); };
     using Target = client::WriteBehind::Target;
     writes_.on_written = [this](const Target& target, std::uint64_t offset, const wire::WriteReply& reply) {
         const Inode* inode = inodes_.find(target.file);
@@ -154,6 +153,10 @@ void FileContents::forget(InodeNumber id) {
     // It may have been cut. What is written from here makes it as large as that, and the server knows the rest.
     if (!writes_.pending(id))
         inode->content.size = 0;
+}
+
+void FileContents::removed(InodeNumber id) {
+    reader_.forget_before(id, client::FileReader::every_generation);
 }
 
 void FileContents::forget_all() {

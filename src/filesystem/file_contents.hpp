@@ -57,6 +57,8 @@ public:
     void forget(InodeNumber inode);
     // The same of all files: their versions mean nothing any more.
     void forget_all();
+    // Nobody knows the file by number any more.
+    void removed(InodeNumber id);
     // The content was changed from elsewhere: what is kept here and in the kernel goes.
     void outdated(InodeNumber inode);
 

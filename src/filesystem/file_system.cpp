@@ -27,6 +27,7 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
       exclusive_(
           session, clock, counters, inodes_, names_, [this] { return contents_.now(); },
           [this](InodeNumber directory) { return carried_out_in(directory); }),
+      lent_(session, clock, counters, settings_.lending_from),
       fetched_(session, counters, inodes_, names_, [this] { return contents_.now(); }),
       xattr_memory_(clock),
       second_attempts_(reactor, session),
@@ -54,6 +55,10 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
     names_.on_void = [this](InodeNumber directory, std::string_view name) {
         fetched_.drop(directory, name);
         kept_handles_.drop(directory, name);
+    };
+    inodes_.on_removed = [this](InodeNumber inode) {
+        contents_.removed(inode);
+        shown_times_.forget(inode);
     };
     if (settings_.waits_for_names)
         exclusive_.disable();
@@ -84,6 +89,8 @@ FileSystem::~FileSystem() {
         reactor_.cancel(*late_timer_);
     if (quiet_timer_)
         reactor_.cancel(*quiet_timer_);
+    if (held_setting_timer_)
+        reactor_.cancel(*held_setting_timer_);
     if (lent_names_timer_)
         reactor_.cancel(*lent_names_timer_);
 }
@@ -215,8 +222,7 @@ Result<Entry> FileSystem::entry_of(InodeNumber parent, std::string_view name, co
         return Status::io_error;
     }
     names_.found(parent, name, *inode, reply.attributes, asked_at);
-    return with_loan({.inode = inode->id, .attributes = contents_.seen(inode->id, reply.attributes, asked_at)}, parent,
-                     name);
+    return with_loan({.inode = inode->id, .attributes = seen(inode->id, reply.attributes, asked_at)}, parent, name);
 }
 
 void FileSystem::forget(InodeNumber inode, std::uint64_t count) {

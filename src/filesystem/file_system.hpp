@@ -33,10 +33,12 @@
 #include "filesystem/inode_map.hpp"
 #include "filesystem/kept_handles.hpp"
 #include "filesystem/leased_names.hpp"
+#include "filesystem/lent_inodes.hpp"
 #include "filesystem/open_file.hpp"
 #include "filesystem/operation.hpp"
 #include "filesystem/patience.hpp"
 #include "filesystem/second_attempts.hpp"
+#include "filesystem/shown_times.hpp"
 #include "filesystem/statistics.hpp"
 #include "filesystem/xattr_memory.hpp"
 
@@ -54,6 +56,8 @@ struct FileSystemSettings {
     // Changes that programs have been told of and the server has not answered: whoever must wait for all of them does
     // not wait long, and the session may always send what somebody waits for.
     std::size_t max_changes_behind = 512;
+    // Where a round trip takes so long or longer, files and directories to make are borrowed from the server.
+    Duration lending_from = std::chrono::milliseconds(1);
     // With groups by the server's numbers. Asked for only where they matter: where the server acts as its callers, and
     // where set-id bits are at stake.
     std::function<CallerFacts(const Caller&)> facts_of;
@@ -325,7 +329,9 @@ private:
     bool is_empty(InodeNumber directory);
     bool has_unopened(InodeNumber inode);
     bool is_open(InodeNumber inode);
-    wire::Attributes attributes_of_new(const Inode& inode, std::uint32_t mode) const;
+    wire::Attributes attributes_of_new(const Inode& inode, std::uint32_t mode, const wire::LentInode* lent) const;
+    wire::Timestamp time_now();
+    std::optional<wire::LentInode> borrow(LentInodes::Kind kind, InodeNumber parent);
     std::optional<Entry> give_out_pending(InodeNumber inode);
     Task<Status> settled(Operation& operation, InodeNumber inode);
     Task<Status> settled(Operation& operation, HandleNumber handle);
@@ -334,8 +340,13 @@ private:
     // wait for these.)
     Task<Status> all_settled(client::Cancellation* cancellation) {
         if (behind_.any())
-            session_.hurry();
+            hurry();
         return behind_.all_settled(cancellation);
+    }
+    // Somebody waits for what is under way.
+    void hurry() {
+        send_held_setting();
+        session_.hurry();
     }
     Task<bool> settled_briefly(Operation& operation, InodeNumber inode);
     ChangesBehind::UnderWay begin_change(ChangesBehind::Concern concern);
@@ -343,7 +354,7 @@ private:
     void look_at_quiet_directories();
     Task<void> look_at_quiet(InodeNumber directory);
     Task<void> carried_out_in(InodeNumber directory) {
-        session_.hurry();
+        hurry();
         co_await behind_.settled(directory, nullptr);
     }
     void failed_behind(std::string_view what, InodeNumber directory, std::string_view name, InodeNumber made_as,
@@ -353,7 +364,8 @@ private:
     void confirm_made(InodeNumber parent, std::string_view name, InodeNumber inode, const wire::Attributes& attributes,
                       std::uint64_t asked_at);
     template <class Message>
-    Entry make_behind(InodeNumber parent, Message message, std::uint32_t mode);
+    Entry make_behind(InodeNumber parent, Message message, std::uint32_t mode,
+                      const wire::LentInode* lent = nullptr);
     Created create_behind(InodeNumber parent, wire::Create message, const OpenHow& how);
     template <class Message>
     Task<void> carry_out_making(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber inode, Message message,
@@ -375,6 +387,7 @@ private:
     std::optional<wire::Attributes> attributes_after(const Operation& operation, const Inode& inode,
                                                      const wire::Setattr& change);
     ShownAttributes set_behind(Inode& inode, wire::Setattr change, wire::Attributes after);
+    void send_held_setting();
     Task<void> carry_out_setting(ChangesBehind::UnderWay change, InodeNumber inode, wire::Setattr message,
                                  bool look_first, std::uint64_t asked_at);
     void attributes_are(InodeNumber inode, const wire::Attributes& attributes, std::uint64_t asked_at);
@@ -404,6 +417,8 @@ private:
     ListedEntry brief(const DirectoryHandle& directory, const wire::DirectoryEntry& entry);
 
     // attributes.cpp
+    wire::Attributes seen(InodeNumber inode, const wire::Attributes& attributes, std::uint64_t asked_at);
+    std::optional<wire::Attributes> attributes_under_way(InodeNumber inode);
     ShownAttributes shown(const Operation& operation, InodeNumber inode, const wire::Attributes& attributes);
     const wire::Attributes* just_heard(const Operation& operation, InodeNumber inode);
     Task<Result<ShownAttributes>> getattr_of_root(Operation& operation, NodeId node);
@@ -437,6 +452,7 @@ private:
                             const wire::EntryReply& reply, HandleId handle, const OpenHow& how);
 
     // data.cpp
+    bool is_copied_by_reading(HandleNumber from, HandleNumber to);
     std::optional<client::FileReader::Data> read_known(const FileHandle& file, std::uint64_t offset, std::size_t size);
     Task<Result<client::Reply<wire::Write>>> write_page(HandleNumber handle, wire::Write message, Buffer data);
     Task<Result<std::size_t>> write_through(Operation& operation, InodeNumber inode, HandleNumber handle,
@@ -486,6 +502,8 @@ private:
     LeasedNames names_;
     ChangesBehind behind_;
     ExclusiveLeases exclusive_;
+    LentInodes lent_;
+    ShownTimes shown_times_;
     FetchedFiles fetched_;
     struct LateOpen {
         TimePoint due{};
@@ -499,6 +517,17 @@ private:
         InodeNumber directory = 0;
     };
     std::deque<Quiet> quiet_;  // in the order of their time
+    // The latest change of attributes, which waits a moment for more of them: programs that unpack set the owner, the
+    // mode and the times one after the other. Goes before whatever is changed next.
+    struct HeldSetting {
+        InodeNumber inode = 0;
+        wire::Setattr message;
+        bool look_first = false;
+        std::uint64_t asked_at = 0;
+        ChangesBehind::UnderWay under_way;
+    };
+    std::optional<HeldSetting> held_setting_;
+    std::optional<transport::TimerId> held_setting_timer_;
     std::optional<transport::TimerId> quiet_timer_;
     std::optional<transport::TimerId> late_timer_;
     std::optional<std::uint32_t> names_user_;  // for whom they are kept, if not for everybody

@@ -352,6 +352,7 @@ Task<Result<Created>> FileSystem::create(Operation& operation, InodeNumber paren
                                .umask = operation.caller.umask};
     if (at_once)
         co_return create_behind(parent, message, how);
+    lent_.expect(*node);
     const auto reply = co_await call(operation, message);
     if (!reply)
         co_return Result<Created>(reply.error());

@@ -123,7 +123,16 @@ Inode* InodeMap::find(const wire::FileIdentity& identity) {
 Inode& InodeMap::make_unconfirmed(InodeNumber parent, std::string_view name, std::uint32_t type, NodeId node) {
     wire::Attributes attributes{.mode = type};
     attributes.identity = {.device = root().identity.device, .inode = unconfirmed_inodes + next_id_};
-    Inode& inode = make(parent, attributes);
+    return make_lent(parent, name, attributes, node);
+}
+
+bool InodeMap::has_identity(const Inode& inode) {
+    return inode.identity.inode < unconfirmed_inodes;
+}
+
+Inode& InodeMap::make_lent(InodeNumber parent, std::string_view name, const wire::Attributes& lent, NodeId node) {
+    Inode& inode = make(parent, lent);
+    inode.version = 0;
     inode.server_count = 1;
     bind_node(inode, node);
     put(inode, parent, name);

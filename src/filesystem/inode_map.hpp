@@ -122,6 +122,10 @@ public:
     // A new file that the server does not know yet, which will know it as `node`: given out as an entry. Its identity
     // is one that no file has, until confirm().
     Inode& make_unconfirmed(InodeNumber parent, std::string_view name, std::uint32_t type, NodeId node);
+    // The same of one that was lent: its identity is that of `lent`.
+    Inode& make_lent(InodeNumber parent, std::string_view name, const wire::Attributes& lent, NodeId node);
+    // Whether its identity is that of a file of the server's.
+    static bool has_identity(const Inode& inode);
     // The server has made it, or has refused to: then it is stale for good.
     void confirm(Inode& inode, const wire::Attributes& attributes);
     void condemn(Inode& inode);

@@ -23,6 +23,8 @@ constexpr std::uint64_t max_closed_unwaited_bytes = 1U << 20;
 // A file system has its limit of links somewhere above.
 constexpr std::uint32_t max_links_unasked = 1000;
 
+constexpr auto setting_held_for = std::chrono::milliseconds(1);
+
 // A directory in which nothing has been changed for so long is done with.
 constexpr auto quiet_after = std::chrono::milliseconds(100);
 constexpr std::size_t max_quiet = 1024;
@@ -34,7 +36,7 @@ constexpr std::uint32_t all_permissions = 07777;
 constexpr std::uint32_t set_unasked =
     wire::set_mode | wire::set_uid | wire::set_gid | wire::set_access | wire::set_modification;
 
-wire::Timestamp time_now() {
+wire::Timestamp time_here() {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now);
     return {.seconds = seconds.count(),
@@ -54,6 +56,22 @@ Status for_programs(Status status) {
     const bool is_of_session = status == Status::no_session || status == Status::shutting_down ||
                                status == Status::stale || status == Status::bad_handle;
     return is_of_session ? Status::io_error : status;
+}
+
+// What both ask for, the later one having the last word. (Without set-id bits, which set_behind() does not deal with,
+// their order does not matter otherwise.)
+void join(wire::Setattr& earlier, const wire::Setattr& later) {
+    earlier.which |= later.which;
+    if ((later.which & wire::set_mode) != 0)
+        earlier.mode = later.mode;
+    if ((later.which & wire::set_uid) != 0)
+        earlier.uid = later.uid;
+    if ((later.which & wire::set_gid) != 0)
+        earlier.gid = later.gid;
+    if ((later.which & wire::set_access) != 0)
+        earlier.access = later.access;
+    if ((later.which & wire::set_modification) != 0)
+        earlier.modification = later.modification;
 }
 
 }  // namespace
@@ -121,9 +139,15 @@ bool FileSystem::is_empty(InodeNumber directory) {
 }
 
 // What the server will say of a new file, but for its number and its times, and what it inherits.
-wire::Attributes FileSystem::attributes_of_new(const Inode& inode, std::uint32_t mode) const {
+wire::Attributes FileSystem::attributes_of_new(const Inode& inode, std::uint32_t mode,
+                                               const wire::LentInode* lent) const {
+    if (lent != nullptr) {
+        wire::Attributes attributes = lent->attributes;
+        attributes.mode = inode.type | (mode & all_permissions);
+        return attributes;
+    }
     const wire::HelloReply& hello = session_.hello();
-    const wire::Timestamp now = time_now();
+    const wire::Timestamp now = time_here();
     constexpr std::uint32_t block_size = 4096;
     return {.identity = inode.identity,
             .mode = inode.type | (mode & all_permissions),
@@ -134,6 +158,27 @@ wire::Attributes FileSystem::attributes_of_new(const Inode& inode, std::uint32_t
             .access = now,
             .modification = now,
             .change = now};
+}
+
+// The server's, as far as it is known.
+wire::Timestamp FileSystem::time_now() {
+    return lent_.now().value_or(time_here());
+}
+
+// Something to make in the directory of which all is known: what it will be like but for its mode, with the time of
+// making as its times. Nothing where it would get its group from the directory.
+std::optional<wire::LentInode> FileSystem::borrow(LentInodes::Kind kind, InodeNumber parent) {
+    const wire::Attributes* directory = behind_.shown(parent);
+    if (directory == nullptr)
+        directory = names_.known().last_own_attributes(parent);
+    if (directory == nullptr || (directory->mode & S_ISGID) != 0)
+        return std::nullopt;
+    auto lent = lent_.take(kind, inodes_.find(parent)->node);
+    const auto now = lent_.now();
+    if (!lent || !now)
+        return std::nullopt;
+    lent->attributes.access = lent->attributes.modification = lent->attributes.change = *now;
+    return lent;
 }
 
 // A file that a change under way has given a name.
@@ -160,7 +205,7 @@ std::optional<Entry> FileSystem::give_out_pending(InodeNumber id) {
 // a file by somebody who has closed it. Errors: interrupted.
 Task<Status> FileSystem::settled(Operation& operation, InodeNumber id) {
     if (behind_.concerns(id)) {
-        session_.hurry();
+        hurry();
         if (const Status status = co_await behind_.settled(id, &operation.cancellation); status != Status::ok)
             co_return status;
     }
@@ -175,7 +220,7 @@ Task<Status> FileSystem::settled(Operation& operation, HandleNumber handle) {
     const FileHandle* open = files_.find(handle);
     if (open == nullptr || !behind_.concerns(open->inode))
         co_return Status::ok;
-    session_.hurry();
+    hurry();
     co_return co_await behind_.settled(open->inode, &operation.cancellation);
 }
 
@@ -191,6 +236,7 @@ Task<bool> FileSystem::settled_briefly(Operation& operation, InodeNumber inode) 
 }
 
 ChangesBehind::UnderWay FileSystem::begin_change(ChangesBehind::Concern concern) {
+    send_held_setting();
     statistics_.changed();
     for (const InodeNumber id : concern.inodes) {
         Inode* inode = inodes_.find(id);
@@ -275,6 +321,10 @@ void FileSystem::confirm_made(InodeNumber parent, std::string_view name, InodeNu
         return;
     if ((attributes.mode & S_IFMT) != inode->type || attributes.identity == inodes_.root().identity)
         return failed_behind("making", parent, name, id, Status::io_error);
+    if (InodeMap::has_identity(*inode) && inode->identity != attributes.identity)
+        log::warn("\"{}\" in directory {} has another number than programs were told: {}, not {}", name, parent,
+                  attributes.identity.inode, inode->identity.inode);
+    shown_times_.heard(id, attributes.change);
     inodes_.confirm(*inode, attributes);
     statistics_.changed();
     const std::uint64_t now = contents_.now();
@@ -303,14 +353,16 @@ Task<void> FileSystem::carry_out_making(ChangesBehind::UnderWay change, InodeNum
 
 // Precondition: may_make().
 template <class Message>
-Entry FileSystem::make_behind(InodeNumber parent, Message message, std::uint32_t mode) {
+Entry FileSystem::make_behind(InodeNumber parent, Message message, std::uint32_t mode, const wire::LentInode* lent) {
     const std::uint64_t asked_at = contents_.now();
     message.parent = inodes_.find(parent)->node;
     message.node = {session_.new_node_id(), false};
-    Inode& inode = inodes_.make_unconfirmed(parent, message.name, mode & S_IFMT, message.node.id);
+    Inode& inode = lent == nullptr
+                       ? inodes_.make_unconfirmed(parent, message.name, mode & S_IFMT, message.node.id)
+                       : inodes_.make_lent(parent, message.name, lent->attributes, message.node.id);
     const InodeNumber id = inode.id;
     auto change = begin_change({.inodes = {parent, id}, .names = {{parent, message.name, id}}});
-    const wire::Attributes attributes = attributes_of_new(inode, mode);
+    const wire::Attributes attributes = attributes_of_new(inode, mode, lent);
     behind_.show(id, attributes);
     spawn(carry_out_making(std::move(change), parent, id, std::move(message), asked_at));
     if (S_ISDIR(mode))
@@ -318,17 +370,21 @@ Entry FileSystem::make_behind(InodeNumber parent, Message message, std::uint32_t
     return {.inode = id, .attributes = attributes, .is_outdated = true};
 }
 
-template Entry FileSystem::make_behind(InodeNumber, wire::Mkdir, std::uint32_t);
-template Entry FileSystem::make_behind(InodeNumber, wire::Symlink, std::uint32_t);
-template Entry FileSystem::make_behind(InodeNumber, wire::Mknod, std::uint32_t);
+template Entry FileSystem::make_behind(InodeNumber, wire::Mkdir, std::uint32_t, const wire::LentInode*);
+template Entry FileSystem::make_behind(InodeNumber, wire::MakeLent, std::uint32_t, const wire::LentInode*);
+template Entry FileSystem::make_behind(InodeNumber, wire::Symlink, std::uint32_t, const wire::LentInode*);
+template Entry FileSystem::make_behind(InodeNumber, wire::Mknod, std::uint32_t, const wire::LentInode*);
 
 // The same of a file that is opened with it.
 Created FileSystem::create_behind(InodeNumber parent, wire::Create message, const OpenHow& how) {
     const std::uint64_t asked_at = contents_.now();
-    Inode& inode = inodes_.make_unconfirmed(parent, message.name, S_IFREG, message.node.id);
+    const auto lent = borrow(LentInodes::Kind::file, parent);
+    Inode& inode = lent ? inodes_.make_lent(parent, message.name, lent->attributes, message.node.id)
+                        : inodes_.make_unconfirmed(parent, message.name, S_IFREG, message.node.id);
     const InodeNumber id = inode.id;
     auto change = begin_change({.inodes = {parent, id}, .names = {{parent, message.name, id}}});
-    const wire::Attributes attributes = attributes_of_new(inode, message.mode & ~message.umask);
+    const wire::Attributes attributes =
+        attributes_of_new(inode, message.mode & ~message.umask, lent ? &*lent : nullptr);
     behind_.show(id, attributes);
     FileHandle file{.handle = message.handle, .epoch = session_.epoch(), .inode = id, .readahead = {}};
     constexpr std::uint32_t to_read_and_write = wire::open_read | wire::open_write;
@@ -337,7 +393,20 @@ Created FileSystem::create_behind(InodeNumber parent, wire::Create message, cons
     file.maps = (how.flags & to_read_and_write) == to_read_and_write;
     opened(id, file.maps);
     const HandleNumber handle = files_.add(std::move(file));
-    spawn(carry_out_making(std::move(change), parent, id, std::move(message), asked_at));
+    if (lent) {
+        wire::MakeLent making{.parent = message.parent,
+                              .name = std::move(message.name),
+                              .node = message.node,
+                              .lent = lent->number,
+                              .handle = message.handle,
+                              .flags = message.flags,
+                              .mode = message.mode,
+                              .umask = message.umask,
+                              .time = attributes.modification};
+        spawn(carry_out_making(std::move(change), parent, id, std::move(making), asked_at));
+    } else {
+        spawn(carry_out_making(std::move(change), parent, id, std::move(message), asked_at));
+    }
     return {.entry = {.inode = id, .attributes = attributes, .is_outdated = true}, .opened = {.handle = handle}};
 }
 
@@ -359,6 +428,7 @@ Entry FileSystem::link_behind(Inode& inode, InodeNumber new_parent, std::string 
     auto change =
         begin_change({.inodes = {new_parent, id, inode.place.parent}, .names = {{new_parent, message.new_name, id}}});
     ++known.links;
+    known.change = time_now();
     behind_.show(id, known);
     changed_here(id);
     names_.known().linked_here(inode.place.parent, inode.place.name, contents_.now());
@@ -498,8 +568,12 @@ void FileSystem::rename_behind(InodeNumber parent, std::string name, InodeNumber
     if (const auto answer = names_.known().find(parent, name); answer.attributes != nullptr)
         attributes = *answer.attributes;
     auto change = begin_change(std::move(concern));
-    if (behind_.shown(from.inode) == nullptr && attributes)
+    if (const wire::Attributes* shown = behind_.shown(from.inode); shown != nullptr)
+        attributes = *shown;
+    if (attributes) {
+        attributes->change = time_now();
         behind_.show(from.inode, *attributes);
+    }
     inodes_.move(*inodes_.find(from.inode), new_parent, new_name);
     spawn(carry_out_rename(std::move(change), parent, new_parent, std::move(message), look_first, asked_at));
 }
@@ -567,16 +641,34 @@ ShownAttributes FileSystem::set_behind(Inode& inode, wire::Setattr change, wire:
     } else {
         names_.changed(inode);
     }
-    // A time that is set must not be overtaken by what was written before. And what the file was like is asked for with
-    // it if it was there before, and is open here: what others changed would not be noticed any more behind ours.
-    contents_.writes().send(id);
-    const bool look_first = inode.type == S_IFREG && inode.open_count > 0 && !behind_.concerns(id);
-    auto under_way = begin_change({.inodes = {id, is_directory ? id : inode.place.parent}, .names = {}});
+    if (held_setting_ && held_setting_->inode == id) {
+        join(held_setting_->message, change);
+    } else {
+        // A time that is set must not be overtaken by what was written before. And what the file was like is asked for
+        // with it if it was there before, and is open here: what others changed would not be noticed any more behind
+        // ours.
+        contents_.writes().send(id);
+        const bool look_first = inode.type == S_IFREG && inode.open_count > 0 && !behind_.concerns(id);
+        auto under_way = begin_change({.inodes = {id, is_directory ? id : inode.place.parent}, .names = {}});
+        held_setting_.emplace(HeldSetting{id, change, look_first, asked_at, std::move(under_way)});
+        held_setting_timer_ = reactor_.after(setting_held_for, [this] { send_held_setting(); });
+    }
     behind_.show(id, after);
+    if ((change.which & wire::set_modification) != 0)
+        behind_.note_written(id, false);
     if (inode.type == S_IFREG)
         after.size = std::max(after.size, inode.content.size);
-    spawn(carry_out_setting(std::move(under_way), id, std::move(change), look_first, asked_at));
     return {.attributes = after};
+}
+
+void FileSystem::send_held_setting() {
+    if (!held_setting_)
+        return;
+    reactor_.cancel(*held_setting_timer_);
+    HeldSetting held = std::move(*held_setting_);
+    held_setting_.reset();
+    spawn(carry_out_setting(std::move(held.under_way), held.inode, std::move(held.message), held.look_first,
+                            held.asked_at));
 }
 
 Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNumber id, wire::Setattr message,
@@ -608,6 +700,7 @@ Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNu
         co_return;
     }
     const wire::Attributes& attributes = reply->attributes;
+    shown_times_.heard(id, attributes.change);
     if (inode->type == S_IFDIR) {
         names_.known().note_own(id, attributes);
         names_.known().learn_own(id, attributes, asked_at);
@@ -623,6 +716,7 @@ Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNu
 // All that was written to a file has been carried out: this is what it is like, if nothing else is under way.
 void FileSystem::attributes_are(InodeNumber id, const wire::Attributes& attributes, std::uint64_t asked_at) {
     const Inode* inode = inodes_.find(id);
+    shown_times_.heard(id, attributes.change);
     if (inode != nullptr && !behind_.concerns(id) && inode->content.writes_through == 0 &&
         inode->identity == attributes.identity)
         names_.known().attributes_are(inode->place.parent, inode->place.name, attributes, asked_at);

@@ -83,7 +83,7 @@ std::optional<Entry> FileSystem::give_out_known(const Operation& operation, Inod
     if (inode == nullptr)
         return {};
     if (!is_outdated)
-        attributes = contents_.seen(inode->id, attributes, operation.arrived_at);
+        attributes = seen(inode->id, attributes, operation.arrived_at);
     Entry entry = with_loan({.inode = inode->id, .attributes = attributes}, parent, name);
     entry.is_outdated = is_outdated;
     return entry;
@@ -205,6 +205,7 @@ Task<Result<Entry>> FileSystem::make(Operation& operation, InodeNumber parent, M
     const auto node = node_of(parent);
     if (!node)
         co_return Result<Entry>(node.error());
+    lent_.expect(*node);
     message.parent = *node;
     message.node = new_node();
     const auto reply = co_await call(operation, message);
@@ -230,8 +231,18 @@ Task<Result<Entry>> FileSystem::mkdir(Operation& operation, InodeNumber parent, 
         const auto at_once = co_await may_make(operation, parent, message.name);
         if (!at_once)
             co_return Result<Entry>(at_once.error());
-        if (*at_once)
-            co_return make_behind(parent, std::move(message), S_IFDIR | (mode & ~operation.caller.umask));
+        if (*at_once) {
+            const std::uint32_t mode_of_new = S_IFDIR | (mode & ~operation.caller.umask);
+            const auto lent = borrow(LentInodes::Kind::directory, parent);
+            if (!lent)
+                co_return make_behind(parent, std::move(message), mode_of_new);
+            wire::MakeLent making{.name = std::move(message.name),
+                                  .lent = lent->number,
+                                  .mode = mode,
+                                  .umask = operation.caller.umask,
+                                  .time = lent->attributes.modification};
+            co_return make_behind(parent, std::move(making), mode_of_new, &*lent);
+        }
     }
     co_return co_await make(operation, parent, std::move(message));
 }

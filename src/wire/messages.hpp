@@ -21,7 +21,7 @@ namespace remofile::wire {
 struct Timestamp {
     std::int64_t seconds = 0;  // since 1970-01-01T00:00:00Z
     std::uint32_t nanoseconds = 0;
-    friend bool operator==(const Timestamp&, const Timestamp&) = default;
+    friend auto operator<=>(const Timestamp&, const Timestamp&) = default;
     static constexpr auto fields = std::tuple{&Timestamp::seconds, &Timestamp::nanoseconds};
 };
 

@@ -35,6 +35,8 @@ public:
         std::map<std::string, std::uint64_t> names;
         std::uint32_t links = 1;
         std::uint64_t version = 0;
+        wire::Timestamp modification;
+        wire::Timestamp change;
         std::map<std::string, std::string> xattrs;
     };
 
@@ -65,7 +67,11 @@ public:
         touch(file);
     }
     // A new version, an even number: the lowest bit tells of one that is fresh.
-    void touch(File& file) { file.version = next_version_ += 2; }
+    void touch(File& file) {
+        file.version = next_version_ += 2;
+        ++now.nanoseconds;
+        file.modification = file.change = now;
+    }
     bool fresh = false;  // versions told are fresh ones
 
     wire::Attributes attributes(const File& file) const {
@@ -74,6 +80,9 @@ public:
         attributes.mode = file.mode;
         attributes.links = file.links;
         attributes.size = file.content.size();
+        attributes.block_size = 4096;
+        attributes.modification = file.modification;
+        attributes.change = file.change;
         attributes.version = file.version | (fresh ? wire::version_is_fresh : 0);
         return attributes;
     }
@@ -92,6 +101,9 @@ public:
     std::uint16_t piece_entries = 1024;   // READDIR and LIST answer with no more than that
     std::uint32_t trust_ms = UINT32_MAX;  // of leases
     bool gives_exclusive_leases = true;
+    bool lends = true;
+    // The clock from which files take their times.
+    wire::Timestamp now{.seconds = 2'000'000'000};
 
     // ---- what the server answers
 
@@ -147,6 +159,10 @@ public:
                 return getxattr(request.as<wire::Getxattr>());
             case Opcode::take_leases:
                 return take_leases(request.as<wire::TakeLeases>());
+            case Opcode::lend_inodes:
+                return lend(request.as<wire::LendInodes>());
+            case Opcode::make_lent:
+                return make_lent(request.as<wire::MakeLent>());
             case Opcode::listxattr:
                 return listxattr(request.as<wire::Listxattr>());
             case Opcode::setxattr: {
@@ -158,6 +174,7 @@ public:
                 return {};
         }
     }
+    FakeReply make_directory_for(const wire::Mkdir& asked) { return make_entry(asked, S_IFDIR | asked.mode); }
 
 private:
     File& add(std::uint64_t parent, const std::string& name, std::uint32_t mode) {
@@ -214,7 +231,10 @@ private:
             file.content.resize(asked.size);
         if ((asked.which & wire::set_mode) != 0)
             file.mode = (file.mode & S_IFMT) | asked.mode;
+        const wire::Timestamp before = file.modification;
         touch(file);
+        if ((asked.which & wire::set_size) == 0)
+            file.modification = (asked.which & wire::set_modification) != 0 ? asked.modification : before;
         return attributes_of(asked.node);
     }
     template <class Message>
@@ -320,6 +340,32 @@ private:
             FakeReply::of(wire::ReaddirReply{static_cast<std::uint16_t>(count), start + count == all.size()});
         reply.bulk = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
         return reply;
+    }
+    FakeReply lend(const wire::LendInodes& asked) {
+        wire::LendInodesReply reply{.now = now};
+        for (std::uint32_t i = 0; lends && i < asked.files + asked.directories; ++i) {
+            const std::uint64_t number = next_number_++;
+            File& file = files_[number];
+            file.number = number;
+            file.mode = i < asked.files ? S_IFREG | 0600U : S_IFDIR | 0700U;
+            touch(file);
+            (i < asked.files ? reply.files : reply.directories).push_back({number, attributes(file)});
+        }
+        return FakeReply::of(reply);
+    }
+    FakeReply make_lent(const wire::MakeLent& asked) {
+        if (find(asked.parent, asked.name) != nullptr)
+            return {.status = Status::exists};
+        File& file = files_.at(asked.lent);
+        at(asked.parent).names[asked.name] = file.number;
+        file.mode = (file.mode & S_IFMT) | (asked.mode & ~asked.umask);
+        touch(file);
+        file.modification = asked.time;
+        if (asked.handle) {
+            handles_[asked.handle] = file.number;
+            open_handles.insert(asked.handle);
+        }
+        return FakeReply::of(entry(asked.node, file));
     }
     FakeReply take_leases(const wire::TakeLeases& asked) {
         wire::TakeLeasesReply reply{.leases = {}, .trust_ms = trust_ms};
@@ -485,7 +531,7 @@ struct Fixture : client::SessionFixture {
 
     explicit Fixture(Leases leases = Leases::none) {
         if (leases == Leases::exclusive)
-            server.greeting.features |= wire::feature_exclusive_leases;
+            server.greeting.features |= wire::feature_exclusive_leases | wire::feature_lent_inodes;
         if (leases != Leases::none) {
             server.greeting.features |= wire::feature_leases;
             server.greeting.lease_term_ms = static_cast<std::uint32_t>(lease_term.count());

@@ -31,6 +31,38 @@ struct Making : Fixture {
         REQUIRE(wait_for([&] { return counted("leases.exclusive_taken") > 0; }));
     }
 
+    // The server lends inodes, and its answers are held back from now on.
+    void borrow() {
+        settings.lending_from = Duration::zero();
+        make_file_system();
+        d = lookup("d").inode;
+        lookup("old", d);
+        lookup("old", d);
+        for (const char* name : {"third", "fourth", "fifth"})
+            REQUIRE(ask(&FileSystem::mkdir, d, name, 0755U).has_value());
+        REQUIRE(wait_for([&] { return fs->usage().pending_changes == 0; }));
+        const auto lent = [&] {
+            std::size_t asked_for_some = 0;
+            for (const auto& request : server.of(Opcode::lend_inodes))
+                asked_for_some += request.as<wire::LendInodes>().files > 0 ? 1 : 0;
+            return asked_for_some > 0;
+        };
+        REQUIRE(wait_for(lent));
+        REQUIRE(ask(&FileSystem::access, root_inode, std::uint32_t{0}).has_value());
+        held = {Opcode::make_lent, Opcode::mkdir, Opcode::create, Opcode::setattr, Opcode::write};
+    }
+    wire::Attributes attributes_at_once(InodeNumber inode) {
+        const auto attributes = at_once(&FileSystem::getattr, inode, HandleNumber{});
+        REQUIRE(attributes.has_value());
+        REQUIRE(attributes->has_value());
+        return (*attributes)->attributes;
+    }
+    void let_all_through() {
+        held.clear();
+        release();
+        REQUIRE(wait_for([&] { return fs->usage().pending_changes == 0 && fs->usage().pending_write_bytes == 0; }));
+    }
+
     bool at_server(const std::string& name) { return directory->names.contains(name); }
     // The answer, if it is there at once.
     template <class T, class... Parameters, class... Arguments>
@@ -106,6 +138,134 @@ TEST_CASE("making: a directory is made at once, and all below it, and the server
     const Entry again = f.lookup("file", inode);
     CHECK(again.inode == file.entry.inode);
     CHECK(again.attributes.identity.inode == f.server_files.file("file", f.directory->names.at("new")).number);
+}
+
+TEST_CASE("making: what is made of something lent has its number and times before the server has made it") {
+    Making f;
+    f.borrow();
+    const auto made = f.at_once(&FileSystem::mkdir, f.d, "new", 0750U);
+    REQUIRE((made && made->has_value()));
+    const InodeNumber directory = (*made)->inode;
+    const wire::Attributes of_directory = f.attributes_at_once(directory);
+    CHECK(of_directory.mode == (S_IFDIR | 0750));
+    const Created file = f.create("file", f.d);
+    f.write(file.opened.handle, "four");
+    const wire::Attributes of_file = f.attributes_at_once(file.entry.inode);
+    CHECK(of_file.mode == (S_IFREG | 0644));
+    CHECK(of_file.size == 4);
+    CHECK(of_file.blocks == 8);
+    CHECK(of_file.modification == of_file.change);
+    CHECK(f.attributes_at_once(file.entry.inode).modification == of_file.modification);
+
+    f.let_all_through();
+    CHECK(of_directory.identity.inode == f.directory->names.at("new"));
+    CHECK(of_file.identity.inode == f.directory->names.at("file"));
+    // The server's change time is another, which is not shown; the modification time is what was told.
+    for (const auto& [inode, told] : {std::pair{directory, of_directory}, std::pair{file.entry.inode, of_file}}) {
+        const auto now = f.ask(&FileSystem::getattr, inode, HandleNumber{});
+        REQUIRE(now.has_value());
+        CHECK(now->attributes.identity == told.identity);
+        CHECK(now->attributes.modification == told.modification);
+        CHECK(now->attributes.change == told.change);
+    }
+    auto& at_server = f.server_files.file("file", f.directory->number);
+    CHECK(at_server.change != of_file.change);
+    CHECK(at_server.modification == of_file.modification);
+    // A change by somebody else shows as it is.
+    f.server_files.write(at_server, "another");
+    f.tell({.directory = f.node_of_d(), .what = wire::LeaseChange::What::directory});
+    const auto changed = f.ask(&FileSystem::getattr, file.entry.inode, HandleNumber{});
+    REQUIRE(changed.has_value());
+    CHECK(changed->attributes.change == at_server.change);
+    CHECK(changed->attributes.size == 7);
+}
+
+TEST_CASE("making: what is made in a lent directory leaves its times to the server") {
+    Making f;
+    f.borrow();
+    const auto made = f.at_once(&FileSystem::mkdir, f.d, "new", 0750U);
+    REQUIRE((made && made->has_value()));
+    f.create("file", (*made)->inode);
+    const auto looking = f.begin(&FileSystem::getattr, (*made)->inode, HandleNumber{});
+    CHECK_FALSE(looking->done());
+    f.let_all_through();
+    CHECK(f.finish(looking).has_value());
+}
+
+TEST_CASE("making: a server that has none to lend, or makes another in its place") {
+    Making f;
+    SECTION("none") {
+        f.server_files.lends = false;
+        const std::size_t asked_before = f.server.of(Opcode::lend_inodes).size();
+        f.settings.lending_from = Duration::zero();
+        f.make_file_system();
+        f.d = f.lookup("d").inode;
+        f.lookup("old", f.d);
+        f.lookup("old", f.d);
+        for (const char* name : {"a", "b", "c", "d", "e"})
+            REQUIRE(f.ask(&FileSystem::mkdir, f.d, name, 0755U).has_value());
+        REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+        CHECK(f.server.of(Opcode::make_lent).empty());
+        CHECK(f.server.of(Opcode::lend_inodes).size() - asked_before <= 2);
+    }
+    SECTION("another") {
+        f.borrow();
+        f.instead = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+            if (request.header.opcode != Opcode::make_lent)
+                return std::nullopt;
+            auto asked = request.as<wire::MakeLent>();
+            const wire::Mkdir ordinary{.parent = asked.parent, .name = asked.name, .node = asked.node, .mode = 0755};
+            return f.server_files.make_directory_for(ordinary);
+        };
+        const auto made = f.at_once(&FileSystem::mkdir, f.d, "new", 0755U);
+        REQUIRE((made && made->has_value()));
+        f.let_all_through();
+        const auto attributes = f.ask(&FileSystem::getattr, (*made)->inode, HandleNumber{});
+        REQUIRE(attributes.has_value());
+        CHECK(attributes->attributes.identity.inode == f.directory->names.at("new"));
+    }
+}
+
+TEST_CASE("making: attributes that are set one after the other are one request, before whatever follows") {
+    Making f;
+    f.borrow();
+    const Created file = f.create("file", f.d);
+    const std::size_t before = f.server.of(Opcode::setattr).size();
+    const auto set = [&](const wire::Setattr& change) {
+        const auto answer = f.at_once(&FileSystem::setattr, file.entry.inode, HandleNumber{}, change);
+        REQUIRE(answer.has_value());
+        REQUIRE(answer->has_value());
+    };
+    set({.which = wire::set_modification, .modification = {.seconds = 1}});
+    set({.which = wire::set_mode, .mode = 0600});
+    set({.which = wire::set_access | wire::set_modification, .access = {.seconds = 2}, .modification = {.seconds = 3}});
+    f.write(file.opened.handle, "text");
+    set({.which = wire::set_modification, .modification = {.seconds = 4}});
+    f.let_all_through();
+    const auto asked = f.server.of(Opcode::setattr);
+    REQUIRE(asked.size() - before == 2);
+    const auto first = asked[before].as<wire::Setattr>();
+    CHECK(first.which == (wire::set_mode | wire::set_access | wire::set_modification));
+    CHECK(first.mode == 0600);
+    CHECK(first.modification.seconds == 3);
+    CHECK(asked[before].header.id < f.server.of(Opcode::write).back().header.id);
+    CHECK(f.server.of(Opcode::write).back().header.id < asked.back().header.id);
+    const auto now = f.ask(&FileSystem::getattr, file.entry.inode, HandleNumber{});
+    REQUIRE(now.has_value());
+    CHECK(now->attributes.mode == (S_IFREG | 0600));
+    CHECK(now->attributes.modification.seconds == 4);
+}
+
+TEST_CASE("making: a small new file is copied by reading it") {
+    Making f;
+    f.borrow();
+    const auto source = f.ask(&FileSystem::open, f.lookup("old", f.d).inode, OpenHow{.flags = wire::open_read});
+    REQUIRE(source.has_value());
+    const Created target = f.create("copy", f.d);
+    const auto copied = f.at_once(&FileSystem::copy_range, source->handle, std::uint64_t{0}, target.opened.handle,
+                                  std::uint64_t{0}, std::uint64_t{100});
+    REQUIRE(copied.has_value());
+    CHECK(copied->status() == Status::not_supported);
 }
 
 TEST_CASE("making: what is written to a new file follows it, and closing it waits for nothing") {

@@ -29,7 +29,7 @@ std::uint64_t asked_features(const SessionOptions& options) {
     if (options.lane.identity && options.lane.endpoint.starts_with("tcp://") && transport::has_fast_cipher())
         features |= wire::feature_sealed_lanes;
     if (options.leases)
-        features |= wire::feature_leases | wire::feature_exclusive_leases;
+        features |= wire::feature_leases | wire::feature_exclusive_leases | wire::feature_lent_inodes;
     return features;
 }
 

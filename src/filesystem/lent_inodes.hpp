@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// Files and directories that the server has lent, so that programs can be told the number of what they make before the
+// server has been asked, and its time. docs/adr/0021-lent-inodes.md.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <optional>
+
+#include "base/clock.hpp"
+#include "base/counters.hpp"
+#include "base/task.hpp"
+#include "client/session.hpp"
+
+namespace remofile::filesystem {
+
+// One thread: the session's.
+class LentInodes {
+public:
+    enum class Kind : std::uint8_t { file, directory };
+
+    // None are taken where a round trip is shorter than `worth_from`. All must outlive it.
+    LentInodes(client::Session& session, const Clock& clock, Counters& counters, Duration worth_from);
+    LentInodes(const LentInodes&) = delete;
+    LentInodes& operator=(const LentInodes&) = delete;
+
+    // Something is about to be made: how far the server is and what its clock says is found out, if it is not known.
+    // `directory`: any on the file system of the export's root.
+    void expect(NodeId directory);
+    // One, if there is any, from which something is made now. More are asked for when few are left.
+    std::optional<wire::LentInode> take(Kind kind, NodeId directory);
+    // The time from which the server's file system takes its own, or a little earlier, but no earlier than at the last
+    // call; nothing if it is not known.
+    std::optional<wire::Timestamp> now();
+
+private:
+    struct Pool {
+        std::deque<wire::LentInode> inodes;
+        std::uint32_t wanted = 0;
+    };
+    Pool& pool(Kind kind) { return pools_[static_cast<std::size_t>(kind)]; }
+
+    void begin_epoch();
+    bool may_ask() const;
+    Task<void> ask(NodeId directory, std::uint32_t files, std::uint32_t directories);
+
+    client::Session& session_;
+    const Clock& clock_;
+    const Duration worth_from_;
+    std::uint64_t epoch_ = 0;  // of which all this is
+    bool asking_ = false;
+    bool refused_ = false;                        // there are none to be had
+    std::array<Pool, 2> pools_;                   // by Kind
+    std::optional<Duration> round_trip_;          // the shortest of those that were seen
+    std::optional<std::chrono::nanoseconds> offset_;  // of the server's clock from ours, or a little less
+    std::chrono::nanoseconds last_{};
+    Counters::Counter& taken_;
+    Counters::Counter& missed_;
+};
+
+}  // namespace remofile::filesystem
