@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
+#include <cinttypes>
 #include <climits>
 #include <cstdio>
 #include <cstring>
@@ -71,6 +72,9 @@ Result<wire::Attributes> stat_at(int directory, const char* name, int flags) {
     return attributes;
 }
 
+constexpr std::string_view reserved_prefix = ".remofile-lent-";
+constexpr std::size_t reserved_digits = 16;
+
 Result<> outcome_of(int result) {
     if (result != 0)
         return errno_error();
@@ -85,6 +89,31 @@ Result<EntryName> EntryName::check(std::string name) {
         return Status::invalid;
     if (name.size() > wire::max_name_bytes)
         return Status::name_too_long;
+    if (is_reserved(name))
+        return Status::no_entry;
+    return EntryName(std::move(name));
+}
+
+Result<EntryName> EntryName::check_new(std::string name) {
+    if (is_reserved(name))
+        return Status::not_permitted;
+    return check(std::move(name));
+}
+
+bool EntryName::is_reserved(std::string_view name) {
+    return name.size() == reserved_prefix.size() + reserved_digits && name.starts_with(reserved_prefix) &&
+           name.find_first_not_of("0123456789abcdef", reserved_prefix.size()) == std::string_view::npos;
+}
+
+EntryName EntryName::reserved(std::uint64_t number) {
+    std::array<char, reserved_digits + 1> digits{};
+    std::snprintf(digits.data(), digits.size(), "%016" PRIx64, number);
+    return EntryName(std::string(reserved_prefix) + digits.data());
+}
+
+std::optional<EntryName> EntryName::as_reserved(std::string name) {
+    if (!is_reserved(name))
+        return std::nullopt;
     return EntryName(std::move(name));
 }
 
@@ -100,6 +129,15 @@ bool is_removed(int directory) {
     // Either may be so of a directory that is there.
     return size > 0 && std::string_view(path).substr(0, static_cast<std::size_t>(size)).ends_with(mark) &&
            fstat(directory, &attributes) == 0 && attributes.st_nlink == 0;
+}
+
+Result<std::uint64_t> mount_of(int descriptor) {
+    struct statx stat {};
+    if (statx(descriptor, "", AT_EMPTY_PATH, STATX_MNT_ID, &stat) != 0)
+        return errno_error();
+    if ((stat.stx_mask & STATX_MNT_ID) == 0)
+        return Status::not_supported;
+    return stat.stx_mnt_id;
 }
 
 Result<UniqueFd> open_export_root(const std::string& directory) {

@@ -18,6 +18,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,8 +32,17 @@ namespace remofile::server {
 // A name that a client sent, checked. Bytes that are not UTF-8 are as good as any.
 class EntryName {
 public:
-    // Errors: invalid (empty, ".", "..", with "/" or a zero byte), name_too_long.
+    // Errors: invalid (empty, ".", "..", with "/" or a zero byte), name_too_long, no_entry (reserved).
     static Result<EntryName> check(std::string name);
+    // The same of a name that shall be given to something: not_permitted if it is reserved.
+    static Result<EntryName> check_new(std::string name);
+
+    // Reserved names are those of the directories in which servers make what they lend (lender.hpp). No client gets to
+    // see them, in whatever directory.
+    static bool is_reserved(std::string_view name);
+    static EntryName reserved(std::uint64_t number);
+    // None if the name is not reserved.
+    static std::optional<EntryName> as_reserved(std::string name);
 
     const std::string& text() const { return text_; }
     const char* c_str() const { return text_.c_str(); }
@@ -63,6 +73,8 @@ private:
 
 // Whether the directory that a descriptor was opened on has been removed since.
 bool is_removed(int directory);
+// A number of the mount that the descriptor was opened through. Errors: not_supported (before Linux 5.8).
+Result<std::uint64_t> mount_of(int descriptor);
 
 // Opens the root of an export: the only path given by whoever runs the server, followed as any path is. Errors:
 // no_entry, not_directory, access_denied, not_supported (no openat2(2), or /proc is not mounted); the message names the

@@ -194,6 +194,9 @@ void ChangeWatch::take_event(const void* bytes, Seen& seen) {
         return;
     const char* name = bytes_of_handle + head.handle_bytes;
     const std::string_view text(name, strnlen(name, room - head.handle_bytes));
+    // Another server of this export has begun or ended to lend.
+    if (EntryName::is_reserved(text))
+        return;
     KernelHandle handle{.mount = 0, .type = head.handle_type, .bytes = {}};
     handle.bytes.assign(bytes_of_handle, bytes_of_handle + head.handle_bytes);
 

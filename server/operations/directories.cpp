@@ -54,8 +54,10 @@ Result<bool> read_more(OpenDirectory& directory, const Descriptor& descriptor) {
         KernelEntryHead head{};
         std::memcpy(&head, chunk.data() + at, kernel_name_offset);
         const auto* name = reinterpret_cast<const char*>(chunk.data() + at + kernel_name_offset);
-        directory.unsent.push_back({static_cast<std::uint64_t>(head.next_offset), head.inode, head.type,
-                                    std::string(name, strnlen(name, head.record_bytes - kernel_name_offset))});
+        std::string text(name, strnlen(name, head.record_bytes - kernel_name_offset));
+        if (!EntryName::is_reserved(text))
+            directory.unsent.push_back(
+                {static_cast<std::uint64_t>(head.next_offset), head.inode, head.type, std::move(text)});
         directory.position = head.next_offset;
         at += head.record_bytes;
     }

@@ -120,7 +120,7 @@ bool is_empty(int directory) {
             std::memcpy(&entry, entries.data() + at, offsetof(dirent64, d_name));
             const std::string_view name(reinterpret_cast<const char*>(entries.data() + at) +
                                         offsetof(dirent64, d_name));
-            if (name != "." && name != "..")
+            if (name != "." && name != ".." && !EntryName::is_reserved(name))
                 return false;
             at += entry.d_reclen;
         }

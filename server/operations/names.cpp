@@ -52,7 +52,7 @@ template <class Make>
 Result<EntryReply> make_entry(Context& context, NodeId parent, const std::string& unchecked_name,
                               const wire::NewNode& node, mode_t type, mode_t umask, Make&& make) {
     REMOFILE_TRY(directory, context.hold_directory(parent));
-    REMOFILE_TRY(name, EntryName::check(unchecked_name));
+    REMOFILE_TRY(name, EntryName::check_new(unchecked_name));
     REMOFILE_CHECK(context.files->check_free(node.id));
     context.asks(directory.inode, name);
     Result<Attributes> made = Status::io_error;
@@ -295,7 +295,7 @@ Result<Empty> rename(Context& context, const wire::Rename& request) {
     REMOFILE_TRY(from, context.hold_directory(request.parent));
     REMOFILE_TRY(to, context.hold_directory(request.new_parent));
     REMOFILE_TRY(name, EntryName::check(request.name));
-    REMOFILE_TRY(new_name, EntryName::check(request.new_name));
+    REMOFILE_TRY(new_name, EntryName::check_new(request.new_name));
     const bool exchange = (request.flags & wire::rename_exchange) != 0;
     const unsigned flags = ((request.flags & wire::rename_noreplace) != 0 ? unsigned{RENAME_NOREPLACE} : 0) |
                            ((request.flags & wire::rename_whiteout) != 0 ? unsigned{RENAME_WHITEOUT} : 0) |
@@ -332,7 +332,7 @@ Result<Empty> rename(Context& context, const wire::Rename& request) {
 Result<EntryReply> link(Context& context, const wire::Link& request) {
     REMOFILE_TRY(file, context.hold(request.node));
     REMOFILE_TRY(directory, context.hold_directory(request.new_parent));
-    REMOFILE_TRY(name, EntryName::check(request.new_name));
+    REMOFILE_TRY(name, EntryName::check_new(request.new_name));
     context.asks(directory.inode, name);
     {
         const auto lock = context.inodes.names().lock(*directory.inode, name.text());
