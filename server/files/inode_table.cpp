@@ -683,6 +683,10 @@ Result<wire::Attributes> InodeTable::attributes(const InodePtr& inode) {
     return attributes;
 }
 
+bool InodeTable::has_our_clock() const {
+    return index_->device_of_our_clock == root_->identity().device;
+}
+
 bool InodeTable::knows_attributes(const InodePtr& inode) const {
     return root_is_local_ && inode->identity().device == root_->identity().device &&
            (inode->open_descriptor() != nullptr || inode->held() != nullptr);

@@ -151,6 +151,9 @@ public:
     // (It may be given up meanwhile, which is rare and costs a look-up.)
     bool knows_attributes(const InodePtr& inode) const;
 
+    // Whether the root's file system takes its times from this machine's clock.
+    bool has_our_clock() const;
+
     // A rename by the server: the file is now there.
     void moved(const InodePtr& inode, const InodePtr& parent, const EntryName& name);
     // It is no longer there, unless it has come back meanwhile. A file that has no other known place and no handle is

@@ -38,13 +38,14 @@ struct Watch {
 class ExportService final : public FileService {
 public:
     ExportService(ExportOptions options, std::unique_ptr<InodeTable> inodes, std::shared_ptr<DescriptorBudget> budget,
-                  Watch watch, Counters& counters)
+                  Watch watch, std::unique_ptr<Lender> lender, Counters& counters)
         : options_(std::move(options)),
           own_(OwnIdentity::of_this_process()),
           inodes_(std::move(inodes)),
           budget_(std::move(budget)),
           watch_(std::move(watch.changes)),
           watch_text_(std::move(watch.text)),
+          lender_(std::move(lender)),
           // Shared with the sessions, which give up their locks even if they outlive the export.
           locks_(std::make_shared<LockTable>(budget_, counters)),
           room_(options_.room ? options_.room : std::make_shared<FileSystemRoom>()) {
@@ -71,9 +72,10 @@ public:
     Passage pass(const std::shared_ptr<SessionFiles>& files, wire::Opcode opcode,
                  std::span<const std::byte> body) override {
         const wire::OpcodeFacts* facts = find_operation(opcode);
-        // What gives back never waits for what it may set free; TAKE_LEASES tells others itself.
+        // What gives back never waits for what it may set free; TAKE_LEASES tells others itself; what is lent is in no
+        // directory that anybody knows.
         if (!options_.leases || facts == nullptr || facts->account == wire::Account::control ||
-            opcode == wire::Opcode::take_leases)
+            opcode == wire::Opcode::take_leases || opcode == wire::Opcode::lend_inodes)
             return {};
         LeaseTable& leases = *options_.leases;
         const bool changes = !facts->harmless_late;
@@ -123,6 +125,7 @@ public:
                         .leases = options_.leases.get(),
                         .watch = watch_.get(),
                         .room = *room_,
+                        .lender = lender_.get(),
                         .own = own_,
                         .files = files,
                         .caller = caller,
@@ -188,6 +191,7 @@ private:
                         .leases = options_.leases.get(),
                         .watch = watch_.get(),
                         .room = *room_,
+                        .lender = lender_.get(),
                         .own = own_,
                         .files = files,
                         .caller = caller,
@@ -265,6 +269,7 @@ private:
     const std::shared_ptr<DescriptorBudget> budget_;  // shared with sessions and what they have open
     const std::unique_ptr<ChangeWatch> watch_;
     const std::string watch_text_;
+    const std::unique_ptr<Lender> lender_;
     const std::shared_ptr<LockTable> locks_;
     const std::shared_ptr<const Room> room_;  // shared with tests
 };
@@ -280,6 +285,15 @@ Watch open_watch(const ExportOptions& options, int root, Counters& counters) {
     return {std::move(*changes), "changes by programs on this machine are noticed"};
 }
 
+// None where nothing is to be made.
+Result<std::unique_ptr<Lender>> open_lender(const ExportOptions& options, int root) {
+    if (options.read_only)
+        return std::unique_ptr<Lender>();
+    REMOFILE_TRY(kept_root, duplicate_as_path(root));
+    Lender::remove_leftovers(root);
+    return std::make_unique<Lender>(std::move(kept_root));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<FileService>> FileService::open(ExportOptions options, Counters& counters) {
@@ -288,10 +302,11 @@ Result<std::unique_ptr<FileService>> FileService::open(ExportOptions options, Co
     std::signal(SIGXFSZ, SIG_IGN);
     const DescriptorPlan plan = divide_descriptors(raise_descriptor_limit(), options.max_idle_descriptors);
     auto budget = std::make_shared<DescriptorBudget>(std::min(plan.open, options.max_open_descriptors));
+    REMOFILE_TRY(lender, open_lender(options, root.get()));
     auto watch = open_watch(options, root.get(), counters);
     REMOFILE_TRY(inodes, InodeTable::open(std::move(root), plan.idle, budget, counters));
     return std::make_unique<ExportService>(std::move(options), std::move(inodes), std::move(budget), std::move(watch),
-                                           counters);
+                                           std::move(lender), counters);
 }
 
 }  // namespace remofile::server

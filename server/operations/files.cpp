@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "server/operations/operation.hpp"
+#include "server/operations/opening.hpp"
 #include "wire/compression.hpp"
 
 namespace remofile::server::operations {
@@ -56,36 +56,6 @@ bool has(std::uint32_t flags, std::uint32_t bit) {
 
 bool changes(std::uint32_t flags) {
     return has(flags, wire::open_write | wire::open_truncate);
-}
-
-// Errors: invalid.
-Result<int> to_kernel_flags(std::uint32_t flags) {
-    if ((flags & ~all_open_bits) != 0 || !has(flags, wire::open_read | wire::open_write | wire::open_execute))
-        return Status::invalid;
-    // Opened for execution alone, a file is opened as the server: what needs rights of its own is not for that.
-    if (!has(flags, wire::open_read | wire::open_write) && has(flags, wire::open_truncate | wire::open_noatime))
-        return Status::invalid;
-    int kernel = !has(flags, wire::open_write)                                   ? O_RDONLY
-                 : has(flags, wire::open_read) || has(flags, wire::open_execute) ? O_RDWR
-                                                                                 : O_WRONLY;
-    kernel |= has(flags, wire::open_append) ? O_APPEND : 0;
-    kernel |= has(flags, wire::open_truncate) ? O_TRUNC : 0;
-    kernel |= has(flags, wire::open_sync) ? O_SYNC : 0;
-    kernel |= has(flags, wire::open_dsync) ? O_DSYNC : 0;
-    kernel |= has(flags, wire::open_noatime) ? O_NOATIME : 0;
-    return kernel;
-}
-
-// `flags` have been through to_kernel_flags() already.
-OpenFilePtr make_handle(Context& context, const InodePtr& inode, UniqueFd opened, std::uint32_t flags) {
-    auto file = std::make_shared<OpenFile>();
-    file->inode = inode;
-    file->open = OpenDescription::make(context.inodes, inode, std::move(opened), to_kernel_flags(flags).value(),
-                                       context.files->share());
-    file->readable = has(flags, wire::open_read) || has(flags, wire::open_execute);
-    file->writable = has(flags, wire::open_write);
-    file->append = has(flags, wire::open_append);
-    return file;
 }
 
 // Opens a file that is there, as the caller.
@@ -411,6 +381,34 @@ Result<std::uint64_t> copy_in_kernel(int from, off_t from_offset, int to, off_t 
 
 }  // namespace
 
+Result<int> to_kernel_flags(std::uint32_t flags) {
+    if ((flags & ~all_open_bits) != 0 || !has(flags, wire::open_read | wire::open_write | wire::open_execute))
+        return Status::invalid;
+    // Opened for execution alone, a file is opened as the server: what needs rights of its own is not for that.
+    if (!has(flags, wire::open_read | wire::open_write) && has(flags, wire::open_truncate | wire::open_noatime))
+        return Status::invalid;
+    int kernel = !has(flags, wire::open_write)                                   ? O_RDONLY
+                 : has(flags, wire::open_read) || has(flags, wire::open_execute) ? O_RDWR
+                                                                                 : O_WRONLY;
+    kernel |= has(flags, wire::open_append) ? O_APPEND : 0;
+    kernel |= has(flags, wire::open_truncate) ? O_TRUNC : 0;
+    kernel |= has(flags, wire::open_sync) ? O_SYNC : 0;
+    kernel |= has(flags, wire::open_dsync) ? O_DSYNC : 0;
+    kernel |= has(flags, wire::open_noatime) ? O_NOATIME : 0;
+    return kernel;
+}
+
+OpenFilePtr make_handle(Context& context, const InodePtr& inode, UniqueFd opened, std::uint32_t flags) {
+    auto file = std::make_shared<OpenFile>();
+    file->inode = inode;
+    file->open = OpenDescription::make(context.inodes, inode, std::move(opened), to_kernel_flags(flags).value(),
+                                       context.files->share());
+    file->readable = has(flags, wire::open_read) || has(flags, wire::open_execute);
+    file->writable = has(flags, wire::open_write);
+    file->append = has(flags, wire::open_append);
+    return file;
+}
+
 Result<wire::AttributesReply> open(Context& context, const wire::Open& request) {
     REMOFILE_TRY(file, context.hold(request.node));
     REMOFILE_TRY(reservation, context.files->reserve(request.handle));
@@ -429,7 +427,7 @@ Result<wire::AttributesReply> open(Context& context, const wire::Open& request) 
 
 Result<wire::CreateReply> create(Context& context, const wire::Create& request) {
     REMOFILE_TRY(directory, context.hold_directory(request.parent));
-    REMOFILE_TRY(name, EntryName::check(request.name));
+    REMOFILE_TRY(name, EntryName::check_new(request.name));
     REMOFILE_TRY(reservation, context.files->reserve(request.handle));
     REMOFILE_CHECK(context.make_room());
     // Of a file that is there, the id may be in use already; a new one needs a free one.

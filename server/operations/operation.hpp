@@ -14,6 +14,7 @@
 #include "server/file_service.hpp"
 #include "server/files/caller_identity.hpp"
 #include "server/files/inode_table.hpp"
+#include "server/files/lender.hpp"
 #include "server/files/room.hpp"
 #include "server/leases/lease_table.hpp"
 #include "server/locks/lock_table.hpp"
@@ -28,6 +29,7 @@ struct Context {
     LeaseTable* leases;  // none: there are no leases
     ChangeWatch* watch;  // none: changes by programs on the server go unnoticed
     const Room& room;
+    Lender* lender;  // none: the export is only read
     const OwnIdentity& own;
     const std::shared_ptr<SessionFiles>& files;
     const Caller& caller;
@@ -154,6 +156,10 @@ Result<wire::ListReply> list(Context& context, const wire::List& request);
 Result<wire::Empty> return_leases(Context& context, const wire::ReturnLeases& request);
 Result<wire::TakeLeasesReply> take_leases(Context& context, const wire::TakeLeases& request);
 Result<wire::Empty> share_leases(Context& context, const wire::ShareLeases& request);
+
+// Lent inodes.
+Result<wire::LendInodesReply> lend_inodes(Context& context, const wire::LendInodes& request);
+Result<wire::EntryReply> make_lent(Context& context, const wire::MakeLent& request);
 
 // Extended attributes.
 Result<wire::XattrReply> getxattr(Context& context, const wire::Getxattr& request);

@@ -96,6 +96,7 @@ constexpr auto rows =
                 for (const NodeId directory : r.directories)
                     uses.leases(directory);
             }>(),
+        row<LendInodes, op::lend_inodes, [](Uses& uses, const LendInodes& r) { uses.reads(r.directory); }>(),
         row<Lookup, op::lookup, [](Uses& uses, const Lookup& r) { uses.reads(r.parent).makes(r.node); }>(),
         row<Forget, op::forget,
             [](Uses& uses, const Forget& r) {
@@ -112,6 +113,8 @@ constexpr auto rows =
         row<Symlink, op::symlink, [](Uses& uses, const Symlink& r) { uses.changes(r.parent).makes(r.node); }>(),
         row<Rename, op::rename, [](Uses& uses, const Rename& r) { uses.changes(r.parent).changes(r.new_parent); }>(),
         row<Link, op::link, [](Uses& uses, const Link& r) { uses.reads(r.node).changes(r.new_parent); }>(),
+        row<MakeLent, op::make_lent,
+            [](Uses& uses, const MakeLent& r) { uses.changes(r.parent).makes(r.node).changes(r.handle); }>(),
         row<Access, op::access, [](Uses& uses, const Access& r) { uses.reads(r.node); }>(),
         row<Statfs, op::statfs, [](Uses& uses, const Statfs& r) { uses.reads(r.node); }>(),
 

@@ -211,6 +211,35 @@ Result<OpenDirectoryPtr> SessionFiles::take_directory(HandleId id) {
     return std::move(handle.directory);
 }
 
+// ---------------------------------------------------------------- what is lent
+
+std::size_t SessionFiles::lendable(bool directories) const {
+    return wire::max_lent_inodes - lent_.lock()->count(directories);
+}
+
+bool SessionFiles::lend(Loan loan) {
+    // What is not taken goes after the lock, with the parameter.
+    auto lent = lent_.lock();
+    std::size_t& count = lent->count(loan.is_directory());
+    if (closed() || count == wire::max_lent_inodes)
+        return false;
+    ++count;
+    const std::uint64_t number = loan.number();
+    lent->by_number.emplace(number, std::move(loan));
+    return true;
+}
+
+std::optional<Loan> SessionFiles::take_lent(std::uint64_t number) {
+    auto lent = lent_.lock();
+    const auto found = lent->by_number.find(number);
+    if (found == lent->by_number.end())
+        return std::nullopt;
+    std::optional<Loan> loan(std::move(found->second));
+    lent->by_number.erase(found);
+    --lent->count(loan->is_directory());
+    return loan;
+}
+
 void SessionFiles::close() {
     if (closed_.exchange(true))
         return;
@@ -222,6 +251,8 @@ void SessionFiles::close() {
             locks_->close_handle(share_, handle.file);
     Nodes nodes;
     std::swap(nodes, *nodes_.lock());
+    Lent lent;
+    std::swap(lent, *lent_.lock());
 }
 
 }  // namespace remofile::server

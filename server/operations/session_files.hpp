@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "base/result.hpp"
 #include "server/file_service.hpp"
 #include "server/files/inode_table.hpp"
+#include "server/files/lender.hpp"
 #include "server/files/open_file.hpp"
 #include "wire/messages.hpp"
 
@@ -75,6 +77,13 @@ public:
     Result<OpenFilePtr> take_file(HandleId id);
     Result<OpenDirectoryPtr> take_directory(HandleId id);
 
+    // How many more files, or directories, may be lent to it.
+    std::size_t lendable(bool directories) const;
+    // False if it was one too many, or the session has ended: then it is lent to nobody.
+    bool lend(Loan loan);
+    // What it was lent under that number, and is not any more.
+    std::optional<Loan> take_lent(std::uint64_t number);
+
     // Lets everything go. What is called later fails with stale, bad_handle or no_session.
     void close();
 
@@ -93,6 +102,13 @@ private:
         OpenDirectoryPtr directory;
     };
 
+    struct Lent {
+        std::unordered_map<std::uint64_t, Loan> by_number;
+        std::size_t files = 0;
+        std::size_t directories = 0;
+        std::size_t& count(bool of_directories) { return of_directories ? directories : files; }
+    };
+
     Result<> commit(HandleId id, Handle handle);
     Result<Handle> take(HandleId id, bool directory);
 
@@ -104,6 +120,7 @@ private:
     std::atomic<bool> closed_ = false;
     mutable Guarded<Nodes> nodes_;
     Guarded<std::unordered_map<HandleId, Handle>> handles_;
+    mutable Guarded<Lent> lent_;
 };
 
 }  // namespace remofile::server

@@ -390,6 +390,8 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
         .root_attributes = result->root_attributes};
     if ((terms.features & wire::feature_leases) == 0)
         terms.features &= ~wire::feature_exclusive_leases;
+    if ((terms.features & wire::feature_exclusive_leases) == 0)
+        terms.features &= ~wire::feature_lent_inodes;
     randombytes_buf(terms.secret.data(), terms.secret.size());
     log::info("session opened: {} on {}{}{}", terms.describe(), terms.path, terms.read_only ? ", read-only" : "",
               terms.exclusive ? ", exclusive" : "");
@@ -487,7 +489,7 @@ std::uint64_t Service::offered_features(const transport::Peer& peer) const {
     if (tickets_ != nullptr && peer.key)
         offered |= wire::feature_sealed_lanes;
     if (options_.leases)
-        offered |= wire::feature_leases | wire::feature_exclusive_leases;
+        offered |= wire::feature_leases | wire::feature_exclusive_leases | wire::feature_lent_inodes;
     return offered;
 }
 

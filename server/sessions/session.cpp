@@ -366,7 +366,8 @@ std::optional<Status> Session::refusal(const BatchRecord& record, wire::Account 
     if (opcode == Opcode::hello || opcode == Opcode::attach)
         return Status::invalid;
     const wire::OpcodeFacts* facts = wire::find_opcode(opcode);
-    if (facts == nullptr)
+    const bool is_of_lent_inodes = opcode == Opcode::lend_inodes || opcode == Opcode::make_lent;
+    if (facts == nullptr || (is_of_lent_inodes && (terms_.features & wire::feature_lent_inodes) == 0))
         return Status::not_implemented;
     if (((record.header.flags & wire::flag_bulk) != 0) != facts->takes_bulk)
         return Status::malformed;

@@ -234,13 +234,15 @@ DOCUMENTED_LIMITS = {
     "feature_sealed_lanes": r"zeros, (\d) sealed lanes,",
     "feature_set_id": r"sealed lanes, (\d) set-id flags,",
     "feature_leases": r"set-id flags, (\d+) leases,",
-    "feature_exclusive_leases": r"leases, (\d+) exclusive leases\)",
+    "feature_exclusive_leases": r"leases, (\d+) exclusive leases,",
+    "feature_lent_inodes": r"exclusive leases, (\d+) lent inodes\)",
     "max_returned_leases": r"list of u64 directories \(at most ([\d,]+)\)",
     "message_overtakes": r"u16 flags \| of replies: (\d) `overtakes`",
     "flag_link": r"u8 flags \| (\d) `link`",
     "flag_bulk": r"`link`, (\d) `bulk`",
     "flag_resent": r"`bulk`, (\d) `resent`",
     "flag_in_order": r"`void`, (\d+) `in order`",
+    "max_lent_inodes": r"u32 files, directories \(of each at most ([\d,]+)\)",
     "max_taken_leases": r"TAKE_LEASES \| list of u64 directories \(at most ([\d,]+)\)",
 }
 
