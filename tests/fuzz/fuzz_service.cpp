@@ -209,7 +209,7 @@ std::string item(const Message& message, unsigned client = 0) {
 Message hello() {
     MessageWriter writer(MessageKind::request);
     writer.add({.opcode = Opcode::hello, .id = RequestId{1}},
-               Hello{.features = feature_leases | feature_exclusive_leases,
+               Hello{.features = feature_leases | feature_exclusive_leases | feature_lent_inodes,
                      .root = NodeId{1},
                      .path = "/",
                      .client_name = "fuzz"});
@@ -326,6 +326,19 @@ std::vector<std::string> fuzz_seeds() {
         one_message(0, TakeLeases{.directories = {NodeId{1}}}) +
             one_message(1, TakeLeases{.directories = {NodeId{1}}}) +
             one_message(1, Rmdir{.parent = NodeId{1}, .name = "d"}) + one_message(0, Bye{}),
+        // Inodes are lent, and used by their session, by the other, and twice.
+        one_message(0, LendInodes{.directory = NodeId{1}, .files = 2, .directories = 2}) +
+            one_message(1, MakeLent{.parent = NodeId{1}, .name = "d", .node = node, .lent = 3, .mode = 0755}) +
+            one_message(0,
+                        MakeLent{.parent = NodeId{1},
+                                 .name = "f",
+                                 .node = node,
+                                 .lent = 1,
+                                 .handle = handle,
+                                 .flags = open_write,
+                                 .mode = 0644},
+                        MakeLent{.parent = NodeId{1}, .name = "d", .node = {.id = NodeId{3}}, .lent = 4},
+                        MakeLent{.parent = NodeId{1}, .name = "e", .node = {.id = NodeId{4}}, .lent = 4}),
         // One client holds a lease, the other changes what it covers, twice; it confirms too late.
         one_message(0, List{.node = NodeId{1}, .size = 4096, .lease = true}) + one_message(1, create) +
             one_message(1, Unlink{.parent = NodeId{1}, .name = "f"}) + static_cast<char>(time_passes) +

@@ -19,7 +19,7 @@ KIND_REQUEST, KIND_REPLY, KIND_PUSH = 1, 2, 3
 LINK, BULK, RESENT, DROP_SET_ID, KEEP_SET_ID, VOID, IN_ORDER = 1, 2, 4, 8, 16, 32, 64
 RAW, LZ4, ZEROS = 0, 1, 2
 FEATURE_LZ4, FEATURE_ZEROS, FEATURE_SEALED_LANES, FEATURE_SET_ID, FEATURE_LEASES = 1, 2, 4, 8, 16
-FEATURE_EXCLUSIVE_LEASES = 32
+FEATURE_EXCLUSIVE_LEASES, FEATURE_LENT_INODES = 32, 64
 OVERTAKES = 1  # a reply's message flag
 NO_ATTRIBUTES, WITH_NODES, ATTRIBUTES_ALONE = 0, 1, 2  # of READDIR
 MAX_BULK = 1048576
@@ -28,9 +28,9 @@ OPCODES = {
     name: number
     for number, name in [
         (1, "HELLO"), (2, "ATTACH"), (3, "BYE"), (4, "PING"), (5, "CANCEL"), (6, "CREDENTIAL"), (7, "SERVER_STATUS"),
-        (8, "INVALIDATED"), (9, "LANE_TICKET"), (10, "RETURN_LEASES"), (11, "TAKE_LEASES"), (12, "SHARE_LEASES"), (16, "LOOKUP"), (17, "FORGET"), (18, "GETATTR"), (19, "SETATTR"), (20, "READLINK"),
+        (8, "INVALIDATED"), (9, "LANE_TICKET"), (10, "RETURN_LEASES"), (11, "TAKE_LEASES"), (12, "SHARE_LEASES"), (13, "LEND_INODES"), (16, "LOOKUP"), (17, "FORGET"), (18, "GETATTR"), (19, "SETATTR"), (20, "READLINK"),
         (21, "MKNOD"), (22, "MKDIR"), (23, "UNLINK"), (24, "RMDIR"), (25, "SYMLINK"), (26, "RENAME"), (27, "LINK"),
-        (28, "ACCESS"), (29, "STATFS"), (32, "OPEN"), (33, "CREATE"), (34, "TMPFILE"), (35, "READ"), (36, "WRITE"),
+        (28, "ACCESS"), (29, "STATFS"), (30, "MAKE_LENT"), (32, "OPEN"), (33, "CREATE"), (34, "TMPFILE"), (35, "READ"), (36, "WRITE"),
         (37, "RELEASE"), (38, "FLUSH"), (39, "FSYNC"), (40, "FALLOCATE"), (41, "SEEK"), (42, "COPY_RANGE"), (44, "FETCH"),
         (48, "OPENDIR"), (49, "READDIR"), (50, "RELEASEDIR"), (51, "FSYNCDIR"), (52, "LIST"), (56, "GETXATTR"), (57, "SETXATTR"),
         (58, "LISTXATTR"), (59, "REMOVEXATTR"), (64, "GETLK"), (65, "SETLK"), (66, "FLOCK"),
@@ -489,6 +489,21 @@ class Client:
         if len(leases) != count or any(empty and not taken for taken, empty in leases):
             raise ProtocolError(f"leases {leases} of {count} directories")
         return leases, trust_ms
+
+    def lend_inodes(self, directory, files=0, directories=0):
+        """LEND_INODES's reply: the server's time, and (number, attributes) of each file and of each directory."""
+        reader, _ = self.call("LEND_INODES", u64(directory) + u32(files, directories))
+        now = reader.timestamp()
+        lent = [reader.list_of(lambda: (reader.u64(), reader.attributes())) for _ in range(2)]
+        reader.end()
+        return now, *lent
+
+    def make_lent(self, parent, name, new, lent, time, handle=0, flags=0, mode=0o644, umask=0o022):
+        body = u64(parent) + string(name) + new_node(new) + u64(lent, handle) + u32(flags, mode, umask)
+        reader, _ = self.call("MAKE_LENT", body + timestamp(*time))
+        _, attributes = reader.entry()
+        reader.end()
+        return attributes
 
     def share_leases(self, *directories):
         self.call("SHARE_LEASES", u16(len(directories)) + u64(*directories))

@@ -19,7 +19,7 @@ import zmq
 import zmq.auth
 
 from remofile2 import (
-    ALL_LEASES, ATTRIBUTES_ALONE, CONTENT, DROP_SET_ID, FEATURE_EXCLUSIVE_LEASES, FEATURE_LEASES, FEATURE_LZ4, FEATURE_SEALED_LANES, FEATURE_SET_ID,
+    ALL_LEASES, ATTRIBUTES_ALONE, CONTENT, DROP_SET_ID, FEATURE_EXCLUSIVE_LEASES, FEATURE_LEASES, FEATURE_LENT_INODES, FEATURE_LZ4, FEATURE_SEALED_LANES, FEATURE_SET_ID,
     FEATURE_ZEROS, IN_ORDER, KEEP_SET_ID, LZ4, MAX_BULK, NAME, NO_LIMIT, OVERTAKES, O_APPEND, O_EXCLUSIVE, O_HOLD, O_READ, O_TRUNCATE,
     O_WRITE, PUSH_SHUTDOWN, SHARED, STATUS, ZEROS, Client, Lane, NoAnswer, Reader, Record, SealedLane, StatusError, boolean,
     encode_message, lock_range, new_node, request, string, timestamp, u8, u16, u32, u64,
@@ -1307,6 +1307,7 @@ class ExclusiveLeases(ServerTest):
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.1)
         self.look()
+        self.assertEqual(self.told(), [(2, SHARED, b"")])
         counters = self.counters()
         self.assertEqual((counters[b"leases.exclusive"], counters[b"leases.recalled"]), (1, 2))
         self.assertEqual(counters[b"leases.exclusive_waits"], 3)
@@ -1349,6 +1350,57 @@ class ExclusiveLeases(ServerTest):
             numbers += self.holder.send(self.mkdir(2, b"made", 1000 + count), flags=IN_ORDER)
             numbers += self.holder.send(request("RMDIR", u64(3) + string(b"made")), flags=IN_ORDER)
         self.assertEqual({self.holder.wait(number).detail for number in numbers}, {0})
+
+
+class LentInodes(ServerTest):
+    def setUp(self):
+        super().setUp()
+        self.features = FEATURE_LEASES | FEATURE_EXCLUSIVE_LEASES | FEATURE_LENT_INODES
+        self.client_with_feature = self.client(features=self.features)
+
+    def hidden(self):
+        return [name for name in os.listdir(self.path("")) if name.startswith(".remofile-lent-")]
+
+    def test_the_feature_needs_exclusive_leases(self):
+        client = self.client(features=FEATURE_LEASES | FEATURE_LENT_INODES)
+        self.assertEqual(client.hello["features"], FEATURE_LEASES)
+        self.assert_status("not_implemented", client.call, "LEND_INODES", u64(ROOT) + u32(1, 1))
+
+    def test_what_is_lent_gets_names(self):
+        client = self.client_with_feature
+        self.assertEqual(client.hello["features"], self.features)
+        now, files, directories = client.lend_inodes(ROOT, 2, 1)
+        if not files:
+            self.skipTest("nothing is lent on this file system")
+        self.assertEqual((len(files), len(directories)), (2, 1))
+        directory = client.make_lent(ROOT, b"d", 2, directories[0][0], now, mode=0o777)
+        self.assertEqual(os.stat(self.path("d")).st_mtime_ns, now[0] * 10**9 + now[1])
+        file = client.make_lent(2, b"f", 3, files[0][0], now, handle=1, flags=O_WRITE)
+        for made, lent, path in ((directory, directories[0], "d"), (file, files[0], "d/f")):
+            self.assertEqual(made["identity"], lent[1]["identity"])
+            found = os.stat(self.path(path))
+            self.assertEqual((found.st_mode, found.st_ino), (made["mode"], made["identity"][1]))
+        again = client.make_lent(2, b"g", 4, files[0][0], now, handle=2, flags=O_WRITE)
+        self.assertNotEqual(again["identity"], files[0][1]["identity"])
+        self.assert_status("exists", client.make_lent, 2, b"g", 5, files[1][0], now, handle=3, flags=O_WRITE)
+        (hidden,) = self.hidden()
+        self.assertEqual(os.listdir(self.path(hidden)), [])
+        self.assert_status("no_entry", client.call, "LOOKUP", u64(ROOT) + string(hidden.encode()) + new_node(9))
+        self.assertNotIn(hidden.encode(), client.list_directory(ROOT)["entries"])
+        self.assert_status("limit_exceeded", client.call, "LEND_INODES", u64(ROOT) + u32(257, 0))
+
+    def test_what_is_lent_goes_with_the_server_or_at_the_next_start(self):
+        self.client_with_feature.lend_inodes(ROOT, 3, 3)
+        self.assertEqual(self.server.stop(), 0)
+        self.assertEqual(self.hidden(), [])
+        self.server.start()
+        client = self.client(features=self.features)
+        _, files, _ = client.lend_inodes(ROOT, 3, 3)
+        self.server.stop(signal.SIGKILL)
+        self.assertEqual(len(self.hidden()), 1 if files else 0)
+        self.server.start()
+        self.client(features=self.features)
+        self.assertEqual(self.hidden(), [])
 
 
 if __name__ == "__main__":
