@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Inodes that are lent and get names later, over real files: docs/adr/0021-lent-inodes.md.
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <sched.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -320,6 +322,36 @@ TEST_CASE("no more is lent than the limits and the file system allow") {
         Client reader(*read_only.service);
         CHECK(lend(reader, 1, 1).directories.empty());
         CHECK(hidden_place(exported.directory.path()).empty());
+    }
+    SECTION("to a directory that gives flags of its own") {
+        Export exported;
+        std::filesystem::create_directory(exported.directory / "d");
+        Client session(*exported.service);
+        const NodeId d = session.lookup(root, "d");
+        const auto before = lend(session, 1, 1, d);
+        REQUIRE(before.files.size() == 1);
+        const UniqueFd opened(::open((exported.directory / "d").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        int flags = 0;
+        const bool has_flags = ::ioctl(opened.get(), FS_IOC_GETFLAGS, &flags) == 0;
+        flags |= FS_NOATIME_FL;
+        if (!has_flags || ::ioctl(opened.get(), FS_IOC_SETFLAGS, &flags) != 0)
+            return;
+        CHECK(lend(session, 1, 1, d).files.empty());
+        CHECK(lend(session, 1, 1).files.size() == 1);
+        const auto made = session.call(file_of(session, before.files[0].number, "f", d));
+        CHECK(made.body.attributes.identity != before.files[0].attributes.identity);
+    }
+    SECTION("to an export whose root gives its group, all the same") {
+        Export exported;
+        if (::geteuid() == 0)
+            REQUIRE(::chown(exported.directory.path().c_str(), 0, 4711) == 0);
+        REQUIRE(::chmod(exported.directory.path().c_str(), 02755) == 0);
+        Client session(*exported.service);
+        const auto lent = lend(session, 1, 1);
+        REQUIRE(lent.directories.size() == 1);
+        CHECK(lent.directories[0].attributes.mode == (S_IFDIR | 0700));
+        CHECK(lent.files[0].attributes.gid == ::getegid());
+        CHECK((stat_of(hidden_place(exported.directory.path())).st_mode & 07777) == 0700);
     }
     SECTION("to another user") {
         if (::geteuid() != 0)
