@@ -16,6 +16,12 @@ using wire::EntryReply;
 
 constexpr std::uint32_t second_ns = 1'000'000'000;
 
+Result<Context::Held> hold_root(const Context& context) {
+    const InodePtr& root = context.inodes.root();
+    REMOFILE_TRY(descriptor, context.inodes.descriptor(root));
+    return Context::Held{root, std::move(descriptor)};
+}
+
 // Where it can be made; null if nothing is to be lent for that directory.
 std::shared_ptr<LendingDirectory> place_for(Context& context, const Context::Held& directory) {
     if (context.lender == nullptr || context.caller.switch_identity || context.files->read_only() ||
@@ -159,10 +165,15 @@ Result<wire::LendInodesReply> lend_inodes(Context& context, const wire::LendInod
     const timespec now = coarse_now();
     if (request.files > wire::max_lent_inodes || request.directories > wire::max_lent_inodes)
         return Status::limit_exceeded;
-    REMOFILE_TRY(directory, context.hold_directory(request.directory));
+    auto directory = context.hold_directory(request.directory);
+    // It may be about to be made. Whether what is lent suits it is looked at again when it is used.
+    if (directory.status() == Status::stale)
+        directory = hold_root(context);
+    if (!directory)
+        return directory.error();
     wire::LendInodesReply reply;
     reply.now = {.seconds = now.tv_sec, .nanoseconds = static_cast<std::uint32_t>(now.tv_nsec)};
-    if (const auto place = place_for(context, directory)) {
+    if (const auto place = place_for(context, *directory)) {
         reply.files = lend(context, place, S_IFREG, request.files);
         reply.directories = lend(context, place, S_IFDIR, request.directories);
     }

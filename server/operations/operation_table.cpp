@@ -96,7 +96,8 @@ constexpr auto rows =
                 for (const NodeId directory : r.directories)
                     uses.leases(directory);
             }>(),
-        row<LendInodes, op::lend_inodes, [](Uses& uses, const LendInodes& r) { uses.reads(r.directory); }>(),
+        // Nothing: to make what is lent takes its time, and what changes the directory shall not wait for it.
+        row<LendInodes, op::lend_inodes, [](Uses&, const LendInodes&) {}>(),
         row<Lookup, op::lookup, [](Uses& uses, const Lookup& r) { uses.reads(r.parent).makes(r.node); }>(),
         row<Forget, op::forget,
             [](Uses& uses, const Forget& r) {

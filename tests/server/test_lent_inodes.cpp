@@ -341,6 +341,14 @@ TEST_CASE("no more is lent than the limits and the file system allow") {
         const auto made = session.call(file_of(session, before.files[0].number, "f", d));
         CHECK(made.body.attributes.identity != before.files[0].attributes.identity);
     }
+    SECTION("to what is no directory; to one that is not known yet, as to the root") {
+        Export exported;
+        write_file(exported.directory / "file", "x");
+        Client session(*exported.service);
+        const wire::LendInodes request{.directory = session.lookup(root, "file"), .files = 1};
+        CHECK(session.call(request).status == Status::not_directory);
+        CHECK(lend(session, 1, 1, NodeId{4711}).files.size() == 1);
+    }
     SECTION("to an export whose root gives its group, all the same") {
         Export exported;
         if (::geteuid() == 0)
@@ -651,6 +659,18 @@ TEST_CASE("the hidden place does not keep the root from being empty, and making 
     CHECK(f.call(f.other, wire::ShareLeases{.directories = {root}}).status == Status::ok);
     f.told(f.other);
     CHECK(f.author.take_one().status == Status::ok);
+}
+
+TEST_CASE("what changes a directory does not wait for what is lent for it") {
+    Served f;
+    f.author.hello(hello_for(all_features));
+    f.world.hold_workers = true;
+    f.author.send(90, wire::LendInodes{.directory = root, .files = 1});
+    f.author.send(91, wire::Mkdir{.parent = root, .name = "d", .node = {NodeId{2}, false}});
+    CHECK(f.world.executor.waiting.size() == 2);
+    f.world.hold_workers = false;
+    f.world.settle();
+    CHECK(f.author.take().size() == 2);
 }
 
 TEST_CASE("what was lent goes with BYE") {
