@@ -143,8 +143,8 @@ class Remofs(FileSystem):
     def traffic(self):
         counters = self.counters()
         mebibytes = (counters.get("client.bytes_sent", 0) + counters.get("client.bytes_received", 0)) / (1 << 20)
-        return {"requests": self.requests_in(counters), "messages waited for": counters.get("client.round_trips", 0),
-                "MiB moved": mebibytes}
+        return {"requests": self.requests_in(counters), "messages": counters.get("client.messages_sent", 0),
+                "messages waited for": counters.get("client.round_trips", 0), "MiB moved": mebibytes}
 
     def requests(self):
         return self.requests_in(self.counters())
