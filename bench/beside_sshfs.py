@@ -145,10 +145,9 @@ def measure_link(results, options, link, home, mebibytes):
     data = Data(files, home, mebibytes)
     workloads = [workload for workload in WORKLOADS
                  if workload.name in options.workload and (workload.on_links or not link.emulated)]
-    needs_fio = {"random-1", "random-16", "mixed"}
-    if not shutil.which("fio") and needs_fio & {workload.name for workload in workloads}:
-        say("random access is not measured: fio missing")
-        workloads = [workload for workload in workloads if workload.name not in needs_fio]
+    for workload in [workload for workload in workloads if workload.needs and not shutil.which(workload.needs)]:
+        say(f"{workload.name} is not measured: {workload.needs} missing")
+        workloads.remove(workload)
     if not workloads:
         return
     say(f"{link.title}: making the files")

@@ -9,12 +9,13 @@ import shutil
 import time
 from typing import Callable, NamedTuple
 
+from making_workloads import MAKING_WORKLOADS
 from processes import Failed, forget_peak_memory, kill, peak_memory_mib, run, start
-from tree_workloads import TREE_WORKLOADS, make_trees
+from tree_workloads import SYNCED, TREE_WORKLOADS, make_trees
 
 PARALLEL_READERS = 4
 RANDOM_IO_SECONDS = 4
-SPEED_UNITS = ("MiB/s", "IOPS", "files/s", "runs/s")
+SPEED_UNITS = ("MiB/s", "IOPS", "files/s", SYNCED, "runs/s")
 
 
 class Data:
@@ -47,7 +48,7 @@ class Data:
         """What workloads wrote, on the server's side."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{self.files}/written")
-        shutil.rmtree(f"{self.files}/work", ignore_errors=True)
+        shutil.rmtree(f"{self.files}/scratch", ignore_errors=True)
         for name in ("from-mount", "over-ssh"):
             shutil.rmtree(f"{self.home}/{name}", ignore_errors=True)
 
@@ -169,6 +170,7 @@ class Workload(NamedTuple):
     on_links: bool = False  # measured on emulated links, too
     local: bool = False  # and on the served files themselves
     over_ssh: str = ""
+    needs: str = ""  # the program without which it is not measured
 
 
 WORKLOADS = (
@@ -178,10 +180,10 @@ WORKLOADS = (
     Workload("write-text", "sequential write and fsync, text", writing("text.txt"), on_links=True),
     Workload("reread", "second read of a file", read_again, local=True),
     Workload("parallel", f"{PARALLEL_READERS} parallel readers", read_in_parallel),
-    Workload("random-1", "random 4 KiB reads, 1 thread", random_reads(1)),
-    Workload("random-16", "random 4 KiB reads, 16 threads", random_reads(16)),
-    Workload("mixed", "random 4 KiB, 70 % reads, 4 threads", mixed),
+    Workload("random-1", "random 4 KiB reads, 1 thread", random_reads(1), needs="fio"),
+    Workload("random-16", "random 4 KiB reads, 16 threads", random_reads(16), needs="fio"),
+    Workload("mixed", "random 4 KiB, 70 % reads, 4 threads", mixed, needs="fio"),
     Workload("memory", "peak memory while copying in and out", peak_memory),
 )
 STREAMS = frozenset(workload.name for workload in WORKLOADS)
-WORKLOADS += TREE_WORKLOADS
+WORKLOADS += TREE_WORKLOADS + MAKING_WORKLOADS
