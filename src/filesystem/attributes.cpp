@@ -41,11 +41,12 @@ wire::Attributes FileSystem::seen(InodeNumber inode, const wire::Attributes& att
 }
 
 // What a file or directory is like with the changes under way, if nothing of it is the server's to say: its number was
-// lent or is known, and its times are those that it is told to have. Content that was written gets its time now.
-std::optional<wire::Attributes> FileSystem::attributes_under_way(InodeNumber id) {
+// lent or is known, and its times are those that it is told to have. What was written gets its time now.
+std::optional<wire::Attributes> FileSystem::attributes_under_way(const Operation& operation, InodeNumber id) {
     Inode* inode = inodes_.find(id);
-    if (inode == nullptr || !behind_.shows_all(id) || !InodeMap::has_identity(*inode) || inodes_.stale(*inode) ||
-        contents_.writes().pending_by_data_lane(id) || inode->content.writes_through > 0)
+    if (inode == nullptr || behind_.shown(id) == nullptr || !InodeMap::has_identity(*inode) || inodes_.stale(*inode) ||
+        contents_.writes().pending_by_data_lane(id) || inode->content.writes_through > 0 ||
+        !may_answer(operation, inode->type == S_IFDIR ? id : inode->place.parent))
         return std::nullopt;
     const auto now = lent_.now();
     if (!now)
@@ -91,9 +92,8 @@ Task<Result<ShownAttributes>> FileSystem::getattr(Operation& operation, InodeNum
     const Inode* asked = inodes_.find(inode);
     if (asked == nullptr || inodes_.stale(*asked))
         co_return Result<ShownAttributes>(Status::stale);
-    if (may_use_names(operation))
-        if (const auto attributes = attributes_under_way(inode); attributes)
-            co_return ShownAttributes{.attributes = *attributes};
+    if (const auto attributes = attributes_under_way(operation, inode); attributes)
+        co_return ShownAttributes{.attributes = *attributes};
     if (inode == root_inode) {
         co_await settled_briefly(operation, inode);
     } else if (const Status status = co_await settled(operation, inode); status != Status::ok) {
@@ -218,6 +218,7 @@ Task<Result<ShownAttributes>> FileSystem::setattr(Operation& operation, InodeNum
         change.handle = (*open)->handle;
     }
     const auto attributes = co_await set_at_server(operation, inode, std::move(change));
+    behind_.hide(inode);
     if (!attributes) {
         changed_here(inode);  // a part of it, perhaps
         co_return Result<ShownAttributes>(attributes.error());

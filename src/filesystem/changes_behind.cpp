@@ -27,8 +27,7 @@ ChangesBehind::UnderWay ChangesBehind::begin(Concern concern) {
     }
     for (const NewMeaning& name : concern.names) {
         names_[name.directory][name.name] = {name.inode, number};
-        if (const auto of = of_.find(name.directory); of != of_.end())
-            of->second->has_other_names = true;
+        note_written(name.directory, true);
     }
     under_way_.insert(number);
     begun_.add();
@@ -48,7 +47,7 @@ void ChangesBehind::end(std::uint64_t number, const Concern& concern) {
     }
     under_way_.erase(number);
     std::vector<std::shared_ptr<Of>> touched;
-    std::vector<InodeNumber> settled;
+    std::vector<std::pair<InodeNumber, std::optional<Heard>>> settled;
     for (const InodeNumber inode : concern.inodes) {
         const auto of = of_.find(inode);
         if (of == of_.end() || of->second->under_way.erase(number) == 0)
@@ -56,12 +55,12 @@ void ChangesBehind::end(std::uint64_t number, const Concern& concern) {
         touched.push_back(of->second);
         if (!of->second->under_way.empty())
             continue;
+        settled.emplace_back(inode, of->second->heard);
         of_.erase(of);
-        settled.push_back(inode);
     }
-    for (const InodeNumber inode : settled)
+    for (const auto& [inode, heard] : settled)
         if (on_settled)
-            on_settled(inode);
+            on_settled(inode, heard);
     for (const auto& of : touched)
         of->settled.wake(Status::ok);
     ended_.wake(Status::ok);
@@ -96,9 +95,14 @@ const wire::Attributes* ChangesBehind::shown(InodeNumber inode) const {
     return of == of_.end() || !of->second->shown ? nullptr : &*of->second->shown;
 }
 
-bool ChangesBehind::shows_all(InodeNumber inode) const {
-    const auto of = of_.find(inode);
-    return of != of_.end() && of->second->shown && !of->second->has_other_names;
+void ChangesBehind::hide(InodeNumber inode) {
+    if (const auto of = of_.find(inode); of != of_.end())
+        of->second->shown.reset();
+}
+
+void ChangesBehind::note_heard(InodeNumber inode, std::optional<Heard> heard) {
+    if (const auto of = of_.find(inode); of != of_.end())
+        of->second->heard = std::move(heard);
 }
 
 void ChangesBehind::note_written(InodeNumber inode, bool is_written) {

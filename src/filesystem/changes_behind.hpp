@@ -31,8 +31,14 @@ public:
     ChangesBehind(const ChangesBehind&) = delete;
     ChangesBehind& operator=(const ChangesBehind&) = delete;
 
-    // Called with a file or directory that no change concerns any more.
-    std::function<void(InodeNumber)> on_settled;
+    // Attributes as an answer to one of the changes has them.
+    struct Heard {
+        wire::Attributes attributes;
+        std::uint64_t asked_at = 0;
+    };
+    // Called with a file or directory that no change concerns any more, and what was heard last, unless a change was
+    // carried out since.
+    std::function<void(InodeNumber, const std::optional<Heard>&)> on_settled;
 
     // ---- changes
 
@@ -81,12 +87,14 @@ public:
     // What is shown of a file or directory while changes of it are under way. Precondition of show(): there are any.
     void show(InodeNumber inode, const wire::Attributes& attributes);
     const wire::Attributes* shown(InodeNumber inode) const;
-    // Whether that is all that there is to know: no name was made or removed in the directory, which changes its times.
-    bool shows_all(InodeNumber inode) const;
-    // Content was written while changes are under way, and the modification time is not what is shown; or it has been
-    // set since.
+    // Nothing is, until show(): something else is being changed of it.
+    void hide(InodeNumber inode);
+    // Something was written while changes are under way, content or the names in a directory, and the modification time
+    // is not what is shown; or it has been set since.
     void note_written(InodeNumber inode, bool is_written);
     bool is_written(InodeNumber inode) const;
+    // Answers come in the order of the changes. Nothing: it says less than what was heard before.
+    void note_heard(InodeNumber inode, std::optional<Heard> heard);
 
     // ---- waiting
 
@@ -117,8 +125,8 @@ private:
         std::set<std::uint64_t> under_way;
         client::Waiters settled;
         std::optional<wire::Attributes> shown;
-        bool has_other_names = false;
         bool is_written = false;
+        std::optional<Heard> heard;
     };
     struct Meaning {
         InodeNumber inode = 0;

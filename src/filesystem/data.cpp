@@ -277,6 +277,7 @@ Task<Result<>> FileSystem::fallocate(Operation& operation, HandleNumber handle, 
     if (const Status status = co_await written_out(operation, inode); status != Status::ok)
         co_return Result<>(status);
     const auto reply = co_await change(operation, message);
+    behind_.hide(inode);
     if (!reply) {
         changed_here(inode);
         co_return Result<>(reply.error());
@@ -341,6 +342,7 @@ Task<Result<std::uint64_t>> FileSystem::copy_range(Operation& operation, HandleN
             co_return Result<std::uint64_t>(status);
     }
     const auto reply = co_await change(operation, message);
+    behind_.hide(written_to);
     // Whoever caches in front drops the range itself.
     contents_.forget(written_to);
     changed_here(written_to);

@@ -56,13 +56,16 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
         fetched_.drop(directory, name);
         kept_handles_.drop(directory, name);
     };
+    lent_.on_first = [this] { names_.known().revoke_own_attributes(root_inode, contents_.now()); };
     inodes_.on_removed = [this](InodeNumber inode) {
         contents_.removed(inode);
         shown_times_.forget(inode);
     };
     if (settings_.waits_for_names)
         exclusive_.disable();
-    behind_.on_settled = [this](InodeNumber inode) { change_settled(inode); };
+    behind_.on_settled = [this](InodeNumber inode, const std::optional<ChangesBehind::Heard>& heard) {
+        change_settled(inode, heard);
+    };
     contents_.writes().now = [this] { return contents_.now(); };
     contents_.writes().is_being_made = [this](const client::WriteBehind::Target& target) {
         return behind_.concerns(target.file);

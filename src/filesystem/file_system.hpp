@@ -350,7 +350,8 @@ private:
     }
     Task<bool> settled_briefly(Operation& operation, InodeNumber inode);
     ChangesBehind::UnderWay begin_change(ChangesBehind::Concern concern);
-    void change_settled(InodeNumber inode);
+    void change_settled(InodeNumber inode, const std::optional<ChangesBehind::Heard>& heard);
+    void has_another_directory(InodeNumber parent, std::int32_t more);
     void look_at_quiet_directories();
     Task<void> look_at_quiet(InodeNumber directory);
     Task<void> carried_out_in(InodeNumber directory) {
@@ -383,7 +384,7 @@ private:
     void rename_behind(InodeNumber parent, std::string name, InodeNumber new_parent, std::string new_name,
                        std::uint32_t flags);
     Task<void> carry_out_rename(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber new_parent,
-                                wire::Rename message, bool look_first, std::uint64_t asked_at);
+                                InodeNumber moved, wire::Rename message, bool look_first, std::uint64_t asked_at);
     std::optional<wire::Attributes> attributes_after(const Operation& operation, const Inode& inode,
                                                      const wire::Setattr& change);
     ShownAttributes set_behind(Inode& inode, wire::Setattr change, wire::Attributes after);
@@ -418,7 +419,7 @@ private:
 
     // attributes.cpp
     wire::Attributes seen(InodeNumber inode, const wire::Attributes& attributes, std::uint64_t asked_at);
-    std::optional<wire::Attributes> attributes_under_way(InodeNumber inode);
+    std::optional<wire::Attributes> attributes_under_way(const Operation& operation, InodeNumber inode);
     ShownAttributes shown(const Operation& operation, InodeNumber inode, const wire::Attributes& attributes);
     const wire::Attributes* just_heard(const Operation& operation, InodeNumber inode);
     Task<Result<ShownAttributes>> getattr_of_root(Operation& operation, NodeId node);

@@ -354,6 +354,7 @@ Task<Result<Created>> FileSystem::create(Operation& operation, InodeNumber paren
         co_return create_behind(parent, message, how);
     lent_.expect(*node);
     const auto reply = co_await call(operation, message);
+    behind_.hide(parent);
     if (!reply)
         co_return Result<Created>(reply.error());
     made(parent, message.name, reply->body.entry.attributes, operation.arrived_at);

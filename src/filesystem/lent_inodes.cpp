@@ -9,7 +9,7 @@ namespace {
 
 // What is made in two round trips should be there. Each time that more are asked for it is twice as many.
 constexpr std::array<std::uint32_t, 2> wanted_at_first{32, 8};
-constexpr std::array<std::uint32_t, 2> wanted_at_most{wire::max_lent_inodes, wire::max_lent_inodes / 4};
+constexpr std::array<std::uint32_t, 2> wanted_at_most{128, 32};
 
 }  // namespace
 
@@ -23,7 +23,7 @@ LentInodes::LentInodes(client::Session& session, const Clock& clock, Counters& c
 void LentInodes::begin_epoch() {
     if (std::exchange(epoch_, session_.epoch()) == session_.epoch())
         return;
-    asking_ = refused_ = false;
+    asking_ = refused_ = had_any_ = false;
     round_trip_.reset();
     offset_.reset();
     for (std::size_t kind = 0; kind < pools_.size(); ++kind)
@@ -84,6 +84,10 @@ Task<void> LentInodes::ask(NodeId directory, std::uint32_t files, std::uint32_t 
               std::chrono::nanoseconds(answered.time_since_epoch());
     std::ranges::move(reply->body.files, std::back_inserter(pool(Kind::file).inodes));
     std::ranges::move(reply->body.directories, std::back_inserter(pool(Kind::directory).inodes));
+    if (!had_any_ && on_first && !(reply->body.files.empty() && reply->body.directories.empty())) {
+        had_any_ = true;
+        on_first();
+    }
     refused_ = files + directories > 0 && reply->body.files.empty() && reply->body.directories.empty();
 }
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 
 #include "base/clock.hpp"
@@ -24,6 +25,9 @@ public:
     LentInodes(client::Session& session, const Clock& clock, Counters& counters, Duration worth_from);
     LentInodes(const LentInodes&) = delete;
     LentInodes& operator=(const LentInodes&) = delete;
+
+    // The server has lent some for the first time, for which it may have made a place in the export's root.
+    std::function<void()> on_first;
 
     // Something is about to be made: how far the server is and what its clock says is found out, if it is not known.
     // `directory`: any on the file system of the export's root.
@@ -51,6 +55,7 @@ private:
     std::uint64_t epoch_ = 0;  // of which all this is
     bool asking_ = false;
     bool refused_ = false;                        // there are none to be had
+    bool had_any_ = false;
     std::array<Pool, 2> pools_;                   // by Kind
     std::optional<Duration> round_trip_;          // the shortest of those that were seen
     std::optional<std::chrono::nanoseconds> offset_;  // of the server's clock from ours, or a little less

@@ -249,7 +249,9 @@ ChangesBehind::UnderWay FileSystem::begin_change(ChangesBehind::Concern concern)
     return behind_.begin(std::move(concern));
 }
 
-void FileSystem::change_settled(InodeNumber id) {
+void FileSystem::change_settled(InodeNumber id, const std::optional<ChangesBehind::Heard>& heard) {
+    if (heard && !contents_.writes().pending(id))
+        attributes_are(id, heard->attributes, heard->asked_at);
     contents_.writes().made(id);
     const Inode* inode = inodes_.find(id);
     const bool is_noted = !quiet_.empty() && quiet_.back().directory == id;
@@ -351,6 +353,17 @@ Task<void> FileSystem::carry_out_making(ChangesBehind::UnderWay change, InodeNum
         failed_behind("making", parent, message.name, inode, reply.status());
 }
 
+// A directory counts those that are in it, if its file system counts.
+void FileSystem::has_another_directory(InodeNumber parent, std::int32_t more) {
+    constexpr std::uint32_t links_of_empty = 2;
+    const wire::Attributes* shown = behind_.shown(parent);
+    if (shown == nullptr || shown->links < links_of_empty)
+        return;
+    wire::Attributes attributes = *shown;
+    attributes.links += static_cast<std::uint32_t>(more);
+    behind_.show(parent, attributes);
+}
+
 // Precondition: may_make().
 template <class Message>
 Entry FileSystem::make_behind(InodeNumber parent, Message message, std::uint32_t mode, const wire::LentInode* lent) {
@@ -365,8 +378,10 @@ Entry FileSystem::make_behind(InodeNumber parent, Message message, std::uint32_t
     const wire::Attributes attributes = attributes_of_new(inode, mode, lent);
     behind_.show(id, attributes);
     spawn(carry_out_making(std::move(change), parent, id, std::move(message), asked_at));
-    if (S_ISDIR(mode))
+    if (S_ISDIR(mode)) {
+        has_another_directory(parent, 1);
         exclusive_.made(id);
+    }
     return {.inode = id, .attributes = attributes, .is_outdated = true};
 }
 
@@ -445,6 +460,7 @@ Task<void> FileSystem::carry_out_link(ChangesBehind::UnderWay change, InodeNumbe
     const auto under_way = std::move(change);
     const auto reply = co_await session_.call(message, options_of_change());
     changed_here(id);
+    behind_.note_heard(id, std::nullopt);
     if (!reply)
         co_return failed_behind("linking", new_parent, message.new_name, 0, reply.status());
     made(new_parent, message.new_name, reply->body.attributes, asked_at);
@@ -507,6 +523,8 @@ void FileSystem::remove_behind(InodeNumber parent, Message message) {
     }
     auto change = begin_change(std::move(concern));
     const InodeNumber directory = standing.type == S_IFDIR ? standing.inode : 0;
+    if (directory != 0)
+        has_another_directory(parent, -1);
     spawn(carry_out_removal(std::move(change), parent, directory, std::move(message), look_first, asked_at));
 }
 
@@ -575,13 +593,14 @@ void FileSystem::rename_behind(InodeNumber parent, std::string name, InodeNumber
         behind_.show(from.inode, *attributes);
     }
     inodes_.move(*inodes_.find(from.inode), new_parent, new_name);
-    spawn(carry_out_rename(std::move(change), parent, new_parent, std::move(message), look_first, asked_at));
+    spawn(carry_out_rename(std::move(change), parent, new_parent, from.inode, std::move(message), look_first, asked_at));
 }
 
 Task<void> FileSystem::carry_out_rename(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber new_parent,
-                                        wire::Rename message, bool look_first, std::uint64_t asked_at) {
+                                        InodeNumber moved, wire::Rename message, bool look_first, std::uint64_t asked_at) {
     const auto under_way = std::move(change);
     const Status status = co_await take_away_behind(new_parent, message.new_name, message, look_first);
+    behind_.note_heard(moved, std::nullopt);
     if (status == Status::ok)
         co_return has_moved(parent, message.name, new_parent, message.new_name, asked_at);
     failed_behind("renaming", parent, message.name, 0, status);
@@ -700,25 +719,24 @@ Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNu
         co_return;
     }
     const wire::Attributes& attributes = reply->attributes;
-    shown_times_.heard(id, attributes.change);
     if (inode->type == S_IFDIR) {
+        shown_times_.heard(id, attributes.change);
         names_.known().note_own(id, attributes);
         names_.known().learn_own(id, attributes, asked_at);
         co_return;
     }
     inode->version = attributes.version & ~wire::version_is_fresh;
     inode->content.kept_version = 0;
-    // Otherwise more is being changed, which it may not show.
-    if (behind_.count(id) == 1 && !contents_.writes().pending(id))
-        names_.known().attributes_are(inode->place.parent, inode->place.name, attributes, asked_at);
+    attributes_are(id, attributes, asked_at);
 }
 
-// All that was written to a file has been carried out: this is what it is like, if nothing else is under way.
+// A change of a file has been carried out: this is what it is like, if nothing else is under way.
 void FileSystem::attributes_are(InodeNumber id, const wire::Attributes& attributes, std::uint64_t asked_at) {
     const Inode* inode = inodes_.find(id);
     shown_times_.heard(id, attributes.change);
-    if (inode != nullptr && !behind_.concerns(id) && inode->content.writes_through == 0 &&
-        inode->identity == attributes.identity)
+    if (behind_.concerns(id))
+        behind_.note_heard(id, ChangesBehind::Heard{attributes, asked_at});
+    else if (inode != nullptr && inode->content.writes_through == 0 && inode->identity == attributes.identity)
         names_.known().attributes_are(inode->place.parent, inode->place.name, attributes, asked_at);
 }
 

@@ -209,6 +209,7 @@ Task<Result<Entry>> FileSystem::make(Operation& operation, InodeNumber parent, M
     message.parent = *node;
     message.node = new_node();
     const auto reply = co_await call(operation, message);
+    behind_.hide(parent);
     if (!reply)
         co_return Result<Entry>(reply.error());
     made(parent, message.name, reply->body.attributes, operation.arrived_at);
@@ -282,6 +283,8 @@ Task<Result<Entry>> FileSystem::link(Operation& operation, InodeNumber inode, In
         co_return Result<Entry>(Status::stale);
     const wire::Link message{*node, *parent, new_name};
     const auto reply = co_await call(operation, message);
+    behind_.hide(new_parent);
+    behind_.hide(inode);
     changed_here(inode);
     if (const Inode* linked = inodes_.find(inode); linked != nullptr)
         names_.known().linked_here(linked->place.parent, linked->place.name, contents_.now());
@@ -336,6 +339,7 @@ Task<Result<>> FileSystem::remove(Operation& operation, InodeNumber parent, Mess
     std::string name = message.name;
     co_await have_all_open(operation, parent, std::move(name));
     const Status status = co_await take_away(operation, parent, message.name, message);
+    behind_.hide(parent);
     if (status == Status::ok)
         removed(parent, message.name, operation.arrived_at);
     else
@@ -398,6 +402,8 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     const InodeNumber moved = names_.known().directory_at(parent, name);
     const InodeNumber other = names_.known().directory_at(new_parent, new_name);
     const Status status = co_await take_away(operation, new_parent, new_name, message);
+    behind_.hide(parent);
+    behind_.hide(new_parent);
     if (status == Status::ok && (flags & ~wire::rename_noreplace) == 0) {
         statistics_.changed();
         has_moved(parent, name, new_parent, new_name, operation.arrived_at);

@@ -348,6 +348,7 @@ private:
             File& file = files_[number];
             file.number = number;
             file.mode = i < asked.files ? S_IFREG | 0600U : S_IFDIR | 0700U;
+            file.links = i < asked.files ? 1 : 2;
             touch(file);
             (i < asked.files ? reply.files : reply.directories).push_back({number, attributes(file)});
         }

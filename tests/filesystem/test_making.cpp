@@ -180,16 +180,40 @@ TEST_CASE("making: what is made of something lent has its number and times befor
     CHECK(changed->attributes.size == 7);
 }
 
-TEST_CASE("making: what is made in a lent directory leaves its times to the server") {
+TEST_CASE("making: a directory in which things are made has its time when it is looked at") {
     Making f;
     f.borrow();
     const auto made = f.at_once(&FileSystem::mkdir, f.d, "new", 0750U);
     REQUIRE((made && made->has_value()));
-    f.create("file", (*made)->inode);
-    const auto looking = f.begin(&FileSystem::getattr, (*made)->inode, HandleNumber{});
-    CHECK_FALSE(looking->done());
+    const InodeNumber inode = (*made)->inode;
+    CHECK(f.attributes_at_once(inode).links == 2);
+    const auto inner = f.at_once(&FileSystem::mkdir, inode, "inner", 0750U);
+    REQUIRE((inner && inner->has_value()));
+    f.create("file", inode);
+    const wire::Attributes told = f.attributes_at_once(inode);
+    CHECK(told.links == 3);
     f.let_all_through();
-    CHECK(f.finish(looking).has_value());
+    auto& at_server = f.server_files.file("new", f.directory->number);
+    CHECK(at_server.modification == told.modification);
+    const auto now = f.ask(&FileSystem::getattr, inode, HandleNumber{});
+    REQUIRE(now.has_value());
+    CHECK(now->attributes.modification == told.modification);
+    CHECK(now->attributes.change == told.change);
+}
+
+TEST_CASE("making: what was written is known when all is carried out, whatever is answered first") {
+    Making f;
+    f.borrow();
+    const Created file = f.create("file", f.d);
+    f.write(file.opened.handle, "four");
+    REQUIRE(f.at_once(&FileSystem::flush, file.opened.handle, LockOwner{1}).has_value());
+    f.fs->release(file.opened.handle);
+    f.let_all_through();
+    const std::size_t asked = f.asked(Opcode::getattr);
+    const auto now = f.ask(&FileSystem::getattr, file.entry.inode, HandleNumber{});
+    REQUIRE(now.has_value());
+    CHECK(now->attributes.size == 4);
+    CHECK(f.asked(Opcode::getattr) == asked);
 }
 
 TEST_CASE("making: a server that has none to lend, or makes another in its place") {
