@@ -117,6 +117,7 @@ void ExclusiveLeases::made(InodeNumber directory) {
     names_.known().learn({.directory = directory,
                           .place = {inode.place.parent, inode.place.name},
                           .attributes = {},
+                          .absent_xattrs = no_xattrs_at_all,
                           .entries = {},
                           .complete = true,
                           .asked_at = now_(),

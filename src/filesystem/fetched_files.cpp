@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "filesystem/fetched_files.hpp"
 
+#include <utility>
 #include <vector>
 
 namespace remofile::filesystem {
 namespace {
 
-// What is fetched ahead and not read yet, at most: half a second of 100 Mbit/s.
+// What is fetched ahead and not read yet, at most: half a second of 100 Mbit/s. And what is kept, read or not, the
+// oldest of which goes first.
+constexpr std::size_t max_unread_bytes = 8U << 20;
 constexpr std::size_t max_kept_bytes = 8U << 20;
 constexpr std::size_t entry_overhead_bytes = 512;
 constexpr std::size_t first_ahead = 4;
@@ -38,7 +41,7 @@ void FetchedFiles::visit(InodeNumber directory, std::string_view name, std::uint
         return;
     std::size_t count = 0;
     for (const Walk::Target& target : files_.ahead()) {
-        if (pending_ >= max_ahead || kept_bytes_ + pending_bytes_ >= max_kept_bytes)
+        if (pending_ >= max_ahead || unread_bytes_ + pending_bytes_ >= max_unread_bytes)
             break;
         start(target, credential);
         ++count;
@@ -96,6 +99,7 @@ void FetchedFiles::keep(const Key& key, Fetched& fetched, client::Reply<wire::Fe
     --pending_;
     pending_bytes_ -= fetched.expected_bytes;
     kept_bytes_ += fetched.content->size() + entry_overhead_bytes;
+    unread_bytes_ += fetched.content->size() + entry_overhead_bytes;
     bytes_ahead_.add(fetched.content->size());
     while (kept_bytes_ > max_kept_bytes && order_.size() > 1)
         remove(Key(order_.front()));
@@ -114,6 +118,7 @@ void FetchedFiles::remove(const Key& key) {
         kept_bytes_ -= fetched.content->size() + entry_overhead_bytes;
         order_.erase(fetched.place);
         if (!fetched.used) {
+            unread_bytes_ -= fetched.content->size() + entry_overhead_bytes;
             in_vain_.add();
             bytes_in_vain_.add(fetched.content->size());
         }
@@ -138,7 +143,8 @@ FetchedFiles::Content FetchedFiles::current(const Key& key, std::uint32_t creden
                             now.attributes->size == fetched.content->size();
     if (!is_current)
         return nullptr;
-    fetched.used = true;
+    if (!std::exchange(fetched.used, true))
+        unread_bytes_ -= fetched.content->size() + entry_overhead_bytes;
     return fetched.content;
 }
 

@@ -77,6 +77,7 @@ private:
     std::map<Key, FetchedPtr> fetched_;
     std::list<Key> order_;  // as they came
     std::size_t kept_bytes_ = 0;
+    std::size_t unread_bytes_ = 0;  // of these
     std::size_t pending_ = 0;
     std::size_t pending_bytes_ = 0;
     Counters::Counter& fetched_ahead_;

@@ -292,6 +292,22 @@ TEST_CASE("leases: whoever reads one small file after the other finds the next o
     CHECK(f.counted("files.fetched_in_vain") == 0);
 }
 
+TEST_CASE("leases: what has been read makes room for what is to be fetched ahead") {
+    Leased f;
+    const std::string content(60'000, 'x');
+    std::vector<std::string> names;
+    for (int number = 1000; number < 1200; ++number)
+        f.server_files.make(names.emplace_back("f" + std::to_string(number)), content);
+    f.get_to_know();
+    // That is more than is kept, and yet the next are there.
+    constexpr std::size_t read = 180;
+    for (std::size_t number = 0; number < read; ++number) {
+        f.fs->release(f.open(names[number]));
+        f.settle();
+    }
+    CHECK(f.asked(Opcode::fetch) + f.asked(Opcode::open) == names.size());
+}
+
 TEST_CASE("leases: what is changed here shows under the name that is left of two") {
     Leased f;
     for (const char* name : {"f1", "f2", "f3"})
