@@ -81,6 +81,8 @@ struct Touched {
 struct ExportOptions {
     std::string directory;
     bool read_only = false;
+    // Inodes are made beforehand for clients that ask for them, in a hidden directory of the export's root.
+    bool lends_inodes = true;
     // Descriptors kept for inodes that nobody is using right now; beyond it the least recently used are closed, and
     // found again by their place in the tree, verified by identity.
     std::size_t max_idle_descriptors = 4096;

@@ -289,8 +289,10 @@ Watch open_watch(const ExportOptions& options, int root, Counters& counters) {
 Result<std::unique_ptr<Lender>> open_lender(const ExportOptions& options, int root) {
     if (options.read_only)
         return std::unique_ptr<Lender>();
-    REMOFILE_TRY(kept_root, duplicate_as_path(root));
     Lender::remove_leftovers(root);
+    if (!options.lends_inodes)
+        return std::unique_ptr<Lender>();
+    REMOFILE_TRY(kept_root, duplicate_as_path(root));
     return std::make_unique<Lender>(std::move(kept_root));
 }
 

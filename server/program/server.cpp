@@ -185,6 +185,7 @@ Result<std::string> Server::start() {
     leases_ = make_lease_table(options_, reactor_.clock(), counters_);
     REMOFILE_TRY(files, FileService::open({.directory = options_.directory,
                                            .read_only = options_.read_only,
+                                           .lends_inodes = !options_.no_lent_inodes,
                                            .leases = leases_,
                                            .watch = options_.watch},
                                           counters_));

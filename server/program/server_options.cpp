@@ -91,7 +91,7 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 19> rows{{
+const std::array<Row, 20> rows{{
     {"listen", Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
@@ -114,6 +114,8 @@ const std::array<Row, 19> rows{{
     {"read-only", Kind::flag, "", "Refuse every change", take_flag<&ServerOptions::read_only>},
     {"exclusive", Kind::flag, "", "Serve one client at a time; others are told who it is",
      take_flag<&ServerOptions::exclusive>},
+    {"no-lent-inodes", Kind::flag, "", "Make no files beforehand, for which DIRECTORY gets a hidden directory",
+     take_flag<&ServerOptions::no_lent_inodes>},
     {"token-file", Kind::value, "FILE", "Ask every client for the token in FILE, besides its key",
      take_path_of<&ServerOptions::token_file>},
     {"authorized-keys", Kind::value, "FILE",

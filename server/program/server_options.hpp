@@ -22,6 +22,7 @@ struct ServerOptions {
     std::optional<std::uint16_t> data_port;
     bool read_only = false;
     bool exclusive = false;
+    bool no_lent_inodes = false;
     std::string token_file;
     std::string authorized_keys;  // empty: in the configuration directory
     std::string server_key;       // empty: in the configuration directory, made on first use

@@ -154,9 +154,15 @@ Task<Result<std::size_t>> FileSystem::write_behind(Operation& operation, client:
     const auto accepted = co_await contents_.writes().write(target, offset, std::move(data), &operation.cancellation);
     if (!accepted)
         co_return Result<std::size_t>(accepted.error());
-    contents_.accepted(target.file, offset, size);
-    behind_.note_written(target.file, true);
+    note_accepted(target.file, offset, size);
     co_return size;
+}
+
+// The write will be sent.
+void FileSystem::note_accepted(InodeNumber inode, std::uint64_t offset, std::size_t size) {
+    contents_.accepted(inode, offset, size);
+    behind_.note_written(inode, true);
+    shown_times_.changed(inode);
 }
 
 // The error of a write that was accepted earlier; reported once.
@@ -194,8 +200,7 @@ Task<Result<std::size_t>> FileSystem::write(Operation& operation, HandleNumber h
     const client::WriteBehind::Target target{.file = inode, .handle = target_handle, .set_id = operation.set_id};
     const std::size_t size = payload.bytes.size();
     if (!session_.hello().client_identity && contents_.writes().join(target, offset, payload.bytes)) {
-        contents_.accepted(inode, offset, size);
-        behind_.note_written(inode, true);
+        note_accepted(inode, offset, size);
         co_return size;
     }
     Buffer data = payload.take();

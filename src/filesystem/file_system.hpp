@@ -57,7 +57,7 @@ struct FileSystemSettings {
     // not wait long, and the session may always send what somebody waits for.
     std::size_t max_changes_behind = 512;
     // Where a round trip takes so long or longer, files and directories to make are borrowed from the server.
-    Duration lending_from = std::chrono::milliseconds(1);
+    Duration lending_from = std::chrono::milliseconds(2);
     // With groups by the server's numbers. Asked for only where they matter: where the server acts as its callers, and
     // where set-id bits are at stake.
     std::function<CallerFacts(const Caller&)> facts_of;
@@ -460,6 +460,7 @@ private:
                                             wire::Write message, Buffer data, bool of_mapping);
     Task<Result<std::size_t>> write_behind(Operation& operation, client::WriteBehind::Target target,
                                            std::uint64_t offset, Buffer data);
+    void note_accepted(InodeNumber inode, std::uint64_t offset, std::size_t size);
     Status take_write_error(HandleNumber handle);
     Result<> after_write_error(HandleNumber handle, Status now);
 

@@ -38,7 +38,7 @@ bool LentInodes::may_ask() const {
 void LentInodes::expect(NodeId directory) {
     begin_epoch();
     if (!round_trip_ && may_ask())
-        spawn(ask(directory, 0, 0));
+        spawn(measure(directory));
 }
 
 std::optional<wire::LentInode> LentInodes::take(Kind kind, NodeId directory) {
@@ -61,6 +61,13 @@ std::optional<wire::LentInode> LentInodes::take(Kind kind, NodeId directory) {
         wanted = std::min(2 * wanted, wanted_at_most[static_cast<std::size_t>(kind)]);
     }
     return taken;
+}
+
+// Twice: the first answer is late where the server has something to wake up for.
+Task<void> LentInodes::measure(NodeId directory) {
+    co_await ask(directory, 0, 0);
+    if (round_trip_ && *round_trip_ >= worth_from_ && may_ask())
+        co_await ask(directory, 0, 0);
 }
 
 Task<void> LentInodes::ask(NodeId directory, std::uint32_t files, std::uint32_t directories) {

@@ -47,6 +47,7 @@ private:
 
     void begin_epoch();
     bool may_ask() const;
+    Task<void> measure(NodeId directory);
     Task<void> ask(NodeId directory, std::uint32_t files, std::uint32_t directories);
 
     client::Session& session_;

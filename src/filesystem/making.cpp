@@ -244,14 +244,19 @@ ChangesBehind::UnderWay FileSystem::begin_change(ChangesBehind::Concern concern)
         if (inode != nullptr && !behind_.concerns(id))
             inodes_.hand_out(*inode);
     }
-    for (const auto& name : concern.names)
+    for (const auto& name : concern.names) {
         names_.known().own_attributes_changed_here(name.directory, contents_.now());
+        shown_times_.changed(name.directory);
+        if (name.inode != 0)
+            shown_times_.changed(name.inode);
+    }
     return behind_.begin(std::move(concern));
 }
 
 void FileSystem::change_settled(InodeNumber id, const std::optional<ChangesBehind::Heard>& heard) {
     if (heard && !contents_.writes().pending(id))
         attributes_are(id, heard->attributes, heard->asked_at);
+    shown_times_.settled(id);
     contents_.writes().made(id);
     const Inode* inode = inodes_.find(id);
     const bool is_noted = !quiet_.empty() && quiet_.back().directory == id;
@@ -518,6 +523,7 @@ void FileSystem::remove_behind(InodeNumber parent, Message message) {
     ChangesBehind::Concern concern{.inodes = {parent}, .names = {{parent, message.name, 0}}};
     if (standing.inode != 0) {
         concern.inodes.push_back(standing.inode);
+        shown_times_.changed(standing.inode);
         if (standing.type != S_IFDIR)
             changed_here(standing.inode);
     }
@@ -660,6 +666,7 @@ ShownAttributes FileSystem::set_behind(Inode& inode, wire::Setattr change, wire:
     } else {
         names_.changed(inode);
     }
+    shown_times_.changed(id);
     if (held_setting_ && held_setting_->inode == id) {
         join(held_setting_->message, change);
     } else {

@@ -305,7 +305,7 @@ TEST_CASE("leases: what has been read makes room for what is to be fetched ahead
         f.fs->release(f.open(names[number]));
         f.settle();
     }
-    CHECK(f.asked(Opcode::fetch) + f.asked(Opcode::open) == names.size());
+    CHECK(f.asked(Opcode::fetch) + f.asked(Opcode::open) >= names.size());
 }
 
 TEST_CASE("leases: what is changed here shows under the name that is left of two") {

@@ -52,6 +52,8 @@ void ServerProcess::start(int port) {
     command.arguments = {program_from_environment("REMOFILE_SERVER"), "--listen",
                          "tcp://127.0.0.1:" + std::to_string(port)};
     command.arguments.insert(command.arguments.end(), options_.arguments.begin(), options_.arguments.end());
+    if (!options_.lends_inodes)
+        command.arguments.emplace_back("--no-lent-inodes");
     command.arguments.push_back(options_.directory);
     if (options_.open_files > 0)
         command.arguments.insert(command.arguments.begin(),

@@ -21,6 +21,7 @@ public:
         std::vector<std::string> arguments = {};
         std::optional<Credentials> as = {};
         std::vector<std::pair<std::string, std::string>> environment = {};  // added to the test's own
+        bool lends_inodes = false;  // for which it makes a directory in the export when the network is slow
         int open_files = 0;  // its limit of descriptors; 0: the test's own
     };
 

@@ -163,7 +163,7 @@ class LeasedMount(test_protocol.ServerTest):
     def test_what_was_never_told_cannot_be_confirmed(self):
         making = Doing(os.mkdir, self.mounted("new"))
         push = self.holder.wait_for_push(PATIENCE_S)
-        self.assert_status("invalid", self.holder.confirm, push["sequence"] + 1)
+        self.assert_status("invalid", self.holder.confirm, push["sequence"] + 1000)
         self.holder.call("PING")
         self.assertTrue(making.waits())
         self.holder.confirm(push["sequence"])
