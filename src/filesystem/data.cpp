@@ -133,6 +133,7 @@ Task<Result<std::size_t>> FileSystem::write_through(Operation& operation, InodeN
     auto writing = of_mapping ? write_page(handle, message, std::move(data))
                               : call_with_bulk(operation, message, std::move(data), client::LaneKind::data);
     const auto reply = co_await std::move(writing);
+    behind_.hide(inode);
     if (!reply)
         co_return Result<std::size_t>(reply.error());
     if (reply->body.size > size)

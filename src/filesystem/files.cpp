@@ -287,8 +287,10 @@ Task<Result<Opened>> FileSystem::open(Operation& operation, InodeNumber inode, O
     auto answer = co_await std::move(opening);
     if (!answer)
         co_return Result<Opened>(answer.error());
-    if (truncates)
+    if (truncates) {
+        behind_.hide(inode);
         contents_.replaced(inode, answer->attributes);
+    }
     // It may have been written from here since the server read it, and other answers come by another way.
     const bool beginning_is_true = answer->has_beginning && !contents_.changed_since(inode, asked_at);
     const Opened opened = add_file(operation, inode, answer->handle, answer->attributes, asked_at, how);
