@@ -342,6 +342,7 @@ Entry FileSystem::with_loan(Entry entry, InodeNumber parent, std::string_view na
 void FileSystem::xattr_changed_here(InodeNumber id) {
     if (Inode* inode = inodes_.find(id); inode != nullptr)
         names_.xattrs_changed(*inode);
+    behind_.hide(id);
     if (front_ != nullptr)
         front_->drop_attributes(id);
 }

@@ -351,6 +351,7 @@ private:
     Task<bool> settled_briefly(Operation& operation, InodeNumber inode);
     ChangesBehind::UnderWay begin_change(ChangesBehind::Concern concern);
     void change_settled(InodeNumber inode, const std::optional<ChangesBehind::Heard>& heard);
+    void loses_name(InodeNumber inode);
     void has_another_directory(InodeNumber parent, std::int32_t more);
     void look_at_quiet_directories();
     Task<void> look_at_quiet(InodeNumber directory);

@@ -512,6 +512,19 @@ Task<Status> FileSystem::take_away_behind(InodeNumber parent, std::string name, 
     co_return replies[1].status;
 }
 
+// It may have another, which a change under way has given it.
+void FileSystem::loses_name(InodeNumber id) {
+    changed_here(id);
+    shown_times_.changed(id);
+    const wire::Attributes* shown = behind_.shown(id);
+    if (shown == nullptr)
+        return;
+    wire::Attributes attributes = *shown;
+    attributes.links -= std::min(attributes.links, 1U);
+    attributes.change = time_now();
+    behind_.show(id, attributes);
+}
+
 // Precondition: may_remove(), or of a directory that it and the one above are held and that it is empty.
 template <class Message>
 void FileSystem::remove_behind(InodeNumber parent, Message message) {
@@ -523,9 +536,8 @@ void FileSystem::remove_behind(InodeNumber parent, Message message) {
     ChangesBehind::Concern concern{.inodes = {parent}, .names = {{parent, message.name, 0}}};
     if (standing.inode != 0) {
         concern.inodes.push_back(standing.inode);
-        shown_times_.changed(standing.inode);
         if (standing.type != S_IFDIR)
-            changed_here(standing.inode);
+            loses_name(standing.inode);
     }
     auto change = begin_change(std::move(concern));
     const InodeNumber directory = standing.type == S_IFDIR ? standing.inode : 0;
@@ -586,7 +598,7 @@ void FileSystem::rename_behind(InodeNumber parent, std::string name, InodeNumber
     contents_.writes().send(from.inode);
     if (to.inode != 0) {
         concern.inodes.push_back(to.inode);
-        changed_here(to.inode);
+        loses_name(to.inode);
     }
     std::optional<wire::Attributes> attributes;
     if (const auto answer = names_.known().find(parent, name); answer.attributes != nullptr)

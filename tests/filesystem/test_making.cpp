@@ -280,6 +280,31 @@ TEST_CASE("making: attributes that are set one after the other are one request, 
     CHECK(now->attributes.modification.seconds == 4);
 }
 
+TEST_CASE("making: a file that has lost one of two names under way shows one link and when") {
+    Making f;
+    f.borrow();
+    f.held.insert({Opcode::link, Opcode::unlink, Opcode::rename});
+    const Created file = f.create("file", f.d);
+    f.fs->release(file.opened.handle);
+    const InodeNumber inode = file.entry.inode;
+    const auto linked = f.at_once(&FileSystem::link, inode, f.d, "other");
+    REQUIRE((linked && linked->has_value()));
+    const wire::Attributes before = f.attributes_at_once(inode);
+    CHECK(before.links == 2);
+    f.clock.advance(std::chrono::milliseconds(20));
+    SECTION("by unlink") {
+        REQUIRE(f.at_once(&FileSystem::unlink, f.d, "other").has_value());
+    }
+    SECTION("by a rename over it") {
+        f.fs->release(f.create("new", f.d).opened.handle);
+        REQUIRE(f.at_once(&FileSystem::rename, f.d, "new", f.d, "other", 0U).has_value());
+    }
+    const wire::Attributes after = f.attributes_at_once(inode);
+    CHECK(after.links == 1);
+    CHECK(after.change > before.change);
+    CHECK(after.modification == before.modification);
+}
+
 TEST_CASE("making: a small new file is copied by reading it") {
     Making f;
     f.borrow();
