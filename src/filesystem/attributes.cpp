@@ -52,13 +52,16 @@ std::optional<wire::Attributes> FileSystem::attributes_under_way(const Operation
     if (!now)
         return std::nullopt;
     wire::Attributes attributes = *behind_.shown(id);
+    // The server's clock is known a little late: no time goes back.
+    if (attributes.change > *now)
+        return std::nullopt;
     attributes.identity = inode->identity;
     if (inode->type == S_IFREG) {
         attributes.size = std::max(attributes.size, inode->content.size);
         attributes.blocks = blocks_of(attributes);
     }
     if (behind_.is_written(id)) {
-        attributes.modification = attributes.change = std::max(*now, attributes.modification);
+        attributes.modification = attributes.change = *now;
         set_behind(*inode, {.which = wire::set_modification, .modification = attributes.modification}, attributes);
     }
     shown_times_.told(id, attributes.change);

@@ -375,9 +375,8 @@ Entry FileSystem::make_behind(InodeNumber parent, Message message, std::uint32_t
     const std::uint64_t asked_at = contents_.now();
     message.parent = inodes_.find(parent)->node;
     message.node = {session_.new_node_id(), false};
-    Inode& inode = lent == nullptr
-                       ? inodes_.make_unconfirmed(parent, message.name, mode & S_IFMT, message.node.id)
-                       : inodes_.make_lent(parent, message.name, lent->attributes, message.node.id);
+    Inode& inode = lent == nullptr ? inodes_.make_unconfirmed(parent, message.name, mode & S_IFMT, message.node.id)
+                                   : inodes_.make_lent(parent, message.name, lent->attributes, message.node.id);
     const InodeNumber id = inode.id;
     auto change = begin_change({.inodes = {parent, id}, .names = {{parent, message.name, id}}});
     const wire::Attributes attributes = attributes_of_new(inode, mode, lent);
@@ -448,7 +447,7 @@ Entry FileSystem::link_behind(Inode& inode, InodeNumber new_parent, std::string 
     auto change =
         begin_change({.inodes = {new_parent, id, inode.place.parent}, .names = {{new_parent, message.new_name, id}}});
     ++known.links;
-    known.change = time_now();
+    known.change = std::max(known.change, time_now());
     behind_.show(id, known);
     changed_here(id);
     names_.known().linked_here(inode.place.parent, inode.place.name, contents_.now());
@@ -521,7 +520,7 @@ void FileSystem::loses_name(InodeNumber id) {
         return;
     wire::Attributes attributes = *shown;
     attributes.links -= std::min(attributes.links, 1U);
-    attributes.change = time_now();
+    attributes.change = std::max(attributes.change, time_now());
     behind_.show(id, attributes);
 }
 
@@ -607,15 +606,17 @@ void FileSystem::rename_behind(InodeNumber parent, std::string name, InodeNumber
     if (const wire::Attributes* shown = behind_.shown(from.inode); shown != nullptr)
         attributes = *shown;
     if (attributes) {
-        attributes->change = time_now();
+        attributes->change = std::max(attributes->change, time_now());
         behind_.show(from.inode, *attributes);
     }
     inodes_.move(*inodes_.find(from.inode), new_parent, new_name);
-    spawn(carry_out_rename(std::move(change), parent, new_parent, from.inode, std::move(message), look_first, asked_at));
+    spawn(
+        carry_out_rename(std::move(change), parent, new_parent, from.inode, std::move(message), look_first, asked_at));
 }
 
 Task<void> FileSystem::carry_out_rename(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber new_parent,
-                                        InodeNumber moved, wire::Rename message, bool look_first, std::uint64_t asked_at) {
+                                        InodeNumber moved, wire::Rename message, bool look_first,
+                                        std::uint64_t asked_at) {
     const auto under_way = std::move(change);
     const Status status = co_await take_away_behind(new_parent, message.new_name, message, look_first);
     behind_.note_heard(moved, std::nullopt);
@@ -662,7 +663,7 @@ std::optional<wire::Attributes> FileSystem::attributes_after(const Operation& op
         after.access = change.access;
     if ((change.which & wire::set_modification) != 0)
         after.modification = change.modification;
-    after.change = time_now();
+    after.change = std::max(after.change, time_now());
     return after;
 }
 

@@ -2,6 +2,8 @@
 // Looking up, making, removing and renaming entries of directories.
 #include <sys/stat.h>
 
+#include <array>
+
 #include "client/directory.hpp"
 #include "filesystem/file_system.hpp"
 #include "filesystem/outcome.hpp"
@@ -338,8 +340,10 @@ Task<Result<>> FileSystem::remove(Operation& operation, InodeNumber parent, Mess
     const InodeNumber directory = names_.known().directory_at(parent, message.name);
     std::string name = message.name;
     co_await have_all_open(operation, parent, std::move(name));
+    const InodeNumber removed_file = standing_of(parent, message.name).inode;
     const Status status = co_await take_away(operation, parent, message.name, message);
     behind_.hide(parent);
+    behind_.hide(removed_file);
     if (status == Status::ok)
         removed(parent, message.name, operation.arrived_at);
     else
@@ -401,9 +405,11 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     co_await have_all_open(operation, new_parent, std::move(replaced));
     const InodeNumber moved = names_.known().directory_at(parent, name);
     const InodeNumber other = names_.known().directory_at(new_parent, new_name);
+    const std::array concerned{parent, new_parent, standing_of(parent, name).inode,
+                               standing_of(new_parent, new_name).inode};
     const Status status = co_await take_away(operation, new_parent, new_name, message);
-    behind_.hide(parent);
-    behind_.hide(new_parent);
+    for (const InodeNumber each : concerned)
+        behind_.hide(each);
     if (status == Status::ok && (flags & ~wire::rename_noreplace) == 0) {
         statistics_.changed();
         has_moved(parent, name, new_parent, new_name, operation.arrived_at);

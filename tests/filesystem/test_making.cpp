@@ -280,6 +280,19 @@ TEST_CASE("making: attributes that are set one after the other are one request, 
     CHECK(now->attributes.modification.seconds == 4);
 }
 
+TEST_CASE("making: what is written after a time to come was set has the time of the write") {
+    Making f;
+    f.borrow();
+    const Created file = f.create("file", f.d);
+    const wire::Setattr to_come{.which = wire::set_modification, .modification = {.seconds = 3'000'000'000}};
+    REQUIRE(f.at_once(&FileSystem::setattr, file.entry.inode, HandleNumber{}, to_come).has_value());
+    CHECK(f.attributes_at_once(file.entry.inode).modification.seconds == 3'000'000'000);
+    f.write(file.opened.handle, "text");
+    const wire::Attributes written = f.attributes_at_once(file.entry.inode);
+    CHECK(written.modification == written.change);
+    CHECK(written.modification.seconds < 3'000'000'000);
+}
+
 TEST_CASE("making: a file that has lost one of two names under way shows one link and when") {
     Making f;
     f.borrow();
