@@ -177,8 +177,8 @@ public:
     private:
         InodePtr inode_;
     };
-    // To be called with the name's lock. `share`: who pays for the descriptor that this may take. Error: too_many_files, where there is none left for it.
-    // Nothing for a null inode.
+    // To be called with the name's lock. `share`: who pays for the descriptor that this may take. Error:
+    // too_many_files, where there is none left for it. Nothing for a null inode.
     Result<Removal> begin_removal(const InodePtr& inode, const DescriptorBudget::Share& share);
     // Before who may open the file changes: descriptors of all its handles, which are opened again if they must be.
     // None where the server may open whatever it knows. Those that cannot be had are left out.

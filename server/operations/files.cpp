@@ -93,8 +93,7 @@ Result<wire::AttributesReply> hold_open(Context& context, const Context::Held& h
     auto file = std::make_shared<OpenFile>();
     file->inode = held.inode;
     REMOFILE_TRY(path, context.inodes.with_room([&] { return duplicate_as_path(held.fd()); }));
-    file->open =
-        OpenDescription::make(context.inodes, held.inode, std::move(path), O_PATH, context.files->share());
+    file->open = OpenDescription::make(context.inodes, held.inode, std::move(path), O_PATH, context.files->share());
     REMOFILE_TRY(attributes, context.inodes.attributes(held.inode));
     REMOFILE_CHECK(reservation.commit(std::move(file)));
     return wire::AttributesReply{attributes};

@@ -30,7 +30,7 @@ struct ServerOptions {
     IdentityMode identity = IdentityMode::squash;
     bool allow_root = false;
     std::chrono::seconds session_timeout{30};
-    bool watch = true;  // for changes by programs on this machine, where it can be done
+    bool watch = true;                    // for changes by programs on this machine, where it can be done
     std::chrono::seconds lease_term{10};  // 0: no leases; at most session_timeout counts
     std::uint32_t max_clients = 256;
     std::uint32_t max_clients_per_key = 64;

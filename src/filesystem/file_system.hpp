@@ -366,8 +366,7 @@ private:
     void confirm_made(InodeNumber parent, std::string_view name, InodeNumber inode, const wire::Attributes& attributes,
                       std::uint64_t asked_at);
     template <class Message>
-    Entry make_behind(InodeNumber parent, Message message, std::uint32_t mode,
-                      const wire::LentInode* lent = nullptr);
+    Entry make_behind(InodeNumber parent, Message message, std::uint32_t mode, const wire::LentInode* lent = nullptr);
     Created create_behind(InodeNumber parent, wire::Create message, const OpenHow& how);
     template <class Message>
     Task<void> carry_out_making(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber inode, Message message,

@@ -55,10 +55,10 @@ private:
     const Duration worth_from_;
     std::uint64_t epoch_ = 0;  // of which all this is
     bool asking_ = false;
-    bool refused_ = false;                        // there are none to be had
+    bool refused_ = false;  // there are none to be had
     bool had_any_ = false;
-    std::array<Pool, 2> pools_;                   // by Kind
-    std::optional<Duration> round_trip_;          // the shortest of those that were seen
+    std::array<Pool, 2> pools_;                       // by Kind
+    std::optional<Duration> round_trip_;              // the shortest of those that were seen
     std::optional<std::chrono::nanoseconds> offset_;  // of the server's clock from ours, or a little less
     std::chrono::nanoseconds last_{};
     Counters::Counter& taken_;

@@ -334,7 +334,8 @@ TEST_CASE("leases: what is changed here shows under the new name, whatever an an
     f.held = {Opcode::lookup};
     auto before = f.begin(&FileSystem::lookup, root_inode, std::string("file"));
     REQUIRE(f.await_held(1));
-    REQUIRE(f.ask(&FileSystem::rename, root_inode, std::string("file"), root_inode, std::string("moved"), 0U).has_value());
+    REQUIRE(
+        f.ask(&FileSystem::rename, root_inode, std::string("file"), root_inode, std::string("moved"), 0U).has_value());
     f.size_of(file);  // its attributes are current
     auto& names = f.server_files.file(1).names;
     names["file"] = names["moved"];

@@ -22,7 +22,7 @@ public:
         std::optional<Credentials> as = {};
         std::vector<std::pair<std::string, std::string>> environment = {};  // added to the test's own
         bool lends_inodes = false;  // for which it makes a directory in the export when the network is slow
-        int open_files = 0;  // its limit of descriptors; 0: the test's own
+        int open_files = 0;         // its limit of descriptors; 0: the test's own
     };
 
     // Starts it on a free port of 127.0.0.1 and returns once it listens. Throws std::runtime_error, with what it

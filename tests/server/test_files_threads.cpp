@@ -179,8 +179,8 @@ TEST_CASE("a file that replaces another while that name is being removed keeps i
         }
         // The first of them have given up their descriptors.
         for (const auto* name : {"a", "b", "c", "d", "e", "f"})
-            session.call(wire::Rename{
-                .parent = Session::root, .name = name, .new_parent = Session::root, .new_name = "target"});
+            session.call(
+                wire::Rename{.parent = Session::root, .name = name, .new_parent = Session::root, .new_name = "target"});
         for (const HandleId handle : handles) {
             lost += session.read(handle, 0, 1).size() == 1 ? 0 : 1;
             session.call(wire::Release{.handle = handle});

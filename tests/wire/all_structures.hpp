@@ -10,10 +10,10 @@ namespace remofile::wire {
 
 using Requests =
     std::tuple<Hello, Attach, Bye, Ping, Cancel, Credential, ServerStatus, Invalidated, LaneTicket, ReturnLeases,
-               TakeLeases, ShareLeases, LendInodes, Lookup, Forget, Getattr, Setattr, Readlink, Mknod, Mkdir, Unlink, Rmdir,
-               Symlink, Rename, Link, Access, Statfs, MakeLent, Open, Create, Tmpfile, Read, Write, Release, Flush, Fsync,
-               Fallocate, Seek, CopyRange, Hash, Fetch, Opendir, Readdir, Releasedir, Fsyncdir, List, Getxattr,
-               Setxattr, Listxattr, Removexattr, Getlk, Setlk, Flock>;
+               TakeLeases, ShareLeases, LendInodes, Lookup, Forget, Getattr, Setattr, Readlink, Mknod, Mkdir, Unlink,
+               Rmdir, Symlink, Rename, Link, Access, Statfs, MakeLent, Open, Create, Tmpfile, Read, Write, Release,
+               Flush, Fsync, Fallocate, Seek, CopyRange, Hash, Fetch, Opendir, Readdir, Releasedir, Fsyncdir, List,
+               Getxattr, Setxattr, Listxattr, Removexattr, Getlk, Setlk, Flock>;
 using Pushes = std::tuple<PushInvalidate, PushShutdown>;
 using OtherStructures =
     std::tuple<HelloReply, InUse, LaneTicketReply, ServerStatusReply, EntryReply, AttributesReply, ReadlinkReply,

@@ -164,7 +164,7 @@ TEST_CASE("each field of the headers is checked") {
     CHECK(status_with(7, 1) == Status::malformed);
     CHECK(status_with(flags_offset, 0x80) == Status::malformed);
     CHECK(status_with(flags_offset, set_id_flags) == Status::malformed);  // one of the two
-    CHECK(status_with(encoding_offset, 1) == Status::malformed);  // an encoding without bulk data
+    CHECK(status_with(encoding_offset, 1) == Status::malformed);          // an encoding without bulk data
     CHECK(status_with(bulk_size_offset, 1) == Status::malformed);
     CHECK(status_with(first_record + 3, 0x80) == Status::malformed);  // a body of 2 GiB
     CHECK(status_with(first_record + 3, 0xff) == Status::malformed);
