@@ -55,6 +55,10 @@ public:
     void send(const std::string& text, bool more = false) {
         REQUIRE(zmq_send(socket_, text.data(), text.size(), ZMQ_DONTWAIT | (more ? ZMQ_SNDMORE : 0)) >= 0);
     }
+    // To one that may have refused already: libzmq has then ended the connection, and the socket has nobody to send to.
+    void send_unless_refused(const std::string& text) {
+        REQUIRE((zmq_send(socket_, text.data(), text.size(), ZMQ_DONTWAIT) >= 0 || zmq_errno() == EAGAIN));
+    }
     std::optional<std::string> receive() {
         std::string text(1024, '\0');
         const int size = zmq_recv(socket_, text.data(), text.size(), ZMQ_DONTWAIT);
@@ -150,7 +154,7 @@ TEST_CASE("trap: CURVE accepts anyone without ZAP; here a key that is not author
     dealer.set(ZMQ_CURVE_PUBLICKEY, stranger.public_key().to_text());
     dealer.set(ZMQ_CURVE_SERVERKEY, encrypted.server.key.public_key().to_text());
     dealer.connect(encrypted.server.endpoint());
-    dealer.send("let me in");
+    dealer.send_unless_refused("let me in");
     REQUIRE(run_until(encrypted.reactor, [&] { return encrypted.keys.asked > 0; }));
     encrypted.settle();
     REQUIRE(encrypted.server.arrivals.empty());
@@ -162,7 +166,7 @@ TEST_CASE("trap: a client without encryption sees nothing of an encrypted listen
     encrypted.server.start();
     BareDealer dealer(encrypted.context);
     dealer.connect(encrypted.server.endpoint());
-    dealer.send("let me in");
+    dealer.send_unless_refused("let me in");
     // The older protocols have no mechanisms at all.
     for (const std::string& greeting : {zmtp_greeting("NULL", 0), zmtp_greeting("NULL", 1), zmtp_greeting("NULL", 2),
                                         zmtp_greeting("NULL", 3) + zmtp_ready("DEALER"), zmtp_greeting("PLAIN", 3)}) {
