@@ -125,6 +125,15 @@ Task<Result<std::uint32_t>> Session::credential(std::uint32_t uid, std::uint32_t
     co_return co_await state->identities->number_of(std::move(identity), cancellation);
 }
 
+std::vector<std::uint32_t> Session::credentials() const {
+    std::vector<std::uint32_t> numbers;
+    for (const wire::Credential& known : state_->identities->known())
+        numbers.push_back(known.number);
+    if (!hello().client_identity)
+        numbers = {0};
+    return numbers;
+}
+
 std::shared_ptr<const void> Session::hold(std::uint32_t credential) {
     return state_->identities->hold(credential);
 }
@@ -154,7 +163,7 @@ std::uint64_t Session::epoch() const {
 }
 
 bool Session::connected() const {
-    return state_->connections[metadata_lane].is_ready();
+    return state_->connections[metadata_lane].is_ready() && !state_->restoration.is_under_way();
 }
 
 bool Session::stopping() const {
@@ -262,6 +271,8 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
         return end_call(call, Status::shutting_down);
     if (cancellation != nullptr && cancellation->cancelled())
         return end_call(call, Status::interrupted);
+    if (call_options.restores && !restoration.is_under_way())
+        return end_call(call, Status::no_session);
     auto carried = identities->carry(call_options.credential);
     if (!carried)
         return end_call(call, Status::no_session);
@@ -272,6 +283,8 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     batch->kind = call_options.lane;
     batch->ahead = call_options.ahead;
     batch->in_order = call_options.in_order && terms.has(wire::feature_exclusive_leases);
+    batch->restores = call_options.restores;
+    batch->change_number = call_options.change;
     batch->credential = carried->number;
     if (terms.has(wire::feature_set_id))
         batch->set_id = call_options.set_id;
@@ -300,7 +313,8 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
                                  record.body);  // and stays so if the rest fails: then a lock too few is given back
     call.batch = batch.get();
     try {
-        OutgoingQueue& queue = connections[data.lane_for(batch->kind)].queue;
+        OutgoingQueue& queue =
+            call_options.restores ? restoration.queue : connections[data.lane_for(batch->kind)].queue;
         if (urgent)
             queue.push_urgent(std::move(batch));
         else
@@ -427,7 +441,7 @@ void Session::State::give_up(Call& call) {
             lock_owners.note_given_up(record.traits->opcode(), record.body);
     }
     if (!batch->first_id) {
-        connections[batch->lane].queue.take(batch);
+        (batch->restores ? restoration.queue : connections[batch->lane].queue).take(batch);
         return;
     }
     if (batch->unanswered == 0 || closed)
@@ -443,7 +457,7 @@ Task<Status> Session::State::ask_credential(wire::Credential question) {
     const auto self = shared_from_this();
     std::vector<EncodedRequest> requests;
     requests.push_back(encoded(question));
-    constexpr CallOptions as_long_as_it_takes{.timeout = Duration::max()};
+    const CallOptions as_long_as_it_takes{.timeout = Duration::max(), .restores = restoration.is_under_way()};
     Call call(self);
     start(call, std::move(requests), as_long_as_it_takes, nullptr, true);
     co_await call.finished;
@@ -472,6 +486,8 @@ void Session::State::close(Status status) {
         connection.close();
         std::ranges::move(connection.queue.take_all(), std::back_inserter(unfinished));
     }
+    restoration.end();
+    std::ranges::move(restoration.queue.take_all(), std::back_inserter(unfinished));
     // The coroutines that go on from here find the session closed.
     for (const auto& batch : unfinished) {
         if (batch->call != nullptr)

@@ -4,8 +4,10 @@
 // One thread: that of the reactor. A request is sent when it is awaited and the coroutine resumes where the reply
 // arrives; no thread waits. A lost connection is made anew and unanswered requests are sent again under their old
 // numbers; the server carries each out once. A session that the server no longer has (it expired, or the server was
-// restarted) is replaced by a new one with a new epoch: unanswered requests then end with `no_session`, and the ids of
-// the old epoch mean nothing.
+// restarted) is replaced by another. If `on_session_lost` gives the ids of nodes and handles their meaning there, all
+// goes on as after a lost connection, but for requests of which nobody knows whether they were carried out: those end
+// with `no_session`. Without, a new epoch begins: all unanswered requests end so, and the ids of the old epoch mean
+// nothing.
 #pragma once
 
 #include <cstdint>
@@ -62,6 +64,10 @@ struct CallOptions {
     // lane only; without feature_exclusive_leases it means nothing. With `ahead` it waits a moment for others to share
     // its message, unless nothing like it is under way; see hurry().
     bool in_order = false;
+    // Gives ids their meaning in a session that takes another's place: goes while all else waits. For on_session_lost.
+    bool restores = false;
+    // The number by which on_change_in_doubt is asked; 0: nobody can tell what came of it.
+    std::uint64_t change = 0;
 };
 
 // A reply with status ok; errors arrive as Result's error.
@@ -108,6 +114,13 @@ Result<typename Request::Reply> decoded(const EncodedReply& reply) {
         return Status::io_error;
     return std::move(*body);
 }
+
+// What came of a change that a lost server has not answered.
+struct Fate {
+    bool is_known = false;
+    // As it would have been answered, if it was carried out.
+    std::optional<std::vector<EncodedReply>> replies;
+};
 
 // What the server says that others have changed.
 struct Invalidation {
@@ -201,6 +214,8 @@ public:
     // those of call(). `cancellation`, if given, must live until then.
     Task<Result<std::uint32_t>> credential(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups,
                                            Cancellation* cancellation = nullptr);
+    // The numbers of all identities that the server knows; 0 alone where it acts as itself.
+    std::vector<std::uint32_t> credentials() const;
     // As long as what it returns lives, the number is given to no other identity. Shared with nobody; null for a number
     // that stands for nobody (0, or one of an earlier epoch).
     std::shared_ptr<const void> hold(std::uint32_t credential);
@@ -237,14 +252,25 @@ public:
 
     // Called for every push_invalidate. `acknowledge` may be called later, on this thread, once all is dropped.
     std::function<void(Invalidation invalidation, std::function<void()> acknowledge)> on_invalidate;
-    // Called after the session was replaced; hello() is the new one's. Requests of the old one end after it.
+    // Called when the server has another session in place of the one before, on the same terms: to make known again, by
+    // calls that say `restores`, what the ids of nodes and handles stand for. Nothing else is sent until the task has
+    // ended, but what it calls: so it must wait for nothing else. If the connection is lost meanwhile, those calls end
+    // with `no_session`, and it is called anew. false, an exception or no handler: a new epoch begins.
+    std::function<Task<bool>()> on_session_lost;
+    // Called after that with each unanswered call that says a number for it, in the order in which they were sent:
+    // whether it was carried out before. If not it is sent again, and ends with `no_session` if that is not known,
+    // unless that would do no harm.
+    std::function<Fate(std::uint64_t change, const std::vector<EncodedRequest>& requests)> on_change_in_doubt;
+    // Called after the session was replaced, and nothing of the old one has a meaning; hello() is the new one's.
+    // Requests of the old one end after it.
     std::function<void()> on_new_epoch;
     // Called, before whoever waits for it is resumed, with each answer that proves that the server held this session's
     // leases when the request was sent, at this time by SessionOptions::lease_clock.
     std::function<void(TimePoint sent_at)> on_answered;
     // Called when the server says that it is stopping: its leases end with that.
     std::function<void()> on_stopping;
-    // Called when a lost connection was made anew and the session lives on. Pushes may have been lost meanwhile.
+    // Called when a lost connection was made anew and the session, or one in its place, lives on. Pushes may have been
+    // lost meanwhile.
     std::function<void()> on_reconnected;
 
     // Says BYE and ends: every unanswered request is answered with `shutting_down`, and later ones too. Returns

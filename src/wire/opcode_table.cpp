@@ -23,6 +23,26 @@ std::size_t size_of_digests(std::span<const std::byte> body) {
     return request ? request->count * digest_bytes : 0;
 }
 
+bool always(std::span<const std::byte>) {
+    return true;
+}
+
+bool unless_it_appends(std::span<const std::byte> body) {
+    const auto request = decode_body<Write>(body);
+    return request && !request->append;
+}
+
+// One that must not be there is there once it is made.
+bool unless_exclusive(std::span<const std::byte> body) {
+    const auto request = decode_body<Create>(body);
+    return request && (request->flags & open_exclusive) == 0;
+}
+
+bool unless_it_looks_first(std::span<const std::byte> body) {
+    const auto request = decode_body<Setxattr>(body);
+    return request && request->flags == 0;
+}
+
 constexpr auto rows = std::to_array<OpcodeFacts>({
     {.opcode = Opcode::hello, .name = "HELLO", .of_session = true},
     {.opcode = Opcode::attach, .name = "ATTACH", .of_session = true},
@@ -66,12 +86,12 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
      .quick = true,
      .harmless_late = true,
      .repeatable = true},
-    {.opcode = Opcode::lend_inodes, .name = "LEND_INODES"},
+    {.opcode = Opcode::lend_inodes, .name = "LEND_INODES", .puts_the_same = always},
 
     {.opcode = Opcode::lookup, .name = "LOOKUP", .quick = true, .harmless_late = true},
     {.opcode = Opcode::forget, .name = "FORGET", .account = control, .quick = true, .harmless_late = true},
     {.opcode = Opcode::getattr, .name = "GETATTR", .quick = true, .harmless_late = true, .repeatable = true},
-    {.opcode = Opcode::setattr, .name = "SETATTR", .changes_files = true},
+    {.opcode = Opcode::setattr, .name = "SETATTR", .puts_the_same = always, .changes_files = true},
     {.opcode = Opcode::readlink, .name = "READLINK", .quick = true, .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::mknod, .name = "MKNOD", .changes_files = true},
     {.opcode = Opcode::mkdir, .name = "MKDIR", .changes_files = true},
@@ -84,19 +104,23 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
     {.opcode = Opcode::statfs, .name = "STATFS", .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::make_lent, .name = "MAKE_LENT", .changes_files = true},
 
-    {.opcode = Opcode::open, .name = "OPEN"},
-    {.opcode = Opcode::create, .name = "CREATE"},
-    {.opcode = Opcode::tmpfile, .name = "TMPFILE", .changes_files = true},
+    {.opcode = Opcode::open, .name = "OPEN", .puts_the_same = always},
+    {.opcode = Opcode::create, .name = "CREATE", .puts_the_same = unless_exclusive},
+    {.opcode = Opcode::tmpfile, .name = "TMPFILE", .puts_the_same = always, .changes_files = true},
     {.opcode = Opcode::read,
      .name = "READ",
      .reply_bulk = size_asked_for<Read>,
      .harmless_late = true,
      .repeatable = true},
-    {.opcode = Opcode::write, .name = "WRITE", .takes_bulk = true, .changes_files = true},
+    {.opcode = Opcode::write,
+     .name = "WRITE",
+     .takes_bulk = true,
+     .puts_the_same = unless_it_appends,
+     .changes_files = true},
     {.opcode = Opcode::release, .name = "RELEASE", .account = control, .quick = true, .harmless_late = true},
     {.opcode = Opcode::flush, .name = "FLUSH", .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::fsync, .name = "FSYNC", .harmless_late = true, .repeatable = true},
-    {.opcode = Opcode::fallocate, .name = "FALLOCATE", .changes_files = true},
+    {.opcode = Opcode::fallocate, .name = "FALLOCATE", .puts_the_same = always, .changes_files = true},
     {.opcode = Opcode::seek, .name = "SEEK", .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::copy_range, .name = "COPY_RANGE", .changes_files = true},
     {.opcode = Opcode::hash, .name = "HASH", .reply_bulk = size_of_digests, .harmless_late = true, .repeatable = true},
@@ -106,7 +130,7 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
      .harmless_late = true,
      .repeatable = true},
 
-    {.opcode = Opcode::opendir, .name = "OPENDIR"},
+    {.opcode = Opcode::opendir, .name = "OPENDIR", .puts_the_same = always},
     {.opcode = Opcode::readdir, .name = "READDIR", .reply_bulk = size_asked_for<Readdir>, .harmless_late = true},
     {.opcode = Opcode::releasedir, .name = "RELEASEDIR", .account = control, .quick = true, .harmless_late = true},
     {.opcode = Opcode::fsyncdir, .name = "FSYNCDIR", .harmless_late = true, .repeatable = true},
@@ -117,7 +141,11 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
      .reply_bulk = size_asked_for<Getxattr>,
      .harmless_late = true,
      .repeatable = true},
-    {.opcode = Opcode::setxattr, .name = "SETXATTR", .takes_bulk = true, .changes_files = true},
+    {.opcode = Opcode::setxattr,
+     .name = "SETXATTR",
+     .takes_bulk = true,
+     .puts_the_same = unless_it_looks_first,
+     .changes_files = true},
     {.opcode = Opcode::listxattr,
      .name = "LISTXATTR",
      .reply_bulk = size_asked_for<Listxattr>,
@@ -126,8 +154,8 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
     {.opcode = Opcode::removexattr, .name = "REMOVEXATTR", .changes_files = true},
 
     {.opcode = Opcode::getlk, .name = "GETLK", .harmless_late = true, .repeatable = true},
-    {.opcode = Opcode::setlk, .name = "SETLK", .may_wait = true},
-    {.opcode = Opcode::flock, .name = "FLOCK", .may_wait = true},
+    {.opcode = Opcode::setlk, .name = "SETLK", .may_wait = true, .puts_the_same = always},
+    {.opcode = Opcode::flock, .name = "FLOCK", .may_wait = true, .puts_the_same = always},
 });
 static_assert(std::ranges::is_sorted(rows, {}, &OpcodeFacts::opcode));
 
@@ -146,6 +174,10 @@ std::span<const OpcodeFacts> opcode_table() {
 const OpcodeFacts* find_opcode(Opcode opcode) {
     const auto* found = std::ranges::lower_bound(rows, opcode, {}, &OpcodeFacts::opcode);
     return found != rows.end() && found->opcode == opcode ? found : nullptr;
+}
+
+bool may_be_done_again(const OpcodeFacts& facts, std::span<const std::byte> body) {
+    return facts.harmless_late || facts.repeatable || (facts.puts_the_same != nullptr && facts.puts_the_same(body));
 }
 
 bool waits_for_lock(Opcode opcode, std::span<const std::byte> body) {

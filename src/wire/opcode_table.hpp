@@ -40,6 +40,9 @@ struct OpcodeFacts {
     // Carrying it out twice is the same as once: its reply need not be kept for a resent request. LOOKUP and its like
     // count a reply to a node, so they are not.
     bool repeatable = false;
+    // Changes something, and may be carried out again all the same if its body says so: it puts the same thing in the
+    // same place. See may_be_done_again().
+    bool (*puts_the_same)(std::span<const std::byte> body) = nullptr;
     // Refused with read_only on a read-only export or session. CREATE is not as such: it may open a file that is there.
     bool changes_files = false;
 };
@@ -51,6 +54,8 @@ const OpcodeFacts* find_opcode(Opcode opcode);
 
 // True for SETLK and FLOCK that wait. A body that cannot be decoded waits for nothing.
 bool waits_for_lock(Opcode opcode, std::span<const std::byte> body);
+// Whether a request may be carried out by a server that does not know whether one before it did.
+bool may_be_done_again(const OpcodeFacts& facts, std::span<const std::byte> body);
 // The most bulk data that the reply to a request may bring: what its body asks for, at most max_bulk_bytes. A body that
 // cannot be decoded asks for nothing. `facts` may be null.
 std::size_t reply_bulk_limit(const OpcodeFacts* facts, std::span<const std::byte> body);

@@ -100,6 +100,7 @@ TEST_CASE("a compressed upload survives the loss of its lane with a full window"
     for (std::size_t i = 0; i < count; ++i)
         f.write(i * block, text_of(i, block));
     REQUIRE(f.wait_for([&] { return !f.server.of(Opcode::write).empty(); }));
+    const transport::RouteId lost = f.data_route();
 
     if (GENERATE(true, false)) {  // five attempts fail
         f.server.broken_attaches = 5;
@@ -115,6 +116,8 @@ TEST_CASE("a compressed upload survives the loss of its lane with a full window"
     std::set<std::uint64_t> ids;
     std::uint64_t next_offset = 0;
     for (const FakeRequest& request : f.server.of(Opcode::write)) {
+        if (request.route == lost)  // it was on its way when the lane was lost, and nobody hears the answer
+            continue;
         ids.insert(request.header.id.value);
         const std::uint64_t offset = request.as<wire::Write>().offset;
         CHECK(offset == next_offset);

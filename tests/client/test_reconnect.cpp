@@ -182,6 +182,175 @@ TEST_CASE("a server that forgot the session over a standing connection") {
     CHECK(f.ask(wire::Getattr{}, {.lane = lane}).has_value());
 }
 
+namespace {
+
+// A session whose user can tell another server what ids stand for.
+struct Restorable : SessionFixture {
+    int times_lost = 0;
+    std::vector<Status> outcomes;  // of the calls by which it does
+    bool succeeds = true;
+    std::vector<std::uint64_t> doubts;
+
+    Restorable() {
+        connect();
+        session->on_session_lost = [this] { return restore(); };
+        session->on_change_in_doubt = [this](std::uint64_t change, const std::vector<EncodedRequest>& requests) {
+            doubts.push_back(change);
+            CHECK(requests.front().opcode == Opcode::unlink);
+            Fate fate{.is_known = change < 30, .replies = {}};
+            if (change < 20)
+                fate.replies.emplace(1);
+            return fate;
+        };
+    }
+    Task<bool> restore() {
+        ++times_lost;
+        const wire::Lookup message{NodeId{1}, "x", {NodeId{5}, false}};
+        const CallOptions before_all_else{.restores = true};
+        const auto reply = co_await session->call(message, before_all_else);
+        outcomes.push_back(reply.status());
+        co_return succeeds;
+    }
+    void lose() {
+        server.knows_session = false;
+        server.stop();
+        REQUIRE(wait_for([&] { return !session->connected(); }));
+        server.requests.clear();
+    }
+};
+
+}  // namespace
+
+TEST_CASE("a lost session is taken up in another by whoever knows what ids stand for") {
+    Restorable f;
+    f.server.greeting.client_identity = true;
+    std::uint32_t credential = 0;
+    spawn([](Session& session, std::uint32_t& out) -> Task<void> {
+        out = (co_await session.credential(1, 1, {})).value();
+    }(*f.session, credential));
+    REQUIRE(f.wait_for([&] { return credential != 0; }));
+    f.server.greeting.client_identity = false;
+    f.server.requests.clear();
+    f.server.on_request = no_answer;
+    const auto unlink = [&](const char* name, std::uint64_t change) {
+        return f.start(wire::Unlink{NodeId{1}, name}, {.change = change});
+    };
+    const auto read = f.start(wire::Getattr{.node = NodeId{5}}, {.credential = credential});
+    const auto unknown = unlink("a", 0);
+    const auto carried_out = unlink("b", 10);
+    const auto not_carried_out = unlink("c", 20);
+    const auto in_doubt = unlink("d", 30);
+    f.session->tell(wire::Release{HandleId{8}});
+    const auto data = f.start(wire::Read{HandleId{7}, 0, 10}, {.lane = LaneKind::data});
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == 7; }));
+    const std::vector<FakeRequest> before = f.server.requests;
+    bool reconnected = false;
+    f.session->on_reconnected = [&] { reconnected = true; };
+    f.lose();
+    const auto unsent = unlink("e", 0);
+    f.server.on_request = honest;
+    f.server.start();
+    REQUIRE(f.wait_for([&] { return data->done() && unsent->done() && not_carried_out->done(); }));
+    f.settle();
+
+    CHECK(read->status() == Status::ok);
+    CHECK(unknown->status() == Status::no_session);
+    CHECK(carried_out->status() == Status::ok);
+    CHECK(not_carried_out->status() == Status::ok);
+    CHECK(in_doubt->status() == Status::no_session);
+    CHECK(data->result->value().bulk.size() == 10);
+    CHECK(unsent->status() == Status::ok);
+    CHECK(reconnected);
+    CHECK(f.session->epoch() == 1);
+    CHECK(f.times_lost == 1);
+    CHECK(f.doubts == std::vector<std::uint64_t>{10, 20, 30});
+    std::vector<Opcode> asked;
+    for (const FakeRequest& request : f.server.requests) {
+        if (request.header.opcode != Opcode::read)
+            asked.push_back(request.header.opcode);
+    }
+    // What ids stand for, what was not answered, in its order, and what had not been sent.
+    CHECK(asked == std::vector{Opcode::credential, Opcode::lookup, Opcode::getattr, Opcode::unlink, Opcode::unlink});
+    const auto names = f.server.of(Opcode::unlink);
+    CHECK(names[0].as<wire::Unlink>().name == "c");
+    CHECK(names[0].resent());
+    CHECK(names[1].as<wire::Unlink>().name == "e");
+    CHECK(f.server.of(Opcode::getattr)[0].header.id == before[0].header.id);
+    CHECK(f.server.of(Opcode::getattr)[0].header.detail == credential);
+    CHECK(f.server.of(Opcode::release).empty());
+    CHECK(f.ask(wire::Getattr{}, {.credential = credential}).has_value());
+}
+
+TEST_CASE("a session that is lost again while ids get their meaning is not gone on with") {
+    Restorable f;
+    f.server.on_request = no_answer;
+    const auto read = f.start(wire::Getattr{.node = NodeId{5}});
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == 1; }));
+    f.lose();
+    f.server.start();
+    REQUIRE(f.wait_for([&] { return f.server.of(Opcode::lookup).size() == 1; }));
+    CHECK_FALSE(f.session->connected());
+    // The server would know it, but not all of it.
+    f.server.knows_session = true;
+    f.server.stop();
+    REQUIRE(f.wait_for([&] { return f.outcomes.size() == 1; }));
+    CHECK(f.outcomes[0] == Status::no_session);
+    f.server.on_request = honest;
+    f.server.greetings.clear();
+    f.server.start();
+    REQUIRE(f.wait_for([&] { return read->done(); }));
+    CHECK(f.server.greetings[0].as<wire::Hello>().resume == SessionId{});
+    CHECK(read->status() == Status::ok);
+    CHECK(f.times_lost == 2);
+    CHECK(f.session->epoch() == 1);
+}
+
+TEST_CASE("what cannot be taken up begins anew") {
+    Restorable f;
+    const bool is_like = GENERATE(true, false);
+    f.succeeds = false;
+    f.server.on_request = no_answer;
+    const auto read = f.start(wire::Getattr{.node = NodeId{5}});
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == 1; }));
+    f.lose();
+    f.server.on_request = honest;
+    if (!is_like)
+        f.server.greeting.read_only = true;
+    f.server.start();
+    REQUIRE(f.wait_for([&] { return read->done(); }));
+    CHECK(read->status() == Status::no_session);
+    CHECK(f.session->epoch() == 2);
+    CHECK(f.times_lost == (is_like ? 1 : 0));
+    CHECK(f.ask(wire::Getattr{}).has_value());
+}
+
+TEST_CASE("what was not answered goes again only as far as the server allows") {
+    Restorable f;
+    f.server.on_request = no_answer;
+    std::vector<std::shared_ptr<SessionFixture::Outcome<wire::Getattr>>> reads;
+    for (int i = 0; i < 100; ++i)
+        reads.push_back(f.start(wire::Getattr{.node = NodeId{5}}));
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == 100; }));
+    f.lose();
+    f.server.greeting.max_requests = 10;
+    f.server.on_request = [&](const FakeRequest& request) -> std::optional<FakeReply> {
+        return request.header.opcode == Opcode::getattr ? std::nullopt : honest(request);
+    };
+    f.server.start();
+    REQUIRE(f.wait_for([&] { return f.server.of(Opcode::getattr).size() == 10; }));
+    std::size_t answered = 0;
+    while (answered < 100) {
+        REQUIRE(f.wait_for([&] { return f.server.of(Opcode::getattr).size() > answered; }));
+        const auto asked = f.server.of(Opcode::getattr);
+        CHECK(asked.size() <= answered + 10);
+        for (; answered < asked.size(); ++answered)
+            f.server.reply(asked[answered], FakeServer::answer(asked[answered]));
+    }
+    REQUIRE(f.wait_for([&] { return std::ranges::all_of(reads, [](const auto& read) { return read->done(); }); }));
+    for (const auto& read : reads)
+        CHECK(read->status() == Status::ok);
+}
+
 TEST_CASE("close returns at once when the network is dead") {
     SessionFixture f;
     f.connect();

@@ -189,23 +189,37 @@ TEST_CASE("who is let in is decided once, and waiting for one's turn has no end 
     CHECK(admission.refused_as_in_use({}));
 }
 
-TEST_CASE("the epoch rises with each session that is not the one before") {
+TEST_CASE("a session is gone on with, taken up in another on the same terms, or begun anew") {
+    using Adopted = SessionTerms::Adopted;
     SessionTerms terms;
     CHECK(terms.epoch() == 0);
+    CHECK_FALSE(terms.may_resume());
     constexpr std::uint64_t asked = wire::feature_lz4;
-    const auto reply = [](std::uint64_t session, bool resumed) {
-        return wire::HelloReply{
+    const auto reply = [](std::uint64_t session, bool resumed, std::uint64_t root = 1) {
+        wire::HelloReply hello{
             .features = wire::feature_lz4 | wire::feature_leases, .session = SessionId{session}, .resumed = resumed};
+        hello.root_attributes.identity.inode = root;
+        return hello;
     };
-    CHECK_FALSE(terms.adopt(reply(7, true), asked));
+    CHECK(terms.adopt(reply(7, true), asked) == Adopted::anew);
+    terms.begin_epoch();
     CHECK(terms.epoch() == 1);
     CHECK(terms.has(wire::feature_lz4));
     CHECK_FALSE(terms.has(wire::feature_leases));
-    CHECK(terms.adopt(reply(7, true), asked));
+    CHECK(terms.adopt(reply(7, true), asked) == Adopted::resumed);
+    CHECK(terms.may_resume());
+    // Until it knows what ids stand for, it is not gone on with.
+    CHECK(terms.adopt(reply(8, true), asked) == Adopted::likewise);
+    CHECK_FALSE(terms.may_resume());
+    CHECK(terms.adopt(reply(9, false), asked) == Adopted::likewise);
+    terms.is_whole();
+    CHECK(terms.may_resume());
     CHECK(terms.epoch() == 1);
-    CHECK_FALSE(terms.adopt(reply(8, true), asked));
-    CHECK_FALSE(terms.adopt(reply(8, false), asked));
-    CHECK(terms.epoch() == 3);
+    // Another root, or other features.
+    CHECK(terms.adopt(reply(10, false, 2), asked) == Adopted::anew);
+    terms.begin_epoch();
+    CHECK(terms.epoch() == 2);
+    CHECK(terms.adopt(reply(11, false, 2), 0) == Adopted::anew);
 }
 
 TEST_CASE("a push is confirmed when all before it are done, and with them") {

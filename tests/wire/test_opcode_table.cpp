@@ -45,6 +45,21 @@ TEST_CASE("what an unanswered request is counted against") {
     CHECK(account_of(static_cast<Opcode>(999), {}) == Account::request);
 }
 
+TEST_CASE("what may be carried out by a server that does not know whether one before it did") {
+    const auto of = [](const auto& request) {
+        return may_be_done_again(*find_opcode(request.opcode), encode_body(request));
+    };
+    CHECK((of(Lookup{}) && of(Read{}) && of(Open{}) && of(Setattr{}) && of(Fallocate{}) && of(Setlk{}) && of(Flock{})));
+    CHECK(of(Write{.append = false}));
+    CHECK_FALSE(of(Write{.append = true}));
+    CHECK(of(Create{}));
+    CHECK_FALSE(of(Create{.flags = open_exclusive}));
+    CHECK(of(Setxattr{.flags = 0}));
+    CHECK_FALSE(of(Setxattr{.flags = 1}));
+    CHECK_FALSE((of(Mkdir{}) || of(Mknod{}) || of(Symlink{}) || of(Link{}) || of(Unlink{}) || of(Rmdir{}) ||
+                 of(Rename{}) || of(MakeLent{}) || of(Removexattr{}) || of(CopyRange{})));
+}
+
 TEST_CASE("how much bulk data a reply may bring is what its request asks for") {
     const auto of = [](const auto& request) {
         return reply_bulk_limit(find_opcode(request.opcode), encode_body(request));

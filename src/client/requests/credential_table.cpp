@@ -58,6 +58,15 @@ void CredentialTable::end_use(std::uint32_t number) {
         --found->second.uses;
 }
 
+std::vector<wire::Credential> CredentialTable::all() const {
+    std::vector<wire::Credential> known;
+    for (const auto& [number, entry] : entries_) {
+        if (entry.identity)
+            known.push_back({number, entry.identity->uid, entry.identity->gid, entry.identity->groups});
+    }
+    return known;
+}
+
 void CredentialTable::clear() {
     entries_.clear();
     numbers_.clear();

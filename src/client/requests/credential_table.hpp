@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "wire/messages.hpp"
 
 namespace remofile::client {
 
@@ -56,6 +57,8 @@ public:
     // None if the number stands for nobody.
     std::optional<Use> use(std::uint32_t number, TimePoint now);
 
+    // Those that the server knows.
+    std::vector<wire::Credential> all() const;
     // The server knows none of them any more. Numbers go on from where they were, so that an old one is recognised.
     void clear();
 

@@ -15,12 +15,6 @@ bool is_ready(Batch& batch) {
     return std::ranges::all_of(batch.records, [](PendingRecord& record) { return record.bulk.ready(); });
 }
 
-bool takes(const SendingAllowance& room, const Batch& batch) {
-    return room.requests.takes(batch.count_of(wire::Account::request)) &&
-           room.controls.takes(batch.count_of(wire::Account::control)) && room.head_bytes.takes(batch.head_bytes()) &&
-           room.bulk_bytes.takes(batch.bulk_bytes());
-}
-
 void deduct(const Batch& batch, SendingAllowance& room) {
     room.requests.take(batch.count_of(wire::Account::request));
     room.controls.take(batch.count_of(wire::Account::control));
@@ -84,6 +78,12 @@ std::size_t Batch::count_of(wire::Account account) const {
     return static_cast<std::size_t>(std::ranges::count(records, account, &PendingRecord::account));
 }
 
+bool SendingAllowance::takes(const Batch& batch) const {
+    return requests.takes(batch.count_of(wire::Account::request)) &&
+           controls.takes(batch.count_of(wire::Account::control)) && head_bytes.takes(batch.head_bytes()) &&
+           bulk_bytes.takes(batch.bulk_bytes());
+}
+
 void OutgoingQueue::push(BatchPtr batch) {
     seal_forgets();
     batch->lane = lane_;
@@ -134,7 +134,7 @@ PendingRecord* OutgoingQueue::next_plain() {
     return nullptr;
 }
 
-std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::next_message(const SendingAllowance& allowance) {
+std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::next_message(const SendingAllowance& allowance, bool urgent_alone) {
     seal_forgets();
     std::vector<BatchPtr> batches;
     batches.reserve(wire::max_records);  // from here on nothing can get lost
@@ -147,16 +147,22 @@ std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::next_message(const SendingAl
     SendingAllowance left = allowance;
     while (!pings_.empty() && joined.takes(*pings_.front()))
         add_front(pings_);
-    while (!urgent_.empty() && joined.takes(*urgent_.front()) && takes(left, *urgent_.front())) {
+    while (!urgent_.empty() && joined.takes(*urgent_.front()) && left.takes(*urgent_.front())) {
         deduct(*urgent_.front(), left);
         add_front(urgent_);
     }
-    while (!waiting_.empty() && is_ready(*waiting_.front()) && joined.takes(*waiting_.front()) &&
-           takes(left, *waiting_.front())) {
+    while (!urgent_alone && !waiting_.empty() && is_ready(*waiting_.front()) && joined.takes(*waiting_.front()) &&
+           left.takes(*waiting_.front())) {
         deduct(*waiting_.front(), left);
         add_front(waiting_);
     }
     return batches;
+}
+
+void OutgoingQueue::drop_unawaited() {
+    forgets_.clear();
+    for (std::deque<BatchPtr>* queue : {&waiting_, &urgent_, &pings_})
+        std::erase_if(*queue, [](const BatchPtr& batch) { return batch->call == nullptr; });
 }
 
 OutgoingQueue::BatchPtr OutgoingQueue::take(const Batch* batch) {
@@ -195,6 +201,12 @@ bool Batch::is_worth_resending() const {
     return !abandoned || std::ranges::all_of(records, [](const PendingRecord& record) {
         return record.answered || record.traits->facts->harmless_late;
     });
+}
+
+bool Batch::may_be_done_again() const {
+    return call != nullptr && std::ranges::all_of(records, [](const PendingRecord& record) {
+               return wire::may_be_done_again(*record.traits->facts, record.body);
+           });
 }
 
 OutgoingQueue::BatchPtr make_told(EncodedRequest request, LaneKind kind) {

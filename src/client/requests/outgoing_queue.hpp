@@ -66,14 +66,18 @@ struct Batch {
     std::uint32_t credential = 0;
     wire::SetId set_id = wire::SetId::as_caller;
     LaneKind kind = LaneKind::metadata;
-    std::size_t lane = 0;   // by which it goes: not that of its kind while lanes are merged
-    bool ahead = false;     // CallOptions::ahead
-    bool in_order = false;  // CallOptions::in_order
+    std::size_t lane = 0;             // by which it goes: not that of its kind while lanes are merged
+    bool ahead = false;               // CallOptions::ahead
+    bool in_order = false;            // CallOptions::in_order
+    bool restores = false;            // CallOptions::restores
+    std::uint64_t change_number = 0;  // CallOptions::change
 
     // Known once it is sent; 0 before.
     RequestId first_id;
     TimePoint sent_at{};  // for the first time, by SessionOptions::lease_clock
     std::size_t unanswered = 0;
+    std::uint32_t times_sent_again = 0;  // in sessions that took the place of lost ones
+    bool is_charged = false;             // its records count in RequestAccounts
 
     // Who waits for it: none for a told one and an abandoned one. Cleared by the call when it ends.
     detail::Call* call = nullptr;
@@ -100,6 +104,8 @@ struct Batch {
     // minutes later, the file that has taken the name since. It is sent again as void, so that its answer tells what
     // came of it.
     bool is_worth_resending() const;
+    // In a session that takes the place of one that is lost with all that was known of what had been carried out.
+    bool may_be_done_again() const;
     RequestId id_of(std::size_t index) const { return RequestId{first_id.value + index}; }
 };
 
@@ -120,6 +126,8 @@ struct SendingAllowance {
     Room controls;
     Room head_bytes;
     Room bulk_bytes;
+
+    bool takes(const Batch& batch) const;
 };
 
 // Unbounded by itself: each entry stands for a coroutine that waits, or for a node or handle that the caller had.
@@ -148,8 +156,11 @@ public:
     // The batches of the next message, in order; none if the first in line is not allowed out yet or not yet encoded.
     // Batches are joined as long as nobody waits for those before, or all are quick. One that waits for a lock travels
     // alone: nothing may be held back because of it.
-    std::vector<BatchPtr> next_message(const SendingAllowance& allowance);
+    // `urgent_alone`: only what goes before everything else.
+    std::vector<BatchPtr> next_message(const SendingAllowance& allowance, bool urgent_alone = false);
 
+    // Drops what tells, gives back, or takes back: it has no meaning in another session.
+    void drop_unawaited();
     // Takes out one that has not been sent.
     BatchPtr take(const Batch* batch);
     // Everything, in order, urgent ones first. What was encoded, or is being encoded, stays so.

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/assert.hpp"
+
 namespace remofile::client {
 namespace {
 
@@ -27,23 +29,31 @@ std::optional<Tally> RequestAccounts::wait_for_lock() {
     return Tally(lock_waits_);
 }
 
-void RequestAccounts::charge(const Batch& batch) {
-    for (const PendingRecord& record : batch.records)
+void RequestAccounts::charge(Batch& batch) {
+    REMOFILE_ASSERT(!batch.is_charged);
+    batch.is_charged = true;
+    for (const PendingRecord& record : batch.records) {
+        if (record.answered)
+            continue;
         ++count_of(record.account);
-    bulk_bytes_[batch.lane] += batch.bulk_bytes();
+        bulk_bytes_[batch.lane] += record.bulk.encoded_bytes();
+    }
 }
 
 void RequestAccounts::release(const Batch& batch, const PendingRecord& record) {
+    if (!batch.is_charged)
+        return;
     --count_of(record.account);
     std::size_t& bulk_bytes = bulk_bytes_[batch.lane];
     bulk_bytes -= std::min(bulk_bytes, record.bulk.encoded_bytes());
 }
 
-void RequestAccounts::release_unanswered(const Batch& batch) {
+void RequestAccounts::release_unanswered(Batch& batch) {
     for (const PendingRecord& record : batch.records) {
         if (!record.answered)
             release(batch, record);
     }
+    batch.is_charged = false;
 }
 
 void RequestAccounts::move_lane(std::size_t from, std::size_t to) {

@@ -16,9 +16,9 @@ namespace remofile::client {
 // What unanswered requests take of what the server lets a session have under way at a time (docs/PROTOCOL.md, "Flow
 // control"). Pure bookkeeping.
 //
-// Invariant: each record that was sent and is not answered counts in its account, and its bulk data with its lane;
-// nothing else does. Heads of messages and waits for locks count as long as what they handed out lives, which must not
-// outlive this.
+// Invariant: each record of a charged batch that is not answered counts in its account, and its bulk data with its
+// lane; nothing else does. Heads of messages and waits for locks count as long as what they handed out lives, which
+// must not outlive this.
 class RequestAccounts {
 public:
     // One more request that may wait for a lock, sent or not; none if the server takes no more.
@@ -26,12 +26,12 @@ public:
     // The head of a message, to be shared by its batches.
     std::shared_ptr<const Tally> head(std::size_t bytes) { return std::make_shared<const Tally>(head_bytes_, bytes); }
 
-    // All records of a batch are about to be sent, by its lane.
-    void charge(const Batch& batch);
+    // All unanswered records of a batch are about to be sent, by its lane.
+    void charge(Batch& batch);
     // One of them is answered.
     void release(const Batch& batch, const PendingRecord& record);
     // The rest of them will not be.
-    void release_unanswered(const Batch& batch);
+    void release_unanswered(Batch& batch);
     // All that went by `from` goes by `to` now.
     void move_lane(std::size_t from, std::size_t to);
     // The server has forgotten them all.

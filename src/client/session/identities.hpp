@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/result.hpp"
 #include "base/task.hpp"
@@ -47,6 +48,8 @@ public:
     // As long as what it returns lives, the number is given to no other identity. Null if it stands for nobody.
     std::shared_ptr<const void> hold(std::uint32_t number);
 
+    // What the server was told: all that is needed to tell it again.
+    std::vector<wire::Credential> known() const { return table_.all(); }
     // The server knows none of them any more.
     void begin_epoch();
 

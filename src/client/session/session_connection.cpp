@@ -164,7 +164,7 @@ void Session::State::send_hello() {
     hello.compression = options.compression;
     hello.flags = (options.exclusive ? wire::hello_exclusive : 0) | (options.read_only ? wire::hello_read_only : 0);
     hello.wait_ms = admission.hello_wait_ms();
-    if (terms.epoch() > 0) {
+    if (terms.may_resume()) {
         hello.resume = terms.hello().session;
         hello.session_secret = terms.hello().session_secret;
     }
@@ -230,9 +230,12 @@ void Session::State::on_hello_accepted(std::span<const std::byte> body) {
         const Error error = make_error(Status::malformed, "the server's answer to HELLO is rejected");
         return admission.opening() ? finish_opening(error) : drop_connection(metadata_lane, error);
     }
-    const bool resumed = terms.adopt(std::move(*reply), asked_features(options));
+    const SessionTerms::Adopted adopted = terms.adopt(std::move(*reply), asked_features(options));
     data.greeted();
     const auto self = shared_from_this();
+    if (adopted == SessionTerms::Adopted::likewise && may_restore())
+        return begin_restoring();
+    const bool resumed = adopted == SessionTerms::Adopted::resumed;
     if (!resumed)
         start_epoch();
     if (closed || !connections[metadata_lane].is(Connection::Stage::greeting))
@@ -240,18 +243,22 @@ void Session::State::on_hello_accepted(std::span<const std::byte> body) {
     become_ready(metadata_lane);
     if (closed)
         return;
+    begin_second_connection();
+    if (admission.opening())
+        return finish_opening({});
+    if (resumed && owner != nullptr && owner->on_reconnected) {
+        const auto handler = owner->on_reconnected;
+        handler();
+    }
+}
+
+void Session::State::begin_second_connection() {
     Connection& second = connections[data_lane];
     if (second.is(Connection::Stage::connected)) {
         send_attach();
     } else if (second.is(Connection::Stage::down) && !data.is_merged()) {
         second.reset_pause();
         connect(data_lane);
-    }
-    if (admission.opening())
-        return finish_opening({});
-    if (resumed && owner != nullptr && owner->on_reconnected) {
-        const auto handler = owner->on_reconnected;
-        handler();
     }
 }
 
@@ -266,16 +273,14 @@ void Session::State::on_attach_reply(Status status) {
 }
 
 void Session::State::become_ready(std::size_t lane) {
-    if (lane == data_lane && data.is_sealed())
-        count("client.sealed_lanes");
-    connections[lane].become_ready();
     if (lane == metadata_lane) {
-        admission.let_in();
-        if (const auto away = contact.back(reactor.clock().now()))
-            log::info("{}: back after {}", options.lane.endpoint, seconds_text(*away));
-        schedule_tick();
-    } else if (data.part()) {
-        log::info("{}: data has a connection of its own again", options.lane.endpoint);
+        become_usable();
+    } else {
+        connections[lane].become_ready();
+        if (data.is_sealed())
+            count("client.sealed_lanes");
+        if (data.part())
+            log::info("{}: data has a connection of its own again", options.lane.endpoint);
     }
     resend(lane);
     flushes->soon();
@@ -283,9 +288,20 @@ void Session::State::become_ready(std::size_t lane) {
         data.wake(Status::ok);
 }
 
+void Session::State::become_usable() {
+    connections[metadata_lane].become_ready();
+    admission.let_in();
+    if (const auto away = contact.back(reactor.clock().now()))
+        log::info("{}: back after {}", options.lane.endpoint, seconds_text(*away));
+    schedule_tick();
+}
+
 // Everything that was asked of the old session is lost with it.
 void Session::State::start_epoch() {
+    terms.begin_epoch();
     std::vector<std::unique_ptr<Batch>> lost = sent.take_all();
+    for (std::deque<RequestId>& again : restoration.again)
+        again.clear();
     if (terms.epoch() > 1) {
         for (Connection& connection : connections)
             std::ranges::move(connection.queue.take_all(), std::back_inserter(lost));
@@ -300,12 +316,7 @@ void Session::State::start_epoch() {
         return;
 
     log::warn("the session with the server was lost (it was restarted, or unreachable for too long); a new one begins");
-    Connection& second = connections[data_lane];
-    if (second.has_greeted()) {
-        second.disconnect();
-        second.go_down();
-        sent.end_greeting(data_lane);
-    }
+    drop_data_connection();
     const auto self = shared_from_this();
     if (owner != nullptr && owner->on_new_epoch) {
         const auto handler = owner->on_new_epoch;
@@ -332,6 +343,8 @@ void Session::State::on_disconnected(std::size_t lane, const Error& error) {
     const bool was_ready = connection.is_ready();
     connection.go_down();
     sent.end_greeting(lane);
+    if (lane == metadata_lane && restoration.is_under_way())
+        give_up_restoring();
     if (admission.opening() && lane == metadata_lane)
         return finish_opening(error);
 
@@ -394,6 +407,7 @@ void Session::State::merge_lanes(std::string_view why) {
     for (auto& batch : connections[data_lane].queue.take_all())
         metadata.queue.push(std::move(batch));
     const bool must_resend = sent.move_lane(data_lane, metadata_lane);
+    restoration.move_lane(data_lane, metadata_lane);
     accounts.move_lane(data_lane, metadata_lane);
     retry_merged(why);
     if (must_resend && metadata.is_ready())

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The inside of a Session: its parts, and how calls, connections and messages go through them. What must always hold is
 // each part's own affair. One thread: the reactor's. session.cpp starts and ends calls, session_connection.cpp makes
-// and loses connections, session_traffic.cpp sends and receives.
+// and loses connections, session_restoration.cpp goes on where the server has lost the session, session_traffic.cpp
+// sends and receives.
 //
 // Whatever resumes a coroutine may end with this object closed and nearly destroyed: functions that may do so hold a
 // shared_ptr to it (handlers take one at their entry) and look at `closed` before they go on.
@@ -23,6 +24,7 @@
 #include "client/session/data_lane.hpp"
 #include "client/session/flush_schedule.hpp"
 #include "client/session/identities.hpp"
+#include "client/session/restoration.hpp"
 #include "client/session/server_contact.hpp"
 #include "client/session/session_counters.hpp"
 #include "client/session/session_terms.hpp"
@@ -116,6 +118,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     // ---- requests
     LockOwners lock_owners;
     UnansweredRequests sent;
+    Restoration restoration;
     const std::shared_ptr<FlushSchedule> flushes;  // what the reactor is to run holds it weakly
     const std::shared_ptr<BulkCoder> coder;        // shared with those who wait for it
 
@@ -162,6 +165,9 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void on_greeting_reply(std::size_t lane, const wire::Record& record);
     void on_hello_refused(Status status, std::span<const std::byte> body);
     void on_hello_accepted(std::span<const std::byte> body);
+    void begin_second_connection();
+    // The metadata lane's connection is good for requests.
+    void become_usable();
     void on_attach_reply(Status status);
     void become_ready(std::size_t lane);
     void start_epoch();
@@ -171,12 +177,29 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void ping();
     void schedule_tick();
 
+    // session_restoration.cpp
+    bool may_restore() const;
+    void begin_restoring();
+    Task<void> restore(std::uint64_t number);
+    Task<bool> give_ids_meaning();
+    void end_restoring(std::uint64_t number, bool has_meaning);
+    void settle_doubts();
+    Fate fate_of(const Batch& batch);
+    void give_up_restoring();
+    void end_lost(Batch& batch);
+    void drop_data_connection();
+    void drop_unawaited();
+    void plan_resending();
+    bool send_again(std::size_t lane);
+
     // session_traffic.cpp
     void flush();
     void flush_lane(std::size_t lane);
     void prepare(std::size_t lane);
     struct Unsent;
-    bool send_next(std::size_t lane);
+    bool send_next(std::size_t lane) { return send_next(lane, connections[lane].queue); }
+    bool send_next(std::size_t lane, OutgoingQueue& queue, bool urgent_alone = false);
+    void acknowledge(std::size_t lane, OutgoingQueue& queue);
     bool must_acknowledge(std::size_t lane) const {
         return connections[lane].traffic.owes_acknowledgement(terms.hello().reply_window_bytes);
     }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <tuple>
 
 #include "base/clock.hpp"
 #include "wire/messages.hpp"
@@ -13,21 +14,35 @@ namespace remofile::client {
 // What the server granted in its latest answer to HELLO, and which session that is. Pure bookkeeping.
 //
 // Invariant: features in force are among those that were asked for. The epoch is 0 before there is a session, and rises
-// by one with each that is not the one before: ids of another epoch mean nothing.
+// when what was known by ids is lost: ids of another epoch mean nothing.
 class SessionTerms {
 public:
-    // The answer to a HELLO that asked for these features. True if the session is the one before.
-    bool adopt(wire::HelloReply reply, std::uint64_t asked_features) {
+    enum class Adopted : std::uint8_t {
+        resumed,   // the session is the one before
+        likewise,  // another, of the same root and the same terms: ids of the one before can be given their meaning
+        anew,      // another, or the first
+    };
+    // The answer to a HELLO that asked for these features.
+    Adopted adopt(wire::HelloReply reply, std::uint64_t asked_features) {
+        reply.features &= asked_features;
         const bool resumed = epoch_ > 0 && reply.resumed && reply.session == hello_.session;
+        const bool likewise = epoch_ > 0 && are_like(hello_, reply);
         hello_ = std::move(reply);
-        hello_.features &= asked_features;
-        if (!resumed)
-            ++epoch_;
-        return resumed;
+        is_whole_ = resumed;
+        return resumed ? Adopted::resumed : likewise ? Adopted::likewise : Adopted::anew;
+    }
+    // What ids stand for is known to the server.
+    void is_whole() { is_whole_ = true; }
+    // The ids of before mean nothing any more.
+    void begin_epoch() {
+        ++epoch_;
+        is_whole_ = true;
     }
 
     const wire::HelloReply& hello() const { return hello_; }
     std::uint64_t epoch() const { return epoch_; }
+    // Whether it can be gone on with after a lost connection. Not one in which ids have yet to be given their meaning.
+    bool may_resume() const { return epoch_ > 0 && is_whole_; }
     std::uint64_t features() const { return hello_.features; }
     bool has(std::uint64_t feature) const { return (hello_.features & feature) != 0; }
     // As often as the server asks for, and so often that leases stay in force: for 0.9 terms after a request.
@@ -39,8 +54,17 @@ public:
     }
 
 private:
+    static bool are_like(const wire::HelloReply& one, const wire::HelloReply& other) {
+        const auto terms = [](const wire::HelloReply& reply) {
+            return std::tie(reply.version, reply.features, reply.read_only, reply.client_identity, reply.server_uid,
+                            reply.server_gid, reply.root, reply.root_attributes.identity);
+        };
+        return terms(one) == terms(other);
+    }
+
     wire::HelloReply hello_;
     std::uint64_t epoch_ = 0;
+    bool is_whole_ = false;
 };
 
 // Numbers that the client gives to nodes and handles, each once for as long as the session lives.

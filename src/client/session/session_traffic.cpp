@@ -21,8 +21,21 @@ void Session::State::flush() {
 
 void Session::State::flush_lane(std::size_t lane) {
     Connection& connection = connections[lane];
+    if (restoration.is_under_way()) {
+        if (lane != metadata_lane || !connection.is_ready())
+            return;
+        while (send_next(lane, restoration.queue)) {
+        }
+        return acknowledge(lane, restoration.queue);
+    }
     if (!connection.is_ready() || (lane == data_lane && !may_use_own_lane()))
         return;
+    if (!send_again(lane)) {
+        constexpr bool urgent_alone = true;
+        while (send_next(lane, connection.queue, urgent_alone)) {
+        }
+        return acknowledge(lane, connection.queue);
+    }
     if (connection.queue.only_forgets() && !flushes->forgets_are_due() && !must_acknowledge(lane))
         return flushes->for_forgets();
     if (changes_under_way > 0 && connection.queue.may_grow() && !flushes->changes_are_due() && !must_acknowledge(lane))
@@ -30,11 +43,16 @@ void Session::State::flush_lane(std::size_t lane) {
     do
         prepare(lane);
     while (send_next(lane));
-    // Also when requests wait for room: it may be this that the server waits for before it answers others.
-    if (must_acknowledge(lane)) {
-        connection.queue.push_ping(make_told({.opcode = wire::Opcode::ping}, kind_of(lane)));
-        send_next(lane);
-    }
+    acknowledge(lane, connection.queue);
+}
+
+// Also when requests wait for room: it may be this that the server waits for before it answers others.
+void Session::State::acknowledge(std::size_t lane, OutgoingQueue& queue) {
+    if (!must_acknowledge(lane))
+        return;
+    queue.push_ping(make_told({.opcode = wire::Opcode::ping}, kind_of(lane)));
+    constexpr bool urgent_alone = true;
+    send_next(lane, queue, urgent_alone);
 }
 
 void Session::State::prepare(std::size_t lane) {
@@ -58,10 +76,10 @@ struct Session::State::Unsent {
     }
 };
 
-bool Session::State::send_next(std::size_t lane) {
+bool Session::State::send_next(std::size_t lane, OutgoingQueue& queue, bool urgent_alone) {
     Connection& connection = connections[lane];
     std::vector<std::unique_ptr<Batch>> batches =
-        connection.queue.next_message(accounts.allowance(lane, terms.hello()));
+        queue.next_message(accounts.allowance(lane, terms.hello()), urgent_alone);
     if (batches.empty())
         return false;
     const Unsent unsent{*this, batches};
@@ -81,7 +99,7 @@ bool Session::State::send_next(std::size_t lane) {
             batch->head = head;
         if (batch->is_unhurried())
             batch->change.emplace(changes_under_way);
-        const Batch& entered = *batch;
+        Batch& entered = *batch;
         sent.enter(batch);
         accounts.charge(entered);
         awaited = awaited || entered.call != nullptr;
@@ -107,7 +125,7 @@ void Session::State::resend(std::size_t lane) {
     const auto self = shared_from_this();
     for (const RequestId id : ids) {
         Batch* const found = sent.find_batch(id);
-        if (closed || !connections[lane].is_ready())
+        if (closed || !connections[lane].is_ready() || restoration.is_to_be_sent_again(lane, id))
             return;
         if (found == nullptr)
             continue;
@@ -172,7 +190,8 @@ void Session::State::reject_message(std::size_t lane, const Error& error) {
 }
 
 void Session::State::on_replies(std::size_t lane, wire::ParsedMessage message) {
-    const bool renews = lane == metadata_lane && (message.header.flags & wire::message_overtakes) == 0;
+    const bool renews =
+        lane == metadata_lane && (message.header.flags & wire::message_overtakes) == 0 && !restoration.is_under_way();
     for (wire::Record& record : message.records) {
         on_reply(lane, record, renews);
         if (closed)
