@@ -28,6 +28,7 @@ ChangesBehind::UnderWay ChangesBehind::begin(Concern concern) {
     for (const NewMeaning& name : concern.names) {
         names_[name.directory][name.name] = {name.inode, number};
         note_written(name.directory, true);
+        of_names_[number].push_back({{name.directory, name.name}, name.before, name.inode});
     }
     under_way_.insert(number);
     begun_.add();
@@ -46,6 +47,7 @@ void ChangesBehind::end(std::uint64_t number, const Concern& concern) {
             names_.erase(directory);
     }
     under_way_.erase(number);
+    of_names_.erase(number);
     std::vector<std::shared_ptr<Of>> touched;
     std::vector<std::pair<InodeNumber, std::optional<Heard>>> settled;
     for (const InodeNumber inode : concern.inodes) {

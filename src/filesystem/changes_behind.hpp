@@ -18,6 +18,7 @@
 #include "base/status.hpp"
 #include "base/task.hpp"
 #include "client/waiters.hpp"
+#include "filesystem/carried_out.hpp"
 #include "filesystem/inode_number.hpp"
 #include "wire/messages.hpp"
 
@@ -47,6 +48,7 @@ public:
         InodeNumber directory = 0;
         std::string name;
         InodeNumber inode = 0;
+        InodeNumber before = 0;  // what it stood for without the change; see NameChange
     };
     // What a change touches: files and directories, and names.
     struct Concern {
@@ -65,6 +67,8 @@ public:
             if (changes_ != nullptr)
                 changes_->end(number_, concern_);
         }
+        // Later changes have larger ones.
+        std::uint64_t number() const { return number_; }
 
     private:
         friend class ChangesBehind;
@@ -76,6 +80,33 @@ public:
         Concern concern_;
     };
     UnderWay begin(Concern concern);
+
+    // A change of names whose answer somebody waits for: programs do not see it. As long as this object lives.
+    class Asked {
+    public:
+        Asked(Asked&& other) noexcept : changes_(std::exchange(other.changes_, nullptr)), number_(other.number_) {}
+        Asked& operator=(Asked&&) = delete;
+        ~Asked() {
+            if (changes_ != nullptr)
+                changes_->asked_.erase(number_);
+        }
+        std::uint64_t number() const { return number_; }
+
+    private:
+        friend class ChangesBehind;
+        Asked(ChangesBehind& changes, std::uint64_t number) : changes_(&changes), number_(number) {}
+
+        ChangesBehind* changes_;
+        std::uint64_t number_;
+    };
+    Asked ask(std::vector<NameChange> names) {
+        asked_.emplace(++last_, std::move(names));
+        return {*this, last_};
+    }
+    const std::map<std::uint64_t, std::vector<NameChange>>& asked() const { return asked_; }
+
+    // Changes of names that are under way, by their numbers.
+    const std::map<std::uint64_t, std::vector<NameChange>>& of_names() const { return of_names_; }
 
     // ---- what programs see
 
@@ -143,6 +174,8 @@ private:
     client::Waiters ended_;
     std::unordered_map<InodeNumber, std::shared_ptr<Of>> of_;
     std::unordered_map<InodeNumber, Names> names_;
+    std::map<std::uint64_t, std::vector<NameChange>> of_names_;
+    std::map<std::uint64_t, std::vector<NameChange>> asked_;
     std::map<InodeNumber, Status> failures_;
     std::size_t failed_ = 0;  // since nothing was under way
 };

@@ -79,12 +79,18 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
             behind_.note_failure(lost->place.parent, status);
     };
     contents_.on_changed = [this](InodeNumber inode) { changed_here(inode); };
+    session_.on_session_lost = [this] { return restore_session(); };
+    session_.on_change_in_doubt = [this](std::uint64_t change, const auto& requests) {
+        return fate_of_change(change, requests);
+    };
     session_.on_new_epoch = [this] { on_new_epoch(); };
     session_.on_reconnected = [this] { on_reconnected(); };
 }
 
 FileSystem::~FileSystem() {
     session_.on_invalidate = nullptr;
+    session_.on_session_lost = nullptr;
+    session_.on_change_in_doubt = nullptr;
     session_.on_new_epoch = nullptr;
     session_.on_reconnected = nullptr;
     names_.on_void = nullptr;
@@ -208,7 +214,8 @@ Task<std::vector<client::EncodedReply>> FileSystem::call_batch(Operation& operat
             reply.status = credential.status();
         co_return replies;
     }
-    const client::CallOptions options{.credential = *credential, .set_id = operation.set_id};
+    const client::CallOptions options{
+        .credential = *credential, .set_id = operation.set_id, .change = operation.change};
     co_return co_await session_.call_batch(std::move(requests), options, &operation.cancellation);
 }
 
@@ -371,15 +378,20 @@ void FileSystem::on_invalidate(const client::Invalidation& invalidation, std::fu
         acknowledge();
 }
 
-void FileSystem::on_new_epoch() {
-    log::warn(
-        "the server has lost this session (it was restarted, or was away too long): files that were open report "
-        "errors, new ones work");
-    inodes_.new_epoch(session_.epoch(), session_.hello().root, session_.hello().root_attributes);
-    export_device_ = session_.hello().root_attributes.identity.device;
+// Whatever the server of before has told of names, contents and leases is void.
+void FileSystem::begin_session() {
+    inodes_.heard_of_root(session_.hello().root_attributes);
     contents_.forget_all();
     kept_handles_.forget_all();
+    lent_.lost();
     names_.begin_session();
+}
+
+void FileSystem::on_new_epoch() {
+    log::warn("files that were open report errors, new ones work");
+    inodes_.new_epoch(session_.epoch(), session_.hello().root, session_.hello().root_attributes);
+    export_device_ = session_.hello().root_attributes.identity.device;
+    begin_session();
     on_reconnected();
 }
 

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -278,8 +279,34 @@ private:
     Task<Status> front_written_back(Operation& operation, InodeNumber inode);
     void drop_front(InodeNumber inode, std::function<void()> done);
     void on_invalidate(const client::Invalidation& invalidation, std::function<void()> acknowledge);
+    void begin_session();
     void on_new_epoch();
     void on_reconnected();
+
+    // restoring.cpp
+    static std::uint32_t flags_to_open_again(const OpenHow& how);
+    Task<bool> restore_session();
+    Task<void> front_names_dropped();
+    struct Questions;
+    Task<void> ask_some(std::vector<client::EncodedRequest> requests, std::uint32_t credential,
+                        std::shared_ptr<Questions> all, std::size_t first);
+    Task<std::vector<client::EncodedReply>> ask_all(std::vector<client::EncodedRequest> requests,
+                                                    std::uint32_t credential);
+    std::optional<Inode::Place> place_to_look(const Inode& inode) const;
+    bool is_restored(InodeNumber id, NodeId node, const client::EncodedReply& answer, std::uint64_t asked_at);
+    Task<Result<std::vector<InodeNumber>>> restore_nodes(std::vector<InodeNumber> left);
+    Task<bool> restore_known_nodes();
+    Task<bool> look_at_changed_names();
+    void judge(std::uint64_t number, const std::vector<NameChange>& names, CarriedOut result);
+    Task<std::optional<std::map<NamePlace, wire::FileIdentity>>> look_up_all(std::set<NamePlace> places);
+    Task<bool> restore_files();
+    Task<bool> restore_files(HandleTable<FileHandle>& files);
+    Task<bool> open_again(HandleTable<FileHandle>& files, std::uint32_t credential, std::vector<HandleNumber> numbers);
+    Task<bool> restore_directories();
+    void lose(FileHandle& file);
+    client::Fate fate_of_change(std::uint64_t change, const std::vector<client::EncodedRequest>& requests);
+    client::EncodedReply answer_of_before(const client::EncodedRequest& request);
+    wire::EntryReply made_before(NodeId node);
 
     // Whether what is known under leases may answer the caller: it was told to whoever asked first, who need not be the
     // one to whom the server would tell it, and is kept for one user where the server tells users apart.
@@ -349,6 +376,8 @@ private:
         session_.hurry();
     }
     Task<bool> settled_briefly(Operation& operation, InodeNumber inode);
+    InodeNumber meaning_of(InodeNumber directory, std::string_view name);
+    ChangesBehind::Asked ask_for_change(Operation& operation, std::vector<NameChange> names);
     ChangesBehind::UnderWay begin_change(ChangesBehind::Concern concern);
     void change_settled(InodeNumber inode, const std::optional<ChangesBehind::Heard>& heard);
     void loses_name(InodeNumber inode);
@@ -362,7 +391,9 @@ private:
     void failed_behind(std::string_view what, InodeNumber directory, std::string_view name, InodeNumber made_as,
                        Status status);
     // How requests are sent whose outcome programs have been told already.
-    static client::CallOptions options_of_change() { return {.ahead = true, .in_order = true}; }
+    static client::CallOptions options_of_change(const ChangesBehind::UnderWay& change) {
+        return {.ahead = true, .in_order = true, .change = change.number()};
+    }
     void confirm_made(InodeNumber parent, std::string_view name, InodeNumber inode, const wire::Attributes& attributes,
                       std::uint64_t asked_at);
     template <class Message>
@@ -375,7 +406,8 @@ private:
     Task<void> carry_out_link(ChangesBehind::UnderWay change, InodeNumber inode, InodeNumber new_parent,
                               wire::Link message, std::uint64_t asked_at);
     template <class Message>
-    Task<Status> take_away_behind(InodeNumber parent, std::string name, Message message, bool look_first);
+    Task<Status> take_away_behind(const ChangesBehind::UnderWay& change, InodeNumber parent, std::string name,
+                                  Message message, bool look_first);
     template <class Message>
     void remove_behind(InodeNumber parent, Message message);
     template <class Message>
@@ -394,7 +426,7 @@ private:
     void attributes_are(InodeNumber inode, const wire::Attributes& attributes, std::uint64_t asked_at);
     void close_unwaited(InodeNumber inode);
     Task<void> finish_closed(ChangesBehind::UnderWay change, InodeNumber inode);
-    Task<void> release_when_settled(InodeNumber inode, HandleId handle);
+    Task<void> release_when_settled(const FileHandle& file);
 
     // directories.cpp
     Task<Result<DirectoryCache::Names>> names_of(Operation& operation, InodeNumber inode);
@@ -496,6 +528,7 @@ private:
     std::uint64_t export_device_;
     InodeMap inodes_;
     HandleTable<FileHandle> files_;
+    HandleTable<FileHandle> released_;  // closed, and needed until what was written through them is answered
     HandleTable<DirectoryHandle> directories_;
     std::unordered_map<InodeNumber, std::vector<HandleNumber>> lent_directories_;  // the handles that are lent
     std::optional<transport::TimerId> lent_names_timer_;
@@ -535,6 +568,18 @@ private:
     std::optional<std::uint32_t> names_user_;  // for whom they are kept, if not for everybody
     XattrMemory xattr_memory_;
     SecondAttempts second_attempts_;
+    // What had been carried out of the changes that were under way when the server was lost. (Here until it is lost
+    // again.)
+    struct FoundAgain {
+        std::uint64_t last_change = 0;  // of those that nobody waits for
+        std::map<NamePlace, InodeNumber> names;
+        // Of those that somebody waits for.
+        std::set<std::uint64_t> carried_out;
+        std::set<std::uint64_t> not_carried_out;
+        std::unordered_map<InodeNumber, wire::Attributes> attributes;  // of what the names stand for
+    };
+    std::optional<FoundAgain> found_again_;
+    std::size_t lost_files_ = 0;
     FreshLookUps fresh_look_ups_;
     std::unordered_map<InodeNumber, unsigned> locked_releases_;  // under way
     client::Waiters locked_release_answered_;
@@ -553,7 +598,8 @@ Task<Result<client::Reply<Message>>> FileSystem::call(Operation& operation, Mess
     auto credential = co_await credential_of(operation);
     if (!credential)
         co_return Result<client::Reply<Message>>(credential.error());
-    const client::CallOptions options{.credential = *credential, .set_id = operation.set_id};
+    const client::CallOptions options{
+        .credential = *credential, .set_id = operation.set_id, .change = operation.change};
     co_return co_await session_.call(std::move(message), options, &operation.cancellation);
 }
 

@@ -39,6 +39,7 @@ Opened FileSystem::add_file(const Operation& operation, InodeNumber inode, Handl
     if (const Inode* known = inodes_.find(inode); known != nullptr)
         names_.heard(*known, attributes, asked_at);
     FileHandle file{.handle = handle, .epoch = session_.epoch(), .inode = inode, .readahead = {}};
+    file.flags = flags_to_open_again(how);
     file.past_cache = how.past_cache;
     if (session_.hello().client_identity)
         file.opener = std::make_unique<const CallerIdentity>(identity_of(operation));
@@ -54,9 +55,9 @@ void FileSystem::release(HandleNumber handle) {
         return;
     contents_.writes().send(file->inode);
     if (file->handle && file->epoch == session_.epoch()) {
-        // What is written to it may go by another lane than its release.
-        if (behind_.concerns(file->inode) || contents_.writes().pending_in_order(file->inode))
-            spawn(release_when_settled(file->inode, file->handle));
+        // What is written to it may go by another lane than its release, and needs the handle until it is answered.
+        if (behind_.concerns(file->inode) || contents_.writes().pending(file->inode))
+            spawn(release_when_settled(*file));
         else if (file->locked)
             spawn(release_locked(file->inode, file->handle));
         else if (!keep_handle(*file))
@@ -355,6 +356,7 @@ Task<Result<Created>> FileSystem::create(Operation& operation, InodeNumber paren
     if (at_once)
         co_return create_behind(parent, message, how);
     lent_.expect(*node);
+    const auto asked = ask_for_change(operation, {{{parent, message.name}, 0, unnumbered_inode}});
     const auto reply = co_await call(operation, message);
     behind_.hide(parent);
     if (!reply)

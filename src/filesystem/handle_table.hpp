@@ -28,6 +28,7 @@ struct FileHandle {
     HandleId handle;  // 0: the server has not been asked for one, as the content is known
     std::uint64_t epoch = 0;
     InodeNumber inode = 0;
+    std::uint32_t flags = 0;   // of OPEN, by which it can be opened again
     bool past_cache = false;   // direct I/O
     bool reads = false;        // opened for reading
     bool maps = false;         // opened for reading and writing, which a mapping that is written to needs

@@ -24,6 +24,9 @@ namespace {
 constexpr std::uint64_t unconfirmed_inodes = 1ULL << 63;
 constexpr std::uint64_t no_epoch = 0;  // sessions have others
 
+// Deeper than any path that a program can name (PATH_MAX / 2); ends a ring that a server might make up.
+constexpr std::size_t max_depth = 2048;
+
 }  // namespace
 
 InodeMap::InodeMap(std::uint64_t epoch, NodeId root, const wire::Attributes& attributes) : epoch_(epoch) {
@@ -133,6 +136,7 @@ bool InodeMap::has_identity(const Inode& inode) {
 Inode& InodeMap::make_lent(InodeNumber parent, std::string_view name, const wire::Attributes& lent, NodeId node) {
     Inode& inode = make(parent, lent);
     inode.version = 0;
+    inode.unmade = true;
     inode.server_count = 1;
     bind_node(inode, node);
     put(inode, parent, name);
@@ -141,6 +145,7 @@ Inode& InodeMap::make_lent(InodeNumber parent, std::string_view name, const wire
 
 void InodeMap::confirm(Inode& inode, const wire::Attributes& attributes) {
     by_identity_.erase(&inode);
+    inode.unmade = false;
     inode.identity = attributes.identity;
     if (inode.version == 0)
         inode.version = attributes.version & ~wire::version_is_fresh;
@@ -196,8 +201,6 @@ void InodeMap::found_in(Inode& inode, InodeNumber parent) {
 }
 
 std::size_t InodeMap::depth(InodeNumber directory) const {
-    // Deeper than any path that a program can name (PATH_MAX / 2); ends a ring that a server might make up.
-    constexpr std::size_t max_depth = 2048;
     std::size_t levels = 0;
     while (directory != root_inode) {
         const auto found = inodes_.find(directory);
@@ -252,6 +255,33 @@ void InodeMap::remove_unless_held(Inode& inode, std::vector<wire::ForgetNode>& g
     inodes_.erase(id);
     if (on_removed)
         on_removed(id);
+}
+
+std::vector<InodeNumber> InodeMap::with_nodes() {
+    std::vector<std::pair<std::size_t, InodeNumber>> by_depth;
+    for (const auto& [id, inode] : inodes_) {
+        if (id != root_inode && inode.node && !stale(inode))
+            by_depth.emplace_back(levels_of_place(inode), id);
+    }
+    std::ranges::sort(by_depth);
+    std::vector<InodeNumber> numbers;
+    numbers.reserve(by_depth.size());
+    for (const auto& [levels, id] : by_depth)
+        numbers.push_back(id);
+    return numbers;
+}
+
+std::size_t InodeMap::levels_of_place(const Inode& inode) const {
+    const Inode* at = &inode;
+    for (std::size_t levels = 0; levels <= max_depth; ++levels) {
+        if (at->id == root_inode)
+            return levels;
+        const auto found = inodes_.find(at->place.parent);
+        if (found == inodes_.end())
+            break;
+        at = &found->second;
+    }
+    return max_depth;
 }
 
 void InodeMap::new_epoch(std::uint64_t epoch, NodeId root_id, const wire::Attributes& attributes) {

@@ -41,6 +41,7 @@ struct Inode {
     Place place;
     bool leased = false;             // a directory that stays known for its lease's sake
     bool unlistable = false;         // a directory that could not be listed ahead
+    bool unmade = false;             // the request that makes it is not answered
     std::uint8_t looked_into = 0;    // a directory: look-ups in it while it was not leased, as far as they matter
     std::uint64_t changed_at = 0;    // FileContents::now() when something of it was last changed from here
     bool has_byte_locks = false;     // bytes of it have been locked from here since it was opened
@@ -147,6 +148,12 @@ public:
     // One has gone, and the inode goes if nothing else holds it.
     void closed(Inode& inode, std::vector<wire::ForgetNode>& give_back);
 
+    // Another session has its own count of a node: one reply has named it there.
+    static void restored(Inode& inode) { inode.server_count = 1; }
+    // All that has a node, but for the root; what is nearer to the root first.
+    std::vector<InodeNumber> with_nodes();
+    // How many names lead to the place where it was found last; without one: more than any.
+    std::size_t levels_of_place(const Inode& inode) const;
     // The session was replaced: every inode but the root is stale from now on.
     void new_epoch(std::uint64_t epoch, NodeId root, const wire::Attributes& attributes);
     bool stale(const Inode& inode) const { return inode.epoch != epoch_; }

@@ -30,6 +30,11 @@ void LentInodes::begin_epoch() {
         pools_[kind] = {.inodes = {}, .wanted = wanted_at_first[kind]};
 }
 
+void LentInodes::lost() {
+    for (Pool& pool : pools_)
+        pool.inodes.clear();
+}
+
 bool LentInodes::may_ask() const {
     return (session_.hello().features & wire::feature_lent_inodes) != 0 && !session_.hello().read_only && !asking_ &&
            !refused_;

@@ -29,6 +29,9 @@ public:
     // The server has lent some for the first time, for which it may have made a place in the export's root.
     std::function<void()> on_first;
 
+    // The server has nothing lent any more.
+    void lost();
+
     // Something is about to be made: how far the server is and what its clock says is found out, if it is not known.
     // `directory`: any on the file system of the export's root.
     void expect(NodeId directory);

@@ -235,8 +235,25 @@ Task<bool> FileSystem::settled_briefly(Operation& operation, InodeNumber inode) 
     co_return !patience.is_over();
 }
 
+// What a name stands for as programs see it; see NameChange.
+InodeNumber FileSystem::meaning_of(InodeNumber directory, std::string_view name) {
+    const Standing standing = standing_of(directory, name);
+    if (standing.knowledge == DirectoryCache::Knowledge::absent)
+        return 0;
+    return standing.inode == 0 ? unnumbered_inode : standing.inode;
+}
+
+// The operation asks for one change, for which its program waits.
+ChangesBehind::Asked FileSystem::ask_for_change(Operation& operation, std::vector<NameChange> names) {
+    auto asked = behind_.ask(std::move(names));
+    operation.change = asked.number();
+    return asked;
+}
+
 ChangesBehind::UnderWay FileSystem::begin_change(ChangesBehind::Concern concern) {
     send_held_setting();
+    for (auto& name : concern.names)
+        name.before = meaning_of(name.directory, name.name);
     statistics_.changed();
     for (const InodeNumber id : concern.inodes) {
         Inode* inode = inodes_.find(id);
@@ -351,7 +368,7 @@ template <class Message>
 Task<void> FileSystem::carry_out_making(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber inode,
                                         Message message, std::uint64_t asked_at) {
     const auto under_way = std::move(change);
-    const auto reply = co_await session_.call(message, options_of_change());
+    const auto reply = co_await session_.call(message, options_of_change(under_way));
     if (reply)
         confirm_made(parent, message.name, inode, attributes_in(reply->body), asked_at);
     else
@@ -407,6 +424,7 @@ Created FileSystem::create_behind(InodeNumber parent, wire::Create message, cons
     behind_.show(id, attributes);
     FileHandle file{.handle = message.handle, .epoch = session_.epoch(), .inode = id, .readahead = {}};
     constexpr std::uint32_t to_read_and_write = wire::open_read | wire::open_write;
+    file.flags = flags_to_open_again(how);
     file.made_behind = true;
     file.reads = (how.flags & wire::open_read) != 0;
     file.maps = (how.flags & to_read_and_write) == to_read_and_write;
@@ -462,7 +480,7 @@ Entry FileSystem::link_behind(Inode& inode, InodeNumber new_parent, std::string 
 Task<void> FileSystem::carry_out_link(ChangesBehind::UnderWay change, InodeNumber id, InodeNumber new_parent,
                                       wire::Link message, std::uint64_t asked_at) {
     const auto under_way = std::move(change);
-    const auto reply = co_await session_.call(message, options_of_change());
+    const auto reply = co_await session_.call(message, options_of_change(under_way));
     changed_here(id);
     behind_.note_heard(id, std::nullopt);
     if (!reply)
@@ -494,9 +512,10 @@ bool FileSystem::has_unopened(InodeNumber inode) {
 
 // Carries out a request by which a file loses the name; as take_away().
 template <class Message>
-Task<Status> FileSystem::take_away_behind(InodeNumber parent, std::string name, Message message, bool look_first) {
+Task<Status> FileSystem::take_away_behind(const ChangesBehind::UnderWay& change, InodeNumber parent, std::string name,
+                                          Message message, bool look_first) {
     if (!look_first) {
-        const auto reply = co_await session_.call(message, options_of_change());
+        const auto reply = co_await session_.call(message, options_of_change(change));
         co_return reply.status();
     }
     const std::uint64_t asked_at = contents_.now();
@@ -504,7 +523,7 @@ Task<Status> FileSystem::take_away_behind(InodeNumber parent, std::string name, 
     std::vector<client::EncodedRequest> requests;
     requests.push_back(client::encoded(look_up));
     requests.push_back(client::encoded(message));
-    const auto replies = co_await session_.call_batch(std::move(requests), options_of_change());
+    const auto replies = co_await session_.call_batch(std::move(requests), options_of_change(change));
     if (const auto found = client::decoded<wire::Lookup>(replies[0]))
         if (const auto entry = entry_of(parent, name, *found, asked_at))
             forget(entry->inode);
@@ -552,7 +571,7 @@ template <class Message>
 Task<void> FileSystem::carry_out_removal(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber directory,
                                          Message message, bool look_first, std::uint64_t asked_at) {
     const auto under_way = std::move(change);
-    const Status status = co_await take_away_behind(parent, message.name, message, look_first);
+    const Status status = co_await take_away_behind(under_way, parent, message.name, message, look_first);
     if (status != Status::ok)
         co_return failed_behind("removing", parent, message.name, 0, status);
     removed(parent, message.name, asked_at);
@@ -618,7 +637,7 @@ Task<void> FileSystem::carry_out_rename(ChangesBehind::UnderWay change, InodeNum
                                         InodeNumber moved, wire::Rename message, bool look_first,
                                         std::uint64_t asked_at) {
     const auto under_way = std::move(change);
-    const Status status = co_await take_away_behind(new_parent, message.new_name, message, look_first);
+    const Status status = co_await take_away_behind(under_way, new_parent, message.new_name, message, look_first);
     behind_.note_heard(moved, std::nullopt);
     if (status == Status::ok)
         co_return has_moved(parent, message.name, new_parent, message.new_name, asked_at);
@@ -718,7 +737,7 @@ Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNu
     if (look_first)
         requests.push_back(client::encoded(look));
     requests.push_back(client::encoded(message));
-    const auto replies = co_await session_.call_batch(std::move(requests), options_of_change());
+    const auto replies = co_await session_.call_batch(std::move(requests), options_of_change(under_way));
     if (look_first)
         if (const auto before = client::decoded<wire::Getattr>(replies.front()))
             contents_.seen(id, before->attributes, asked_at);
@@ -784,12 +803,23 @@ Task<void> FileSystem::finish_closed(ChangesBehind::UnderWay change, InodeNumber
     co_await contents_.writes().drain(id, nullptr);
 }
 
-Task<void> FileSystem::release_when_settled(InodeNumber id, HandleId handle) {
-    const std::uint64_t epoch = session_.epoch();
+Task<void> FileSystem::release_when_settled(const FileHandle& file) {
+    const HandleNumber number =
+        released_.add({.handle = file.handle,
+                       .epoch = file.epoch,
+                       .inode = file.inode,
+                       .flags = file.flags,
+                       .locked = file.locked,
+                       .opener = file.opener ? std::make_unique<const CallerIdentity>(*file.opener) : nullptr,
+                       .readahead = {}});
+    const InodeNumber id = file.inode;
+    inodes_.hand_out(*inodes_.find(id));  // it is known by its number until then
     co_await behind_.settled(id, nullptr);
     co_await contents_.writes().drain(id, nullptr);
-    if (epoch == session_.epoch())
-        session_.tell(wire::Release{handle}, client::LaneKind::data);
+    if (const FileHandle* kept = released_.find(number); kept->epoch == session_.epoch())
+        session_.tell(wire::Release{kept->handle}, client::LaneKind::data);
+    released_.remove(number);
+    forget(id);
 }
 
 }  // namespace remofile::filesystem

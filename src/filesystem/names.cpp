@@ -210,6 +210,7 @@ Task<Result<Entry>> FileSystem::make(Operation& operation, InodeNumber parent, M
     lent_.expect(*node);
     message.parent = *node;
     message.node = new_node();
+    const auto asked = ask_for_change(operation, {{{parent, message.name}, 0, unnumbered_inode}});
     const auto reply = co_await call(operation, message);
     behind_.hide(parent);
     if (!reply)
@@ -284,6 +285,7 @@ Task<Result<Entry>> FileSystem::link(Operation& operation, InodeNumber inode, In
     if (!node || !parent)
         co_return Result<Entry>(Status::stale);
     const wire::Link message{*node, *parent, new_name};
+    const auto asked = ask_for_change(operation, {{{new_parent, new_name}, 0, inode}});
     const auto reply = co_await call(operation, message);
     behind_.hide(new_parent);
     behind_.hide(inode);
@@ -341,6 +343,7 @@ Task<Result<>> FileSystem::remove(Operation& operation, InodeNumber parent, Mess
     std::string name = message.name;
     co_await have_all_open(operation, parent, std::move(name));
     const InodeNumber removed_file = standing_of(parent, message.name).inode;
+    const auto asked = ask_for_change(operation, {{{parent, message.name}, meaning_of(parent, message.name), 0}});
     const Status status = co_await take_away(operation, parent, message.name, message);
     behind_.hide(parent);
     behind_.hide(removed_file);
@@ -407,6 +410,11 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     const InodeNumber other = names_.known().directory_at(new_parent, new_name);
     const std::array concerned{parent, new_parent, standing_of(parent, name).inode,
                                standing_of(new_parent, new_name).inode};
+    const InodeNumber source = meaning_of(parent, name);
+    const InodeNumber target = meaning_of(new_parent, new_name);
+    const bool exchanges = (flags & wire::rename_exchange) != 0;
+    const auto asked = ask_for_change(
+        operation, {{{parent, name}, source, exchanges ? target : 0}, {{new_parent, new_name}, target, source}});
     const Status status = co_await take_away(operation, new_parent, new_name, message);
     for (const InodeNumber each : concerned)
         behind_.hide(each);

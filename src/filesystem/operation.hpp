@@ -41,6 +41,8 @@ struct Operation {
     // What the server is told of set-id bits of the file that the operation changes: `drop` if whoever is in front says
     // that the caller may not keep them.
     wire::SetId set_id = wire::SetId::as_caller;
+    // Of the change that it asks for next; see ChangesBehind::ask(). 0: none.
+    std::uint64_t change = 0;
     // What the caller's thread was told last, if it was the answer to a look-up and just now.
     std::optional<FreshLookUps::Answer> just_looked_up;
     // Called, if given, when an operation that waits as long as others want (for a lock) has what it waited for: from

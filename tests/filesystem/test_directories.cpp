@@ -149,18 +149,6 @@ TEST_CASE("attributes of a listing that waited while later ones were heard are n
     CHECK(rest.entries[2].entry.inode != 0);
 }
 
-TEST_CASE("a directory of a session that was lost reports it, and is closed without a word") {
-    Listings f(3);
-    const HandleNumber handle = f.opendir();
-    f.lose_session();
-    FakeSink sink(10);
-    CHECK(f.list(handle, 0, Listing::plain, sink).status() == Status::stale);
-    f.fs->releasedir(handle);
-    CHECK(f.fs->usage().open_directories == 0);
-    f.settle();
-    CHECK(f.asked(Opcode::releasedir) == 0);
-}
-
 TEST_CASE(
     "a listing that the server goes on with for ever costs a request for each piece that is taken, and is not kept") {
     Listings f(0);

@@ -718,17 +718,117 @@ TEST_CASE("making: no more changes are under way than there is room for") {
     CHECK(f.at_server("new" + std::to_string(made)));
 }
 
-TEST_CASE("making: when the session is lost, whoever was told what was not carried out hears of it") {
-    Making f;
-    f.held = {Opcode::create};
-    const Created created = f.create("file", f.d);
-    REQUIRE(f.await_held(1));
-    f.held.clear();
+namespace {
+
+// Makes, links, renames and removes, without an answer to any of it; and what has become of it.
+struct LostInTheMiddle : Making {
+    explicit LostInTheMiddle(bool lent) {
+        if (lent)
+            borrow();
+        held = {Opcode::make_lent, Opcode::mkdir, Opcode::create, Opcode::symlink, Opcode::link,
+                Opcode::unlink,    Opcode::rmdir, Opcode::rename, Opcode::setattr, Opcode::write};
+    }
+    HandleNumber begin_changes() {
+        const auto made = at_once(&FileSystem::mkdir, d, "new", 0755U);
+        REQUIRE((made && *made));
+        inner = (*made)->inode;
+        REQUIRE(at_once(&FileSystem::mkdir, d, "gone", 0755U).has_value());
+        const Created first = create("first of all", d);
+        write(first.opened.handle, "text");
+        fs->release(first.opened.handle);
+        const Created within = create("within", inner);
+        write(within.opened.handle, "more text");
+        kept = within.entry.inode;
+        const std::optional<Result<>> outcomes[] = {
+            at_once(&FileSystem::rename, d, "first of all", inner, "renamed", 0U),
+            at_once(&FileSystem::rename, inner, "within", d, "moved", 0U),
+            at_once(&FileSystem::unlink, d, "old"),
+            at_once(&FileSystem::rmdir, d, "gone"),
+        };
+        for (const auto& outcome : outcomes)
+            REQUIRE((outcome && *outcome));
+        const Created short_lived = create("short-lived", inner);
+        fs->release(short_lived.opened.handle);
+        const auto removed = at_once(&FileSystem::unlink, inner, "short-lived");
+        REQUIRE((removed && *removed));
+        const Created last = create("last", inner);
+        write(last.opened.handle, "the end");
+        fs->release(last.opened.handle);
+        return within.opened.handle;
+    }
+    void check_all_is_there_once() {
+        CHECK(directory->names.contains("new"));
+        CHECK_FALSE(directory->names.contains("old"));
+        CHECK_FALSE(directory->names.contains("gone"));
+        CHECK_FALSE(directory->names.contains("first of all"));
+        FakeExport::File& made = server_files.file("new", directory->number);
+        CHECK(made.names.size() == 2);
+        CHECK(server_files.file("renamed", made.number).content == "text");
+        CHECK(server_files.file("last", made.number).content == "the end");
+        CHECK(server_files.file("moved", directory->number).content == "more text!");
+    }
+    InodeNumber inner = 0;
+    InodeNumber kept = 0;
+};
+
+}  // namespace
+
+TEST_CASE("making: wherever the server is lost, each change is carried out once") {
+    const bool lent = GENERATE(false, true);
+    std::size_t changes = 1;
+    for (std::size_t carried_out = 0; carried_out <= changes; ++carried_out) {
+        LostInTheMiddle f(lent);
+        const HandleNumber open = f.begin_changes();
+        REQUIRE(f.wait_for([&] { return f.held_back() >= 12; }));
+        f.settle();
+        changes = f.held_back();
+        INFO(carried_out << " of " << changes << (lent ? ", lent" : ""));
+        f.carry_out_held(carried_out);
+        f.lose_session();
+        f.let_all_through();
+        f.write(open, "!", 9);
+        CHECK(f.ask(&FileSystem::flush, open, LockOwner{1}).has_value());
+        f.check_all_is_there_once();
+        const auto opened = f.ask(&FileSystem::opendir, f.d);
+        CHECK(f.ask(&FileSystem::fsyncdir, opened->handle, false).has_value());
+        CHECK(f.ask(&FileSystem::getattr, f.kept, HandleNumber{}).value().attributes.size == 10);
+        CHECK(f.lookup("moved", f.d).inode == f.kept);
+        f.fs->releasedir(opened->handle);
+        f.fs->release(open);
+        f.settle();
+        CHECK(f.server_files.open_handles.empty());
+    }
+}
+
+TEST_CASE("making: the server may be lost again before it has been told all") {
+    LostInTheMiddle f(false);
+    const HandleNumber open = f.begin_changes();
+    REQUIRE(f.wait_for([&] { return f.held_back() >= 12; }));
+    for (int time = 0; time < 3; ++time) {
+        f.carry_out_held(2);
+        f.lose_session();
+        REQUIRE(f.wait_for([&] { return f.held_back() >= 4; }));
+        f.settle();
+    }
+    f.let_all_through();
+    f.write(open, "!", 9);
+    CHECK(f.ask(&FileSystem::flush, open, LockOwner{1}).has_value());
+    f.check_all_is_there_once();
+    f.fs->release(open);
+}
+
+TEST_CASE("making: names that somebody else has changed while the server was lost are not guessed at") {
+    LostInTheMiddle f(false);
+    const HandleNumber open = f.begin_changes();
+    REQUIRE(f.wait_for([&] { return f.held_back() >= 12; }));
+    f.server_files.make("last", "of another", f.server_files.make_directory("new", f.directory->number).number);
     f.lose_session();
-    CHECK(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
-    const auto opened = f.ask(&FileSystem::opendir, root_inode);
+    f.let_all_through();
+    const auto opened = f.ask(&FileSystem::opendir, f.d);
     CHECK(f.ask(&FileSystem::fsyncdir, opened->handle, false).status() == Status::io_error);
-    f.fs->release(created.opened.handle);
+    CHECK(f.at_server("old"));
+    f.fs->releasedir(opened->handle);
+    f.fs->release(open);
 }
 
 }  // namespace remofile::filesystem

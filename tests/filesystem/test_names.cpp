@@ -93,20 +93,6 @@ TEST_CASE("an operation that is cancelled ends, and what its late answer names i
     CHECK(f.server_files.held_nodes.empty());
 }
 
-TEST_CASE("after a session was lost its inodes are stale until they are looked up again") {
-    Fixture f;
-    f.server_files.make("file");
-    f.server_files.make_directory("directory");
-    const InodeNumber file = f.lookup("file").inode;
-    const InodeNumber directory = f.lookup("directory").inode;
-    f.lose_session();
-    CHECK(f.ask(&FileSystem::lookup, directory, "x").status() == Status::stale);
-    // The same file: the number that its holder knows is good again.
-    CHECK(f.lookup("directory").inode == directory);
-    CHECK(f.ask(&FileSystem::lookup, directory, "x").status() == Status::no_entry);
-    CHECK(f.ask(&FileSystem::link, file, directory, "x").status() == Status::stale);
-}
-
 TEST_CASE("a server that acts as its callers is told who they are and of which groups") {
     Fixture f;
     f.server.greeting.client_identity = true;

@@ -359,13 +359,78 @@ TEST_CASE("flush asks nothing for a handle through which nothing was written or 
     CHECK(f.asked(Opcode::flush) == 1);
 }
 
-TEST_CASE("a handle of a lost session fails, and flush tells whether something was lost") {
+TEST_CASE("what is open goes on in the session that takes a lost one's place") {
+    OpenFiles f;
+    f.server_files.make("in it", "more", f.server_files.make_directory("directory").number);
+    const InodeNumber directory = f.lookup("directory").inode;
+    const InodeNumber in_it = f.lookup("in it", directory).inode;
+    const auto names = f.ask(&FileSystem::opendir, directory);
+    const Opened written = f.open(to_write);
+    const Opened only_read = f.open();
+    REQUIRE(f.read(only_read.handle) == "content");
+    f.held = {Opcode::write};
+    CHECK(f.write(written.handle, 0, "C") == Status::ok);
+    REQUIRE(f.await_held(1));
+
+    f.lose_session();
+    REQUIRE(f.await_held(1));  // sent again
+    f.held.clear();
+    f.release();
+    CHECK(f.flush(written.handle) == Status::ok);
+    CHECK(f.read(only_read.handle) == "Content");
+    CHECK(f.server_files.file("file").content == "Content");
+    CHECK(f.session->epoch() == 1);
+    CHECK(f.ask(&FileSystem::getattr, in_it, HandleNumber{}).value().attributes.size == 4);
+    FakeSink sink(10);
+    CHECK(f.ask(&FileSystem::readdir, names->handle, 0U, FileSystem::Listing::plain, sink).has_value());
+    CHECK(sink.names().back() == "in it");
+    // Each is counted once at the server, and can be given back.
+    for (const auto& [node, count] : f.server_files.held_nodes)
+        CHECK(count == 1);
+    f.fs->releasedir(names->handle);
+    f.fs->release(written.handle);
+    f.fs->release(only_read.handle);
+    f.fs->forget(in_it);
+    f.fs->forget(directory);
+    REQUIRE(f.wait_for([&] { return f.server_files.held_nodes.size() == 1; }));
+    f.settle();
+    CHECK(f.server_files.open_handles.empty());
+}
+
+TEST_CASE("what was replaced, or others may have locked, while the session was lost, is stale") {
+    OpenFiles f;
+    f.server_files.make("locked");
+    f.server_files.make("other", "other");
+    const InodeNumber locked = f.lookup("locked").inode;
+    const InodeNumber other = f.lookup("other").inode;
+    const auto opened = f.ask(&FileSystem::open, locked, to_write);
+    REQUIRE(f.ask(&FileSystem::flock, opened->handle, wire::LockType::write, false).has_value());
+    const Opened replaced = f.open();
+    f.server_files.file(1).names.erase("file");
+    f.server_files.make("file", "another");
+    f.lose_session();
+    CHECK(f.ask(&FileSystem::read, replaced.handle, 0U, 10U).status() == Status::stale);
+    CHECK(f.ask(&FileSystem::read, opened->handle, 0U, 10U).status() == Status::stale);
+    CHECK(f.ask(&FileSystem::getattr, other, HandleNumber{}).value().attributes.size == 5);
+    CHECK(f.ask(&FileSystem::getattr, locked, HandleNumber{}).has_value());
+    CHECK(f.lookup("file").inode != 0);
+    f.fs->release(replaced.handle);
+    f.fs->release(opened->handle);
+    f.settle();
+    for (const auto& [node, count] : f.server_files.held_nodes)
+        CHECK(count == 1);
+}
+
+TEST_CASE("a handle of a lost session whose file is gone fails, and flush tells whether something was lost") {
     OpenFiles f;
     const Opened written = f.open(to_write);
     const Opened only_read = f.open();
     f.held = {Opcode::write};
     CHECK(f.write(written.handle, 0, "x") == Status::ok);
+    f.server_files.file(1).names.erase("file");
     f.lose_session();
+    f.held.clear();
+    f.release();
     REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
     CHECK(f.ask(&FileSystem::read, only_read.handle, 0U, 10U).status() == Status::stale);
     CHECK(f.flush(only_read.handle) == Status::io_error);  // it had the file open when the write was lost

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT
+// Programs at work while the server is killed and started again: none of them sees an error, and everything is there
+// once. REMOFS_TEST_TRIES says how often it is killed, REMOFS_TEST_SEED when.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <random>
+#include <string>
+#include <thread>
+
+#include "catch.hpp"
+#include "harness/mount_process.hpp"
+#include "harness/scratch.hpp"
+#include "harness/transcript.hpp"
+
+using namespace remofile::test;
+
+namespace {
+
+std::uint32_t number_from(const char* variable, std::uint32_t otherwise) {
+    const char* text = std::getenv(variable);
+    return text == nullptr ? otherwise : static_cast<std::uint32_t>(std::stoul(text));
+}
+
+// A program's own account of what went wrong; it ends there.
+[[noreturn]] void give_up(const std::string& what) {
+    std::cerr << what << ": " << strerror(errno) << '\n';
+    _exit(1);
+}
+void must(bool succeeds, const std::string& what) {
+    if (!succeeds)
+        give_up(what);
+}
+
+// Makes something of which only the server knows, for a moment, whether it was made: an error says so then, and it is
+// there, or not.
+template <class Make>
+void make_for_certain(const std::string& path, Make make) {
+    struct stat there {};
+    if (make())
+        return;
+    must(errno == EIO, "making " + path);
+    if (lstat(path.c_str(), &there) != 0)
+        must(make(), "making " + path + " again");
+}
+
+std::string content_of(std::uint32_t number) {
+    return std::string(number * 37 % 6000, static_cast<char>('a' + number % 26)) + std::to_string(number);
+}
+
+// What a program that unpacks, and one that saves the way editors do, ask for.
+void make_tree(const std::string& top, std::uint32_t number) {
+    const std::string tree = top + "/tree" + std::to_string(number);
+    make_for_certain(tree, [&] { return mkdir(tree.c_str(), 0755) == 0; });
+    for (std::uint32_t d = 0; d < 3; ++d) {
+        const std::string directory = tree + "/d" + std::to_string(d);
+        make_for_certain(directory, [&] { return mkdir(directory.c_str(), 0750) == 0; });
+        for (std::uint32_t f = 0; f < 10; ++f) {
+            const std::string path = directory + "/f" + std::to_string(f);
+            const std::string content = content_of(number * 100 + d * 10 + f);
+            int fd = -1;
+            make_for_certain(path + "~", [&] {
+                fd = open((path + "~").c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600);
+                return fd >= 0;
+            });
+            if (fd < 0)
+                fd = open((path + "~").c_str(), O_WRONLY);
+            must(fd >= 0, "opening " + path);
+            must(write(fd, content.data(), content.size()) == static_cast<ssize_t>(content.size()), "writing " + path);
+            must(fchmod(fd, 0640) == 0, "changing the mode of " + path);
+            const timespec times[2] = {{1'700'000'000, 0}, {1'700'000'000 + number, 0}};
+            must(futimens(fd, times) == 0, "changing the times of " + path);
+            must(close(fd) == 0, "closing " + path);
+            if (rename((path + "~").c_str(), path.c_str()) != 0)
+                must(errno == EIO && access(path.c_str(), F_OK) == 0, "renaming " + path);
+        }
+        const std::string link = directory + "/link";
+        make_for_certain(link, [&] { return symlink("f1", link.c_str()) == 0; });
+        if (unlink((directory + "/f0").c_str()) != 0)
+            must(errno == EIO && access((directory + "/f0").c_str(), F_OK) != 0, "removing f0 in " + directory);
+    }
+}
+
+void check_tree(const std::string& top, std::uint32_t number) {
+    const std::string tree = top + "/tree" + std::to_string(number);
+    for (std::uint32_t d = 0; d < 3; ++d) {
+        const std::string directory = tree + "/d" + std::to_string(d);
+        INFO(directory);
+        std::size_t names = 0;
+        for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(directory))
+            ++names;
+        CHECK(names == 10);
+        struct stat attributes {};
+        REQUIRE(stat(directory.c_str(), &attributes) == 0);
+        CHECK((attributes.st_mode & 07777) == 0750);
+        CHECK(std::filesystem::read_symlink(directory + "/link") == "f1");
+        for (std::uint32_t f = 1; f < 10; ++f) {
+            const std::string path = directory + "/f" + std::to_string(f);
+            INFO(path);
+            REQUIRE(lstat(path.c_str(), &attributes) == 0);
+            CHECK((attributes.st_mode & 07777) == 0640);
+            CHECK(attributes.st_mtime == static_cast<time_t>(1'700'000'000 + number));
+            CHECK(attributes.st_nlink == 1);
+            CHECK((read_file(path) == content_of(number * 100 + d * 10 + f)));
+        }
+    }
+}
+
+// Kills the server at random moments, as often as is asked for, until the program has ended.
+std::uint32_t kill_under(ServerProcess& server, Child& program, std::mt19937& random, std::uint32_t kills) {
+    std::uint32_t killed = 0;
+    for (; killed < kills && program.running(); ++killed) {
+        std::this_thread::sleep_for(Milliseconds{20 + random() % 180});
+        server.kill();
+        server.start_again();
+    }
+    return killed;
+}
+
+}  // namespace
+
+TEST_CASE("restarts: trees that are made while the server is killed are there, once, and no program sees an error") {
+    const bool lends = GENERATE(false, true);
+    const std::uint32_t kills = number_from("REMOFS_TEST_TRIES", 12) / 2;
+    const std::uint32_t seed = number_from("REMOFS_TEST_SEED", std::random_device()());
+    INFO("seed " << seed << (lends ? ", with inodes that are lent" : ""));
+    std::mt19937 random(seed);
+    ServerProcess server({.lends_inodes = lends});
+    MountProcess mount(server);
+    std::uint32_t killed = 0;
+    std::uint32_t trees = 0;
+    while (killed < kills) {
+        constexpr std::uint32_t trees_at_a_time = 8;
+        Child program = Child::fork([&] {
+            for (std::uint32_t i = 0; i < trees_at_a_time; ++i)
+                make_tree(mount.path(), trees + i);
+            const int top = open(mount.path().c_str(), O_RDONLY | O_DIRECTORY);
+            must(top >= 0 && fsync(top) == 0, "fsync");
+            return 0;
+        });
+        killed += kill_under(server, program, random, kills - killed);
+        const Ended end = program.wait(Milliseconds{60'000});
+        INFO(end.to_string());
+        REQUIRE(end.exit_status == 0);
+        for (std::uint32_t i = 0; i < trees_at_a_time; ++i) {
+            check_tree(server.directory(), trees + i);
+            check_tree(mount.path(), trees + i);
+        }
+        for (std::uint32_t i = 0; i < trees_at_a_time; ++i)
+            std::filesystem::remove_all(mount.path() + "/tree" + std::to_string(trees + i));
+        trees += trees_at_a_time;
+    }
+    CHECK(mount.unmount());
+    CHECK(mount.errors().find("error") == std::string::npos);
+}
+
+TEST_CASE("restarts: what is open is read and written on, whatever becomes of the server") {
+    const std::uint32_t seed = number_from("REMOFS_TEST_SEED", std::random_device()());
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
+    ServerProcess server;
+    MountProcess mount(server);
+    const std::string data = random_bytes(24 << 20, seed);
+    for (int round = 0; round < 2; ++round) {
+        const std::string path = mount.path() + "/file" + std::to_string(round);
+        Child program = Child::fork([&] {
+            const int fd = open(path.c_str(), O_RDWR | O_CREAT, 0644);
+            must(fd >= 0, "open");
+            constexpr std::size_t piece = 1 << 20;
+            for (std::size_t at = 0; at < data.size(); at += piece)
+                must(pwrite(fd, data.data() + at, piece, static_cast<off_t>(at)) == piece, "pwrite");
+            must(fsync(fd) == 0, "fsync");
+            std::string back(data.size(), '\0');
+            for (std::size_t at = 0; at < data.size(); at += piece)
+                must(pread(fd, back.data() + at, piece, static_cast<off_t>(at)) == piece, "pread");
+            must(back == data, "what is read is not what was written");
+            must(close(fd) == 0, "close");
+            return 0;
+        });
+        kill_under(server, program, random, 6);
+        const Ended end = program.wait(Milliseconds{60'000});
+        INFO(end.to_string());
+        REQUIRE(end.exit_status == 0);
+        CHECK((read_file(server.directory() + "/file" + std::to_string(round)) == data));
+    }
+    CHECK(mount.unmount());
+}
+
+// Whoever starts the server must not have files of the mount open: what closes them on the way waits for the server.
+TEST_CASE("restarts: a file through which a lock was taken says that it is lost") {
+    ServerProcess server;
+    MountProcess mount(server);
+    const std::string path = mount.path() + "/file";
+    write_file(path, "content");
+    Bell locked;
+    Bell restarted;
+    Child program = Child::fork([&] {
+        const int plain = open(path.c_str(), O_RDWR);
+        const int with_lock = open(path.c_str(), O_RDWR);
+        must(plain >= 0 && with_lock >= 0, "open");
+        struct flock range {};
+        range.l_type = F_WRLCK;
+        must(fcntl(with_lock, F_SETLK, &range) == 0, "F_SETLK");
+        locked.ring();
+        must(restarted.await(), "waiting for the restart");
+        char byte = 0;
+        must(pread(plain, &byte, 1, 0) == 1, "reading without a lock");
+        errno = 0;
+        must(!(pwrite(with_lock, "C", 1, 0) == 1 && fsync(with_lock) == 0), "what was written is not told as lost");
+        return 0;
+    });
+    REQUIRE(locked.await());
+    server.kill();
+    server.start_again();
+    restarted.ring();
+    const Ended end = program.wait(Milliseconds{30'000});
+    INFO(end.to_string());
+    CHECK(end.exit_status == 0);
+    CHECK(read_file(server.directory() + "/file") == "content");
+    CHECK(mount.unmount());
+}
