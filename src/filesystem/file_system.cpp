@@ -49,7 +49,10 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
             front_names_->drop_listing(directory);
     };
     names_.known().on_attributes_void = [this](const wire::FileIdentity& identity) {
-        if (const Inode* inode = inodes_.find(identity); inode != nullptr && front_ != nullptr)
+        // The root is no entry of a directory, and is not found as one.
+        const bool is_root = identity == inodes_.root().identity;
+        const Inode* inode = is_root ? &inodes_.root() : inodes_.find(identity);
+        if (inode != nullptr && front_ != nullptr)
             front_->drop_attributes(inode->id);
     };
     names_.on_void = [this](InodeNumber directory, std::string_view name) {

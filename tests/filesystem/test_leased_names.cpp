@@ -765,6 +765,19 @@ TEST_CASE("leases: nothing is lent where the server tells users apart, and the f
     CHECK(f.fs->life_of_absence(root_inode, "nothing") == Duration::zero());
 }
 
+TEST_CASE("leases: what the front keeps of the root's own attributes is dropped, whatever names it knows") {
+    Leased f;
+    f.get_to_know();
+    REQUIRE(f.ask(&FileSystem::getattr, root_inode, HandleNumber{}).value().life > Duration::zero());
+    SECTION("by a name in it") {
+        f.tell({root_node, What::name, "new"});
+    }
+    SECTION("by a change of their own") {
+        f.tell({root_node, What::directory, {}});
+    }
+    CHECK(std::ranges::count(f.front.dropped_attributes, root_inode) == 1);
+}
+
 TEST_CASE("leases: what was lent is dropped in front, and the server is told afterwards") {
     Leased f;
     f.get_to_know();

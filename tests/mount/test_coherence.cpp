@@ -17,6 +17,7 @@
 #include <functional>
 #include <map>
 #include <random>
+#include <tuple>
 
 #include "catch.hpp"
 #include "harness/mount_process.hpp"
@@ -214,6 +215,30 @@ TEST_CASE("coherence: mounts and a program at a server that does not notice it")
 
 TEST_CASE("coherence: mounts at a distance of 20 ms, and a program at the server, whose changes are told") {
     check_coherence({.steps_a_program = 50, .steps = 150, .round_trip = Milliseconds{20}});
+}
+
+// To drop a name makes the kernel drop the attributes of the directory as well, but only where it knows the name.
+TEST_CASE("coherence: the mounted directory itself changes for a mount that has not looked for what is changed in it") {
+    if (testing_locally())
+        return;
+    const ServerProcess server;
+    Mounts mounts(server, 2, round_trip_for_tests());
+    const std::string& looking = mounts.paths()[0];
+    const std::string& changing = mounts.paths()[1];
+    // Often enough for the mount to know all names, and not by listing them, of which the kernel would keep something.
+    for (const char* name : {"/none", "/nor this", "/nor that"})
+        CHECK(access((looking + name).c_str(), F_OK) != 0);
+    const auto status = [](const std::string& path) {
+        struct stat about {};
+        REQUIRE(stat(path.c_str(), &about) == 0);
+        return std::tuple(about.st_mode, about.st_nlink, about.st_ctim.tv_sec, about.st_ctim.tv_nsec);
+    };
+    CHECK(status(looking) == status(server.directory()));
+    REQUIRE(mkdir((changing + "/new").c_str(), 0755) == 0);
+    CHECK(status(looking) == status(server.directory()));
+    REQUIRE(chmod(changing.c_str(), 0711) == 0);
+    CHECK(status(looking) == status(server.directory()));
+    mounts.unmount();
 }
 
 // Telling a kernel of a change waits for what its programs are doing in the directory, which may wait for the other
