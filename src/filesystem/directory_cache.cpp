@@ -19,6 +19,11 @@ constexpr std::size_t max_lent_absent_names = 1024;
 // Directories of which only the time of an event is remembered. They take some 200 bytes each.
 constexpr std::size_t max_marks = 64U << 10;
 
+// Whoever is in front keeps what it is lent from when it has taken the answer in, which is later than when the time was
+// reckoned: the kernel counts from there, in ticks of its own, and after the program that waits has come to run. What
+// takes longer than this takes what the server grants beyond our trust.
+constexpr auto answer_under_way = std::chrono::seconds(1);
+
 // What an entry costs beyond itself and its name: its place in the listing, in the index by name and in the order of
 // names, and what malloc adds.
 constexpr std::size_t entry_overhead_bytes = 104;
@@ -43,7 +48,7 @@ struct DirectoryCache::Directory {
     InodeNumber number = 0;
     std::uint64_t changed_at = 0;  // by anybody: what was asked for before may be of the time before
     std::uint64_t revoked_at = 0;  // by the server
-    // What was lent, until when at most.
+    // What was lent, until when at most somebody in front goes by it.
     TimePoint lent_until{};
     TimePoint own_lent_until{};
     std::unordered_set<std::string> lent_absent;
@@ -178,7 +183,7 @@ DirectoryCache::Loan DirectoryCache::lend(InodeNumber number, std::string_view n
         directory->lent_absent.clear();
     if (const auto known = directory->by_name.find(name); known != directory->by_name.end()) {
         const Slot& slot = *known->second;
-        directory->lent_until = std::max(directory->lent_until, clock_.now() + time);
+        directory->lent_until = std::max(directory->lent_until, clock_.now() + time + answer_under_way);
         const bool with_attributes = slot.current && !S_ISDIR(slot.entry.attributes.mode);
         return {.name = time, .attributes = with_attributes ? time : Duration::zero()};
     }
@@ -187,7 +192,7 @@ DirectoryCache::Loan DirectoryCache::lend(InodeNumber number, std::string_view n
     if (!absent || (directory->lent_absent.size() >= max_lent_absent_names && !directory->lent_absent.contains(text)))
         return {};
     directory->lent_absent.insert(std::move(text));
-    directory->lent_until = std::max(directory->lent_until, clock_.now() + time);
+    directory->lent_until = std::max(directory->lent_until, clock_.now() + time + answer_under_way);
     return {.name = time};
 }
 
@@ -196,7 +201,7 @@ Duration DirectoryCache::lend_own(InodeNumber number) {
     if (directory == nullptr || !directory->own_current)
         return Duration::zero();
     const Duration time = life(*directory);
-    directory->own_lent_until = std::max(directory->own_lent_until, clock_.now() + time);
+    directory->own_lent_until = std::max(directory->own_lent_until, clock_.now() + time + answer_under_way);
     return time;
 }
 
@@ -205,7 +210,8 @@ bool DirectoryCache::lend_names(InodeNumber number) {
     if (directory == nullptr)
         return false;
     // Once single names are not lent any more, listing anew lends them all again.
-    const bool anew = std::exchange(directory->better_listed_anew, false) || !is_lent(directory->lent_until);
+    const bool anew =
+        std::exchange(directory->better_listed_anew, false) || !is_lent(directory->lent_until - answer_under_way);
     return std::exchange(directory->names_lent, true) && !anew;
 }
 

@@ -361,8 +361,25 @@ TEST_CASE("what was lent is taken back when the server revokes it, and nothing e
         f.cache.revoke_attributes(home, "z", ++f.events);
         CHECK(f.taken_back() == Set{"1"});
     }
-    SECTION("what was lent longer ago than it was lent for") {
-        f.clock.time += 9s;
+    // It counts from when the answer came, and that took its time.
+    SECTION("what was lent just as long ago as it was lent for") {
+        f.clock.time += 9s + 500ms;
+        SECTION("the lease") {
+            f.cache.revoke(home, ++f.events);
+            CHECK(f.taken_back() == Set{"a", "b", "d", "none", "1", "2", "3", "10"});
+        }
+        SECTION("a name that was absent, with the directory's own attributes") {
+            f.cache.revoke_name(home, "none", ++f.events);
+            CHECK(f.taken_back() == Set{"none", "10"});
+        }
+        SECTION("attributes") {
+            f.cache.revoke_attributes(home, "a", ++f.events);
+            f.cache.revoke_own_attributes(home, ++f.events);
+            CHECK(f.taken_back() == Set{"1", "10"});
+        }
+    }
+    SECTION("what was lent longer ago than it was lent for, however long the answer took") {
+        f.clock.time += 10s;
         f.cache.revoke(home, ++f.events);
         CHECK(f.taken_back().empty());
     }
@@ -386,7 +403,7 @@ TEST_CASE("absent names of one directory are lent up to a number") {
         CHECK(f.cache.lend(home, "none" + std::to_string(i)).name == 9s);
     CHECK(f.cache.lend(home, "one more").name == 0s);
     CHECK(f.cache.lend(home, "none7").name == 9s);
-    f.clock.time += 9s;
+    f.clock.time += 10s;
     f.term.heard(f.clock.time);
     CHECK(f.cache.lend(home, "one more").name == 9s);
 }
