@@ -13,6 +13,14 @@ namespace remofile::filesystem {
 
 namespace {
 
+// One of the two names of a rename.
+struct RenamedEntry {
+    InodeNumber parent = 0;
+    const std::string& name;
+    bool look = false;          // what it stands for is asked with the rename
+    InodeNumber directory = 0;  // that it stands for
+};
+
 // How often a name may be replaced between two records of one message, before that is the caller's affair.
 constexpr int max_held_attempts = 16;
 
@@ -398,24 +406,51 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     const Status drained = co_await contents_.writes().drain_all(&operation.cancellation);
     if (drained != Status::ok)
         co_return Result<>(drained);
-    const auto node = node_of(parent);
-    const auto new_node = node_of(new_parent);
-    if (!node || !new_node)
+    const auto from = node_of(parent);
+    const auto to = node_of(new_parent);
+    if (!from || !to)
         co_return Result<>(Status::stale);
-    const wire::Rename message{*node, name, *new_node, new_name, flags};
     kept_handles_.drop(parent, name);
     std::string replaced = new_name;
     co_await have_all_open(operation, new_parent, std::move(replaced));
-    const InodeNumber moved = names_.known().directory_at(parent, name);
-    const InodeNumber other = names_.known().directory_at(new_parent, new_name);
+    // A directory that is moved has new attributes and another place, whatever is known of its name. Of a name that is
+    // not known, which the front may know all the same, the server says in the same message what it stands for.
+    RenamedEntry source{.parent = parent, .name = name, .look = names_.known().peek(parent, name) == nullptr};
+    RenamedEntry target{
+        .parent = new_parent, .name = new_name, .look = may_be_known_by_name_alone(new_parent, new_name)};
+    const std::uint64_t asked_at = contents_.now();
+    std::vector<client::EncodedRequest> requests;
+    for (RenamedEntry* entry : {&source, &target}) {
+        const NodeId above = entry == &source ? *from : *to;
+        if (entry->look)
+            requests.push_back(client::encoded(wire::Lookup{.parent = above, .name = entry->name, .node = new_node()}));
+        entry->directory = names_.known().directory_at(entry->parent, entry->name);
+        if (const auto* known = names_.known().peek(entry->parent, entry->name); known != nullptr)
+            if (const Inode* inode = inodes_.find(known->attributes.identity);
+                inode != nullptr && inode->type == S_IFDIR)
+                entry->directory = inode->id;
+    }
+    requests.push_back(client::encoded(wire::Rename{*from, name, *to, new_name, flags}));
     const std::array concerned{parent, new_parent, standing_of(parent, name).inode,
                                standing_of(new_parent, new_name).inode};
-    const InodeNumber source = meaning_of(parent, name);
-    const InodeNumber target = meaning_of(new_parent, new_name);
+    const InodeNumber moved = meaning_of(parent, name);
+    const InodeNumber replaced_by_it = meaning_of(new_parent, new_name);
     const bool exchanges = (flags & wire::rename_exchange) != 0;
-    const auto asked = ask_for_change(
-        operation, {{{parent, name}, source, exchanges ? target : 0}, {{new_parent, new_name}, target, source}});
-    const Status status = co_await take_away(operation, new_parent, new_name, message);
+    const auto asked = ask_for_change(operation, {{{parent, name}, moved, exchanges ? replaced_by_it : 0},
+                                                  {{new_parent, new_name}, replaced_by_it, moved}});
+    const auto replies = co_await call_batch(operation, std::move(requests));
+    const Status status = replies.back().status;
+    auto reply = replies.begin();
+    for (RenamedEntry* entry : {&source, &target}) {
+        const auto found =
+            entry->look ? client::decoded<wire::Lookup>(*reply++) : Result<wire::EntryReply>(Status::no_entry);
+        if (!found)
+            continue;
+        if (const auto looked = entry_of(entry->parent, entry->name, *found, asked_at)) {
+            entry->directory = S_ISDIR(looked->attributes.mode) ? looked->inode : 0;
+            forget(looked->inode);
+        }
+    }
     for (const InodeNumber each : concerned)
         behind_.hide(each);
     if (status == Status::ok && (flags & ~wire::rename_noreplace) == 0) {
@@ -426,7 +461,17 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
         names_.known().revoke_name(parent, name, contents_.now());
         names_.known().revoke_name(new_parent, new_name, contents_.now());
     }
-    for (const InodeNumber directory : {moved, other})
+    const auto moves = [&](const RenamedEntry& entry, const RenamedEntry& there) {
+        Inode* directory = status == Status::ok ? inodes_.find(entry.directory) : nullptr;
+        if (directory == nullptr)
+            return;
+        inodes_.move(*directory, there.parent, there.name);
+        names_.known().put(directory->id, {there.parent, there.name});
+    };
+    moves(source, target);
+    if ((flags & wire::rename_exchange) != 0)
+        moves(target, source);
+    for (const InodeNumber directory : {source.directory, target.directory})
         if (directory != 0)
             names_.known().revoke_own_attributes(directory, contents_.now());
     co_return outcome_of(status);

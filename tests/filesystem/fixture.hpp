@@ -277,7 +277,12 @@ private:
     }
     FakeReply rename(const wire::Rename& asked) {
         auto& from = at(asked.parent).names;
-        at(asked.new_parent).names[asked.new_name] = from.at(asked.name);
+        auto& to = at(asked.new_parent).names;
+        if ((asked.flags & wire::rename_exchange) != 0) {
+            std::swap(from.at(asked.name), to.at(asked.new_name));
+            return {};
+        }
+        to[asked.new_name] = from.at(asked.name);
         from.erase(asked.name);
         return {};
     }

@@ -925,6 +925,44 @@ TEST_CASE("leases: a directory that is renamed here has new attributes, whatever
     CHECK(f.requests() == 1);
 }
 
+// The kernel goes by what it knows of the names, and need not look them up in between.
+TEST_CASE("leases: a directory that is renamed here again has new attributes, whatever was known before") {
+    Leased f;
+    f.get_to_know();
+    const InodeNumber a = f.look("a").value().inode;
+    const InodeNumber b = f.look("b").value().inode;
+    f.get_to_know(a);
+    f.get_to_know(b);
+    const auto rename = [&](const char* from, const char* to, std::uint32_t flags = 0) {
+        REQUIRE(
+            f.ask(&FileSystem::rename, root_inode, std::string(from), root_inode, std::string(to), flags).has_value());
+    };
+    const auto is_asked_for = [&](InodeNumber directory) {
+        f.requests();
+        f.size_of(directory);
+        return f.requests() == 1;
+    };
+    SECTION("it was renamed when nothing was known of its name") {
+        f.tell({root_node, What::name, "a"});
+        rename("a", "moved");
+        CHECK(is_asked_for(a));
+        CHECK(!is_asked_for(a));
+        rename("moved", "again");
+        CHECK(is_asked_for(a));
+    }
+    SECTION("it had taken another's name, and that one its") {
+        rename("a", "b", wire::rename_exchange);
+        CHECK(is_asked_for(a));
+        CHECK(is_asked_for(b));
+        CHECK(!is_asked_for(a));
+        rename("b", "moved");
+        CHECK(is_asked_for(a));
+        CHECK(!is_asked_for(b));
+        rename("a", "b");
+        CHECK(is_asked_for(b));
+    }
+}
+
 TEST_CASE("leases: what is renamed here keeps its number and its place") {
     Leased f;
     f.get_to_know();
