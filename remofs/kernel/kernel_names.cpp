@@ -2,6 +2,7 @@
 #include "remofs/kernel/kernel_names.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 
 namespace remofile::remofs {
@@ -33,10 +34,23 @@ void KernelNames::send_queued() {
         ++dropping_[directory];
     on_their_way_ += names->size();
     notifier_->run([this, names, batch = ++sent_batches_] {
-        for (const auto& [directory, name] : *names)
-            send_(directory, name);
+        for (const Name& name : *names)
+            send(name);
         reactor_.post([this, names, batch] { dropped(batch, *names); });
     });
+}
+
+// On the notifier's thread.
+void KernelNames::send(const Name& name) {
+    sending_since_ = reactor_.clock().now();
+    send_(name.first, name.second);
+    sending_since_ = TimePoint::max();
+}
+
+// For how long the name has waited that is being dropped; zero if none is.
+Duration KernelNames::waits_for_lock() const {
+    const TimePoint since = sending_since_;
+    return since == TimePoint::max() ? Duration::zero() : reactor_.clock().now() - since;
 }
 
 void KernelNames::dropped(std::uint64_t batch, const std::vector<Name>& names) {
@@ -52,12 +66,17 @@ void KernelNames::when_names_dropped(std::function<void()> done) {
     send_queued();
     if (dropped_batches_ == sent_batches_ || (may_be_stuck() && !must_wait()))
         return done();
-    const std::uint64_t batch = sent_batches_;
-    const auto give_up = [this, batch] {
-        if (!must_wait())
-            release(batch);
-    };
-    waiting_.push_back({batch, std::move(done), reactor_.after(patience, give_up)});
+    waiting_.push_back({.batch = sent_batches_, .done = std::move(done), .timer = {}});
+    be_patient(std::prev(waiting_.end()), patience);
+}
+
+void KernelNames::be_patient(WaitingPosition waiting, Duration time) {
+    waiting->timer = reactor_.after(time, [this, waiting] {
+        if (const Duration waited = waits_for_lock(); waited < patience)
+            be_patient(waiting, patience - waited);
+        else if (!must_wait())
+            release(waiting->batch);
+    });
 }
 
 // Those who wait for no later batch. In the order in which they came.

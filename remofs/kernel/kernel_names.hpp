@@ -5,11 +5,14 @@
 // looks into the directory, or changes it, waits for our answer. Such an answer may wait for the server, which waits
 // for another client to let go of a name, whose kernel is in the same position towards us. So nobody is kept waiting
 // for a name to be dropped where a request that holds the lock is under way: it is dropped right after the answer. A
-// program on this mount may see it until then, no longer than the kernel was allowed to keep it. But where very many
-// names are on their way the server has to wait: it might go on for ever, and withhold the answer too.
+// program on this mount may see it until then, no longer than the kernel was allowed to keep it. The same goes for a
+// lock of which no request tells, once a name has waited for it for a while; not for a thread that has not come to run,
+// for what it would have dropped is still shown to everybody. But where very many names are on their way the server has
+// to wait: it might go on for ever, and withhold the answer too.
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <list>
@@ -68,8 +71,12 @@ private:
         std::function<void()> done;
         transport::TimerId timer;
     };
+    using WaitingPosition = std::list<Waiting>::iterator;
 
     void send_queued();
+    void send(const Name& name);
+    Duration waits_for_lock() const;
+    void be_patient(WaitingPosition waiting, Duration time);
     void dropped(std::uint64_t batch, const std::vector<Name>& names);
     void release(std::uint64_t up_to_batch);
     bool may_be_stuck() const;
@@ -86,6 +93,7 @@ private:
     std::size_t on_their_way_ = 0;                           // all of those
     std::unordered_map<InodeNumber, std::size_t> locked_;    // requests
     std::list<Waiting> waiting_;
+    std::atomic<TimePoint> sending_since_{TimePoint::max()};  // the name that the notifier's thread is busy with
 };
 
 }  // namespace remofile::remofs

@@ -113,6 +113,23 @@ TEST_CASE("names: nobody waits for long for a lock of which no request tells") {
     CHECK(f.gate.try_acquire() == false);
 }
 
+// What it has not dropped is shown to everybody, and on a busy machine it may take any time until it comes to run.
+TEST_CASE("names: whoever waits for a thread that has not come to run waits on") {
+    Fixture f;
+    std::binary_semaphore runs{0};
+    f.notifier.run([&] { runs.acquire(); });
+    f.names.drop_name(directory, "a");
+    f.tell_when_dropped();
+    f.reactor.after(std::chrono::milliseconds(400), [&] { f.reactor.stop(); });
+    f.reactor.run();
+    CHECK_FALSE(f.done);
+    f.gate.release();
+    runs.release();
+    f.run();
+    f.notifier.stop();
+    CHECK(f.dropped == std::vector<std::string>{"a"});
+}
+
 TEST_CASE("names: of more names than a mount keeps none is confirmed before the kernel has dropped them") {
     Fixture f;
     f.names.lock({directory, 0});
