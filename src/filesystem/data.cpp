@@ -166,10 +166,15 @@ void FileSystem::note_accepted(InodeNumber inode, std::uint64_t offset, std::siz
     shown_times_.changed(inode);
 }
 
-// The error of a write that was accepted earlier; reported once.
+// The error of a write that was accepted earlier; reported once. Where it was made behind, what is written to other new
+// files may fail likewise: they are waited for.
 Status FileSystem::take_write_error(HandleNumber handle) {
     FileHandle* open = files_.find(handle);
-    return open == nullptr ? Status::ok : std::exchange(open->write_error, Status::ok);
+    if (open == nullptr || open->write_error == Status::ok)
+        return Status::ok;
+    if (const Inode* inode = inodes_.find(open->inode); open->made_behind && inode != nullptr)
+        names_.forget(inode->place.parent);
+    return std::exchange(open->write_error, Status::ok);
 }
 
 // How a FLUSH or FSYNC ends: what failed before comes first.

@@ -351,6 +351,7 @@ void DirectoryCache::put(Directory& directory, std::string_view name, const wire
         used_bytes_ -= slot.entry.target.size();
         slot.entry.target.clear();
         slot.entry.absent_xattrs = 0;
+        slot.directory = 0;
     }
     slot.current = is_covered(attributes);
     slot.changed_here_alone = false;

@@ -78,8 +78,12 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
         attributes_are(inode, attributes, accepted_at);
     };
     contents_.on_lost = [this](InodeNumber inode, Status status) {
-        if (const Inode* lost = inodes_.find(inode); lost != nullptr && lost->place.parent != 0)
-            behind_.note_failure(lost->place.parent, status);
+        const Inode* lost = inodes_.find(inode);
+        const InodeNumber directory = lost == nullptr ? 0 : lost->place.parent;
+        if (directory == 0)
+            return;
+        behind_.note_failure(directory, status);
+        names_.forget(directory);
     };
     contents_.on_changed = [this](InodeNumber inode) { changed_here(inode); };
     session_.on_session_lost = [this] { return restore_session(); };
@@ -321,10 +325,10 @@ bool FileSystem::may_lend() const {
     return front_names_ != nullptr && all_are_told_the_same && names_.in_force();
 }
 
-// For how long the attributes that are known of a file may be kept in front. Not where writes from here are about to
-// change them: the front has been told of those.
+// For how long the attributes that are known of a file may be kept in front. Not where writes and changes from here are
+// about to change them: the front has been told of those.
 Duration FileSystem::lend_attributes(const Inode& inode) {
-    if (!may_lend() || contents_.writes().pending(inode.id))
+    if (!may_lend() || contents_.writes().pending(inode.id) || behind_.concerns(inode.id))
         return Duration::zero();
     if (inode.type == S_IFDIR)
         return names_.known().lend_own(inode.id);

@@ -54,6 +54,9 @@ void FileSystem::release(HandleNumber handle) {
     if (file == nullptr)
         return;
     contents_.writes().send(file->inode);
+    // It has come since the last close, which did not wait for it.
+    if (file->write_error != Status::ok)
+        contents_.on_lost(file->inode, file->write_error);
     if (file->handle && file->epoch == session_.epoch()) {
         // What is written to it may go by another lane than its release, and needs the handle until it is answered.
         if (behind_.concerns(file->inode) || contents_.writes().pending(file->inode))
@@ -256,6 +259,12 @@ Task<void> FileSystem::open_late(Caller caller, HandleNumber handle) {
 Task<Result<Opened>> FileSystem::open(Operation& operation, InodeNumber inode, OpenHow how) {
     if (const Status status = co_await settled(operation, inode); status != Status::ok)
         co_return Result<Opened>(status);
+    // What has been closed without waiting is told to whoever has the file open, if it fails.
+    bool is_made_behind = false;
+    files_.for_each([&](const FileHandle& file) { is_made_behind |= file.inode == inode && file.made_behind; });
+    if (is_made_behind && contents_.writes().pending(inode))
+        if (const Status status = co_await written_out(operation, inode); status != Status::ok)
+            co_return Result<Opened>(status);
     auto without_server = co_await open_kept_file(operation, inode, how);
     if (without_server && !*without_server)
         without_server = co_await open_known_file(operation, inode, how);

@@ -321,6 +321,8 @@ void FileSystem::failed_behind(std::string_view what, InodeNumber directory, std
         log::error("{} \"{}\" in directory {} has failed at the server after a program was told that it was done: {}",
                    what, name, directory, describe(status));
     names_.known().revoke_name(directory, name, contents_.now());
+    // What else is done in it would fail likewise: the server is asked before it is answered.
+    names_.forget(directory);
     if (front_names_ != nullptr)
         front_names_->drop_name(directory, std::string(name));
     Inode* inode = made_as == 0 ? nullptr : inodes_.find(made_as);
@@ -653,8 +655,8 @@ std::optional<wire::Attributes> FileSystem::attributes_after(const Operation& op
     const bool is_directory = inode.type == S_IFDIR;
     const bool is_behind = behind_.shown(inode.id) != nullptr;
     const wire::Attributes* known = is_behind ? behind_.shown(inode.id) : names_.attributes(inode);
-    // Its times change with each name in it; the rest would have been told.
-    if (known == nullptr && is_directory)
+    // Its times and links change with the names in it, and it is not shown then; the rest would have been told.
+    if (!is_behind && is_directory && (known == nullptr || behind_.concerns(inode.id)))
         known = names_.known().last_own_attributes(inode.id);
     const wire::HelloReply& hello = session_.hello();
     const bool is_root = hello.server_uid == 0;
@@ -692,6 +694,9 @@ ShownAttributes FileSystem::set_behind(Inode& inode, wire::Setattr change, wire:
     change.node = inode.node;
     change.handle = {};
     const bool is_directory = inode.type == S_IFDIR;
+    // Whether all of it is; else whoever wants to know waits for the server.
+    const bool is_known =
+        !is_directory || behind_.shown(id) != nullptr || (names_.attributes(inode) != nullptr && !behind_.concerns(id));
     if (is_directory) {
         inode.changed_at = asked_at;
         names_.known().own_attributes_changed_here(id, asked_at);
@@ -711,7 +716,8 @@ ShownAttributes FileSystem::set_behind(Inode& inode, wire::Setattr change, wire:
         held_setting_.emplace(HeldSetting{id, change, look_first, asked_at, std::move(under_way)});
         held_setting_timer_ = reactor_.after(setting_held_for, [this] { send_held_setting(); });
     }
-    behind_.show(id, after);
+    if (is_known)
+        behind_.show(id, after);
     if ((change.which & wire::set_modification) != 0)
         behind_.note_written(id, false);
     if (inode.type == S_IFREG)
@@ -749,7 +755,9 @@ Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNu
         log::error("attributes of file {} could not be set at the server after a program was told that they were: {}",
                    id, describe(reply.status()));
         const Status status = for_programs(reply.status());
-        behind_.note_failure(inode->type == S_IFDIR ? id : inode->place.parent, status);
+        const InodeNumber directory = inode->type == S_IFDIR ? id : inode->place.parent;
+        behind_.note_failure(directory, status);
+        names_.forget(directory);
         files_.for_each([&](FileHandle& file) {
             if (file.inode == id && file.write_error == Status::ok)
                 file.write_error = status;
@@ -758,12 +766,15 @@ Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNu
         co_return;
     }
     const wire::Attributes& attributes = reply->attributes;
+    // What was asked for while the change was on its way, a listing ahead or a look-up, may have passed it.
+    inode->changed_at = contents_.now();
     if (inode->type == S_IFDIR) {
         shown_times_.heard(id, attributes.change);
+        names_.known().own_attributes_changed_here(id, inode->changed_at);
         names_.known().note_own(id, attributes);
-        names_.known().learn_own(id, attributes, asked_at);
         co_return;
     }
+    names_.known().attributes_changed_here(inode->place.parent, inode->place.name, inode->changed_at);
     inode->version = attributes.version & ~wire::version_is_fresh;
     inode->content.kept_version = 0;
     attributes_are(id, attributes, asked_at);
@@ -781,11 +792,12 @@ void FileSystem::attributes_are(InodeNumber id, const wire::Attributes& attribut
 
 // ---------------------------------------------------------------- closing
 
-// Whether nobody needs to wait for what was written to the file: whoever looks for it does.
+// Whether nobody needs to wait for what was written to the file: whoever looks for it does. If it fails, that is told
+// to nobody else who has the file open.
 bool FileSystem::may_close_unwaited(const FileHandle& file) {
     const Inode* inode = inodes_.find(file.inode);
     return file.made_behind && file.epoch == session_.epoch() && file.write_error == Status::ok && inode != nullptr &&
-           !inode->has_byte_locks && inode->content.size <= max_closed_unwaited_bytes &&
+           inode->open_count == 1 && !inode->has_byte_locks && inode->content.size <= max_closed_unwaited_bytes &&
            exclusive_.holds(inode->place.parent);
 }
 

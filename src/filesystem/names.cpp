@@ -62,7 +62,8 @@ std::optional<Entry> FileSystem::give_out_known(const Operation& operation, Inod
     wire::Attributes attributes = *answer.attributes;
     if (S_ISDIR(attributes.mode)) {
         const InodeNumber number = names_.known().known_directory(parent, name);
-        const wire::Attributes* own = number == 0 ? nullptr : names_.known().own_attributes(number);
+        const bool is_known = number != 0 && !behind_.concerns(number);
+        const wire::Attributes* own = is_known ? names_.known().own_attributes(number) : nullptr;
         // What is changed in it from here changes its times; a path leads through it all the same.
         if (own == nullptr && exclusive_.holds(number)) {
             own = names_.known().last_own_attributes(number);
@@ -201,7 +202,9 @@ Task<Result<Entry>> FileSystem::lookup(Operation& operation, InodeNumber parent,
     if (!reply)
         co_return Result<Entry>(reply.error());
     auto entry = entry_of(parent, name, *reply, asked_at);
-    if (entry)
+    const Inode* found = entry ? inodes_.find(entry->inode) : nullptr;
+    // A change that was answered from here may be behind the look-up.
+    if (found != nullptr && found->changed_at < asked_at && !behind_.concerns(found->id))
         fresh_look_ups_.add(thread, {.inode = entry->inode, .attributes = entry->attributes, .event = contents_.now()});
     co_return entry;
 }
@@ -474,6 +477,9 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     for (const InodeNumber directory : {source.directory, target.directory})
         if (directory != 0)
             names_.known().revoke_own_attributes(directory, contents_.now());
+    // What has been replaced is gone.
+    if (status == Status::ok && other != 0 && (flags & wire::rename_exchange) == 0)
+        names_.forget(other);
     co_return outcome_of(status);
 }
 

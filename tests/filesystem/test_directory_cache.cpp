@@ -102,6 +102,20 @@ private:
 
 }  // namespace
 
+TEST_CASE("a name that stands for another directory does not lead into the one before") {
+    Fixture f;
+    CHECK(f.cache.learn(f.listing(home, {entry("d", directory(2))})));
+    constexpr InodeNumber inside = 20;
+    auto listing = f.listing(inside, {});
+    listing.place = {home, "d"};
+    CHECK(f.cache.learn(std::move(listing)));
+    CHECK(f.cache.known_directory(home, "d") == inside);
+    const wire::Attributes another = directory(3);
+    const std::uint64_t asked_at = ++f.events;
+    f.cache.changed_here(home, "d", &another, asked_at, ++f.events);
+    CHECK(f.cache.known_directory(home, "d") == 0);
+}
+
 TEST_CASE("a listing under a lease answers for names, absent names and attributes") {
     Fixture f;
     CHECK(f.told("a") == "unknown");

@@ -201,6 +201,54 @@ TEST_CASE("making: a directory in which things are made has its time when it is 
     CHECK(now->attributes.change == told.change);
 }
 
+TEST_CASE("making: the links of a directory in which something was made are asked for when its time is set") {
+    Making f;
+    f.borrow();
+    const auto inner = f.at_once(&FileSystem::mkdir, f.d, "inner", 0755U);
+    REQUIRE((inner && inner->has_value()));
+    f.let_all_through();
+    f.directory->links = 17;
+    f.held = {Opcode::setattr};
+    const wire::Setattr change{.which = wire::set_modification, .modification = {1'000, 1}};
+    REQUIRE(f.at_once(&FileSystem::setattr, f.d, HandleNumber{}, change).has_value());
+    const auto asked = f.begin(&FileSystem::getattr, f.d, HandleNumber{});
+    REQUIRE(f.await_held(1));
+    f.release();
+    const auto shown = f.finish(asked);
+    REQUIRE(shown.has_value());
+    CHECK(shown->attributes.links == 17);
+    CHECK(shown->attributes.modification.seconds == 1'000);
+}
+
+TEST_CASE("making: what is asked of a directory while its mode is on its way does not outlive the change") {
+    Making f;
+    const auto inner = f.at_once(&FileSystem::mkdir, f.d, "inner", 0755U);
+    REQUIRE((inner && inner->has_value()));
+    const InodeNumber inode = (*inner)->inode;
+    f.create("file", inode);
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    // The name is asked for again when it could not be removed.
+    f.instead = [](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode == Opcode::rmdir)
+            return FakeReply{.status = Status::not_empty};
+        return std::nullopt;
+    };
+    CHECK(f.ask(&FileSystem::rmdir, f.d, "inner").status() == Status::not_empty);
+    f.held = {Opcode::setattr};
+    const wire::Setattr change{.which = wire::set_mode, .mode = 0700};
+    REQUIRE(f.at_once(&FileSystem::setattr, inode, HandleNumber{}, change).has_value());
+    const std::size_t asked = f.asked(Opcode::lookup);
+    CHECK(f.lookup("inner", f.d).attributes_life == Duration::zero());
+    CHECK(f.asked(Opcode::lookup) == asked + 1);
+    REQUIRE(f.await_held(1));
+    f.release();
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    CHECK(f.lookup("inner", f.d).attributes.mode == (S_IFDIR | 0700U));
+    const auto now = f.ask(&FileSystem::getattr, inode, HandleNumber{});
+    REQUIRE(now.has_value());
+    CHECK(now->attributes.mode == (S_IFDIR | 0700U));
+}
+
 TEST_CASE("making: what was written is known when all is carried out, whatever is answered first") {
     Making f;
     f.borrow();
@@ -668,6 +716,82 @@ TEST_CASE("making: a write that its writer was told of is not told to fsync of t
     const auto opened = f.ask(&FileSystem::opendir, f.d);
     CHECK(f.ask(&FileSystem::fsyncdir, opened->handle, false).has_value());
     CHECK(f.ask(&FileSystem::flush, created.opened.handle, LockOwner{1}).status() == Status::no_space);
+}
+
+TEST_CASE("making: a write that fails between close and release is told to fsync of the directory") {
+    Making f;
+    f.instead = [](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode == Opcode::write)
+            return FakeReply{.status = Status::no_space};
+        return std::nullopt;
+    };
+    f.held = {Opcode::write};
+    const Created created = f.create("file", f.d);
+    f.write(created.opened.handle, "text");
+    const auto closed = f.at_once(&FileSystem::flush, created.opened.handle, LockOwner{1});
+    REQUIRE(closed.has_value());
+    CHECK(closed->has_value());
+    REQUIRE(f.await_held(1));
+    f.release();
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
+    f.fs->release(created.opened.handle);
+    const auto opened = f.ask(&FileSystem::opendir, f.d);
+    CHECK(f.ask(&FileSystem::fsyncdir, opened->handle, false).status() == Status::no_space);
+    CHECK(f.ask(&FileSystem::fsyncdir, opened->handle, false).has_value());
+}
+
+TEST_CASE("making: who closes a new file that another has open waits, and is told what failed") {
+    Making f;
+    const Created created = f.create("file", f.d);
+    f.write(created.opened.handle, "text");
+    const auto reader = f.ask(&FileSystem::open, created.entry.inode, OpenHow{.flags = wire::open_read});
+    REQUIRE(reader.has_value());
+    CHECK(f.fs->usage().pending_write_bytes == 0);
+    f.instead = [](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode == Opcode::write)
+            return FakeReply{.status = Status::no_space};
+        return std::nullopt;
+    };
+    f.held = {Opcode::write};
+    f.write(created.opened.handle, "more", 4);
+    const auto closing = f.begin(&FileSystem::flush, created.opened.handle, LockOwner{1});
+    REQUIRE(f.await_held(1));
+    CHECK_FALSE(closing->done());
+    f.release();
+    CHECK(f.finish(closing).status() == Status::no_space);
+    f.fs->release(created.opened.handle);
+    f.fs->release(reader->handle);
+}
+
+TEST_CASE("making: after a failure the server is asked before anything else is answered in the directory") {
+    Making f;
+    const auto failing = GENERATE(Opcode::write, Opcode::setattr);
+    f.instead = [failing](const FakeRequest& request) -> std::optional<FakeReply> {
+        if (request.header.opcode == failing)
+            return FakeReply{.status = Status::no_space};
+        return std::nullopt;
+    };
+    const Created created = f.create("file", f.d);
+    f.write(created.opened.handle, "text");
+    const wire::Setattr change{.which = wire::set_mode, .mode = 0600};
+    REQUIRE(f.at_once(&FileSystem::setattr, created.entry.inode, HandleNumber{}, change).has_value());
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0 && f.fs->usage().pending_write_bytes == 0; }));
+    CHECK(f.ask(&FileSystem::flush, created.opened.handle, LockOwner{1}).status() == Status::no_space);
+    f.fs->release(created.opened.handle);
+    f.held = {Opcode::mkdir};
+    const auto making = f.begin(&FileSystem::mkdir, f.d, "new", 0755U);
+    REQUIRE(f.await_held(1));
+    CHECK_FALSE(making->done());
+}
+
+TEST_CASE("making: a directory that is put in the place of one that was made is found there") {
+    Making f;
+    const InodeNumber moved = f.lookup("first", f.d).inode;
+    const auto made = f.at_once(&FileSystem::mkdir, f.d, "made", 0755U);
+    REQUIRE((made && made->has_value()));
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    REQUIRE(f.ask(&FileSystem::rename, f.d, "first", f.d, "made", 0U).has_value());
+    CHECK(f.lookup("made", f.d).inode == moved);
 }
 
 TEST_CASE("making: when the term has run out the server is asked") {
