@@ -17,6 +17,7 @@
 #include <deque>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <random>
 #include <sstream>
 #include <stdexcept>
@@ -30,7 +31,7 @@ namespace remofile::test {
 namespace {
 
 constexpr int slots = 4;
-constexpr std::size_t steps_remembered = 60;
+constexpr std::size_t steps_remembered = 150;
 constexpr int steps_between_comparisons = 250;
 // Most files stay below this: small enough for many steps a second, large enough for several chunks and pages.
 constexpr off_t usual_file_size = 300'000;
@@ -270,6 +271,35 @@ std::string set_times(Place& place, const Draw& draw) {
     return outcome(utimensat(AT_FDCWD, place.path(draw).c_str(), times, AT_SYMLINK_NOFOLLOW));
 }
 
+// With its time, if that has been set: set_times() sets none that a clock shows.
+std::string stat_with_time(Place& place, const Draw& draw) {
+    struct stat attributes = {};
+    if (lstat(place.path(draw).c_str(), &attributes) != 0)
+        return errno_name(errno);
+    constexpr time_t clocks_show_more = 1'000'000'000;
+    const timespec& modified = attributes.st_mtim;
+    const bool is_set = modified.tv_sec < clocks_show_more;
+    return describe(attributes) + " modified " +
+           (is_set ? std::to_string(modified.tv_sec) + "." + std::to_string(modified.tv_nsec) : "since");
+}
+
+// To a name in the same directory, so that it leads somewhere now and then.
+std::string symlink_beside(Place& place, const Draw& draw) {
+    const std::string target = std::filesystem::path(draw.other_path).filename();
+    return outcome(symlink(target.c_str(), place.path(draw).c_str()));
+}
+
+// Tells of what went wrong after a program was told that it was done.
+std::string sync_directory(Place& place, const Draw& draw) {
+    const std::string directory = std::filesystem::path(place.path(draw)).parent_path();
+    const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno_name(errno);
+    const std::string result = outcome(fsync(fd));
+    close(fd);
+    return result;
+}
+
 std::string list(Place& place, const Draw& draw) {
     return describe_tree(place.path(draw));
 }
@@ -357,6 +387,41 @@ constexpr Operation operations[] = {
     {"removexattr", 1, Needs::nothing, Effect::change, remove_xattr},
 };
 
+// Where names are what matters: most of these are answered before the server has been asked, and few wait for it.
+constexpr Operation making[] = {
+    {"open", 2, Needs::open_file, Effect::change, open_slot},
+    {"close", 1, Needs::open_file, Effect::change, close_slot},
+    {"pwrite", 3, Needs::open_file, Effect::change, write_at},
+    {"pread", 1, Needs::open_file, Effect::none, read_at},
+    {"fstat", 2, Needs::open_file, Effect::none, stat_slot},
+    {"ftruncate", 1, Needs::open_file, Effect::change, truncate_slot},
+    {"fsync", 1, Needs::open_file, Effect::none, sync_slot},
+    {"write file", 24, Needs::nothing, Effect::change, write_whole},
+    {"read file", 4, Needs::nothing, Effect::none, read_whole},
+    {"truncate", 1, Needs::nothing, Effect::change, truncate_path},
+    {"stat", 16, Needs::nothing, Effect::none, stat_with_time},
+    {"rename", 14, Needs::nothing, Effect::change, rename_path},
+    {"link", 8, Needs::nothing, Effect::change, link_path},
+    {"symlink", 5, Needs::nothing, Effect::change, symlink_beside},
+    {"readlink", 2, Needs::nothing, Effect::none, read_link},
+    {"unlink", 12, Needs::nothing, Effect::change, unlink_path},
+    {"mkdir", 12, Needs::nothing, Effect::change, make_directory},
+    {"rmdir", 8, Needs::nothing, Effect::change, remove_directory},
+    {"mkfifo", 1, Needs::nothing, Effect::change, make_fifo},
+    {"chmod", 8, Needs::nothing, Effect::change, change_mode},
+    {"utimens", 10, Needs::nothing, Effect::change, set_times},
+    {"list", 1, Needs::nothing, Effect::none, list},
+    {"list names", 2, Needs::nothing, Effect::none, list_names},
+    {"fsync of a directory", 1, Needs::nothing, Effect::none, sync_directory},
+    {"setxattr", 1, Needs::nothing, Effect::change, set_xattr},
+};
+// A view works in its own place for about as many steps before another goes on, and in each place for as many before it
+// begins the next. Of as many paths one leads elsewhere.
+constexpr unsigned steps_of_a_view = 60;
+constexpr unsigned steps_in_a_place = 150;
+constexpr unsigned paths_elsewhere = 250;
+constexpr unsigned steps_a_number = 8;
+
 // What is done in a view that another has changed.
 constexpr Operation looks[] = {
     {"stat", 3, Needs::nothing, Effect::none, stat_path},
@@ -385,7 +450,8 @@ public:
     std::uint64_t below(std::uint64_t limit) { return generator_() % limit; }
 
     const Operation& operation(const RandomRun& run) {
-        return pick(operations, [&run](const Operation& operation) { return is_possible(operation, run); });
+        const auto is_wanted = [&run](const Operation& operation) { return is_possible(operation, run); };
+        return run.making ? pick(making, is_wanted) : pick(operations, is_wanted);
     }
 
     const Operation& look() {
@@ -504,6 +570,37 @@ std::vector<std::string> views_of(const RandomRun& run) {
     return views;
 }
 
+// That a file keeps the number that was told as long as it lives. Which file it is, its handle in the model says: no
+// other ever has the same.
+class InodeNumbers {
+public:
+    // Empty if all is well, or nothing is known.
+    std::string check(const std::string& model_path, const std::string& path) {
+        struct stat attributes = {};
+        const std::string file = handle_of(model_path);
+        if (file.empty() || lstat(path.c_str(), &attributes) != 0)
+            return {};
+        const auto [known, is_new] = told_.try_emplace(file, attributes.st_ino);
+        if (is_new || known->second == attributes.st_ino)
+            return {};
+        return path + " had the number " + std::to_string(known->second) + " and has " +
+               std::to_string(attributes.st_ino);
+    }
+
+private:
+    static std::string handle_of(const std::string& path) {
+        alignas(file_handle) std::array<char, sizeof(file_handle) + MAX_HANDLE_SZ> buffer = {};
+        auto* handle = reinterpret_cast<file_handle*>(buffer.data());
+        handle->handle_bytes = MAX_HANDLE_SZ;
+        int mount = 0;
+        if (name_to_handle_at(AT_FDCWD, path.c_str(), handle, &mount, 0) != 0)
+            return {};
+        return {reinterpret_cast<const char*>(handle->f_handle), handle->handle_bytes};
+    }
+
+    std::map<std::string, ino_t> told_;
+};
+
 class RandomSteps {
 public:
     explicit RandomSteps(const RandomRun& run)
@@ -511,6 +608,9 @@ public:
 
     // Empty if all went well, as run_randomly() has it.
     std::string run() {
+        if (run_.making)
+            if (const std::string wrong = begin_making(); !wrong.empty())
+                return report(wrong);
         for (int step = 0; step < run_.operations; ++step) {
             const bool compare = (step + 1) % steps_between_comparisons == 0;
             std::string wrong = take(step);
@@ -538,9 +638,14 @@ private:
         }
         if (by_program && operation.apply == link_path)
             list_directory_of(draw.other_path);
+        if (run_.making)
+            if (const std::string wrong = choose_place(draw); !wrong.empty())
+                return wrong;
         remember(std::to_string(step) + ": ", operation, draw);
         if (const std::string wrong = compare(operation, draw); !wrong.empty())
             return wrong;
+        if (run_.making && dice_.below(steps_a_number) == 0)
+            return numbers_.check(model_.path(draw), views_.path(draw));
         if (!tests_coherence() || operation.effect == Effect::none)
             return {};
         return by_program ? await_change() : look_around(draw);
@@ -557,6 +662,72 @@ private:
     static void make_small(Draw& draw) {
         draw.offset %= 10'000;
         draw.size %= 10'000;
+    }
+
+    // ---- making
+
+    std::string begin_making() {
+        places_.resize(run_.mounted.size());
+        for (std::size_t view = 0; view < places_.size(); ++view) {
+            Draw draw;
+            draw.view = view;
+            draw.path = std::to_string(view);
+            std::string wrong = make_for_making(draw);
+            if (wrong.empty())
+                wrong = begin_place(view);
+            if (!wrong.empty())
+                return wrong;
+        }
+        return {};
+    }
+
+    std::string make_for_making(Draw& draw) {
+        draw.mode = 0755;
+        const Operation mkdir{"mkdir", 1, Needs::nothing, Effect::change, make_directory};
+        remember("  place: ", mkdir, draw);
+        return compare(mkdir, draw);
+    }
+
+    // What is new nobody else has seen, so that the view may have it for itself.
+    std::string begin_place(std::size_t view) {
+        std::string& place = places_[view];
+        if (!place.empty()) {
+            const std::string expected = describe_tree(run_.model + "/" + place);
+            for (const std::string& root : run_.mounted)
+                if (const std::string difference = first_difference(expected, describe_tree(root + "/" + place));
+                    !difference.empty())
+                    return root + "/" + place + " differs:\n" + difference;
+            std::error_code from_model, from_view;
+            const auto in_model = std::filesystem::remove_all(run_.model + "/" + place, from_model);
+            const auto in_view = std::filesystem::remove_all(run_.mounted[view] + "/" + place, from_view);
+            if (in_model != in_view || from_view)
+                return place + " cannot be removed: " + from_view.message();
+        }
+        place = std::to_string(view) + "/place" + std::to_string(places_begun_++);
+        // The second change in a row makes it the view's own.
+        for (const char* directory : {"", "/a", "/b", "/d", "/e", "/d/e", "/e/d"}) {
+            Draw draw;
+            draw.view = view;
+            draw.path = place + directory;
+            if (std::string wrong = make_for_making(draw); !wrong.empty())
+                return wrong;
+        }
+        return {};
+    }
+
+    // Each view works in a place of its own, and somewhere else now and then.
+    std::string choose_place(Draw& draw) {
+        if (dice_.below(steps_of_a_view) == 0)
+            at_work_ = dice_.below(places_.size());
+        draw.view = at_work_;
+        if (dice_.below(8) != 0)
+            make_small(draw);
+        if (dice_.below(steps_in_a_place) == 0)
+            if (std::string wrong = begin_place(at_work_); !wrong.empty())
+                return wrong;
+        for (std::string* path : {&draw.path, &draw.other_path})
+            *path = places_[dice_.below(paths_elsewhere) == 0 ? dice_.below(places_.size()) : at_work_] + "/" + *path;
+        return {};
     }
 
     bool tests_coherence() const { return !run_.server.empty(); }
@@ -655,6 +826,10 @@ private:
     Place model_;
     Place views_;
     std::deque<std::string> last_steps_;
+    std::vector<std::string> places_;  // of each view, below the root
+    int places_begun_ = 0;
+    std::size_t at_work_ = 0;
+    InodeNumbers numbers_;
 };
 
 }  // namespace

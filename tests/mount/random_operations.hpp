@@ -19,6 +19,9 @@ struct RandomRun {
     bool keep_open = true;
     std::uint64_t seed = 0;
     int operations = 0;
+    // Names are made, moved and removed more than anything else, by each mount mostly in directories that it has for
+    // itself; set times and the numbers of files are looked at too.
+    bool making = false;
 
     // The same directory at the server. If it is set, the coherence of all views of it is tested: a program on the
     // server takes part, everybody keeps a file open, writes of which are synced within their step, and after each

@@ -3,7 +3,6 @@
 // or close() of that file, and of no other.
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,32 +14,12 @@
 #include "catch.hpp"
 #include "harness/mount_process.hpp"
 #include "harness/scratch.hpp"
+#include "harness/small_file_system.hpp"
 #include "harness/transcript.hpp"
 
 using namespace remofile::test;
 
 namespace {
-
-// A small file system to export, as long as it lives.
-class SmallExport {
-public:
-    explicit SmallExport(const std::string& options) : path_(Scratch::instance().make_directory("small")) {
-        mounted_ = ::mount("tmpfs", path_.c_str(), "tmpfs", 0, options.c_str()) == 0;
-    }
-    ~SmallExport() {
-        if (mounted_)
-            umount2(path_.c_str(), MNT_DETACH);
-    }
-    SmallExport(const SmallExport&) = delete;
-    SmallExport& operator=(const SmallExport&) = delete;
-
-    bool mounted() const { return mounted_; }
-    const std::string& path() const { return path_; }
-
-private:
-    std::string path_;
-    bool mounted_ = false;
-};
 
 // The first error of writing `data` in pieces, syncing if `sync`, and closing; "ok" if there was none. Goes on after an
 // error, as careless programs do: it must have been told once in any case.
@@ -112,7 +91,7 @@ Ended within(Milliseconds deadline, const std::function<int()>& call) {
 }  // namespace
 
 TEST_CASE("write errors: a full disk fails the file that found no room, and nobody else") {
-    const SmallExport small("size=6m");
+    const SmallFileSystem small = SmallFileSystem::tmpfs("size=6m");
     if (!small.mounted()) {
         WARN("cannot mount a tmpfs");
         return;
@@ -145,7 +124,7 @@ TEST_CASE("write errors: a full disk fails the file that found no room, and nobo
 }
 
 TEST_CASE("write errors: what was closed without an error on a disk that fills up is there") {
-    const SmallExport small("size=8m");
+    const SmallFileSystem small = SmallFileSystem::tmpfs("size=8m");
     if (!small.mounted())
         return;
     const ServerProcess server({.directory = small.path()});
@@ -155,7 +134,7 @@ TEST_CASE("write errors: what was closed without an error on a disk that fills u
 }
 
 TEST_CASE("write errors: an exceeded quota") {
-    const SmallExport small("size=64m,usrquota,usrquota_block_hardlimit=8m,mode=0777");
+    const SmallFileSystem small = SmallFileSystem::tmpfs("size=64m,usrquota,usrquota_block_hardlimit=8m,mode=0777");
     if (!small.mounted()) {
         WARN("this kernel has no quota on tmpfs");
         return;
