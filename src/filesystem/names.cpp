@@ -478,8 +478,8 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
         if (directory != 0)
             names_.known().revoke_own_attributes(directory, contents_.now());
     // What has been replaced is gone.
-    if (status == Status::ok && other != 0 && (flags & wire::rename_exchange) == 0)
-        names_.forget(other);
+    if (status == Status::ok && target.directory != 0 && !exchanges)
+        names_.forget(target.directory);
     co_return outcome_of(status);
 }
 
