@@ -21,7 +21,7 @@ using namespace remofile::test;
 
 namespace {
 
-constexpr int usual_steps = 200;
+constexpr int usual_steps = 100;
 // With the time that it takes to find an interrupted link again.
 constexpr Milliseconds a_step{200};
 constexpr Milliseconds shortest_patience{120'000};
