@@ -223,7 +223,11 @@ Task<std::vector<client::EncodedReply>> FileSystem::call_batch(Operation& operat
     }
     const client::CallOptions options{
         .credential = *credential, .set_id = operation.set_id, .change = operation.change};
-    co_return co_await session_.call_batch(std::move(requests), options, &operation.cancellation);
+    auto replies = co_await session_.call_batch(std::move(requests), options, &operation.cancellation);
+    for (client::EncodedReply& reply : replies)
+        if (reply.status == Status::no_session && operation.change != 0)
+            reply.status = in_doubt;
+    co_return replies;
 }
 
 // ---------------------------------------------------------------- inodes and their holders

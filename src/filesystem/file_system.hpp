@@ -242,6 +242,8 @@ private:
     // Settles what the server is told of set-id bits of the file. `is_said`: whoever is in front has said whether the
     // caller may keep them.
     void settle_set_id(Operation& operation, InodeNumber inode, bool is_said);
+    // Nobody knows whether a change was carried out. Not `stale`: the kernel would ask for it once more.
+    static constexpr Status in_doubt = Status::io_error;
     // Sends a request that acts as the caller.
     template <class Message>
     Task<Result<client::Reply<Message>>> call(Operation& operation, Message message);
@@ -600,7 +602,10 @@ Task<Result<client::Reply<Message>>> FileSystem::call(Operation& operation, Mess
         co_return Result<client::Reply<Message>>(credential.error());
     const client::CallOptions options{
         .credential = *credential, .set_id = operation.set_id, .change = operation.change};
-    co_return co_await session_.call(std::move(message), options, &operation.cancellation);
+    auto reply = co_await session_.call(std::move(message), options, &operation.cancellation);
+    if (reply.status() == Status::no_session && operation.change != 0)
+        reply = Result<client::Reply<Message>>(in_doubt);
+    co_return std::move(reply);
 }
 
 template <class Message>

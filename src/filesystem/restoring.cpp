@@ -264,10 +264,14 @@ Task<bool> FileSystem::look_at_changed_names() {
                                     .carried_out = {},
                                     .not_carried_out = {},
                                     .attributes = {}});
+    // What a name stood for that a program has asked to change may not be known: then by whether something is there.
+    const auto seems_to_stand_for = [&](const NamePlace& place, InodeNumber id) {
+        return id == unnumbered_inode ? there->contains(place) : stands_for(place, id);
+    };
     for (const auto& [number, names] : behind_.asked()) {
         const bool stands_alone =
             std::ranges::none_of(names, [&](const NameChange& name) { return of_several.contains(name.place); });
-        if (auto one = stands_alone ? carried_out(std::span(&names, 1), stands_for) : std::nullopt)
+        if (auto one = stands_alone ? carried_out(std::span(&names, 1), seems_to_stand_for) : std::nullopt)
             judge(number, names, std::move(*one));
     }
     co_return true;

@@ -941,6 +941,35 @@ TEST_CASE("making: the server may be lost again before it has been told all") {
     f.fs->release(open);
 }
 
+TEST_CASE("making: a change that somebody waits for is told to be in doubt if only the lost server knew") {
+    Fixture f;
+    f.server_files.make("there");
+    f.lookup("there");
+    f.held = {Opcode::mkdir, Opcode::create, Opcode::unlink, Opcode::rename};
+    const bool carried_out = GENERATE(false, true);
+    const auto made = f.begin(&FileSystem::mkdir, root_inode, "new", 0755U);
+    REQUIRE(f.await_held(1));
+    if (carried_out)
+        f.carry_out_held(1);
+    f.lose_session();
+    f.held.clear();
+    f.release();
+    if (carried_out)
+        CHECK(f.finish(made).status() == Status::io_error);  // it may have been somebody else who has made it
+    else
+        CHECK(f.finish(made).has_value());
+    f.held = {Opcode::unlink};
+    const auto removed = f.begin(&FileSystem::unlink, root_inode, "there");
+    REQUIRE(f.await_held(1));
+    if (carried_out)
+        f.carry_out_held(1);
+    f.lose_session();
+    f.held.clear();
+    f.release();
+    CHECK(f.finish(removed).has_value());
+    CHECK_FALSE(f.server_files.file(1).names.contains("there"));
+}
+
 TEST_CASE("making: names that somebody else has changed while the server was lost are not guessed at") {
     LostInTheMiddle f(false);
     const HandleNumber open = f.begin_changes();
