@@ -46,8 +46,9 @@ void make_for_certain(const std::string& path, Make make) {
     if (make())
         return;
     must(errno == EIO, "making " + path);
+    // The kernel may take it for absent for a moment: it does not let go of a name while a request for it is under way.
     if (lstat(path.c_str(), &there) != 0)
-        must(make(), "making " + path + " again");
+        must(make() || errno == EEXIST, "making " + path + " again");
 }
 
 std::string content_of(std::uint32_t number) {
