@@ -128,7 +128,7 @@ std::uint32_t kill_under(ServerProcess& server, Child& program, std::mt19937& ra
 
 TEST_CASE("restarts: trees that are made while the server is killed are there, once, and no program sees an error") {
     const bool lends = GENERATE(false, true);
-    const std::uint32_t kills = number_from("REMOFS_TEST_TRIES", 12) / 2;
+    const std::uint32_t kills = number_from("REMOFS_TEST_TRIES", 4) / 2;
     const std::uint32_t seed = number_from("REMOFS_TEST_SEED", std::random_device()());
     INFO("seed " << seed << (lends ? ", with inodes that are lent" : ""));
     std::mt19937 random(seed);
