@@ -176,7 +176,7 @@ void Session::State::on_message(std::size_t lane, wire::Message message) {
     if (closed)
         return;
 
-    if (!connection.queue.empty() || must_acknowledge(lane))
+    if (!connection.queue.empty() || !restoration.again[lane].empty() || must_acknowledge(lane))
         flushes->soon();
 }
 
