@@ -317,14 +317,18 @@ Task<Result<std::uint64_t>> FileSystem::seek(Operation& operation, HandleNumber 
     co_return reply->body.offset;
 }
 
-// Whether a copy is done sooner by whoever asks for it: a small file is read and written without waiting, and the
-// server's own copy would have to wait until the target is made.
+// Whether a copy is done sooner by whoever asks for it: a small file that is here is read and written without waiting,
+// and the server's own copy would have to wait until the target is made, and the source open there.
 bool FileSystem::is_copied_by_reading(HandleNumber from, HandleNumber to) {
     const FileHandle* source = files_.find(from);
     const FileHandle* target = files_.find(to);
     const Inode* inode = source == nullptr ? nullptr : inodes_.find(source->inode);
-    return inode != nullptr && inode->content.size <= max_read_to_copy && target != nullptr && target->made_behind &&
-           behind_.concerns(target->inode);
+    if (inode == nullptr || inode->content.size > max_read_to_copy || target == nullptr || !target->made_behind)
+        return false;
+    const bool is_here =
+        source->known.content != nullptr || (inode->content.size <= client::block_bytes &&
+                                             contents_.reader().knows_beginning(inode->id, inode->content.generation));
+    return is_here || behind_.concerns(target->inode);
 }
 
 Task<Result<std::uint64_t>> FileSystem::copy_range(Operation& operation, HandleNumber from, std::uint64_t from_offset,

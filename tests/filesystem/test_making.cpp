@@ -14,10 +14,10 @@ struct Making : Fixture {
     FakeExport::File* directory = nullptr;
 
     explicit Making(std::optional<std::size_t> max_changes = std::nullopt) : Fixture(Leases::exclusive) {
-        if (max_changes) {
+        settings.lending_from = Duration::max();
+        if (max_changes)
             settings.max_changes_behind = *max_changes;
-            make_file_system();
-        }
+        make_file_system();
         directory = &server_files.make_directory("d");
         server_files.make("old", "old content", directory->number);
         d = lookup("d").inode;
@@ -376,6 +376,21 @@ TEST_CASE("making: a small new file is copied by reading it") {
                                   std::uint64_t{0}, std::uint64_t{100});
     REQUIRE(copied.has_value());
     CHECK(copied->status() == Status::not_supported);
+}
+
+TEST_CASE("making: a small file that is here is copied by reading it, whether or not the new one is there") {
+    Making f;
+    f.borrow();
+    const auto source = f.ask(&FileSystem::open, f.lookup("old", f.d).inode, OpenHow{.flags = wire::open_read});
+    REQUIRE(source.has_value());
+    REQUIRE(f.ask(&FileSystem::read, source->handle, std::uint64_t{0}, std::size_t{100}).has_value());
+    const Created target = f.create("copy", f.d);
+    f.let_all_through();
+    const auto copied = f.at_once(&FileSystem::copy_range, source->handle, std::uint64_t{0}, target.opened.handle,
+                                  std::uint64_t{0}, std::uint64_t{100});
+    REQUIRE(copied.has_value());
+    CHECK(copied->status() == Status::not_supported);
+    CHECK(f.asked(Opcode::copy_range) == 0);
 }
 
 TEST_CASE("making: what is written to a new file follows it, and closing it waits for nothing") {

@@ -119,7 +119,11 @@ bool MountProcess::unmount() {
         return true;
     const std::string how = options_.as ? "fusermount3 -u -- \"$1\"" : "umount -- \"$1\"";
     const Ended end = run({.arguments = {"/bin/sh", "-c", how, "sh", path()}, .as = options_.as}, unmount_deadline);
-    return end.exit_status == 0 && eventually(unmount_deadline, [this] { return !process_.running(); });
+    if (end.exit_status != 0) {
+        std::fputs(end.to_string().c_str(), stderr);
+        return false;
+    }
+    return eventually(unmount_deadline, [this] { return !process_.running(); });
 }
 
 void MountProcess::destroy() {
