@@ -188,6 +188,11 @@ public:
     // Directories that may be without a lease now need not be watched any more. Takes system calls.
     virtual void stop_watching(std::span<const InodePtr> /*directories*/) {}
 
+    // Locks: how far their order has come, and that the session is in the place of one that had its locks until then.
+    // The latter before the session's first request.
+    virtual std::uint64_t lock_moment() const { return 0; }
+    virtual void take_place_of(const std::shared_ptr<SessionFiles>& /*files*/, std::uint64_t /*locks_lost_at*/) {}
+
     // Ends every wait and closes what the session holds. Later requests of it get `no_session`.
     virtual void close_session(const std::shared_ptr<SessionFiles>& files) = 0;
 };

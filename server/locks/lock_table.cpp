@@ -7,10 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <set>
+#include <utility>
 
 #include "base/exception.hpp"
+#include "wire/lock_ranges.hpp"
 
 namespace remofile::server {
 namespace {
@@ -24,54 +27,17 @@ constexpr auto first_pause = std::chrono::milliseconds(10);
 constexpr auto longest_pause = std::chrono::milliseconds(500);
 // Ranges of one owner in one file: no program known needs more, and each takes kernel memory.
 constexpr std::size_t max_ranges = 16384;
+// Files of which it is remembered when a lock was granted last, twice.
+constexpr std::size_t max_remembered = 8192;
 // Waiting requests of all sessions: each keeps a callback and a handle.
 constexpr std::size_t max_waits = 65536;
-
-constexpr auto last_byte = static_cast<std::uint64_t>(INT64_MAX);
-
-bool overlap(const LockRange& a, const LockRange& b) {
-    return a.start <= b.end && b.start <= a.end;
-}
-
-bool conflict(const LockRange& held, const LockRange& wanted) {
-    return overlap(held, wanted) && (held.type == LockType::write || wanted.type == LockType::write);
-}
-
-bool valid(const LockRange& range) {
-    return range.type <= LockType::unlock && range.start <= range.end && range.end <= last_byte;
-}
-
-// Replaces whatever is held between start and end by `range`, as fcntl(2) does.
-void apply(std::vector<LockRange>& held, const LockRange& range) {
-    std::vector<LockRange> result;
-    for (const LockRange& old : held) {
-        if (!overlap(old, range)) {
-            result.push_back(old);
-            continue;
-        }
-        if (old.start < range.start)
-            result.push_back({old.type, old.start, range.start - 1, old.pid});
-        if (old.end > range.end)
-            result.push_back({old.type, range.end + 1, old.end, old.pid});
-    }
-    if (range.type != LockType::unlock)
-        result.push_back(range);
-    std::ranges::sort(result, {}, &LockRange::start);
-    held.clear();
-    for (const LockRange& next : result) {
-        if (!held.empty() && held.back().type == next.type && held.back().end + 1 == next.start)
-            held.back().end = next.end;
-        else
-            held.push_back(next);
-    }
-}
 
 struct flock to_kernel(const LockRange& range) {
     struct flock kernel {};
     kernel.l_type = range.type == LockType::read ? F_RDLCK : range.type == LockType::write ? F_WRLCK : F_UNLCK;
     kernel.l_whence = SEEK_SET;
     kernel.l_start = static_cast<off_t>(range.start);
-    kernel.l_len = range.end == last_byte ? 0 : static_cast<off_t>(range.end - range.start + 1);
+    kernel.l_len = range.end == wire::last_locked_byte ? 0 : static_cast<off_t>(range.end - range.start + 1);
     return kernel;
 }
 
@@ -81,7 +47,7 @@ LockRange from_kernel(const struct flock& kernel) {
                  : kernel.l_type == F_WRLCK ? LockType::write
                                             : LockType::unlock;
     range.start = static_cast<std::uint64_t>(kernel.l_start);
-    range.end = kernel.l_len == 0 ? last_byte : range.start + static_cast<std::uint64_t>(kernel.l_len) - 1;
+    range.end = kernel.l_len == 0 ? wire::last_locked_byte : range.start + static_cast<std::uint64_t>(kernel.l_len) - 1;
     return range;
 }
 
@@ -220,7 +186,7 @@ Status LockTable::try_range(FileLocks& locks, const Session& session, LockOwner 
     // thousands who wait.
     for (const Holder& other : locks.holders) {
         if ((other.session != session || other.owner != owner) && range.type != LockType::unlock &&
-            std::ranges::any_of(other.ranges, [&](const LockRange& held) { return conflict(held, range); }))
+            std::ranges::any_of(other.ranges, [&](const LockRange& held) { return wire::conflict(held, range); }))
             return Status::try_again;
     }
     auto holder = holder_of(locks, session, owner, file);
@@ -230,7 +196,7 @@ Status LockTable::try_range(FileLocks& locks, const Session& session, LockOwner 
         return Status::no_locks;
     const Status status = set_in_kernel((*holder)->descriptor.get(), range);
     if (status == Status::ok)
-        apply((*holder)->ranges, range);
+        wire::apply((*holder)->ranges, range);
     return status;
 }
 
@@ -242,9 +208,16 @@ Status LockTable::try_whole(const HeldFile& file, LockType type) {
     return status;
 }
 
-Status LockTable::try_waiter(FileLocks& locks, const Waiter& waiter) const {
-    return waiter.whole ? try_whole(waiter.file, waiter.range.type)
-                        : try_range(locks, waiter.session, waiter.owner, waiter.file, waiter.range);
+Status LockTable::try_waiter(FileLocks& locks, const Waiter& waiter) {
+    const Status status = waiter.whole ? try_whole(waiter.file, waiter.range.type)
+                                       : try_range(locks, waiter.session, waiter.owner, waiter.file, waiter.range);
+    note_grant(waiter.file, waiter.range.type, status);
+    return status;
+}
+
+void LockTable::note_grant(const HeldFile& file, LockType type, Status status) {
+    if (status == Status::ok && type != LockType::unlock)
+        grants_.lock()->note(*file->inode);
 }
 
 void LockTable::drop_idle_holders(FileLocks& locks) {
@@ -354,7 +327,8 @@ bool LockTable::would_deadlock(const Session& session, LockOwner owner, const In
         const auto blocked_by_holders = [&](const Party& party, const LockRange& wanted) {
             for (const Holder& holder : locks.holders)
                 if (Party(holder.session.get(), holder.owner) != party &&
-                    std::ranges::any_of(holder.ranges, [&](const LockRange& held) { return conflict(held, wanted); }))
+                    std::ranges::any_of(holder.ranges,
+                                        [&](const LockRange& held) { return wire::conflict(held, wanted); }))
                     waits.push_back({party, {holder.session.get(), holder.owner}});
         };
         for (const Waiter& waiter : locks.waiters)
@@ -384,7 +358,7 @@ bool LockTable::would_deadlock(const Session& session, LockOwner owner, const In
 // ---------------------------------------------------------------- what sessions ask for
 
 Result<LockRange> LockTable::test(const Session& session, LockOwner owner, const HeldFile& file, LockRange range) {
-    if (!valid(range) || range.type == LockType::unlock)
+    if (!wire::is_valid(range) || range.type == LockType::unlock)
         return Status::invalid;
     return with_file(file->inode, [&](FileLocks& locks) -> Result<LockRange> {
         int descriptor = file.fd();
@@ -395,7 +369,7 @@ Result<LockRange> LockTable::test(const Session& session, LockOwner owner, const
                 continue;
             }
             for (const LockRange& held : holder.ranges)
-                if (conflict(held, range))
+                if (wire::conflict(held, range))
                     return held;
         }
         struct flock kernel = to_kernel(range);
@@ -407,7 +381,7 @@ Result<LockRange> LockTable::test(const Session& session, LockOwner owner, const
 
 std::optional<Status> LockTable::set_range(const Session& session, RequestId request, LockOwner owner,
                                            const HeldFile& file, LockRange range, bool wait, Decided decided) {
-    if (!valid(range))
+    if (!wire::is_valid(range))
         return Status::invalid;
     if ((range.type == LockType::read && !file->readable) || (range.type == LockType::write && !file->writable))
         return Status::bad_handle;
@@ -416,6 +390,7 @@ std::optional<Status> LockTable::set_range(const Session& session, RequestId req
     const auto attempt = [&](bool queue) {
         return with_file(file->inode, [&](FileLocks& locks) -> std::optional<Status> {
             const Status status = try_range(locks, session, owner, file, range);
+            note_grant(file, range.type, status);
             drop_idle_holders(locks);
             // Unlocking, or a write lock that became a read lock, lets others go on.
             if (status == Status::ok && !locks.waiters.empty())
@@ -443,6 +418,7 @@ std::optional<Status> LockTable::set_whole(const Session& session, RequestId req
     Decisions decisions;
     std::optional<Status> status = with_file(file->inode, [&](FileLocks& locks) -> std::optional<Status> {
         const Status tried = try_whole(file, type);
+        note_grant(file, type, tried);
         // Even a failed conversion gives up what was held before, as flock(2) says.
         retry(locks, decisions);
         if (tried != Status::try_again || !wait)
@@ -452,6 +428,59 @@ std::optional<Status> LockTable::set_whole(const Session& session, RequestId req
     tell(std::move(decisions));
     return status;
 }
+
+// ---------------------------------------------------------------- locks of lost sessions
+
+void LockTable::Grants::note(const Inode& inode) {
+    recent_[inode.identity().inode] = ++moment_;
+    if (recent_.size() < max_remembered)
+        return;
+    forgotten_until_ = older_until_;
+    older_ = std::exchange(recent_, {});
+    older_until_ = moment_;
+}
+
+bool LockTable::Grants::any_since(const Inode& inode, std::uint64_t moment) const {
+    if (moment < forgotten_until_)
+        return true;
+    return std::ranges::any_of(std::array{&recent_, &older_}, [&](const ByFile* files) {
+        const auto found = files->find(inode.identity().inode);
+        return found != files->end() && found->second > moment;
+    });
+}
+
+std::uint64_t LockTable::moment() const {
+    return grants_.lock()->moment();
+}
+
+template <class Attempt>
+Status LockTable::reclaim(const HeldFile& file, std::uint64_t lost_at, Attempt&& attempt) {
+    file->locked.store(true, std::memory_order_relaxed);
+    const Status status = with_file(file->inode, [&](FileLocks& locks) -> Status {
+        if (grants_.lock()->any_since(*file->inode, lost_at))
+            return Status::stale;
+        const Status tried = attempt(locks);
+        drop_idle_holders(locks);
+        return tried;
+    });
+    return status == Status::try_again ? Status::stale : status;
+}
+
+// How the handle is opened does not matter: the lock was had.
+Status LockTable::reclaim_range(const Session& session, LockOwner owner, const HeldFile& file, const LockRange& range,
+                                std::uint64_t lost_at) {
+    if (!wire::is_valid(range) || range.type == LockType::unlock)
+        return Status::invalid;
+    return reclaim(file, lost_at, [&](FileLocks& locks) { return try_range(locks, session, owner, file, range); });
+}
+
+Status LockTable::reclaim_whole(const HeldFile& file, LockType type, std::uint64_t lost_at) {
+    if (type >= LockType::unlock)
+        return Status::invalid;
+    return reclaim(file, lost_at, [&](FileLocks&) { return try_whole(file, type); });
+}
+
+// ---------------------------------------------------------------- what ends
 
 void LockTable::close_owner(const Session& session, LockOwner owner, const InodePtr& inode) {
     Decisions decisions;

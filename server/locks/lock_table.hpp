@@ -5,6 +5,9 @@
 // flock on the handle's own descriptor. So they exclude processes on the server as well, and whatever ends a
 // descriptor ends its locks. What is kept here beside them says who holds what, for GETLK and for detecting deadlocks.
 //
+// A client whose session is lost may have its locks again in another one: as long as nobody has been granted a lock of
+// the file since, which is what is remembered here (Grants).
+//
 // A request that has to wait is queued with its file. It is tried again, in the order of asking, whenever a remofs
 // lock on the file is given up, and by the thread "locks" every 10 ms to 500 ms, because nothing tells when a process
 // on the server gives up its own. The thread sleeps while nobody waits.
@@ -54,6 +57,14 @@ public:
     std::optional<Status> set_whole(const Session& session, RequestId request, const HeldFile& file,
                                     wire::LockType type, bool wait, Decided decided);
 
+    // A point in the order of what was granted: now. 0 is the beginning.
+    std::uint64_t moment() const;
+    // What a lost session had until `lost_at`, likewise. Errors: stale, if somebody else has it or may have had it
+    // since then; else as above. It never waits.
+    Status reclaim_range(const Session& session, LockOwner owner, const HeldFile& file, const wire::LockRange& range,
+                         std::uint64_t lost_at);
+    Status reclaim_whole(const HeldFile& file, wire::LockType type, std::uint64_t lost_at);
+
     // FLUSH: the owner closed a descriptor of the file.
     void close_owner(const Session& session, LockOwner owner, const InodePtr& inode);
     // RELEASE: gives up the flock of the handle and ends its waits. Byte ranges that were taken through it and that no
@@ -84,6 +95,22 @@ private:
         bool whole = false;
         Decided decided;
     };
+    // When a lock of each file was granted last; of what is long past only that something was. Not what was had again.
+    class Grants {
+    public:
+        std::uint64_t moment() const { return moment_; }
+        void note(const Inode& inode);
+        bool any_since(const Inode& inode, std::uint64_t moment) const;
+
+    private:
+        // By inode number: files of another device of the same number pass for the same.
+        using ByFile = std::unordered_map<std::uint64_t, std::uint64_t>;
+        std::uint64_t moment_ = 0;
+        ByFile recent_;
+        ByFile older_;
+        std::uint64_t older_until_ = 0;
+        std::uint64_t forgotten_until_ = 0;
+    };
     struct FileLocks {
         InodePtr inode;
         std::list<Holder> holders;
@@ -108,7 +135,10 @@ private:
     Status try_range(FileLocks& locks, const Session& session, LockOwner owner, const HeldFile& file,
                      const wire::LockRange& range) const;
     static Status try_whole(const HeldFile& file, wire::LockType type);
-    Status try_waiter(FileLocks& locks, const Waiter& waiter) const;
+    Status try_waiter(FileLocks& locks, const Waiter& waiter);
+    void note_grant(const HeldFile& file, wire::LockType type, Status status);
+    template <class Attempt>
+    Status reclaim(const HeldFile& file, std::uint64_t lost_at, Attempt&& attempt);
     static void drop_idle_holders(FileLocks& locks);
     void retry(FileLocks& locks, Decisions& decisions);
     void end_waits(FileLocks& locks, Status status, Decisions& decisions,
@@ -121,6 +151,7 @@ private:
     const std::shared_ptr<DescriptorBudget> budget_;
     Counters::Counter& waits_;
     Guarded<std::unordered_map<const Inode*, FilePtr>> files_;
+    mutable Guarded<Grants> grants_;  // taken with a file's
 
     std::mutex deciding_;  // whether a byte range may be waited for; taken before any other
     std::mutex mutex_;     // taken last

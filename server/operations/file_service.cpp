@@ -170,6 +170,11 @@ public:
         }
     }
 
+    std::uint64_t lock_moment() const override { return locks_->moment(); }
+    void take_place_of(const std::shared_ptr<SessionFiles>& files, std::uint64_t locks_lost_at) override {
+        files->take_place_of(locks_lost_at);
+    }
+
     void close_session(const std::shared_ptr<SessionFiles>& files) override { files->close(); }
 
 private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// GETLK to FLOCK.
+// GETLK to RECLAIM_LOCKS.
 #include "server/operations/operation.hpp"
 #include "wire/frame.hpp"
 
@@ -55,6 +55,31 @@ Result<Empty> flock(Context& context, const wire::Flock& request) {
     REMOFILE_CHECK(make_room_for(context, request.type));
     return conclude(context, context.locks.set_whole(context.files->share(), context.request, file, request.type,
                                                      request.wait, answer_later(context)));
+}
+
+Result<wire::ReclaimLocksReply> reclaim_locks(Context& context, const wire::ReclaimLocks& request) {
+    if (request.locks.size() > wire::max_reclaimed_locks)
+        return Status::malformed;
+    const auto lost_at = context.files->locks_lost_at();
+    const auto take = [&](const wire::HeldLock& lock) -> Result<> {
+        if (!lost_at)
+            return Status::stale;
+        REMOFILE_TRY(file, context.hold_file(lock.handle));
+        REMOFILE_CHECK(make_room_for(context, lock.range.type));
+        const Status status =
+            lock.whole ? context.locks.reclaim_whole(file, lock.range.type, *lost_at)
+                       : context.locks.reclaim_range(context.files->share(), lock.owner, file, lock.range, *lost_at);
+        if (status != Status::ok)
+            return status;
+        return {};
+    };
+    wire::ReclaimLocksReply reply;
+    for (std::size_t i = 0; i < request.locks.size(); ++i) {
+        if (!take(request.locks[i]))
+            reply.lost.push_back(static_cast<std::uint32_t>(i));
+    }
+    REMOFILE_CHECK(conclude(context, Status::ok));
+    return reply;
 }
 
 }  // namespace remofile::server::operations

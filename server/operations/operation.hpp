@@ -171,6 +171,7 @@ Result<wire::Empty> removexattr(Context& context, const wire::Removexattr& reque
 Result<wire::LockReply> getlk(Context& context, const wire::Getlk& request);
 Result<wire::Empty> setlk(Context& context, const wire::Setlk& request);
 Result<wire::Empty> flock(Context& context, const wire::Flock& request);
+Result<wire::ReclaimLocksReply> reclaim_locks(Context& context, const wire::ReclaimLocks& request);
 
 }  // namespace operations
 }  // namespace remofile::server

@@ -155,6 +155,11 @@ constexpr auto rows =
         row<Getlk, op::getlk, [](Uses& uses, const Getlk& r) { uses.reads(r.handle); }>(),
         row<Setlk, op::setlk, [](Uses& uses, const Setlk& r) { uses.reads(r.handle); }>(),
         row<Flock, op::flock, [](Uses& uses, const Flock& r) { uses.reads(r.handle); }>(),
+        row<ReclaimLocks, op::reclaim_locks,
+            [](Uses& uses, const ReclaimLocks& r) {
+                for (const HeldLock& lock : r.locks)
+                    uses.reads(lock.handle);
+            }>(),
     });
 
 }  // namespace

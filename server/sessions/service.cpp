@@ -393,6 +393,7 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
     if ((terms.features & wire::feature_exclusive_leases) == 0)
         terms.features &= ~wire::feature_lent_inodes;
     randombytes_buf(terms.secret.data(), terms.secret.size());
+    take_place_of_lost(terms, opening, result->files);
     log::info("session opened: {} on {}{}{}", terms.describe(), terms.path, terms.read_only ? ", read-only" : "",
               terms.exclusive ? ", exclusive" : "");
     counters_.at("server.sessions_opened").add();
@@ -405,6 +406,18 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
     sessions_.emplace(id, Member{std::move(session), opening.visitor});
     say_hello(entered, opening, false, result->root_attributes);
     arm_timer();
+}
+
+// The session that the client had before, if it is known.
+void Service::take_place_of_lost(SessionTerms& terms, const Opening& opening,
+                                 const std::shared_ptr<SessionFiles>& files) {
+    const auto lost_at = opening.hello.resume ? ended_.locks_lost_at(opening.hello.resume, opening.hello.session_secret,
+                                                                     opening.peer.key)
+                                              : std::nullopt;
+    if (lost_at)
+        files_.take_place_of(files, *lost_at);
+    else
+        terms.features &= ~wire::feature_reclaim_locks;
 }
 
 // The first clients may fill a long and fast link (8 MiB are 200 ms at 330 Mbit/s); the more there are, the less each
@@ -484,7 +497,7 @@ void Service::offer_sealed_lanes(transport::LaneTickets& tickets, std::uint16_t 
 }
 
 std::uint64_t Service::offered_features(const transport::Peer& peer) const {
-    std::uint64_t offered = wire::encoding_features | wire::feature_set_id;
+    std::uint64_t offered = wire::encoding_features | wire::feature_set_id | wire::feature_reclaim_locks;
     // Tickets hold keys: only for connections that nobody can listen to.
     if (tickets_ != nullptr && peer.key)
         offered |= wire::feature_sealed_lanes;
@@ -533,6 +546,7 @@ void Service::end(SessionId id, const std::string& reason) {
         options_.leases->leave(session.files().get());
     turn_has_work();  // others may have waited for its leases
     held_.let_go(id);
+    ended_.remember(session.terms(), files_.lock_moment());
     executor_.submit(service_group, [files = session.files(), service = &files_] { service->close_session(files); });
     turns_.leave(ended.mapped().visitor);
     next_turns();

@@ -14,6 +14,7 @@
 
 #include "server/leases/held_replies.hpp"
 #include "server/leases/lease_table.hpp"
+#include "server/sessions/ended_sessions.hpp"
 #include "server/sessions/service_log.hpp"
 #include "server/sessions/service_strangers.hpp"
 #include "server/sessions/session.hpp"
@@ -111,6 +112,7 @@ private:
     void opened(Opening opening, Result<FileService::OpenedSession> result);
     void refuse(const Opening& opening, Status status);
     std::uint64_t offered_features(const transport::Peer& peer) const;
+    void take_place_of_lost(SessionTerms& terms, const Opening& opening, const std::shared_ptr<SessionFiles>& files);
     SessionGrants next_grants() const;
     void say_hello(Session& session, const Opening& opening, bool resumed, const wire::Attributes& attributes);
     void attach(const transport::RouteId& route, const PeerOf& peer, const wire::Record& record);
@@ -158,6 +160,7 @@ private:
 
     transport::LaneTickets* tickets_ = nullptr;
     std::uint16_t sealed_port_ = 0;
+    EndedSessions ended_;
     TokenGuard tokens_;
     SessionTurns turns_;
     ServiceStrangers strangers_;

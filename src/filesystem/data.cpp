@@ -218,6 +218,7 @@ Task<Result<>> FileSystem::flush(Operation& operation, HandleNumber handle, Lock
     if (open == nullptr)
         co_return Result<>(Status::bad_handle);
     const InodeNumber inode = open->inode;
+    held_locks_.closed_by(inode, owner);
     const bool written = std::exchange(open->written, false);
     if (written && may_close_unwaited(*open)) {
         close_unwaited(inode);

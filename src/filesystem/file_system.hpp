@@ -31,6 +31,7 @@
 #include "filesystem/file_contents.hpp"
 #include "filesystem/front_cache.hpp"
 #include "filesystem/handle_table.hpp"
+#include "filesystem/held_locks.hpp"
 #include "filesystem/inode_map.hpp"
 #include "filesystem/kept_handles.hpp"
 #include "filesystem/leased_names.hpp"
@@ -304,6 +305,9 @@ private:
     Task<bool> restore_files();
     Task<bool> restore_files(HandleTable<FileHandle>& files);
     Task<bool> open_again(HandleTable<FileHandle>& files, std::uint32_t credential, std::vector<HandleNumber> numbers);
+    Task<bool> restore_locks();
+    Task<bool> reclaim(std::span<const HeldLocks::Held> held, bool more, std::set<HandleNumber>& lost);
+    Task<bool> lose_locked(std::set<HandleNumber> lost);
     Task<bool> restore_directories();
     void lose(FileHandle& file);
     client::Fate fate_of_change(std::uint64_t change, const std::vector<client::EncodedRequest>& requests);
@@ -506,8 +510,8 @@ private:
     Task<Result<Look>> look_at_locked(Operation& operation, wire::Getattr getattr);
     template <class Message>
     Task<Result<Look>> lock_and_look(Operation& operation, Message message, wire::Getattr getattr);
-    template <class Message>
-    Task<Result<>> take_lock(Operation& operation, InodeNumber inode, Message message);
+    template <class Message, class Had>
+    Task<Result<>> take_lock(Operation& operation, InodeNumber inode, Message message, Had had);
     template <class Message>
     Task<Result<>> drop_lock(Operation& operation, InodeNumber inode, Message message);
 
@@ -583,6 +587,7 @@ private:
     std::optional<FoundAgain> found_again_;
     std::size_t lost_files_ = 0;
     FreshLookUps fresh_look_ups_;
+    HeldLocks held_locks_;
     std::unordered_map<InodeNumber, unsigned> locked_releases_;  // under way
     client::Waiters locked_release_answered_;
     Statistics statistics_;

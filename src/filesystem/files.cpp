@@ -66,6 +66,7 @@ void FileSystem::release(HandleNumber handle) {
         else if (!keep_handle(*file))
             session_.tell(wire::Release{file->handle}, client::LaneKind::data);
     }
+    held_locks_.closed(handle);
     released(file->inode, file->maps);
     files_.remove(handle);
 }

@@ -61,9 +61,9 @@ Task<Result<FileSystem::Look>> FileSystem::lock_and_look(Operation& operation, M
 
 // Having a lock means seeing what its last holder wrote (as on NFS): what is out of date goes first. Attributes that
 // could not be had count as changed. Whoever is told of a signal once the lock is had holds it all the same, until the
-// file is closed.
-template <class Message>
-Task<Result<>> FileSystem::take_lock(Operation& operation, InodeNumber inode, Message message) {
+// file is closed. `had` is called as soon as it is.
+template <class Message, class Had>
+Task<Result<>> FileSystem::take_lock(Operation& operation, InodeNumber inode, Message message, Had had) {
     if (const Status status = co_await locks_released(operation, inode); status != Status::ok)
         co_return Result<>(status);
     if (const Status status = co_await written_out(operation, inode); status != Status::ok)
@@ -76,6 +76,7 @@ Task<Result<>> FileSystem::take_lock(Operation& operation, InodeNumber inode, Me
     const auto look = co_await lock_and_look(operation, message, getattr);
     if (!look)
         co_return Result<>(look.error());
+    had();
     if (*look)
         contents_.seen(inode, **look, asked_at);
     else
@@ -124,12 +125,18 @@ Task<Result<>> FileSystem::setlk(Operation& operation, HandleNumber handle, Lock
         co_return Result<>(open.error());
     const InodeNumber inode = (*open)->inode;
     const wire::Setlk message{(*open)->handle, owner, range, wait};
-    if (range.type == wire::LockType::unlock)
+    if (range.type == wire::LockType::unlock) {
+        held_locks_.set_range(handle, inode, owner, range);
         co_return co_await drop_lock(operation, inode, message);
+    }
     (*open)->locked = true;
     if (Inode* known = inodes_.find(inode); known != nullptr)
         known->has_byte_locks = true;
-    co_return co_await take_lock(operation, inode, message);
+    const auto had = [this, handle, inode, owner, range] {
+        if (files_.find(handle) != nullptr)
+            held_locks_.set_range(handle, inode, owner, range);
+    };
+    co_return co_await take_lock(operation, inode, message, had);
 }
 
 Task<Result<>> FileSystem::flock(Operation& operation, HandleNumber handle, wire::LockType type, bool wait) {
@@ -144,10 +151,16 @@ Task<Result<>> FileSystem::flock(Operation& operation, HandleNumber handle, wire
         co_return Result<>(open.error());
     const InodeNumber inode = (*open)->inode;
     const wire::Flock message{(*open)->handle, type, wait};
+    // One that is had is given up while another is waited for, as flock(2) says.
+    held_locks_.set_whole(handle, wire::LockType::unlock);
     if (type == wire::LockType::unlock)
         co_return co_await drop_lock(operation, inode, message);
     (*open)->locked = true;
-    co_return co_await take_lock(operation, inode, message);
+    const auto had = [this, handle, type] {
+        if (files_.find(handle) != nullptr)
+            held_locks_.set_whole(handle, type);
+    };
+    co_return co_await take_lock(operation, inode, message, had);
 }
 
 }  // namespace remofile::filesystem

@@ -2,8 +2,9 @@
 // Going on with a session that takes the place of one that the server has lost.
 //
 // What ids stand for is made known to the server again: nodes by the names under which they were found last, if the
-// same file is there, and open files and directories by their nodes. What is not there any more, or is another file, is
-// stale from now on; so is a file through which a lock was held, as others may have had it meanwhile.
+// same file is there, open files and directories by their nodes, and locks by those who have them. What is not there
+// any more, or is another file, is stale from now on; so is a file through which a lock was held that somebody else
+// has, or may have had meanwhile.
 //
 // Of the changes that programs were told of and the server has not answered, those that it had carried out are found by
 // what their names stand for (carried_out.hpp); the others are sent again.
@@ -46,6 +47,8 @@ Task<bool> FileSystem::restore_session() {
     bool is_done = co_await restore_known_nodes();
     if (is_done)
         is_done = co_await restore_files();
+    if (is_done)
+        is_done = co_await restore_locks();
     if (is_done)
         is_done = co_await restore_directories();
     co_return is_done;
@@ -419,9 +422,6 @@ Task<bool> FileSystem::restore_files() {
     bool is_done = co_await restore_files(files_);
     if (is_done)
         is_done = co_await restore_files(released_);
-    if (is_done && lost_files_ > 0)
-        log::warn("{} open files report errors: they are not there any more, or locks were held through them",
-                  lost_files_);
     co_return is_done;
 }
 
@@ -439,7 +439,7 @@ Task<bool> FileSystem::restore_files(HandleTable<FileHandle>& files) {
         if (file == nullptr ||
             (inode != nullptr && inode->unmade && !(found_again_ && found_again_->attributes.contains(inode->id))))
             continue;
-        if (inode == nullptr || inodes_.stale(*inode) || file->locked) {
+        if (inode == nullptr || inodes_.stale(*inode)) {
             lose(*file);
             continue;
         }
@@ -483,6 +483,80 @@ Task<bool> FileSystem::open_again(HandleTable<FileHandle>& files, std::uint32_t 
         lose(*file);
     }
     co_return true;
+}
+
+// Also where none are held: others wait for this to end.
+Task<bool> FileSystem::restore_locks() {
+    const std::vector<HeldLocks::Held> held = held_locks_.all();
+    std::set<HandleNumber> lost;
+    std::vector<HeldLocks::Held> asked;
+    for (const HeldLocks::Held& lock : held) {
+        const FileHandle* file = files_.find(lock.through);
+        if (file != nullptr && file->handle && file->epoch == session_.epoch())
+            asked.push_back(lock);
+        else
+            lost.insert(lock.through);
+    }
+    if ((session_.hello().features & wire::feature_reclaim_locks) == 0) {
+        for (const HeldLocks::Held& lock : asked)
+            lost.insert(lock.through);
+    } else {
+        std::span<const HeldLocks::Held> left = asked;
+        do {
+            const auto some = left.first(std::min(left.size(), wire::max_reclaimed_locks));
+            left = left.subspan(some.size());
+            const bool is_done = co_await reclaim(some, !left.empty(), lost);
+            if (!is_done)
+                co_return false;
+        } while (!left.empty());
+    }
+    if (!held.empty())
+        log::info(
+            "of {} locks {} are held on; the others somebody else has, or may have had", held.size(),
+            std::ranges::count_if(held, [&](const HeldLocks::Held& lock) { return !lost.contains(lock.through); }));
+    const bool is_done = co_await lose_locked(std::move(lost));
+    if (is_done && lost_files_ > 0)
+        log::warn(
+            "{} open files report errors: they are not there any more, or a lock that was held through them is lost",
+            lost_files_);
+    co_return is_done;
+}
+
+Task<bool> FileSystem::reclaim(std::span<const HeldLocks::Held> held, bool more, std::set<HandleNumber>& lost) {
+    wire::ReclaimLocks message{.locks = {}, .more = more};
+    for (const HeldLocks::Held& lock : held)
+        message.locks.push_back({.handle = files_.find(lock.through)->handle,
+                                 .whole = lock.whole,
+                                 .owner = lock.owner,
+                                 .range = lock.range});
+    std::vector<client::EncodedRequest> requests;
+    requests.push_back(client::encoded(message));
+    const auto replies = co_await ask_all(std::move(requests), 0);
+    if (is_cut_off(replies))
+        co_return false;
+    const auto reply = client::decoded<wire::ReclaimLocks>(replies.front());
+    for (std::size_t i = 0; i < held.size(); ++i) {
+        if (!reply || std::ranges::find(reply->lost, i) != reply->lost.end())
+            lost.insert(held[i].through);
+    }
+    co_return true;
+}
+
+// The handles report errors, and keep no other lock at the server.
+Task<bool> FileSystem::lose_locked(std::set<HandleNumber> lost) {
+    std::vector<client::EncodedRequest> requests;
+    for (const HandleNumber number : lost) {
+        held_locks_.closed(number);
+        FileHandle* file = files_.find(number);
+        if (file == nullptr || file->epoch != session_.epoch())
+            continue;
+        log::warn("a lock of file {} is lost", file->inode);
+        if (file->handle)
+            requests.push_back(client::encoded(wire::Release{file->handle}));
+        lose(*file);
+    }
+    const auto replies = co_await ask_all(std::move(requests), 0);
+    co_return !is_cut_off(replies);
 }
 
 Task<bool> FileSystem::restore_directories() {

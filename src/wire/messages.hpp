@@ -878,6 +878,29 @@ struct Flock {
     static constexpr auto fields = std::tuple{&Flock::handle, &Flock::type, &Flock::wait};
 };
 
+// A lock that was had in a session that is lost.
+struct HeldLock {
+    HandleId handle;     // through which it was taken first
+    bool whole = false;  // as FLOCK's: only the type of `range` counts
+    LockOwner owner;
+    LockRange range;
+    static constexpr auto fields = std::tuple{&HeldLock::handle, &HeldLock::whole, &HeldLock::owner, &HeldLock::range};
+};
+
+struct ReclaimLocksReply {
+    std::vector<std::uint32_t> lost;  // by place in the request: somebody else has, or may have had, these
+    static constexpr auto fields = std::tuple{&ReclaimLocksReply::lost};
+};
+
+// Takes locks again that were had in the session in whose place this one is.
+struct ReclaimLocks {
+    using Reply = ReclaimLocksReply;
+    static constexpr Opcode opcode = Opcode::reclaim_locks;
+    std::vector<HeldLock> locks;
+    bool more = false;  // another request of the kind follows
+    static constexpr auto fields = std::tuple{&ReclaimLocks::locks, &ReclaimLocks::more};
+};
+
 // ---------------------------------------------------------------- pushes
 
 // Something that a lease covered.

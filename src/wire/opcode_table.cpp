@@ -156,6 +156,7 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
     {.opcode = Opcode::getlk, .name = "GETLK", .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::setlk, .name = "SETLK", .may_wait = true, .puts_the_same = always},
     {.opcode = Opcode::flock, .name = "FLOCK", .may_wait = true, .puts_the_same = always},
+    {.opcode = Opcode::reclaim_locks, .name = "RECLAIM_LOCKS", .puts_the_same = always},
 });
 static_assert(std::ranges::is_sorted(rows, {}, &OpcodeFacts::opcode));
 

@@ -79,6 +79,7 @@ enum class Opcode : std::uint16_t {
     getlk = 64,
     setlk = 65,
     flock = 66,
+    reclaim_locks = 67,
 
     // Pushes, from the server to the client.
     push_invalidate = 0x8001,
@@ -129,6 +130,8 @@ inline constexpr std::uint64_t feature_leases = 1U << 4;        // LIST with `le
 inline constexpr std::uint64_t feature_exclusive_leases = 1U << 5;
 // LEND_INODES and MAKE_LENT. With feature_exclusive_leases alone.
 inline constexpr std::uint64_t feature_lent_inodes = 1U << 6;
+// RECLAIM_LOCKS: in force where the server knows the session in whose place this one is.
+inline constexpr std::uint64_t feature_reclaim_locks = 1U << 9;
 
 // What HELLO says of the compression of replies: never, at a level from 1 to max_compression_level, or as the server
 // sees fit. It binds nobody: raw data is always allowed.
@@ -149,6 +152,7 @@ inline constexpr std::size_t max_groups = 1024;             // supplementary gro
 inline constexpr std::size_t max_forgets = 1024;            // nodes of one FORGET
 inline constexpr std::size_t max_returned_leases = 1024;    // of one RETURN_LEASES, and of one SHARE_LEASES
 inline constexpr std::size_t max_taken_leases = 64;         // of one TAKE_LEASES
+inline constexpr std::size_t max_reclaimed_locks = 1024;    // of one RECLAIM_LOCKS
 inline constexpr std::uint32_t max_lent_inodes = 256;       // of each kind, to a session at a time
 inline constexpr std::size_t digest_bytes = 16;             // of one block in the reply to HASH
 inline constexpr std::size_t max_hashed_blocks = 4096;      // of one HASH, and

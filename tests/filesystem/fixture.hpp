@@ -101,6 +101,7 @@ public:
     std::uint16_t piece_entries = 1024;   // READDIR and LIST answer with no more than that
     std::uint32_t trust_ms = UINT32_MAX;  // of leases
     bool gives_exclusive_leases = true;
+    std::set<std::uint64_t> locked_by_others;  // since a session was lost
     bool lends = true;
     // The clock from which files take their times.
     wire::Timestamp now{.seconds = 2'000'000'000};
@@ -174,6 +175,8 @@ private:
                 return lend(request.as<wire::LendInodes>());
             case Opcode::make_lent:
                 return make_lent(request.as<wire::MakeLent>());
+            case Opcode::reclaim_locks:
+                return reclaim_locks(request.as<wire::ReclaimLocks>());
             case Opcode::listxattr:
                 return listxattr(request.as<wire::Listxattr>());
             case Opcode::setxattr: {
@@ -232,6 +235,14 @@ private:
             }
         }
         return {};
+    }
+    FakeReply reclaim_locks(const wire::ReclaimLocks& asked) {
+        wire::ReclaimLocksReply reply;
+        for (std::uint32_t i = 0; i < asked.locks.size(); ++i) {
+            if (locked_by_others.contains(at(asked.locks[i].handle).number))
+                reply.lost.push_back(i);
+        }
+        return FakeReply::of(reply);
     }
     FakeReply attributes_of(NodeId node) { return FakeReply::of(wire::AttributesReply{attributes(at(node))}); }
     FakeReply setattr(const wire::Setattr& asked) {

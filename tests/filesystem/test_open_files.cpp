@@ -421,6 +421,45 @@ TEST_CASE("what was replaced, or others may have locked, while the session was l
         CHECK(count == 1);
 }
 
+TEST_CASE("locks of a lost session are had again, but for those of files that others have locked meanwhile") {
+    OpenFiles f;
+    f.server.greeting.features |= wire::feature_reclaim_locks;
+    f.server_files.make("other", "other");
+    const auto opened = f.ask(&FileSystem::open, f.lookup("file").inode, to_write);
+    const auto theirs = f.ask(&FileSystem::open, f.lookup("other").inode, to_write);
+    const auto lock = [&f](HandleNumber handle, LockOwner owner, wire::LockRange range) {
+        REQUIRE(f.ask(&FileSystem::setlk, handle, owner, range, false).has_value());
+    };
+    using wire::LockType;
+    REQUIRE(f.ask(&FileSystem::flock, opened->handle, LockType::read, false).has_value());
+    lock(opened->handle, LockOwner{7}, {.type = LockType::write, .start = 0, .end = 99});
+    lock(opened->handle, LockOwner{7}, {.type = LockType::unlock, .start = 10, .end = 99});
+    lock(opened->handle, LockOwner{8}, {.type = LockType::read, .start = 50, .end = 59});
+    REQUIRE(f.ask(&FileSystem::flush, opened->handle, LockOwner{8}).has_value());
+    lock(theirs->handle, LockOwner{7}, {.type = LockType::write, .start = 0, .end = INT64_MAX});
+    f.server_files.locked_by_others.insert(f.server_files.file("other").number);
+    f.lose_session();
+
+    CHECK(f.ask(&FileSystem::read, opened->handle, 0U, 10U).has_value());
+    CHECK(f.ask(&FileSystem::read, theirs->handle, 0U, 10U).status() == Status::stale);
+    const auto asked = f.server.of(Opcode::reclaim_locks);
+    REQUIRE(asked.size() == 1);
+    const auto reclaimed = asked.front().as<wire::ReclaimLocks>();
+    CHECK_FALSE(reclaimed.more);
+    REQUIRE(reclaimed.locks.size() == 3);
+    CHECK(reclaimed.locks[0].whole);
+    CHECK(reclaimed.locks[0].range.type == LockType::read);
+    CHECK(reclaimed.locks[1].owner == LockOwner{7});
+    CHECK(reclaimed.locks[1].range.type == LockType::write);
+    CHECK(reclaimed.locks[1].range.end == 9);
+    // The server keeps nothing of what reports errors now.
+    CHECK(f.server_files.open_handles.size() == 1);
+    f.fs->release(opened->handle);
+    f.fs->release(theirs->handle);
+    f.settle();
+    CHECK(f.server_files.open_handles.empty());
+}
+
 TEST_CASE("a handle of a lost session whose file is gone fails, and flush tells whether something was lost") {
     OpenFiles f;
     const Opened written = f.open(to_write);

@@ -539,3 +539,58 @@ TEST_CASE("faults: a remofs that is killed leaves a mount that can be taken down
     holder.destroy();
     CHECK(umount2(dying.path().c_str(), 0) == 0);
 }
+
+// As after a suspend.
+TEST_CASE("faults: a lock outlives the session that the server has let go, unless somebody else had it meanwhile") {
+    ServerProcess server({.arguments = {"--session-timeout", "5"}});
+    TcpProxy link(server.ports(), Milliseconds{0});
+    MountProcess away(through(server, link.address()));
+    MountProcess other(server);
+    for (const char* name : {"/held", "/taken"})
+        write_file(other.path() + name, "content");
+    const auto lock = [](int fd) {
+        struct flock range {};
+        range.l_type = F_WRLCK;
+        return fcntl(fd, F_SETLK, &range) == 0;
+    };
+    Bell locked;
+    Bell back;
+    Bell looked;
+    Bell done;
+    Child holder = Child::fork([&] {
+        const int held = open((away.path() + "/held").c_str(), O_RDWR);
+        const int taken = open((away.path() + "/taken").c_str(), O_RDWR);
+        if (!lock(held) || flock(held, LOCK_EX) != 0 || !lock(taken))
+            return 1;
+        locked.ring();
+        if (!back.await(Milliseconds{90'000}))
+            return 2;
+        if (pwrite(held, "CONTENT", 7, 0) != 7 || fsync(held) != 0)
+            return 3;
+        if (pwrite(taken, "CONTENT", 7, 0) == 7 && fsync(taken) == 0)
+            return 4;
+        looked.ring();
+        return done.await() ? 0 : 5;
+    });
+    REQUIRE(locked.await());
+    const int taken = open((other.path() + "/taken").c_str(), O_RDWR);
+    REQUIRE_FALSE(lock(taken));
+    link.cut();
+    REQUIRE(eventually(Milliseconds{60'000}, [&] { return lock(taken); }));
+    close(taken);
+    link.pass();
+    back.ring();
+    const bool has_looked = looked.await();
+    const int held = open((other.path() + "/held").c_str(), O_RDWR);
+    CHECK_FALSE(lock(held));
+    CHECK(flock(held, LOCK_EX | LOCK_NB) != 0);
+    done.ring();
+    const Ended end = holder.wait(Milliseconds{30'000});
+    INFO(end.to_string() << away.errors());
+    CHECK(has_looked);
+    CHECK(end.exit_status == 0);
+    CHECK(eventually(Milliseconds{30'000}, [&] { return lock(held); }));
+    close(held);
+    CHECK(read_file(server.directory() + "/held") == "CONTENT");
+    CHECK(read_file(server.directory() + "/taken") == "content");
+}

@@ -386,6 +386,65 @@ TEST_CASE("flock belongs to the handle") {
     CHECK(decisions.next() == "released: bad file handle");
 }
 
+TEST_CASE("locks of a lost session are had again as long as nobody has had a lock of the file since") {
+    File exported;
+    FileService& service = *exported.service;
+    std::optional<Party> lost(std::in_place, exported);
+    REQUIRE(lost->lock(ann, LockType::write, 0, 9) == Status::ok);
+    REQUIRE(lost->flock(LockType::read) == Status::ok);
+    const std::uint64_t lost_at = service.lock_moment();
+    lost.reset();
+    Party other(exported);
+    Party again(exported);
+    const wire::ReclaimLocks all{
+        .locks = {{.handle = again.handle, .owner = ann, .range = {.type = LockType::write, .start = 0, .end = 9}},
+                  {.handle = again.handle, .whole = true, .owner = {}, .range = {.type = LockType::read}},
+                  {.handle = HandleId{99}, .owner = ann, .range = {.type = LockType::write, .start = 0, .end = 9}}}};
+    SECTION("by whoever takes its place") {
+        service.take_place_of(again.session.files(), lost_at);
+        CHECK(again.session.call(all).body.lost == std::vector<std::uint32_t>{2});
+        CHECK(other.lock(ben, LockType::read, 9, 9) == Status::try_again);
+        CHECK(other.flock(LockType::write) == Status::try_again);
+        CHECK(other.flock(LockType::read) == Status::ok);
+    }
+    SECTION("by nobody else") {
+        CHECK(again.session.call(all).body.lost == std::vector<std::uint32_t>{0, 1, 2});
+        CHECK(other.lock(ben, LockType::write) == Status::ok);
+    }
+    SECTION("not once somebody has had one, though it has been given up") {
+        REQUIRE(other.lock(ben, LockType::write, 5, 5) == Status::ok);
+        REQUIRE(other.lock(ben, LockType::unlock, 5, 5) == Status::ok);
+        service.take_place_of(again.session.files(), lost_at);
+        CHECK(again.session.call(all).body.lost == std::vector<std::uint32_t>{0, 1, 2});
+        CHECK(other.lock(ben, LockType::write) == Status::ok);
+    }
+    SECTION("not where a process on the server has one") {
+        const UniqueFd fd(::open(exported.path().c_str(), O_RDWR | O_CLOEXEC));
+        REQUIRE(::flock(fd.get(), LOCK_EX) == 0);
+        service.take_place_of(again.session.files(), lost_at);
+        CHECK(again.session.call(all).body.lost == std::vector<std::uint32_t>{1, 2});
+    }
+    SECTION("not after so many others that nobody knows any more") {
+        service.take_place_of(again.session.files(), lost_at);
+        for (int file = 0; file < 3 * 8192; ++file) {
+            const std::string name = "other" + std::to_string(file);
+            const NodeId node = other.session.new_node();
+            const HandleId handle = other.session.new_handle();
+            const auto made = other.session.call(wire::Create{.parent = Session::root,
+                                                              .name = name,
+                                                              .node = {node, false},
+                                                              .handle = handle,
+                                                              .flags = wire::open_write,
+                                                              .mode = 0600});
+            REQUIRE(made.status == Status::ok);
+            REQUIRE(other.session.call(wire::Flock{.handle = handle, .type = LockType::write}).status == Status::ok);
+            REQUIRE(other.session.call(wire::Release{handle}).status == Status::ok);
+            REQUIRE(other.session.call(wire::Forget{{{node, 1}}}).status == Status::ok);
+        }
+        CHECK(again.session.call(all).body.lost == std::vector<std::uint32_t>{0, 1, 2});
+    }
+}
+
 TEST_CASE("locks do not outlive what held them") {
     File file;
     {

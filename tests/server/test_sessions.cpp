@@ -396,6 +396,36 @@ TEST_CASE("a session is resumed with its secret, by the same key, and keeps its 
     }
 }
 
+TEST_CASE("an ended session's locks may be taken again in the one that takes its place, by its secret and key") {
+    World world;
+    Connection before(world, "a");
+    wire::Hello first{.root = NodeId{1}, .path = "/", .client_name = "someone"};
+    first.features |= wire::feature_reclaim_locks;
+    const auto hello = before.hello(first);
+    CHECK((hello.features & wire::feature_reclaim_locks) == 0);
+    world.files.moment = 17;
+    world.pass(31s);
+    REQUIRE(world.service->sessions() == 0);
+    world.files.moment = 18;
+    Connection after(world, "b");
+    wire::Hello second = hello_again(hello);
+    second.features |= wire::feature_reclaim_locks;
+    SECTION("both are right") {
+        CHECK((after.hello(second).features & wire::feature_reclaim_locks) != 0);
+        CHECK(world.files.locks_lost_at == 17);
+    }
+    SECTION("a wrong secret") {
+        second.session_secret[3] ^= 1;
+        CHECK((after.hello(second).features & wire::feature_reclaim_locks) == 0);
+        CHECK_FALSE(world.files.locks_lost_at);
+    }
+    SECTION("another key") {
+        after.peer.key = transport::KeyPair::generate().public_key();
+        CHECK((after.hello(second).features & wire::feature_reclaim_locks) == 0);
+        CHECK_FALSE(world.files.locks_lost_at);
+    }
+}
+
 TEST_CASE("a request under way when the connection was lost is answered on the new one, once") {
     World world;
     Connection before(world, "a");

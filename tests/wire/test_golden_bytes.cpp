@@ -343,6 +343,12 @@ TEST_CASE("golden bytes: extended attributes and locks") {
     check_request(65, Setlk{.handle = HandleId{3}, .owner = LockOwner{4}, .range = range, .wait = true},
                   "0300000000000000 0400000000000000 " + range_bytes + "01");
     check_request(66, Flock{.handle = HandleId{3}, .type = LockType::unlock, .wait = false}, "0300000000000000 02 00");
+    check_bytes(HeldLock{.handle = HandleId{3}, .whole = true, .owner = LockOwner{4}, .range = range},
+                "0300000000000000 01 0400000000000000 " + range_bytes);
+    check_request(67,
+                  ReclaimLocks{.locks = {{.handle = HandleId{3}, .owner = LockOwner{4}, .range = range}}, .more = true},
+                  "0100 0300000000000000 00 0400000000000000 " + range_bytes + "01");
+    check_bytes(ReclaimLocksReply{.lost = {2}}, "0100 02000000");
 }
 
 TEST_CASE("golden bytes: pushes") {
@@ -394,6 +400,6 @@ TEST_CASE("every opcode has one structure") {
     const auto collect = [&]<class... T>(std::tuple<T...>*) { (all.insert(static_cast<unsigned>(T::opcode)), ...); };
     collect(static_cast<Requests*>(nullptr));
     collect(static_cast<Pushes*>(nullptr));
-    CHECK(all.size() == 55);
+    CHECK(all.size() == 56);
     CHECK(std::set(all.begin(), all.end()).size() == all.size());
 }

@@ -78,7 +78,23 @@ void LockOwners::note_given_up(wire::Opcode opcode, std::span<const std::byte> b
         answered(change->party);
 }
 
-void LockOwners::note_answer(wire::Opcode opcode, std::span<const std::byte> body, Status status, bool awaited) {
+// All those that are not named are had.
+void LockOwners::reclaimed(std::span<const std::byte> body, std::span<const std::byte> reply) {
+    const auto asked = wire::decode_body<wire::ReclaimLocks>(body);
+    const auto answer = wire::decode_body<wire::ReclaimLocksReply>(reply);
+    if (!asked || !answer)
+        return;
+    const std::set<std::uint32_t> lost(answer->lost.begin(), answer->lost.end());
+    for (std::uint32_t i = 0; i < asked->locks.size(); ++i) {
+        const wire::HeldLock& lock = asked->locks[i];
+        if (!lost.contains(i))
+            granted({.party = {.whole = lock.whole, .id = lock.whole ? lock.handle.value : lock.owner.value},
+                     .handle = lock.handle});
+    }
+}
+
+void LockOwners::note_answer(wire::Opcode opcode, std::span<const std::byte> body, Status status, bool awaited,
+                             std::span<const std::byte> reply) {
     const bool ok = status == Status::ok;
     if (const auto change = lock_change_of(opcode, body)) {
         if (!change->unlocks && awaited) {
@@ -90,6 +106,8 @@ void LockOwners::note_answer(wire::Opcode opcode, std::span<const std::byte> bod
         }
         return;
     }
+    if (opcode == wire::Opcode::reclaim_locks && ok)
+        return reclaimed(body, reply);
     if (empty() || !ok)
         return;
     if (opcode == wire::Opcode::flush) {

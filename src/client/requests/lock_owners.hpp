@@ -42,7 +42,8 @@ public:
     // with locks change nothing.
     void note_request(wire::Opcode opcode, std::span<const std::byte> body);
     void note_given_up(wire::Opcode opcode, std::span<const std::byte> body);
-    void note_answer(wire::Opcode opcode, std::span<const std::byte> body, Status status, bool awaited);
+    void note_answer(wire::Opcode opcode, std::span<const std::byte> body, Status status, bool awaited,
+                     std::span<const std::byte> reply = {});
     // Whether what a request brought to nobody can be taken back. Who has another lock, or has asked again, would lose
     // it: it stays his until he lets go of all.
     bool may_take_back(wire::Opcode opcode, std::span<const std::byte> body) const;
@@ -67,6 +68,8 @@ private:
         std::set<HandleId> through;
         bool nothing() const { return asking == 0 && through.empty(); }
     };
+    void reclaimed(std::span<const std::byte> body, std::span<const std::byte> reply);
+
     std::map<LockParty, Holding> parties_;
     std::map<HandleId, std::set<LockParty>> by_handle_;
 };

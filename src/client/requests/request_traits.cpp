@@ -49,6 +49,13 @@ bool accepts_lent_inodes(const SentRequest& request, Bytes reply, const Buffer&)
            are_lent(body->directories, S_IFDIR, asked.directories);
 }
 
+bool accepts_reclaimed(const SentRequest& request, Bytes reply, const Buffer&) {
+    const auto body = wire::decode_body<wire::ReclaimLocksReply>(reply);
+    const std::size_t asked = own<wire::ReclaimLocks>(request.body).locks.size();
+    return body && body->lost.size() <= asked &&
+           std::ranges::all_of(body->lost, [asked](std::uint32_t place) { return place < asked; });
+}
+
 bool accepts_lane_ticket(const SentRequest&, Bytes reply, const Buffer&) {
     const auto body = wire::decode_body<wire::LaneTicketReply>(reply);
     return body && body->port != 0;
@@ -313,6 +320,7 @@ const auto& table() {
         row<Getlk>({.accepts = accepts_lock}),
         row<Setlk>({.give_back = unlock_range}),
         row<Flock>({.give_back = unlock_whole}),
+        row<ReclaimLocks>({.accepts = accepts_reclaimed}),
     });
     return rows;
 }

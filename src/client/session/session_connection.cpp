@@ -22,7 +22,7 @@ std::string seconds_text(Duration duration) {
 }
 
 std::uint64_t asked_features(const SessionOptions& options) {
-    std::uint64_t features = wire::encoding_features | wire::feature_set_id;
+    std::uint64_t features = wire::encoding_features | wire::feature_set_id | wire::feature_reclaim_locks;
     if (options.compression == wire::compression_off)
         features &= ~wire::feature_lz4;
     // The keys of a sealed lane come over an encrypted one.

@@ -55,9 +55,11 @@ public:
 
 private:
     static bool are_like(const wire::HelloReply& one, const wire::HelloReply& other) {
+        // Not what a session has for being in the place of another.
         const auto terms = [](const wire::HelloReply& reply) {
-            return std::tie(reply.version, reply.features, reply.read_only, reply.client_identity, reply.server_uid,
-                            reply.server_gid, reply.root, reply.root_attributes.identity);
+            return std::tuple(reply.version, reply.features & ~wire::feature_reclaim_locks, reply.read_only,
+                              reply.client_identity, reply.server_uid, reply.server_gid, reply.root,
+                              reply.root_attributes.identity);
         };
         return terms(one) == terms(other);
     }

@@ -277,11 +277,11 @@ void Session::State::settle(Batch& batch, std::size_t index, EncodedReply reply)
     if (record.bulk)
         traffic.note_bulk_arrived(record.bulk.encoded_bytes(), reactor.clock().now());
     const bool awaited = batch.call != nullptr;
+    lock_owners.note_answer(record.traits->opcode(), record.body, record.status, awaited, reply.body);
     if (awaited) {
         traffic.note_awaited_answer(reactor.clock().now());
         batch.call->replies[index] = std::move(reply);
     }
-    lock_owners.note_answer(record.traits->opcode(), record.body, record.status, awaited);
     if (!awaited && batch.abandoned && reply.status == Status::ok)
         give_back(record, reply, batch.kind);
 }
