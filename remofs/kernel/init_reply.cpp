@@ -20,8 +20,8 @@ constexpr std::uint64_t direct_io_allow_mmap = std::uint64_t{1} << 36U;
 constexpr std::uint64_t no_export_support = std::uint64_t{1} << 38U;  // of 6.8
 constexpr std::uint64_t init_ext = std::uint64_t{1} << 30U;           // flags2 is in use
 // ABORT_ERROR tells an aborted connection from an unmounted file system.
-constexpr std::uint64_t wanted = direct_io_allow_mmap | no_export_support | FUSE_PARALLEL_DIROPS | FUSE_ABORT_ERROR |
-                                 FUSE_HANDLE_KILLPRIV_V2;
+constexpr std::uint64_t wanted =
+    direct_io_allow_mmap | no_export_support | FUSE_PARALLEL_DIROPS | FUSE_ABORT_ERROR | FUSE_HANDLE_KILLPRIV_V2;
 
 // Where flags2 lies in fuse_init_in and fuse_init_out, after the headers.
 constexpr std::size_t request_minor_offset = sizeof(fuse_in_header) + 4;

@@ -80,11 +80,10 @@ Result<std::string> resolve(const std::string& path) {
     return std::string(resolved.get());
 }
 
-Result<> spawn_fusermount(const std::string& mountpoint, bool lazy) {
-    std::vector<const char*> arguments{"fusermount3", "-u", "-q"};
-    if (lazy)
-        arguments.push_back("-z");
-    arguments.insert(arguments.end(), {"--", mountpoint.c_str(), nullptr});
+// Ends when the program does. `arguments`: with the program's name first.
+Result<> run_program(std::vector<const char*> arguments) {
+    const std::string program = arguments[0];
+    arguments.push_back(nullptr);
     // The program blocks the signals that it waits for; its children must not.
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
@@ -97,13 +96,21 @@ Result<> spawn_fusermount(const std::string& mountpoint, bool lazy) {
         ::posix_spawnp(&child, arguments[0], nullptr, &attributes, const_cast<char* const*>(arguments.data()), environ);
     posix_spawnattr_destroy(&attributes);
     if (failure != 0)
-        return make_error(from_errno(failure), "cannot run fusermount3");
+        return make_error(from_errno(failure), "cannot run " + program);
     int status = 0;
     while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        return make_error(Status::busy, "fusermount3 refuses");
+        return make_error(Status::busy, program + " refuses");
     return {};
+}
+
+Result<> run_fusermount(const std::string& mountpoint, bool lazy) {
+    std::vector<const char*> arguments{"fusermount3", "-u", "-q"};
+    if (lazy)
+        arguments.push_back("-z");
+    arguments.insert(arguments.end(), {"--", mountpoint.c_str()});
+    return run_program(std::move(arguments));
 }
 
 }  // namespace
@@ -148,6 +155,14 @@ Result<std::string> prepare_mountpoint(const std::string& path) {
     return resolved;
 }
 
+Result<> note_for_umount(const std::string& mountpoint, const std::string& source) {
+    if (::geteuid() != 0)
+        return {};
+    const std::string helper = "uhelper=" + std::string(file_system_type);
+    return run_program({"mount", "--fake", "--internal-only", "--no-canonicalize", "-t", file_system_type.data(), "-o",
+                        helper.c_str(), "--", source.c_str(), mountpoint.c_str()});
+}
+
 Result<> change_mount(const std::string& path, std::span<const std::string> kernel_options, bool read_only) {
     struct Row {
         std::string_view name;
@@ -182,7 +197,7 @@ Result<> change_mount(const std::string& path, std::span<const std::string> kern
 
 Result<> unmount(const std::string& mountpoint, bool lazy) {
     if (::geteuid() != 0)
-        return spawn_fusermount(mountpoint, lazy);
+        return run_fusermount(mountpoint, lazy);
     if (::umount2(mountpoint.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) != 0)
         return errno_error(fmt::format("cannot unmount {}: {}", mountpoint, describe(from_errno(errno))));
     return {};

@@ -31,6 +31,10 @@ std::optional<MountEntry> find_mount(std::string_view path);
 // busy (remofs is mounted there already, or a dead mount cannot be taken away).
 Result<std::string> prepare_mountpoint(const std::string& path);
 
+// Has umount(8) call umount.fuse.remofs for the mount: of those that its table of mounts in /run says nothing of, it
+// looks at the first half of the type alone. Only root can, and for other users it asks fusermount3. Runs a program.
+Result<> note_for_umount(const std::string& mountpoint, const std::string& source);
+
 // Changes what the kernel does with a mount of remofs that is there: "nodev", "suid", "noatime" and so on, as mount(2)
 // has them. Errors, naming the path: no_entry (no such mount), not_permitted and others of mount(2).
 Result<> change_mount(const std::string& path, std::span<const std::string> kernel_options, bool read_only);

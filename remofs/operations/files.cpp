@@ -24,8 +24,8 @@ void describe(fuse_file_info& info, const filesystem::Opened& opened) {
     info.keep_cache = opened.front_is_true ? 1 : 0;
 }
 
-// A small file is read as a whole, if it is read at all: what is known of it goes into the page cache at once. That saves
-// the kernel a READ, and a GETATTR for the access time, which it does not know after one.
+// A small file is read as a whole, if it is read at all: what is known of it goes into the page cache at once. That
+// saves the kernel a READ, and a GETATTR for the access time, which it does not know after one.
 bool store_content(Mount& mount, fuse_ino_t inode, const filesystem::Opened& opened) {
     if (opened.size == 0 || opened.size > max_stored_bytes || !mount.pages().may_store_whole(inode, opened.size))
         return false;

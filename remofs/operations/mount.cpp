@@ -165,6 +165,13 @@ void Mount::on_kernel_readable() {
     }
 }
 
+void Mount::note_for_umount(const std::string& source) {
+    notifier_->run([mountpoint = mountpoint_, source] {
+        if (const auto noted = remofs::note_for_umount(mountpoint, source); !noted)
+            log::debug("umount will not wait until all is at the server: {}", noted.error().to_string());
+    });
+}
+
 void Mount::unmount(std::function<void(bool)> on_done) {
     notifier_->run([this, mountpoint = mountpoint_, on_done = std::move(on_done)] {
         auto result = remofs::unmount(mountpoint, false);
@@ -234,6 +241,23 @@ Task<Status> Mount::size_will_be_known(Request& request, InodeNumber inode, std:
 struct stat Mount::tell_attributes(InodeNumber inode, const wire::Attributes& attributes) {
     pages_.telling(inode, attributes.size);
     return to_stat(attributes);
+}
+
+std::string Mount::status_text() const {
+    const filesystem::FileSystem::Usage usage = file_system_.usage();
+    std::string text = fmt::format(
+        "{{\"connected\": {}, \"silent\": {}, \"pending_changes\": {}, \"pending_write_bytes\": {}, \"known_files\": "
+        "{}, "
+        "\"open_files\": {}, \"open_directories\": {}, \"cached_bytes\": {}, \"cache_limit_bytes\": {}, \"counters\": "
+        "{{",
+        session_.connected(), server_is_silent(), usage.pending_changes, usage.pending_write_bytes, usage.known_files,
+        usage.open_files, usage.open_directories, usage.cached_bytes, usage.cache_limit_bytes);
+    const char* separator = "";
+    for (const auto& [name, value] : counters_.snapshot()) {
+        text += fmt::format("{}\"{}\": {}", separator, name, value);
+        separator = ", ";
+    }
+    return text + "}}";
 }
 
 }  // namespace remofile::remofs

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -73,6 +74,9 @@ public:
     Result<> start(const std::string& mountpoint, std::function<void()> on_ready,
                    std::function<void(const std::string& reason)> on_end);
 
+    // See kernel/mountpoint.hpp; on the thread "notify".
+    void note_for_umount(const std::string& source);
+
     // Unmounts from the thread "notify" while requests go on being served, so that what is dirty can be written.
     // `on_done` is called afterwards with whether the mountpoint is free.
     void unmount(std::function<void(bool)> on_done);
@@ -96,6 +100,10 @@ public:
     bool server_is_silent() const { return !session_.connected() || session_.silent(); }
     InterruptedThreads& interrupted_threads() { return interrupted_threads_; }
     void suspect_server() { session_.suspect(reactor_.clock().now()); }
+    // What is under way, held and counted: the value of the attribute `status_attribute` of the mount's root, which
+    // exists for whoever asks for it by name. JSON, of numbers and booleans.
+    static constexpr std::string_view status_attribute = "remofs.status";
+    std::string status_text() const;
 
     // The beginning of what a request of the kernel asks for.
     filesystem::Operation begin(fuse_req_t request);

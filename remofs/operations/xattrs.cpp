@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Extended attributes, and ACLs, which are two of them.
+// Extended attributes, and ACLs, which are two of them; and the mount's own status, which is read like one.
 #include <sys/xattr.h>
 
 #include <string>
@@ -35,6 +35,16 @@ Task<void> get(Mount& mount, Request request, fuse_ino_t inode, std::string name
     reply_value(request, room, *value);
 }
 
+// Whether the server is silent shows a moment after somebody began to ask.
+void reply_status_text(Mount& mount, Request& request, std::size_t room) {
+    mount.suspect_server();
+    const std::string text = mount.status_text();
+    filesystem::Xattr answer{.size = static_cast<std::uint32_t>(text.size()), .bytes = {}};
+    if (room > 0)
+        answer.bytes = Buffer::copy_of(text);
+    reply_value(request, room, answer);
+}
+
 Task<void> list(Mount& mount, Request request, fuse_ino_t inode, std::size_t room) {
     const auto names = co_await mount.file_system().listxattr(request.operation(), inode, room);
     if (!names)
@@ -47,6 +57,8 @@ Task<void> list(Mount& mount, Request request, fuse_ino_t inode, std::size_t roo
 void op_getxattr(fuse_req_t handle, fuse_ino_t inode, const char* name, std::size_t size) {
     Mount& mount = Mount::of(handle);
     Request request(mount, handle, "fuse.getxattr");
+    if (inode == FUSE_ROOT_ID && name == Mount::status_attribute)
+        return reply_status_text(mount, request, size);
     spawn(get(mount, std::move(request), inode, name, size));
 }
 

@@ -162,6 +162,7 @@ private:
 
     void on_ready() {
         report_.ready();
+        mount_->note_for_umount(plan_.options.source);
         log::info("{} is mounted at {}", plan_.options.source, plan_.mountpoint);
     }
 

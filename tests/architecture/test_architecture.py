@@ -45,6 +45,7 @@ ROOMS = {
         "ids": ("kernel",),
         "operations": ("kernel", "ids"),
         "program": ("kernel", "ids", "operations"),
+        "umount": (),
     },
 }
 # What may lie at a layer's root, if not all may: it is what the rooms meet in, and includes none of them.

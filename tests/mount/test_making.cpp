@@ -139,8 +139,6 @@ TEST_CASE("making: random changes on two mounts nearby, over links that break") 
     check_making(2, near);
 }
 
-// Not run by itself, as it fails now and then (seed 2969075552, about every second time): a file that one mount has
-// just made, written and closed is not in the listing of the other.
-TEST_CASE("making: random changes on two mounts at a distance, over links that break", "[.]") {
+TEST_CASE("making: random changes on two mounts at a distance, over links that break") {
     check_making(2, far);
 }
