@@ -20,8 +20,9 @@ from beside_sshfs import missing_for_sshfs, on_stop_signal, place_for_files, say
 from file_systems import Remofs, Sshfs
 from links import EmulatedLink, Loopback, tcp_stream_seconds
 from processes import Failed, run
-from targets import LINKS
-from workloads import TREE_FILES, Data
+from targets import LINK_HELP, LINK_NAMES, LINKS, LOSSY_LINKS, USUAL_LINK_NAMES
+from tree_workloads import TREE_FILES
+from workloads import Data
 
 
 class Ends:
@@ -172,8 +173,7 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mebibytes", type=int, default=1024, help="size of the file on loopback (1024)")
     parser.add_argument("--link-mebibytes", type=int, default=64, help="size of the file on the other links (64)")
-    parser.add_argument("--link", nargs="+", choices=["loopback", "20", "100"], default=["loopback", "20", "100"],
-                        help="loopback, and the links with a round trip of 20 and 100 ms")
+    parser.add_argument("--link", nargs="+", choices=LINK_NAMES, default=USUAL_LINK_NAMES, metavar="NAME", help=LINK_HELP)
     parser.add_argument("--directory", help="where the files are to be; memory, if there is room, unless told otherwise")
     return parser.parse_args()
 
@@ -191,9 +191,9 @@ def main():
     try:
         if "loopback" in options.link:
             measure_link(options, Loopback(), os.path.join(home), options.mebibytes, results)
-        for rtt_ms, rate_mbit in LINKS:
-            if str(rtt_ms) in options.link:
-                with contextlib.closing(EmulatedLink(rtt_ms, rate_mbit, options.build)) as link:
+        for name, chosen in (LINKS | LOSSY_LINKS).items():
+            if name in options.link:
+                with contextlib.closing(EmulatedLink(chosen, options.build)) as link:
                     below = tempfile.mkdtemp(dir=home)
                     measure_link(options, link, below, options.link_mebibytes, results)
     except Failed as reason:

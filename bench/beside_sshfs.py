@@ -20,13 +20,13 @@ from file_systems import SFTP_SERVER, SSHD, Local, Remofs, Sshfs
 from links import EmulatedLink, Loopback, tcp_stream_seconds
 from processes import Failed, run
 from report import Results, plot, tables
-from targets import LINKS
+from targets import LINK_HELP, LINK_NAMES, LINKS, LOSSY_LINKS, USUAL_LINK_NAMES
 from tree_workloads import tar_over_ssh
 from workloads import STREAMS, WORKLOADS, Data
 
 FASTEST_CIPHER = "aes128-gcm@openssh.com"  # where the processor has AES instructions
 CONNECTIONS = 4
-FILE_SYSTEMS = ["remofs", "remofs plain", "remofs compressed", "sshfs", "sshfs fast"]
+FILE_SYSTEMS = ["remofs", "remofs plain", "remofs compressed", "remofs system", "sshfs", "sshfs fast"]
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -49,10 +49,10 @@ def parse_arguments():
     parser.add_argument("--workload", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--file-system", nargs="+", choices=FILE_SYSTEMS, default=FILE_SYSTEMS, metavar="NAME",
                         help=", ".join(FILE_SYSTEMS))
-    parser.add_argument("--link", nargs="+", choices=["loopback", "20", "100"], default=["loopback", "20", "100"],
-                        help="loopback, and the links with a round trip of 20 and 100 ms")
+    parser.add_argument("--link", nargs="+", choices=LINK_NAMES, default=USUAL_LINK_NAMES, metavar="NAME", help=LINK_HELP)
     parser.add_argument("--quick", action="store_true", help="small files: shows that it works, not how fast")
     parser.add_argument("--mebibytes", type=int, help="size of the file on loopback; 1024, or 64 with --quick, unless given")
+    parser.add_argument("--link-mebibytes", type=int, help="size of the file on the links; 64, or 16 with --quick, unless given")
     parser.add_argument("--directory", help="where the served files are to be; memory, if there is room, unless told otherwise")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--plots", metavar="DIRECTORY", help="write plots there, as SVG")
@@ -71,6 +71,9 @@ def open_file_systems(stack, home, data, link, options):
     build = options.build
     rows = [(Remofs, "remofs", {"build": build}), (Remofs, "remofs plain", {"build": build, "insecure": True}),
             (Remofs, "remofs compressed", {"build": build, "options": ["compress=1"]})]
+    # Without a congestion control of its own, which it has on links alone.
+    if link.emulated:
+        rows.append((Remofs, "remofs system", {"build": build, "congestion": "system"}))
     if missing := missing_for_sshfs():
         say(f"sshfs is not measured: {', '.join(missing)} missing")
     else:
@@ -174,19 +177,19 @@ def measure_link(results, options, link, home, mebibytes):
 def measure_all(results, options, home):
     if "loopback" in options.link:
         measure_link(results, options, Loopback(), home, options.mebibytes or (64 if options.quick else 1024))
-    for rtt_ms, rate_mbit in LINKS:
-        if str(rtt_ms) not in options.link:
+    for name, link in (LINKS | LOSSY_LINKS).items():
+        if name not in options.link:
             continue
         if os.getuid() != 0:
-            say(f"The link of {rtt_ms} ms is not measured: network namespaces need root")
+            say(f"The link of {link.title} is not measured: network namespaces need root")
             continue
         try:
-            link = EmulatedLink(rtt_ms, rate_mbit, options.build)
+            emulated = EmulatedLink(link, options.build)
         except (Failed, OSError) as reason:
-            say(f"The link of {rtt_ms} ms is not measured: {reason}")
+            say(f"The link of {link.title} is not measured: {reason}")
             continue
-        with contextlib.closing(link):
-            measure_link(results, options, link, home, 16 if options.quick else 64)
+        with contextlib.closing(emulated):
+            measure_link(results, options, emulated, home, options.link_mebibytes or (16 if options.quick else 64))
 
 
 def place_for_files(options):

@@ -12,7 +12,7 @@ from processes import Failed, cpu_seconds, kill, run, start, stop, tree, wait_un
 
 SSHD = "/usr/sbin/sshd"
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
-UNMOUNT_DEADLINE_S = 10
+UNMOUNT_DEADLINE_S = 60  # what sshfs has asked for in vain is still on its way, on a link that loses packets
 
 
 def mountinfo(mountpoint):
@@ -92,16 +92,20 @@ class FileSystem:
 
 
 class Remofs(FileSystem):
-    def __init__(self, name, home, files, link, build, options=(), insecure=False):
+    def __init__(self, name, home, files, link, build, options=(), insecure=False, congestion=None):
         super().__init__(name, home, files, link)
         self.build, self.options = build, list(options)
         self.config = os.path.join(self.home, "config")
         self.log = os.path.join(self.home, "server.log")
         self.insecure = insecure
+        self.congestion = congestion
 
     def start_server(self):
         os.mkdir(self.config, 0o700)
         command = [f"{self.build}/server/remofile-server", "--listen", f"tcp://{self.link.server_address}:0", self.files]
+        if self.congestion:
+            command += ["--congestion-control", self.congestion]
+            self.options.append(f"congestion={self.congestion}")
         if self.insecure:
             command.append("--insecure")
             self.options.append("insecure")

@@ -26,16 +26,16 @@ class Loopback:
 
 
 class EmulatedLink:
-    """A round trip of `rtt_ms` and a rate in both directions. Needs root."""
+    """A targets.Link: a round trip, and a rate and lost packets in both directions. Needs root."""
 
     emulated = True
     server_address = "10.111.0.1"
     client_address = "10.111.0.2"
 
-    def __init__(self, rtt_ms, rate_mbit, build):
-        self.rtt_ms, self.rate_mbit = rtt_ms, rate_mbit
-        self.title = f"{rtt_ms} ms, {rate_mbit} Mbit/s"
-        names = {end: f"remofs-bench-{os.getpid()}-{rtt_ms}-{end}" for end in ("server", "client")}
+    def __init__(self, link, build):
+        self.rtt_ms, self.rate_mbit, self.loss_percent = link
+        self.title = link.title
+        names = {end: f"remofs-bench-{os.getpid()}-{self.rtt_ms}-{end}" for end in ("server", "client")}
         self.namespaces, self.forwarder = names, None
         try:
             for name in names.values():
@@ -80,13 +80,13 @@ class EmulatedLink:
         self.set_addresses()
         for name in (server, client):
             run(["tc", "-n", name, "qdisc", "add", "dev", "link0", "root", "netem", "limit", "10000",
-                 "delay", f"{self.rtt_ms / 2}ms", "rate", f"{self.rate_mbit}mbit"])
+                 "delay", f"{self.rtt_ms / 2}ms", "rate", f"{self.rate_mbit}mbit", "loss", f"{self.loss_percent}%"])
 
     def join_by_forwarder(self, build):
         # A queue of a bandwidth × delay, as routers have, and no less than a megabyte.
         queue_kib = max(1024, self.rate_mbit * self.rtt_ms // 8)
         command = [f"{build}/bench/emulated_link", "--delay-ms", str(self.rtt_ms / 2), "--rate-mbit", str(self.rate_mbit),
-                   "--queue-kib", str(queue_kib), self.namespaces["server"], self.namespaces["client"]]
+                   "--queue-kib", str(queue_kib), "--loss-percent", str(self.loss_percent), self.namespaces["server"], self.namespaces["client"]]
         self.forwarder = start(command, stdout=subprocess.PIPE)
         if self.forwarder.stdout.readline() != b"ready\n":
             raise Failed("the emulated link does not start (it needs /dev/net/tun)")
