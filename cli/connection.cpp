@@ -180,6 +180,16 @@ void add_key_options(CLI::App& app, client::ConnectOptions& options) {
     app.add_option("--identity", options.identity, "File of this client's secret key");
     app.add_option("--token-file", options.token_file, "File of the token that the server asks for");
     app.add_flag("--insecure", options.insecure, "Connect without encryption, to a server that was told the same");
+    app.add_option_function<std::string>(
+           "--congestion",
+           [&options](const std::string& text) {
+               auto parsed = transport::CongestionControl::parse(text);
+               if (!parsed)
+                   throw CLI::ValidationError("--congestion", parsed.error().to_string());
+               options.congestion_control = std::move(*parsed);
+           },
+           "What TCP sends with: one of the kernel's, system, or auto, which takes bbr on longer links (auto)")
+        ->type_name("NAME");
     const auto given = std::make_shared<std::string>();  // that the parser needs to write to
     app.add_flag("--wait{forever}", *given, "Wait, at most so long, if another client has the server for itself")
         ->type_name("SECONDS")

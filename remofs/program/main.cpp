@@ -32,6 +32,7 @@ client::ConnectOptions to_connect_options(const Options& options) {
             .exclusive = options.exclusive,
             .read_only = options.read_only,
             .compression = options.compress,
+            .congestion_control = options.congestion_control,
             .wait = options.wait,
             .request_timeout = options.soft ? std::optional(options.timeout) : std::nullopt};
 }

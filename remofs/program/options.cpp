@@ -56,6 +56,14 @@ Result<> set_compress(Options& options, std::string_view value) {
     return {};
 }
 
+Result<> set_congestion(Options& options, std::string_view value) {
+    auto parsed = transport::CongestionControl::parse(value);
+    if (!parsed)
+        return usage_error("congestion: " + parsed.error().to_string());
+    options.congestion_control = std::move(*parsed);
+    return {};
+}
+
 // The default, which libfuse 3.17 has no name for.
 Result<> keep_access_times(Options& options, std::string_view) {
     std::erase(options.kernel_options, "noatime");
@@ -127,6 +135,8 @@ constexpr auto table = std::to_array<OptionRow>({
     {"sync_names", Kind::flag, "", "wait for the server whenever a name is made, removed or changed",
      set_true<&Options::sync_names>},
     {"compress", Kind::optional_value, "auto|off|LEVEL", "compress data on its way (auto)", set_compress},
+    {"congestion", Kind::value, "auto|system|NAME", "TCP's congestion control: auto takes bbr on longer links (auto)",
+     set_congestion},
     {"cache_size", Kind::value, "SIZE", "memory for cached data", set_cache_size},
     {"fsname", Kind::value, "NAME", "what mount shows as the source", set_text<&Options::file_system_name>},
     {"debug", Kind::flag, "", "as -d", set_true<&Options::debug>},

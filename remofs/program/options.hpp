@@ -12,6 +12,7 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "transport/congestion_control.hpp"
 #include "wire/protocol.hpp"
 
 namespace remofile::remofs {
@@ -38,6 +39,7 @@ struct Options {
     bool soft = false;
     Duration timeout = std::chrono::seconds(30);  // with soft
     std::uint8_t compress = wire::compression_automatic;
+    transport::CongestionControl congestion_control;
     std::optional<std::uint64_t> cache_size_bytes;
     std::string idmap;  // empty: "user" for an ordinary user, "none" for root
     SymlinkPolicy symlinks = SymlinkPolicy::keep;

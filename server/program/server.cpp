@@ -257,6 +257,7 @@ Result<std::unique_ptr<transport::Listener>> Server::bind(transport::ListenerOpt
     if (security_.server_key)
         options.tickets = &tickets_;
     options.counters = &counters_;
+    options.congestion_control = options_.congestion_control;
     return transport::Listener::bind(
         *context_, reactor_, std::move(options),
         [this](const transport::RouteId& route, const auto& peer, wire::Message message) {
@@ -275,6 +276,7 @@ Result<> Server::open_data_port() {
         transport::ListenerOptions options;
         options.endpoints = std::move(endpoints);
         options.route_prefix = sealed_route_prefix;
+        options.name = "connections for data";
         return bind(std::move(options));
     });
     if (!bound && options_.data_port)

@@ -91,7 +91,7 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 20> rows{{
+const std::array<Row, 21> rows{{
     {"listen", Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
@@ -152,6 +152,14 @@ const std::array<Row, 20> rows{{
      "done (auto, the default), or not (none: clients ask again after a second)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
          return take_word(options.watch, value, watch_words);
+     }},
+    {"congestion-control", Kind::value, "NAME",
+     "What TCP sends with: one of the kernel's congestion controls, system (what the system uses), or auto (the "
+     "default: bbr on links with a longer round trip, where the system uses cubic or reno and allows it)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         REMOFILE_TRY(control, transport::CongestionControl::parse(value));
+         options.congestion_control = std::move(control);
+         return {};
      }},
     {"max-clients", Kind::number, "NUMBER", "Sessions at a time (default 256)",
      take_clients<&ServerOptions::max_clients>},

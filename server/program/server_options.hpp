@@ -10,6 +10,7 @@
 
 #include "base/log.hpp"
 #include "base/result.hpp"
+#include "transport/congestion_control.hpp"
 
 namespace remofile::server {
 
@@ -32,6 +33,7 @@ struct ServerOptions {
     std::chrono::seconds session_timeout{30};
     bool watch = true;                    // for changes by programs on this machine, where it can be done
     std::chrono::seconds lease_term{10};  // 0: no leases; at most session_timeout counts
+    transport::CongestionControl congestion_control;
     std::uint32_t max_clients = 256;
     std::uint32_t max_clients_per_key = 64;
     std::uint32_t strangers_per_second = 20;

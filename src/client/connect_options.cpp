@@ -134,6 +134,7 @@ Result<SessionOptions> make_session_options(const ConnectOptions& options) {
     REMOFILE_TRY(source, transport::parse_source(options.source));
     SessionOptions session;
     session.lane.endpoint = source.endpoint;
+    session.lane.congestion_control = options.congestion_control;
     // "..", which a server refuses, is taken out by name alone.
     REMOFILE_TRY(components, split_path(source.path));
     session.path = join_path(components);

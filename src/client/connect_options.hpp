@@ -21,6 +21,7 @@ struct ConnectOptions {
     bool exclusive = false;
     bool read_only = false;
     std::uint8_t compression = wire::compression_automatic;  // as SessionOptions
+    transport::CongestionControl congestion_control;
     std::optional<Duration> wait;                            // as SessionOptions
     std::optional<Duration> request_timeout;                 // as SessionOptions
     // How messages to the person name the option for the key.

@@ -81,7 +81,8 @@ struct Lane::State {
     ZmqSocket socket;
     std::unique_ptr<SocketMonitor> monitor;  // goes before the socket
     std::optional<MessageCipher> cipher;     // of a sealed lane
-    bool receiving = false;                  // the socket is watched
+    std::optional<CongestionControl::Outcome> congestion;
+    bool receiving = false;  // the socket is watched
 
     State(Context& given_context, Reactor& given_reactor, LaneOptions given_options, Handlers given_handlers)
         : context(given_context),
@@ -224,8 +225,10 @@ struct Lane::State {
     void on_event(int event, std::uint32_t value) {
         switch (event) {
             case ZMQ_EVENT_CONNECTED:
-                if (stage == Stage::connecting)
+                if (stage == Stage::connecting) {
+                    choose_congestion_control(static_cast<int>(value));
                     enter(Stage::handshaking, time_left());
+                }
                 return;
             case ZMQ_EVENT_CLOSED:
             case ZMQ_EVENT_CONNECT_RETRIED:
@@ -245,6 +248,16 @@ struct Lane::State {
             default:
                 return;
         }
+    }
+
+    // libzmq's I/O thread may have closed the descriptor by now. That it does so, and that another thread is given its
+    // number for a connection to another place, between the question and the choice, takes two events in a microsecond;
+    // that connection would then send as we would. A duplicate would be a safer thing to ask, but closing one would
+    // take away the program's locks on a file, were it that of one.
+    void choose_congestion_control(int fd) {
+        congestion.reset();
+        if (is_connected_to(fd, candidates[candidate].address))
+            congestion = options.congestion_control.apply(fd);
     }
 
     void find_out_why() {
@@ -385,6 +398,10 @@ void Lane::disconnect() {
 
 bool Lane::connected() const {
     return state_->stage == Stage::connected;
+}
+
+const std::optional<CongestionControl::Outcome>& Lane::congestion() const {
+    return state_->congestion;
 }
 
 void Lane::send(wire::Message message) {

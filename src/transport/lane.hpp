@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/result.hpp"
+#include "transport/congestion_control.hpp"
 #include "transport/context.hpp"
 #include "transport/keys.hpp"
 #include "transport/message_cipher.hpp"
@@ -24,6 +25,7 @@ struct LaneOptions {
     std::optional<PublicKey> server_key;
     // Set, with neither key: a sealed lane. One ticket is good for one connection.
     std::optional<LaneTicket> ticket;
+    CongestionControl congestion_control;
     Duration connect_timeout = std::chrono::seconds(5);  // from TCP's SYN to the end of CURVE's handshake
     // ZeroMQ's own. libzmq gives a connection up if no complete message comes for both together, even while one is
     // coming in: 20 s let the longest frame through at 53 kB/s. It must stay well below a session's time-out, or a
@@ -59,6 +61,8 @@ public:
     // Closes the socket; queued messages have `linger` to get out. on_disconnected is not called.
     void disconnect();
     bool connected() const;
+    // What came of the choice of a congestion control for the latest connection; none if it is not TCP's.
+    const std::optional<CongestionControl::Outcome>& congestion() const;
 
     // Queues a message without blocking. Precondition: connected. Bulk frames travel without a copy, unless the lane is
     // sealed.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <deque>
 #include <unordered_map>
 #include <utility>
@@ -26,6 +27,7 @@ namespace {
 constexpr int zap_enforce_domain = 93;
 
 constexpr std::string_view ipc = "ipc://";
+constexpr std::string_view tcp = "tcp://";
 
 // Messages that one clogged connection may have waiting here: a session's pushes and answers to a stranger, all small.
 // Bulk data waits in its session.
@@ -48,6 +50,14 @@ Status bind_status(int errno_value) {
         default:
             return Status::invalid;
     }
+}
+
+std::optional<std::uint16_t> tcp_port_of(std::string_view endpoint) {
+    std::uint16_t port = 0;
+    const char* end = endpoint.data() + endpoint.size();
+    if (!endpoint.starts_with(tcp) || std::from_chars(endpoint.data() + endpoint.rfind(':') + 1, end, port).ptr != end)
+        return std::nullopt;
+    return port;
 }
 
 const char* bind_failure(int errno_value) {
@@ -81,6 +91,8 @@ struct Listener::State {
     ZmqSocket socket;
     std::unique_ptr<SocketMonitor> monitor;
     std::vector<std::string> endpoints;
+    std::vector<std::uint16_t> tcp_ports;
+    CongestionReports congestion_reports;
     LogLimit log_limit;
 
     // By route: what waits until libzmq takes it. Bounded by the connections that there are.
@@ -129,11 +141,13 @@ struct Listener::State {
             REMOFILE_CHECK(encrypt(context));
         else if (options.tickets != nullptr)
             REMOFILE_CHECK(ask_for_tickets());
+        // Before the first connection comes.
+        monitor = std::make_unique<SocketMonitor>(
+            context, reactor, socket.get(),
+            ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_ACCEPT_FAILED,
+            [this](int event, std::uint32_t value) { on_event(event, value); });
         for (const std::string& endpoint : options.endpoints)
             REMOFILE_CHECK(bind(endpoint));
-        monitor = std::make_unique<SocketMonitor>(context, reactor, socket.get(),
-                                                  ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_ACCEPT_FAILED,
-                                                  [this](int event, std::uint32_t value) { on_event(event, value); });
         reactor.watch_socket(socket.get(), [this] {
             const auto still_here = alive;
             send_held();
@@ -189,6 +203,8 @@ struct Listener::State {
             return make_error(bind_status(failure),
                               fmt::format("cannot listen on {}: {}", endpoint, bind_failure(failure)));
         endpoints.push_back(socket.get_text(ZMQ_LAST_ENDPOINT));
+        if (const auto port = tcp_port_of(endpoints.back()))
+            tcp_ports.push_back(*port);
         return {};
     }
 
@@ -363,7 +379,19 @@ struct Listener::State {
             (*kept)(unclogged[i]);
     }
 
+    // libzmq's I/O thread may have closed the descriptor by now, and another connection may have got its number: if it
+    // is one of ours all the same, the choice is right for it too.
+    void choose_congestion_control(int fd) {
+        if (!is_connected_at(fd, tcp_ports))
+            return;
+        const CongestionControl::Outcome outcome = options.congestion_control.apply(fd);
+        if (congestion_reports.is_new(outcome))
+            options.congestion_control.report(options.name, outcome);
+    }
+
     void on_event(int event, std::uint32_t value) {
+        if (event == ZMQ_EVENT_ACCEPTED)
+            return choose_congestion_control(static_cast<int>(value));
         count(event == ZMQ_EVENT_ACCEPT_FAILED ? "listener.failed_accepts" : "listener.failed_handshakes");
         log_limit.pass(reactor.clock().now(), [&](const std::string& note) {
             if (event == ZMQ_EVENT_ACCEPT_FAILED)

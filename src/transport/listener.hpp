@@ -12,6 +12,7 @@
 
 #include "base/counters.hpp"
 #include "base/result.hpp"
+#include "transport/congestion_control.hpp"
 #include "transport/context.hpp"
 #include "transport/keys.hpp"
 #include "transport/reactor.hpp"
@@ -58,6 +59,9 @@ struct ListenerOptions {
     // Connections that wait to be accepted; the kernel has a limit of its own, by default this one. Where there is no
     // room, those who connect wait for its retransmissions, seconds and more.
     int backlog = 4096;
+    CongestionControl congestion_control;
+    // How the log calls its connections.
+    std::string name = "connections";
     // Counts there what never reaches a handler or a client; must outlive the listener.
     Counters* counters = nullptr;
 };

@@ -72,6 +72,10 @@ TEST_CASE("each option of remofs has its effect") {
     CHECK(parse_mount_options("compress").compress == wire::compression_automatic);
     CHECK(parse_mount_options("compress=off").compress == wire::compression_off);
     CHECK(parse_mount_options("compress=9").compress == 9);
+    CHECK(parse_mount_options("congestion=auto").congestion_control == transport::CongestionControl());
+    CHECK(parse_mount_options("congestion=bbr").congestion_control == *transport::CongestionControl::parse("bbr"));
+    CHECK(parse_mount_options("congestion=system").congestion_control ==
+          *transport::CongestionControl::parse("system"));
     CHECK(parse_mount_options("cache_size=64M").cache_size_bytes == std::uint64_t{64} << 20U);
     CHECK(parse_mount_options("idmap=none").idmap == "none");
     CHECK(parse_mount_options("symlinks=contain").symlinks == SymlinkPolicy::contain);
@@ -91,6 +95,8 @@ TEST_CASE("a wrong option is named in one line") {
     CHECK_THAT(refusal_of("wait="), ContainsSubstring("wait"));
     CHECK_THAT(refusal_of("compress=fast"), ContainsSubstring("compress=fast"));
     CHECK_THAT(refusal_of("compress=13"), ContainsSubstring("12"));
+    CHECK_THAT(refusal_of("congestion"), ContainsSubstring("congestion=auto|system|NAME"));
+    CHECK_THAT(refusal_of("congestion=b b r"), ContainsSubstring("congestion: \"b b r\""));
     CHECK_THAT(refusal_of("cache_size=big"), ContainsSubstring("cache_size=big"));
     CHECK_THAT(refusal_of("symlinks=follow"), ContainsSubstring("keep or contain"));
     CHECK_THAT(refusal_of("insecure,server_key=x"), ContainsSubstring("insecure"));

@@ -32,6 +32,7 @@ TEST_CASE("a directory is all that is needed") {
     CHECK(options->session_timeout == std::chrono::seconds(30));
     CHECK(options->lease_term == std::chrono::seconds(10));
     CHECK(options->watch);
+    CHECK(options->congestion_control == transport::CongestionControl());
     CHECK_FALSE(options->insecure);
     CHECK_FALSE(options->daemon);
 }
@@ -52,6 +53,8 @@ TEST_CASE("options are taken from the command line") {
     CHECK(options->lease_term == std::chrono::seconds(5));
     CHECK_FALSE(options->watch);
     CHECK(options->max_clients == 5);
+    CHECK(parse({"--congestion-control", "bbr", "dir"})->congestion_control ==
+          *transport::CongestionControl::parse("bbr"));
     CHECK(options->daemon);
     CHECK(options->pid_file == "/run/x.pid");
     CHECK(options->log_level == log::Level::debug);
@@ -87,6 +90,8 @@ TEST_CASE("wrong options are refused by name") {
                            {{"--session-timeout", "30s", "/a"}, "--session-timeout"},
                            {{"--lease-term", "301", "/a"}, "--lease-term: \"301\" is not a number from 0 to 300"},
                            {{"--max-clients", "0", "/a"}, "--max-clients"},
+                           {{"--congestion-control", "b b r", "/a"}, "--congestion-control: \"b b r\""},
+                           {{"--congestion-control", "", "/a"}, "--congestion-control"},
                            {{"--data-port", "0", "/a"}, "--data-port: \"0\" is not a number from 1 to 65535"},
                            {{"--data-port", "65536", "/a"}, "--data-port"},
                            {{"--log-level", "loud", "/a"}, "--log-level"},
@@ -110,6 +115,7 @@ TEST_CASE("a configuration file has the same names, and the command line wins") 
                      "read-only = true\n"
                      "exclusive = false\n"
                      "session-timeout = 60\n"
+                     "congestion-control = \"system\"\n"
                      "identity = \"squash\"\n");
     auto options = parse({"--config", file});
     REQUIRE(options);
@@ -117,6 +123,7 @@ TEST_CASE("a configuration file has the same names, and the command line wins") 
     CHECK(options->listen == std::vector<std::string>{"tcp://*:1", "ipc:///s"});
     CHECK(options->read_only);
     CHECK_FALSE(options->exclusive);
+    CHECK(options->congestion_control == *transport::CongestionControl::parse("system"));
     CHECK(options->session_timeout == std::chrono::seconds(60));
 
     options = parse({"--config", file, "--listen", "tcp://127.0.0.1:2", "--session-timeout", "10", "/other"});

@@ -48,6 +48,12 @@ void Connection::send(wire::Message message, TimePoint now) {
     lane_->send(std::move(message));
 }
 
+void Connection::report_congestion(const transport::CongestionControl& control, std::string_view which) {
+    const auto& outcome = lane_->congestion();
+    if (outcome && congestion_reports_.is_new(*outcome))
+        control.report(which, *outcome);
+}
+
 Duration Connection::next_pause() {
     return std::exchange(pause_, std::min<Duration>(pause_ * 2, max_pause));
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string_view>
 #include <utility>
 
 #include "client/requests/lanes.hpp"
@@ -43,6 +44,8 @@ public:
     bool is_ready() const { return stage_ == Stage::ready; }
     // The transport's own view: the server's end is there, whether or not it answers.
     bool is_connected() const { return lane_->connected(); }
+    // Says once how it sends. `which` describes it.
+    void report_congestion(const transport::CongestionControl& control, std::string_view which);
     // Whether a greeting may have been sent on it.
     bool has_greeted() const { return stage_ == Stage::greeting || stage_ == Stage::ready; }
 
@@ -88,6 +91,7 @@ private:
     Duration pause_;
     transport::TimerId retry_timer_;
     int failures_ = 0;
+    transport::CongestionReports congestion_reports_;
 };
 
 }  // namespace remofile::client

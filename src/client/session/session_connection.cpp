@@ -152,6 +152,9 @@ Task<void> Session::State::connect_sealed() {
 
 void Session::State::on_connected(std::size_t lane) {
     connections[lane].connected();
+    connections[lane].report_congestion(
+        options.lane.congestion_control,
+        fmt::format("{}, {}", options.lane.endpoint, lane == data_lane ? "data" : "everything but data"));
     if (lane == metadata_lane)
         send_hello();
     else
