@@ -1,7 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "filesystem/carried_out.hpp"
 
+#include <algorithm>
+
 namespace remofile::filesystem {
+
+std::optional<bool> was_carried_out(std::span<const NameChange> change,
+                                    const std::function<bool(const NamePlace&, InodeNumber)>& stands_for) {
+    const auto is_as = [&](InodeNumber NameChange::*when) {
+        return std::ranges::all_of(change, [&](const NameChange& name) { return stands_for(name.place, name.*when); });
+    };
+    const bool is_as_before = is_as(&NameChange::before);
+    const bool is_as_after = is_as(&NameChange::after);
+    return is_as_before == is_as_after ? std::nullopt : std::optional(is_as_after);
+}
 
 std::optional<CarriedOut> carried_out(std::span<const std::vector<NameChange>> changes,
                                       const std::function<bool(const NamePlace&, InodeNumber)>& stands_for) {

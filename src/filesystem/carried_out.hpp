@@ -28,8 +28,11 @@ struct NamePlace {
 
 // A file that is there and has no number here.
 inline constexpr InodeNumber unnumbered_inode = ~InodeNumber{0};
+// A file, or nothing.
+inline constexpr InodeNumber unknown_inode = unnumbered_inode - 1;
 
-// What a name stands for before a change and after it; 0: nothing.
+// What a name stands for before a change and after it; 0: nothing. Unknown it can be before a change that somebody
+// waits for.
 struct NameChange {
     NamePlace place;
     InodeNumber before = 0;
@@ -40,6 +43,10 @@ struct CarriedOut {
     std::size_t count = 0;  // of the changes, the fewest
     std::map<NamePlace, InodeNumber> names;
 };
+
+// Whether one change had been carried out; nothing if names are as before it and also as after it, or neither.
+std::optional<bool> was_carried_out(std::span<const NameChange> change,
+                                    const std::function<bool(const NamePlace&, InodeNumber)>& stands_for);
 
 // `changes`: each with its names, in their order. `stands_for` says whether the name stands for that now. Nothing if no
 // number fits: somebody else has changed names as well.

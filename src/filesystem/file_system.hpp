@@ -300,8 +300,10 @@ private:
     Task<Result<std::vector<InodeNumber>>> restore_nodes(std::vector<InodeNumber> left);
     Task<bool> restore_known_nodes();
     Task<bool> look_at_changed_names();
-    void judge(std::uint64_t number, const std::vector<NameChange>& names, CarriedOut result);
-    Task<std::optional<std::map<NamePlace, wire::FileIdentity>>> look_up_all(std::set<NamePlace> places);
+    using FoundNames = std::map<NamePlace, wire::FileIdentity>;
+    bool stands_for(const FoundNames& there, const NamePlace& place, InodeNumber id);
+    void judge(std::uint64_t number, const std::vector<NameChange>& names, const FoundNames& there);
+    Task<std::optional<FoundNames>> look_up_all(std::set<NamePlace> places);
     Task<bool> restore_files();
     Task<bool> restore_files(HandleTable<FileHandle>& files);
     Task<bool> open_again(HandleTable<FileHandle>& files, std::uint32_t credential, std::vector<HandleNumber> numbers);

@@ -235,7 +235,7 @@ Task<bool> FileSystem::settled_briefly(Operation& operation, InodeNumber inode) 
     co_return !patience.is_over();
 }
 
-// What a name stands for as programs see it; see NameChange.
+// What a name that is there stands for as programs see it, who know of it if nothing is known here; see NameChange.
 InodeNumber FileSystem::meaning_of(InodeNumber directory, std::string_view name) {
     const Standing standing = standing_of(directory, name);
     if (standing.knowledge == DirectoryCache::Knowledge::absent)

@@ -437,8 +437,9 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     const std::array concerned{parent, new_parent, standing_of(parent, name).inode,
                                standing_of(new_parent, new_name).inode};
     const InodeNumber moved = meaning_of(parent, name);
-    const InodeNumber replaced_by_it = meaning_of(new_parent, new_name);
+    const bool may_be_absent = standing_of(new_parent, new_name).knowledge == DirectoryCache::Knowledge::unknown;
     const bool exchanges = (flags & wire::rename_exchange) != 0;
+    const InodeNumber replaced_by_it = may_be_absent && !exchanges ? unknown_inode : meaning_of(new_parent, new_name);
     const auto asked = ask_for_change(operation, {{{parent, name}, moved, exchanges ? replaced_by_it : 0},
                                                   {{new_parent, new_name}, replaced_by_it, moved}});
     const auto replies = co_await call_batch(operation, std::move(requests));

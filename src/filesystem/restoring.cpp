@@ -29,6 +29,10 @@ bool is_of_connection(Status status) {
     return status == Status::no_session || status == Status::shutting_down || status == Status::timed_out;
 }
 
+bool is_not_known(InodeNumber id) {
+    return id == unnumbered_inode || id == unknown_inode;
+}
+
 bool is_cut_off(const std::vector<client::EncodedReply>& replies) {
     return std::ranges::any_of(replies, is_of_connection, &client::EncodedReply::status);
 }
@@ -220,6 +224,17 @@ Task<bool> FileSystem::restore_known_nodes() {
 
 // ---------------------------------------------------------------- changes under way
 
+bool FileSystem::stands_for(const FoundNames& there, const NamePlace& place, InodeNumber id) {
+    const auto found = there.find(place);
+    if (found == there.end() || id == 0)
+        return found == there.end() && id == 0;
+    const Inode* inode = inodes_.find(id);
+    if (inode != nullptr && inode->identity == found->second)
+        return true;
+    // One that was not lent, or could not be used, has a number that is not known.
+    return (inode == nullptr ? id == unnumbered_inode : inode->unmade) && inodes_.find(found->second) == nullptr;
+}
+
 // Finds out which of them had been carried out.
 Task<bool> FileSystem::look_at_changed_names() {
     std::vector<std::uint64_t> numbers;
@@ -241,17 +256,8 @@ Task<bool> FileSystem::look_at_changed_names() {
     const auto there = co_await look_up_all(std::move(places));
     if (!there)
         co_return false;
-    const auto stands_for = [&](const NamePlace& place, InodeNumber id) {
-        const auto found = there->find(place);
-        if (found == there->end() || id == 0)
-            return found == there->end() && id == 0;
-        const Inode* inode = inodes_.find(id);
-        if (inode != nullptr && inode->identity == found->second)
-            return true;
-        // One that was not lent, or could not be used, has a number that is not known.
-        return (inode == nullptr ? id == unnumbered_inode : inode->unmade) && inodes_.find(found->second) == nullptr;
-    };
-    auto result = carried_out(changes, stands_for);
+    const auto stands_for_it = [&](const NamePlace& place, InodeNumber id) { return stands_for(*there, place, id); };
+    auto result = carried_out(changes, stands_for_it);
     if (!result) {
         log::error(
             "names are not as any of {} changes could have left them: somebody else has changed them, and what the "
@@ -267,34 +273,42 @@ Task<bool> FileSystem::look_at_changed_names() {
                                     .carried_out = {},
                                     .not_carried_out = {},
                                     .attributes = {}});
-    // What a name stood for that a program has asked to change may not be known: then by whether something is there.
-    const auto seems_to_stand_for = [&](const NamePlace& place, InodeNumber id) {
-        return id == unnumbered_inode ? there->contains(place) : stands_for(place, id);
-    };
     for (const auto& [number, names] : behind_.asked()) {
-        const bool stands_alone =
-            std::ranges::none_of(names, [&](const NameChange& name) { return of_several.contains(name.place); });
-        if (auto one = stands_alone ? carried_out(std::span(&names, 1), seems_to_stand_for) : std::nullopt)
-            judge(number, names, std::move(*one));
+        if (std::ranges::none_of(names, [&](const NameChange& name) { return of_several.contains(name.place); }))
+            judge(number, names, *there);
     }
     co_return true;
 }
 
 // Of a change for which a program waits. Whoever made what is there now nobody knows: it may have been somebody else.
-void FileSystem::judge(std::uint64_t number, const std::vector<NameChange>& names, CarriedOut result) {
-    const bool is_known = std::ranges::none_of(
-        names, [](const NameChange& name) { return name.before == 0 && name.after == unnumbered_inode; });
-    if (result.count == 0)
-        found_again_->not_carried_out.insert(number);
-    else if (is_known)
-        found_again_->carried_out.insert(number);
-    else
+void FileSystem::judge(std::uint64_t number, const std::vector<NameChange>& names, const FoundNames& there) {
+    const auto seems_to_stand_for = [&](const NamePlace& place, InodeNumber id) {
+        if (is_not_known(id))
+            return id == unknown_inode || there.contains(place);
+        return stands_for(there, place, id);
+    };
+    const auto done = was_carried_out(names, seems_to_stand_for);
+    if (!done)
         return;
-    found_again_->names.merge(std::move(result.names));
+    if (!*done) {
+        found_again_->not_carried_out.insert(number);
+        return;
+    }
+    if (std::ranges::any_of(names, [](const NameChange& name) { return name.before == 0 && is_not_known(name.after); }))
+        return;
+    found_again_->carried_out.insert(number);
+    for (const NameChange& name : names) {
+        InodeNumber now = name.after;
+        if (is_not_known(now)) {
+            const Inode* inode = inodes_.find(there.at(name.place));
+            now = inode == nullptr ? unnumbered_inode : inode->id;
+        }
+        found_again_->names.emplace(name.place, now);
+    }
 }
 
 // What names stand for at the server, those that stand for something. Nothing if the connection is lost.
-Task<std::optional<std::map<NamePlace, wire::FileIdentity>>> FileSystem::look_up_all(std::set<NamePlace> places) {
+Task<std::optional<FileSystem::FoundNames>> FileSystem::look_up_all(std::set<NamePlace> places) {
     std::map<std::size_t, std::vector<NamePlace>> by_levels;
     for (const NamePlace& place : places) {
         if (const Inode* directory = inodes_.find(place.directory); directory != nullptr)
@@ -328,7 +342,7 @@ Task<std::optional<std::map<NamePlace, wire::FileIdentity>>> FileSystem::look_up
     const auto replies = co_await ask_all(std::move(requests), credentials.empty() ? 0 : credentials.front());
     if (is_cut_off(replies))
         co_return std::nullopt;
-    std::map<NamePlace, wire::FileIdentity> there;
+    FoundNames there;
     for (std::size_t i = 0; i < asked.size(); ++i) {
         if (const auto reply = client::decoded<wire::Lookup>(replies[i])) {
             there.emplace(asked[i].first, reply->attributes.identity);

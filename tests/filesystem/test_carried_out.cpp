@@ -62,6 +62,25 @@ TEST_CASE("names that somebody else has changed fit nowhere") {
     CHECK_FALSE(carried_out(changes, as_in(Names{{a, 99}})));
 }
 
+TEST_CASE("of one change names tell whether it was carried out, unless they would be the same or are others") {
+    const auto with_unknown = [](const Names& now) {
+        return [&now](const NamePlace& place, InodeNumber inode) {
+            if (inode == unknown_inode || inode == unnumbered_inode)
+                return inode == unknown_inode || now.contains(place);
+            return as_in(now)(place, inode);
+        };
+    };
+    const std::vector<NameChange> rename{{a, 10, 0}, {b, unknown_inode, 10}};
+    CHECK(was_carried_out(rename, with_unknown(Names{{a, 10}})) == false);
+    CHECK(was_carried_out(rename, with_unknown(Names{{a, 10}, {b, 20}})) == false);
+    CHECK(was_carried_out(rename, with_unknown(Names{{b, 10}})) == true);
+    CHECK_FALSE(was_carried_out(rename, with_unknown(Names{})));
+    CHECK_FALSE(was_carried_out(rename, with_unknown(Names{{b, 20}})));
+    const std::vector<NameChange> exchange{{a, unnumbered_inode, unnumbered_inode},
+                                           {b, unnumbered_inode, unnumbered_inode}};
+    CHECK_FALSE(was_carried_out(exchange, with_unknown(Names{{a, 10}, {b, 20}})));
+}
+
 TEST_CASE("wherever changes were cut off, carrying out the rest comes to the same end") {
     std::mt19937 random(20261130);
     for (int run = 0; run < 300; ++run) {

@@ -985,6 +985,72 @@ TEST_CASE("making: a change that somebody waits for is told to be in doubt if on
     CHECK_FALSE(f.server_files.file(1).names.contains("there"));
 }
 
+TEST_CASE("making: a rename in doubt to a name of which nothing is known is carried out once") {
+    Fixture f;
+    const std::uint64_t number = f.server_files.make("there", "text").number;
+    const bool is_known = GENERATE(false, true);
+    const bool replaces = GENERATE(false, true);
+    const bool carried_out = GENERATE(false, true);
+    if (is_known)
+        f.lookup("there");
+    if (replaces)
+        f.server_files.make("target", "of before");
+    f.held = {Opcode::rename};
+    const auto renamed = f.begin(&FileSystem::rename, root_inode, "there", root_inode, "target", 0U);
+    REQUIRE(f.await_held(1));
+    if (carried_out)
+        f.carry_out_held(1);
+    f.lose_session();
+    f.held.clear();
+    f.release();
+    CHECK(f.finish(renamed).has_value());
+    CHECK_FALSE(f.server_files.file(1).names.contains("there"));
+    CHECK(f.server_files.file("target").number == number);
+}
+
+TEST_CASE("making: two names that nothing is known of are not exchanged twice") {
+    Fixture f;
+    const std::uint64_t one = f.server_files.make("one").number;
+    f.server_files.make("other");
+    f.held = {Opcode::rename};
+    const auto renamed =
+        f.begin(&FileSystem::rename, root_inode, "one", root_inode, "other", std::uint32_t{wire::rename_exchange});
+    REQUIRE(f.await_held(1));
+    f.carry_out_held(1);
+    f.lose_session();
+    f.held.clear();
+    f.release();
+    CHECK(f.finish(renamed).status() == Status::io_error);  // only the lost server knew
+    CHECK(f.server_files.file("other").number == one);
+}
+
+TEST_CASE("making: a file whose name is changed in doubt stays open") {
+    Fixture f;
+    f.server_files.make("there", "text");
+    const InodeNumber inode = f.lookup("there").inode;
+    const auto opened = f.ask(&FileSystem::open, inode, OpenHow{.flags = wire::open_read | wire::open_write});
+    REQUIRE(opened.has_value());
+    const bool carried_out = GENERATE(false, true);
+    f.held = {Opcode::rename};
+    const auto renamed = f.begin(&FileSystem::rename, root_inode, "there", root_inode, "moved", 0U);
+    REQUIRE(f.await_held(1));
+    if (carried_out)
+        f.carry_out_held(1);
+    f.lose_session();
+    f.held.clear();
+    f.release();
+    CHECK(f.finish(renamed).has_value());
+    const std::string end = "!";
+    const auto bytes = std::as_bytes(std::span(end));
+    REQUIRE(f.ask(&FileSystem::write, opened->handle, std::uint64_t{4},
+                  Payload{.bytes = bytes, .take = [&] { return Buffer::copy_of(bytes); }}, WriteHow{})
+                .has_value());
+    CHECK(f.ask(&FileSystem::flush, opened->handle, LockOwner{1}).has_value());
+    CHECK(f.server_files.file("moved").content == "text!");
+    CHECK(f.lookup("moved").inode == inode);
+    f.fs->release(opened->handle);
+}
+
 TEST_CASE("making: names that somebody else has changed while the server was lost are not guessed at") {
     LostInTheMiddle f(false);
     const HandleNumber open = f.begin_changes();
