@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "wire/opcode_table.hpp"
 
+#include <linux/falloc.h>
+
 #include <algorithm>
 #include <array>
 
@@ -30,6 +32,12 @@ bool always(std::span<const std::byte>) {
 bool unless_it_appends(std::span<const std::byte> body) {
     const auto request = decode_body<Write>(body);
     return request && !request->append;
+}
+
+// What removes or inserts a range moves what is behind it, each time.
+bool unless_it_moves_content(std::span<const std::byte> body) {
+    const auto request = decode_body<Fallocate>(body);
+    return request && (request->mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) == 0;
 }
 
 // One that must not be there is there once it is made.
@@ -120,7 +128,7 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
     {.opcode = Opcode::release, .name = "RELEASE", .account = control, .quick = true, .harmless_late = true},
     {.opcode = Opcode::flush, .name = "FLUSH", .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::fsync, .name = "FSYNC", .harmless_late = true, .repeatable = true},
-    {.opcode = Opcode::fallocate, .name = "FALLOCATE", .puts_the_same = always, .changes_files = true},
+    {.opcode = Opcode::fallocate, .name = "FALLOCATE", .puts_the_same = unless_it_moves_content, .changes_files = true},
     {.opcode = Opcode::seek, .name = "SEEK", .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::copy_range, .name = "COPY_RANGE", .changes_files = true},
     {.opcode = Opcode::hash, .name = "HASH", .reply_bulk = size_of_digests, .harmless_late = true, .repeatable = true},
