@@ -18,6 +18,7 @@
 #include "server/leases/change_watch.hpp"
 #include "server/leases/lease_table.hpp"
 #include "server/program/data_port.hpp"
+#include "server/program/journal_file.hpp"
 #include "server/program/pid_file.hpp"
 #include "server/program/server_security.hpp"
 #include "server/program/version.hpp"
@@ -149,6 +150,7 @@ public:
 private:
     Result<std::unique_ptr<transport::Listener>> bind(transport::ListenerOptions options);
     Result<> open_data_port();
+    void keep_answers();
     void on_signal();
     void watch_changes();
     void watch_mounts();
@@ -170,6 +172,7 @@ private:
     std::unique_ptr<transport::Listener> listener_;
     std::unique_ptr<transport::Listener> sealed_listener_;  // goes before the other: that asks for its tickets
     std::optional<WorkerPool> workers_;
+    std::shared_ptr<AnswerJournal> journal_;  // shared with the sessions
     std::optional<Service> service_;
     bool stopping_ = false;
     bool finished_ = true;
@@ -201,6 +204,7 @@ Result<std::string> Server::start() {
     REMOFILE_TRY(listener, bind(std::move(listener_options)));
     listener_ = std::move(listener);
     REMOFILE_CHECK(open_data_port());
+    keep_answers();
     thread_.use(listener_.get(), sealed_listener_.get());
     watch_changes();
     watch_mounts();
@@ -223,6 +227,15 @@ Result<std::string> Server::start() {
     for (const std::string& line : client_lines(listener_->endpoints(), security_.server_key))
         say(log::Level::info, line);
     return text;
+}
+
+// Everything works without: then a program may be told of an error when the server is killed.
+void Server::keep_answers() {
+    auto journal = open_journal(options_.directory, security_, listener_->endpoints());
+    if (!journal)
+        return log::warn("answers will not be known after a crash of the server: {}", journal.error().to_string());
+    journal_ = std::move(*journal);
+    service_->keep_answers_in(journal_);
 }
 
 // A program that writes all the time makes an event with each write; a pause between two looks lets the kernel join
@@ -342,6 +355,8 @@ int Server::run() {
     // Ends waits for locks and closes what clients had open. A worker may still be in a system call that does not
     // return (a dead disk): then leave without it.
     service_.reset();
+    if (journal_ != nullptr)
+        journal_->remove();
     if (!workers_->stop(last_grace)) {
         log::error("a request does not end; stopping without it");
         pid_file_.reset();

@@ -10,6 +10,7 @@
 
 #include "base/buffer.hpp"
 #include "base/strong_id.hpp"
+#include "server/sessions/answer_journal.hpp"
 #include "wire/frame.hpp"
 #include "wire/opcode_table.hpp"
 
@@ -27,6 +28,8 @@ struct Reply {
     // What the request takes of the client's grants until this reply leaves.
     std::optional<wire::Account> account;
     std::size_t request_bulk_bytes = 0;
+    // Where the answer is kept beyond the end of the process, for as long as this is.
+    std::shared_ptr<const AnswerJournal::Note> note;
 
     std::size_t byte_count() const { return wire::RecordHeader::encoded_bytes + body.size() + bulk.size(); }
 };

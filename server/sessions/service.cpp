@@ -12,6 +12,7 @@
 #include "base/exception.hpp"
 #include "base/log.hpp"
 #include "transport/endpoint_address.hpp"
+#include "wire/kept_answers.hpp"
 
 namespace remofile::server {
 namespace {
@@ -394,6 +395,7 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
         terms.features &= ~wire::feature_lent_inodes;
     randombytes_buf(terms.secret.data(), terms.secret.size());
     take_place_of_lost(terms, opening, result->files);
+    keep_answers(terms, opening.hello);
     log::info("session opened: {} on {}{}{}", terms.describe(), terms.path, terms.read_only ? ", read-only" : "",
               terms.exclusive ? ", exclusive" : "");
     counters_.at("server.sessions_opened").add();
@@ -418,6 +420,23 @@ void Service::take_place_of_lost(SessionTerms& terms, const Opening& opening,
         files_.take_place_of(files, *lost_at);
     else
         terms.features &= ~wire::feature_reclaim_locks;
+}
+
+// Those of a session whose place this one takes are gone on with, if they are known.
+void Service::keep_answers(SessionTerms& terms, const wire::Hello& hello) {
+    terms.features &= ~wire::feature_known_answers;
+    if ((terms.features & wire::feature_kept_answers) == 0)
+        return;
+    const AnswerJournal::Name name{.session = terms.id, .secret = terms.secret, .key = terms.key};
+    if (hello.resume)
+        terms.kept_answers =
+            journal_->take_up({.session = hello.resume, .secret = hello.session_secret, .key = terms.key}, name);
+    if (terms.kept_answers != nullptr)
+        terms.features |= hello.features & wire::feature_known_answers;
+    else
+        terms.kept_answers = journal_->begin(name);
+    if (terms.kept_answers == nullptr)
+        terms.features &= ~wire::feature_kept_answers;
 }
 
 // The first clients may fill a long and fast link (8 MiB are 200 ms at 330 Mbit/s); the more there are, the less each
@@ -501,6 +520,8 @@ std::uint64_t Service::offered_features(const transport::Peer& peer) const {
     // Tickets hold keys: only for connections that nobody can listen to.
     if (tickets_ != nullptr && peer.key)
         offered |= wire::feature_sealed_lanes;
+    if (journal_ != nullptr)
+        offered |= wire::feature_kept_answers;
     if (options_.leases)
         offered |= wire::feature_leases | wire::feature_exclusive_leases | wire::feature_lent_inodes;
     return offered;

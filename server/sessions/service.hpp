@@ -57,6 +57,8 @@ public:
     // From now on sessions that are encrypted may have sealed lanes, which connect to this TCP port. `tickets` must
     // outlive the service.
     void offer_sealed_lanes(transport::LaneTickets& tickets, std::uint16_t port);
+    // From now on answers that must not be lost with this process are kept there.
+    void keep_answers_in(std::shared_ptr<AnswerJournal> journal) { journal_ = std::move(journal); }
     // From now on HELLOs must bring this token. Sessions go on.
     void change_token(std::string token) { tokens_.change(std::move(token)); }
 
@@ -113,6 +115,7 @@ private:
     void refuse(const Opening& opening, Status status);
     std::uint64_t offered_features(const transport::Peer& peer) const;
     void take_place_of_lost(SessionTerms& terms, const Opening& opening, const std::shared_ptr<SessionFiles>& files);
+    void keep_answers(SessionTerms& terms, const wire::Hello& hello);
     SessionGrants next_grants() const;
     void say_hello(Session& session, const Opening& opening, bool resumed, const wire::Attributes& attributes);
     void attach(const transport::RouteId& route, const PeerOf& peer, const wire::Record& record);
@@ -161,6 +164,7 @@ private:
     transport::LaneTickets* tickets_ = nullptr;
     std::uint16_t sealed_port_ = 0;
     EndedSessions ended_;
+    std::shared_ptr<AnswerJournal> journal_;  // shared with the sessions whose answers it has; none: they are not kept
     TokenGuard tokens_;
     SessionTurns turns_;
     ServiceStrangers strangers_;

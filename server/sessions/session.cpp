@@ -6,6 +6,7 @@
 
 #include "base/exception.hpp"
 #include "base/log.hpp"
+#include "wire/kept_answers.hpp"
 
 namespace remofile::server {
 namespace {
@@ -66,6 +67,7 @@ ReplyPtr repeat(const ReplyPtr& kept) {
     again->bulk = share_bulk(kept);
     again->has_bulk = kept->has_bulk;
     again->kept = true;
+    again->note = kept->note;
     return again;
 }
 
@@ -225,6 +227,8 @@ void Session::take_acknowledgements(SessionLane& by, const wire::MessageHeader& 
     by.speed.note_arrived(by.acknowledged_bytes(), last_heard_);
     answered_below_ = std::max(answered_below_, header.answered_below);
     replies_.drop_below(answered_below_);
+    if (terms_.kept_answers != nullptr)
+        terms_.kept_answers->drop_below(answered_below_);
 }
 
 void Session::receive(std::uint8_t number, wire::ParsedMessage message) {
@@ -269,6 +273,9 @@ void Session::enter_record(SessionLane& by, const BatchPtr& batch, std::size_t i
         note_violation(describe(*record.settled));
     if (record.settled)
         record.bulk = Buffer();
+    else if (terms_.kept_answers != nullptr && record.facts != nullptr &&
+             wire::is_answer_kept(*record.facts, record.header.flags, record.body))
+        record.note = terms_.kept_answers->note(record.header.id, (record.header.flags & wire::flag_resent) != 0);
 
     count(account);
     accounts_.enter_bulk(record.bulk.size());
@@ -780,6 +787,8 @@ void Session::answer(RequestId request, Outcome outcome) {
 
     ReplyPtr reply = make_reply(pending.header, std::move(outcome));
     reply->account = pending.account;
+    if (pending.batch != nullptr)
+        reply->note = pending.batch->records[pending.index].note;
     if (pending.facts != nullptr && !pending.facts->repeatable && !replies_.full()) {
         reply->kept = true;
         replies_.keep(request, {.reply = reply, .lane = pending.lane, .generation = pending.generation});

@@ -15,6 +15,7 @@
 
 #include "server/file_service.hpp"
 #include "server/leases/session_pushes.hpp"
+#include "server/sessions/answer_journal.hpp"
 #include "server/sessions/reply_cache.hpp"
 #include "server/sessions/service_completions.hpp"
 #include "server/sessions/service_thread.hpp"
@@ -100,6 +101,8 @@ struct SessionTerms {
     TimePoint opened{};
     NodeId root;
     wire::Attributes root_attributes;
+    // With feature_kept_answers. Shared with the notes of its requests.
+    std::shared_ptr<AnswerJournal::Account> kept_answers = nullptr;
 
     // For the log: name, key and address.
     std::string describe() const;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/exception.hpp"
+#include "server/sessions/answer_again.hpp"
 
 namespace remofile::server {
 namespace {
@@ -40,9 +41,27 @@ std::optional<Outcome> carry_out(BatchRecord& record, const std::shared_ptr<Sess
         auto bulk = wire::decode_bulk(record.header, std::move(record.bulk), coding.features, wire::max_bulk_bytes);
         if (!bulk)
             return failure(bulk.error().status);
-        auto outcome =
-            service.carry_out(files, request, record.header.opcode, record.body, std::move(*bulk), *record.caller,
-                              [later, request](Outcome late) { later(request, std::move(late)); });
+        AnswerJournal::Note* note = record.note.get();
+        const auto* before = note != nullptr && note->before() ? &*note->before() : nullptr;
+        // An answer of before stays as it is, for whoever asks the next server.
+        const bool is_noted = note != nullptr && (before == nullptr || !before->status);
+        const auto carry_out_now = [&](wire::Opcode opcode, std::span<const std::byte> body) {
+            if (is_noted && opcode == record.header.opcode)
+                note->begin(opcode, request);
+            Buffer data = opcode == record.header.opcode ? std::move(*bulk) : Buffer();
+            return service.carry_out(files, request, opcode, body, std::move(data), *record.caller,
+                                     [later, request](Outcome late) { later(request, std::move(late)); });
+        };
+        std::optional<Outcome> outcome;
+        if (before != nullptr)
+            outcome = answer_again(*before, record.header.opcode, record.body,
+                                   [&](wire::Opcode opcode, std::span<const std::byte> body) {
+                                       return carry_out_now(opcode, body).value_or(failure(Status::io_error));
+                                   });
+        else
+            outcome = carry_out_now(record.header.opcode, record.body);
+        if (is_noted && outcome)
+            note->finish(outcome->status, outcome->body);
         if (outcome && outcome->has_bulk)
             encode(*outcome, coding);
         return outcome;

@@ -11,6 +11,7 @@
 
 #include "base/clock.hpp"
 #include "server/file_service.hpp"
+#include "server/sessions/answer_journal.hpp"
 #include "server/sessions/sequencer.hpp"
 #include "wire/frame.hpp"
 
@@ -28,6 +29,8 @@ struct BatchRecord {
     bool on_other_lane = false;  // it is under way there, and has its place in the order here as well
     // Whom it acts as: who its credential stood for when it came. Set for what is carried out.
     std::shared_ptr<const Caller> caller;
+    // Where its answer is kept, if it is. Shared with the reply.
+    std::shared_ptr<AnswerJournal::Note> note;
     bool had_to_wait = false;  // for others to share their exclusive leases
     // Set by CANCEL while a worker may look at it.
     std::atomic<bool> interrupted = false;

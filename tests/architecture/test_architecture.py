@@ -237,8 +237,10 @@ DOCUMENTED_LIMITS = {
     "feature_leases": r"set-id flags, (\d+) leases,",
     "feature_exclusive_leases": r"leases, (\d+) exclusive leases,",
     "feature_lent_inodes": r"exclusive leases, (\d+) lent inodes,",
-    "feature_reclaim_locks": r"lent inodes, (\d+) locks reclaimed\)",
+    "feature_reclaim_locks": r"known answers, (\d+) locks reclaimed\)",
     "max_reclaimed_locks": r"list of held_lock \(at most ([\d,]+)\)",
+    "feature_kept_answers": r"lent inodes, (\d+) kept answers,",
+    "feature_known_answers": r"kept answers, (\d+) known answers,",
     "max_returned_leases": r"list of u64 directories \(at most ([\d,]+)\)",
     "message_overtakes": r"u16 flags \| of replies: (\d) `overtakes`",
     "flag_link": r"u8 flags \| (\d) `link`",
@@ -253,12 +255,13 @@ DOCUMENTED_LIMITS = {
 def limits_match_the_document(root):
     document = (root / "docs/PROTOCOL.md").read_text()
     in_code = constants((root / "src/wire/protocol.hpp").read_text())
+    in_code |= constants((root / "src/wire/kept_answers.hpp").read_text())
     for name, pattern in DOCUMENTED_LIMITS.items():
         found = re.search(pattern, document)
         if not found:
             yield f"docs/PROTOCOL.md does not say what {name} is"
         elif int(found[1].replace(",", ""), 0) != in_code.get(name):
-            yield f"{name} is {in_code.get(name)} in src/wire/protocol.hpp and {found[1]} in docs/PROTOCOL.md"
+            yield f"{name} is {in_code.get(name)} in src/wire and {found[1]} in docs/PROTOCOL.md"
     lanes = re.search(r"u8 lane \(1 to (\d+)\)", document)
     if not lanes or int(lanes[1]) != in_code.get("max_lanes", 0) - 1:
         yield "max_lanes and the lanes of ATTACH differ"
@@ -336,7 +339,7 @@ PLANTED = {
         ("src/wire/protocol.hpp", "flag_resent = 1U << 2;", "flag_resent = 1U << 3;"),
     ],
 }
-COPIED = ("docs/PROTOCOL.md", "src/wire/protocol.hpp", "src/base/status.hpp", "src/base/status.cpp", "server/meson.build")
+COPIED = ("docs/PROTOCOL.md", "src/wire/protocol.hpp", "src/wire/kept_answers.hpp", "src/base/status.hpp", "src/base/status.cpp", "server/meson.build")
 
 
 class TheTree(unittest.TestCase):

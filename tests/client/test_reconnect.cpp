@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Lost connections, requests sent again, and sessions that follow one another.
 #include "fake_server.hpp"
+#include "wire/kept_answers.hpp"
 
 namespace remofile::client {
 namespace {
@@ -302,6 +303,80 @@ TEST_CASE("a session that is lost again while ids get their meaning is not gone 
     CHECK(f.server.greetings[0].as<wire::Hello>().resume == SessionId{});
     CHECK(read->status() == Status::ok);
     CHECK(f.times_lost == 2);
+    CHECK(f.session->epoch() == 1);
+}
+
+TEST_CASE("a server that knows the answers of the one before is asked again, whatever it is about") {
+    constexpr std::uint64_t of_answers = wire::feature_kept_answers | wire::feature_known_answers;
+    Restorable f;
+    const std::uint64_t features = f.server.greeting.features;
+    CHECK((f.server.greetings[0].as<wire::Hello>().features & of_answers) == of_answers);
+    f.server.on_request = no_answer;
+    const auto unknown = f.start(wire::Mkdir{NodeId{1}, "a", {NodeId{6}, false}});
+    const auto in_doubt = f.start(wire::Unlink{NodeId{1}, "b"}, {.change = 30});
+    const auto carried_out = f.start(wire::Unlink{NodeId{1}, "c"}, {.change = 10});
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == 3; }));
+    const std::vector<FakeRequest> before = f.server.requests;
+    f.lose();
+    SECTION("known from server to server") {
+        f.server.greeting.features = features | of_answers;
+        f.server.start();
+        REQUIRE(f.wait_for([&] { return f.server.of(Opcode::lookup).size() == 1; }));
+        f.lose();
+        REQUIRE(f.wait_for([&] { return f.outcomes.size() == 1; }));
+        const SessionId half_taken_up = f.server.greeting.session;
+        f.server.greetings.clear();
+        f.server.on_request = honest;
+        f.server.start();
+        REQUIRE(f.wait_for([&] { return unknown->done() && in_doubt->done() && carried_out->done(); }));
+        // Also of a session that was not taken up to its end: it is not to be gone on with, but its answers count.
+        CHECK(f.server.greetings[0].as<wire::Hello>().resume == half_taken_up);
+        CHECK(unknown->status() == Status::ok);
+        CHECK(in_doubt->status() == Status::ok);
+        CHECK(carried_out->status() == Status::ok);
+        REQUIRE(f.server.of(Opcode::mkdir).size() == 1);
+        CHECK(f.server.of(Opcode::mkdir)[0].resent());
+        CHECK(f.server.of(Opcode::mkdir)[0].header.id == before[0].header.id);
+        REQUIRE(f.server.of(Opcode::unlink).size() == 1);
+        CHECK(f.server.of(Opcode::unlink)[0].as<wire::Unlink>().name == "b");
+    }
+    SECTION("but not once one did not know them") {
+        f.server.greeting.features = features | wire::feature_kept_answers;
+        f.server.start();
+        REQUIRE(f.wait_for([&] { return f.server.of(Opcode::lookup).size() == 1; }));
+        CHECK(unknown->status() == Status::no_session);
+        f.lose();
+        REQUIRE(f.wait_for([&] { return f.outcomes.size() == 1; }));
+        f.server.greeting.features = features | of_answers;
+        f.server.on_request = honest;
+        f.server.start();
+        REQUIRE(f.wait_for([&] { return in_doubt->done() && carried_out->done(); }));
+        CHECK(in_doubt->status() == Status::no_session);
+        CHECK(f.server.of(Opcode::mkdir).empty());
+        CHECK(f.server.of(Opcode::unlink).empty());
+    }
+}
+
+TEST_CASE("a server that has half of a session, and says that it goes on, is asked for another") {
+    Restorable f;
+    f.server.greeting.features |= wire::feature_kept_answers | wire::feature_known_answers;
+    f.server.on_request = no_answer;
+    const auto read = f.start(wire::Getattr{.node = NodeId{5}});
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == 1; }));
+    f.lose();
+    f.server.start();
+    REQUIRE(f.wait_for([&] { return f.server.of(Opcode::lookup).size() == 1; }));
+    f.server.knows_session = true;
+    f.server.stop();
+    REQUIRE(f.wait_for([&] { return f.outcomes.size() == 1; }));
+    f.server.on_request = honest;
+    f.server.greetings.clear();
+    f.server.start();
+    REQUIRE(f.wait_for([&] { return f.server.greetings.size() >= 2; }));
+    CHECK(f.server.greetings[0].as<wire::Hello>().resume == f.server.greeting.session);
+    REQUIRE(f.wait_for([&] { return read->done(); }));
+    CHECK(f.server.greetings[1].as<wire::Hello>().resume == SessionId{});
+    CHECK(read->status() == Status::ok);
     CHECK(f.session->epoch() == 1);
 }
 

@@ -41,6 +41,7 @@ struct PendingRecord {
     OutgoingBulk bulk;
     bool link = false;
     bool answered = false;
+    bool was_answered = false;   // by a server that has been lost since
     Status status = Status::ok;  // once answered
 };
 
@@ -77,6 +78,7 @@ struct Batch {
     TimePoint sent_at{};  // for the first time, by SessionOptions::lease_clock
     std::size_t unanswered = 0;
     std::uint32_t times_sent_again = 0;  // in sessions that took the place of lost ones
+    bool is_in_doubt = false;            // it was sent to a server whose answers are not known
     bool is_charged = false;             // its records count in RequestAccounts
 
     // Who waits for it: none for a told one and an abandoned one. Cleared by the call when it ends.

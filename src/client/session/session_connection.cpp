@@ -22,7 +22,8 @@ std::string seconds_text(Duration duration) {
 }
 
 std::uint64_t asked_features(const SessionOptions& options) {
-    std::uint64_t features = wire::encoding_features | wire::feature_set_id | wire::feature_reclaim_locks;
+    std::uint64_t features = wire::encoding_features | wire::feature_set_id | wire::feature_reclaim_locks |
+                             wire::feature_kept_answers | wire::feature_known_answers;
     if (options.compression == wire::compression_off)
         features &= ~wire::feature_lz4;
     // The keys of a sealed lane come over an encrypted one.
@@ -167,7 +168,7 @@ void Session::State::send_hello() {
     hello.compression = options.compression;
     hello.flags = (options.exclusive ? wire::hello_exclusive : 0) | (options.read_only ? wire::hello_read_only : 0);
     hello.wait_ms = admission.hello_wait_ms();
-    if (terms.may_resume()) {
+    if (terms.may_be_told()) {
         hello.resume = terms.hello().session;
         hello.session_secret = terms.hello().session_secret;
     }
@@ -234,6 +235,8 @@ void Session::State::on_hello_accepted(std::span<const std::byte> body) {
         return admission.opening() ? finish_opening(error) : drop_connection(metadata_lane, error);
     }
     const SessionTerms::Adopted adopted = terms.adopt(std::move(*reply), asked_features(options));
+    if (adopted == SessionTerms::Adopted::half)
+        return drop_connection(metadata_lane, make_error(Status::unreachable, "it has half of the session"));
     data.greeted();
     const auto self = shared_from_this();
     if (adopted == SessionTerms::Adopted::likewise && may_restore())

@@ -10,6 +10,7 @@
 #include "base/assert.hpp"
 #include "base/log.hpp"
 #include "client/session/session_state.hpp"
+#include "wire/kept_answers.hpp"
 
 namespace remofile::client {
 namespace {
@@ -98,12 +99,21 @@ void Session::State::settle_doubts() {
                 for (std::size_t i = 0; i < batch->records.size(); ++i)
                     settle(*batch, i, std::move((*fate.replies)[i]));
                 retire(*batch);
-            } else if (!fate.is_known && !batch->may_be_done_again()) {
+            } else if (!fate.is_known && !batch->may_be_done_again() && !is_answer_known(*batch)) {
                 const std::unique_ptr<Batch> lost = sent.take(*batch);
                 end_lost(*lost);
             }
         }
     }
+}
+
+// Whether the server says, when it is asked again, what came of it; but of what it has once answered it does not.
+bool Session::State::is_answer_known(const Batch& batch) const {
+    return !batch.is_in_doubt && !batch.in_order &&
+           std::ranges::none_of(batch.records, [](const PendingRecord& record) {
+               return (record.answered || record.was_answered) &&
+                      !wire::may_be_done_again(*record.traits->facts, record.body);
+           });
 }
 
 Fate Session::State::fate_of(const Batch& batch) {
@@ -164,13 +174,15 @@ void Session::State::plan_resending() {
     for (std::size_t lane = 0; lane < lane_count; ++lane) {
         for (Batch* batch : sent.of_lane(lane)) {
             accounts.release_unanswered(*batch);
-            const bool may_be_sent = batch->may_be_done_again() || batch->change_number != 0;
+            batch->is_in_doubt |= !terms.has(wire::feature_known_answers);
+            const bool may_be_sent = batch->may_be_done_again() || batch->change_number != 0 || is_answer_known(*batch);
             if (!may_be_sent || ++batch->times_sent_again > max_times_sent_again) {
                 lost.push_back(sent.take(*batch));
                 continue;
             }
             // The answers that are there name what is not there any more.
             for (PendingRecord& record : batch->records) {
+                record.was_answered |= record.answered;
                 record.answered = false;
                 lock_owners.note_request(record.traits->opcode(), record.body);
             }

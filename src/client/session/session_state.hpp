@@ -184,6 +184,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     Task<bool> give_ids_meaning();
     void end_restoring(std::uint64_t number, bool has_meaning);
     void settle_doubts();
+    bool is_answer_known(const Batch& batch) const;
     Fate fate_of(const Batch& batch);
     void give_up_restoring();
     void end_lost(Batch& batch);

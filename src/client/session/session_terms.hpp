@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "base/clock.hpp"
+#include "wire/kept_answers.hpp"
 #include "wire/messages.hpp"
 
 namespace remofile::client {
@@ -19,6 +20,7 @@ class SessionTerms {
 public:
     enum class Adopted : std::uint8_t {
         resumed,   // the session is the one before
+        half,      // so it is, but only some of its ids have their meaning: nothing can be asked of it
         likewise,  // another, of the same root and the same terms: ids of the one before can be given their meaning
         anew,      // another, or the first
     };
@@ -26,6 +28,14 @@ public:
     Adopted adopt(wire::HelloReply reply, std::uint64_t asked_features) {
         reply.features &= asked_features;
         const bool resumed = epoch_ > 0 && reply.resumed && reply.session == hello_.session;
+        if (resumed && !is_whole_) {
+            is_half_there_ = true;
+            return Adopted::half;
+        }
+        is_half_there_ = false;
+        // It did not have the locks of the one before.
+        if (!is_whole_)
+            reply.features &= ~wire::feature_reclaim_locks;
         const bool likewise = epoch_ > 0 && are_like(hello_, reply);
         hello_ = std::move(reply);
         is_whole_ = resumed;
@@ -43,6 +53,10 @@ public:
     std::uint64_t epoch() const { return epoch_; }
     // Whether it can be gone on with after a lost connection. Not one in which ids have yet to be given their meaning.
     bool may_resume() const { return epoch_ > 0 && is_whole_; }
+    // Whether the server is told of it: one that has lost it may know its answers.
+    bool may_be_told() const {
+        return may_resume() || (epoch_ > 0 && has(wire::feature_kept_answers) && !is_half_there_);
+    }
     std::uint64_t features() const { return hello_.features; }
     bool has(std::uint64_t feature) const { return (hello_.features & feature) != 0; }
     // As often as the server asks for, and so often that leases stay in force: for 0.9 terms after a request.
@@ -54,12 +68,13 @@ public:
     }
 
 private:
+    // What a session has for being in the place of another.
+    static constexpr std::uint64_t of_place =
+        wire::feature_reclaim_locks | wire::feature_kept_answers | wire::feature_known_answers;
     static bool are_like(const wire::HelloReply& one, const wire::HelloReply& other) {
-        // Not what a session has for being in the place of another.
         const auto terms = [](const wire::HelloReply& reply) {
-            return std::tuple(reply.version, reply.features & ~wire::feature_reclaim_locks, reply.read_only,
-                              reply.client_identity, reply.server_uid, reply.server_gid, reply.root,
-                              reply.root_attributes.identity);
+            return std::tuple(reply.version, reply.features & ~of_place, reply.read_only, reply.client_identity,
+                              reply.server_uid, reply.server_gid, reply.root, reply.root_attributes.identity);
         };
         return terms(one) == terms(other);
     }
@@ -67,6 +82,7 @@ private:
     wire::HelloReply hello_;
     std::uint64_t epoch_ = 0;
     bool is_whole_ = false;
+    bool is_half_there_ = false;
 };
 
 // Numbers that the client gives to nodes and handles, each once for as long as the session lives.

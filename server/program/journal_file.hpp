@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+// Where a server keeps the answers that are to survive it: see sessions/answer_journal.hpp.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/result.hpp"
+#include "server/program/server_security.hpp"
+#include "server/sessions/answer_journal.hpp"
+
+namespace remofile::server {
+
+// The journal of whoever serves this directory, by this key, at these endpoints, in systemd's $RUNTIME_DIRECTORY if
+// set, else in $REMOFILE_CONFIG_DIR if set, else /run/remofile for root, else $XDG_RUNTIME_DIR/remofile. Errors:
+// no_entry where there is no such folder; those of AnswerJournal::open().
+Result<std::shared_ptr<AnswerJournal>> open_journal(const std::string& directory, const Security& security,
+                                                    std::span<const std::string> endpoints);
+
+}  // namespace remofile::server
