@@ -188,10 +188,14 @@ public:
     // Directories that may be without a lease now need not be watched any more. Takes system calls.
     virtual void stop_watching(std::span<const InodePtr> /*directories*/) {}
 
-    // Locks: how far their order has come, and that the session is in the place of one that had its locks until then.
-    // The latter before the session's first request.
-    virtual std::uint64_t lock_moment() const { return 0; }
-    virtual void take_place_of(const std::shared_ptr<SessionFiles>& /*files*/, std::uint64_t /*locks_lost_at*/) {}
+    // Locks are ordered by when they were granted. Until when the session has had its own, if it ended now.
+    virtual std::uint64_t locks_lost_at(const std::shared_ptr<SessionFiles>& /*files*/) const { return 0; }
+    // The session is in the place of one that had its locks until then. `has_locks` is called, on any thread, when it
+    // has had those again that it could have. Before the session's first request.
+    virtual void take_place_of(const std::shared_ptr<SessionFiles>& /*files*/, std::uint64_t /*locks_lost_at*/,
+                               std::function<void()> /*has_locks*/) {}
+    // `work` is done before the first lock is granted that was not had before. Before the first session.
+    virtual void before_first_lock(std::function<void()> /*work*/) {}
 
     // Ends every wait and closes what the session holds. Later requests of it get `no_session`.
     virtual void close_session(const std::shared_ptr<SessionFiles>& files) = 0;

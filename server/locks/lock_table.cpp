@@ -215,6 +215,11 @@ Status LockTable::try_waiter(FileLocks& locks, const Waiter& waiter) {
     return status;
 }
 
+void LockTable::may_grant(LockType type) {
+    if (before_first_grant_ && type != LockType::unlock)
+        std::call_once(first_grant_, before_first_grant_);
+}
+
 void LockTable::note_grant(const HeldFile& file, LockType type, Status status) {
     if (status == Status::ok && type != LockType::unlock)
         grants_.lock()->note(*file->inode);
@@ -386,6 +391,7 @@ std::optional<Status> LockTable::set_range(const Session& session, RequestId req
     if ((range.type == LockType::read && !file->readable) || (range.type == LockType::write && !file->writable))
         return Status::bad_handle;
     file->locked.store(true, std::memory_order_relaxed);
+    may_grant(range.type);
     Decisions decisions;
     const auto attempt = [&](bool queue) {
         return with_file(file->inode, [&](FileLocks& locks) -> std::optional<Status> {
@@ -415,6 +421,7 @@ std::optional<Status> LockTable::set_whole(const Session& session, RequestId req
     if (type > LockType::unlock)
         return Status::invalid;
     file->locked.store(true, std::memory_order_relaxed);
+    may_grant(type);
     Decisions decisions;
     std::optional<Status> status = with_file(file->inode, [&](FileLocks& locks) -> std::optional<Status> {
         const Status tried = try_whole(file, type);

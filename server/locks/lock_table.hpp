@@ -59,6 +59,8 @@ public:
 
     // A point in the order of what was granted: now. 0 is the beginning.
     std::uint64_t moment() const;
+    // `work` is done before the first lock is granted. Before there are sessions.
+    void before_first_grant(std::function<void()> work) { before_first_grant_ = std::move(work); }
     // What a lost session had until `lost_at`, likewise. Errors: stale, if somebody else has it or may have had it
     // since then; else as above. It never waits.
     Status reclaim_range(const Session& session, LockOwner owner, const HeldFile& file, const wire::LockRange& range,
@@ -136,6 +138,7 @@ private:
                      const wire::LockRange& range) const;
     static Status try_whole(const HeldFile& file, wire::LockType type);
     Status try_waiter(FileLocks& locks, const Waiter& waiter);
+    void may_grant(wire::LockType type);
     void note_grant(const HeldFile& file, wire::LockType type, Status status);
     template <class Attempt>
     Status reclaim(const HeldFile& file, std::uint64_t lost_at, Attempt&& attempt);
@@ -150,6 +153,8 @@ private:
 
     const std::shared_ptr<DescriptorBudget> budget_;
     Counters::Counter& waits_;
+    std::function<void()> before_first_grant_;
+    std::once_flag first_grant_;
     Guarded<std::unordered_map<const Inode*, FilePtr>> files_;
     mutable Guarded<Grants> grants_;  // taken with a file's
 

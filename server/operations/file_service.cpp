@@ -170,10 +170,14 @@ public:
         }
     }
 
-    std::uint64_t lock_moment() const override { return locks_->moment(); }
-    void take_place_of(const std::shared_ptr<SessionFiles>& files, std::uint64_t locks_lost_at) override {
-        files->take_place_of(locks_lost_at);
+    std::uint64_t locks_lost_at(const std::shared_ptr<SessionFiles>& files) const override {
+        return files->locks_lost_at().value_or(locks_->moment());
     }
+    void take_place_of(const std::shared_ptr<SessionFiles>& files, std::uint64_t locks_lost_at,
+                       std::function<void()> has_locks) override {
+        files->take_place_of(locks_lost_at, std::move(has_locks));
+    }
+    void before_first_lock(std::function<void()> work) override { locks_->before_first_grant(std::move(work)); }
 
     void close_session(const std::shared_ptr<SessionFiles>& files) override { files->close(); }
 

@@ -79,6 +79,8 @@ Result<wire::ReclaimLocksReply> reclaim_locks(Context& context, const wire::Recl
             reply.lost.push_back(static_cast<std::uint32_t>(i));
     }
     REMOFILE_CHECK(conclude(context, Status::ok));
+    if (!request.more)
+        context.files->has_locks();
     return reply;
 }
 

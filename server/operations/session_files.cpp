@@ -142,6 +142,21 @@ std::vector<NodeId> SessionFiles::ids_of(std::span<const InodePtr> inodes) const
 
 // ---------------------------------------------------------------- handles
 
+std::optional<std::uint64_t> SessionFiles::locks_lost_at() const {
+    auto predecessor = predecessor_.lock();
+    return *predecessor ? std::optional((*predecessor)->locks_lost_at) : std::nullopt;
+}
+
+void SessionFiles::take_place_of(std::uint64_t locks_lost_at, std::function<void()> has_locks) {
+    predecessor_.lock()->emplace(Predecessor{locks_lost_at, std::move(has_locks)});
+}
+
+void SessionFiles::has_locks() {
+    const std::optional<Predecessor> predecessor = std::exchange(*predecessor_.lock(), std::nullopt);
+    if (predecessor)
+        predecessor->has_locks();
+}
+
 SessionFiles::Reservation::~Reservation() {
     if (files_ != nullptr)
         files_->handles_.lock()->erase(id_);

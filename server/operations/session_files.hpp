@@ -3,6 +3,8 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -84,10 +86,11 @@ public:
     // What it was lent under that number, and is not any more.
     std::optional<Loan> take_lent(std::uint64_t number);
 
-    // Until when the locks were another's session's in whose place this one is; see LockTable::moment(). None: there
-    // was none, or it is not known. Set before the first request.
-    std::optional<std::uint64_t> locks_lost_at() const { return locks_lost_at_; }
-    void take_place_of(std::uint64_t locks_lost_at) { locks_lost_at_ = locks_lost_at; }
+    // In whose place this one is, that session had its locks until then (FileService::locks_lost_at()). None: there was
+    // none, it is not known, or its locks are this one's now.
+    std::optional<std::uint64_t> locks_lost_at() const;
+    void take_place_of(std::uint64_t locks_lost_at, std::function<void()> has_locks);
+    void has_locks();
 
     // Lets everything go. What is called later fails with stale, bad_handle or no_session.
     void close();
@@ -122,7 +125,11 @@ private:
     const bool read_only_;
     const std::shared_ptr<LockTable> locks_;
     const DescriptorBudget::Share share_;
-    std::optional<std::uint64_t> locks_lost_at_;
+    struct Predecessor {
+        std::uint64_t locks_lost_at = 0;
+        std::function<void()> has_locks;
+    };
+    mutable Guarded<std::optional<Predecessor>> predecessor_;
     std::atomic<bool> closed_ = false;
     mutable Guarded<Nodes> nodes_;
     Guarded<std::unordered_map<HandleId, Handle>> handles_;

@@ -54,7 +54,8 @@ struct AnswerJournal::AccountRecord {
     std::uint32_t is_incomplete;  // something may have been carried out that is not noted
     std::uint64_t number;
     std::array<NameRecord, max_names> names;
-    std::array<std::uint8_t, 48> unused;
+    std::uint32_t has_lost_locks;  // others may have been granted what it had locked
+    std::array<std::uint8_t, 44> unused;
 };
 
 struct AnswerJournal::NoteRecord {
@@ -206,7 +207,8 @@ void AnswerJournal::read() {
         AccountRecord& record = account(i);
         const bool is_new = record.number != 0 && !free->lost.contains(record.number);
         if (state_of(record.state) == in_use && is_new) {
-            free->lost.emplace(record.number, Lost{.index = i, .notes = {}});
+            free->lost.emplace(record.number,
+                               Lost{.index = i, .has_locks = state_of(record.has_lost_locks) == 0, .notes = {}});
             free->last_number = std::max(free->last_number, record.number);
         } else {
             put_state(record.state, nothing);
@@ -294,12 +296,13 @@ std::shared_ptr<AnswerJournal::Account> AnswerJournal::begin(const Name& name) {
     }
     AccountRecord& record = account(index);
     record.is_incomplete = 0;
+    put_state(record.has_lost_locks, 0);
     record.number = number;
     for (NameRecord& each : record.names)
         put_state(each.state, nothing);
     this->name(index, name);
     put_state(record.state, in_use);
-    return std::make_shared<Account>(shared_from_this(), index, number, std::map<RequestId, std::uint32_t>{});
+    return std::make_shared<Account>(shared_from_this(), index, number, false, std::map<RequestId, std::uint32_t>{});
 }
 
 std::shared_ptr<AnswerJournal::Account> AnswerJournal::take_up(const Name& lost, const Name& name) {
@@ -323,19 +326,40 @@ std::shared_ptr<AnswerJournal::Account> AnswerJournal::take_up(const Name& lost,
         }
         taken = std::move(found->second);
         free->lost.erase(found);
+        free->without_locks.insert(taken.index);
     }
     this->name(taken.index, name);
-    return std::make_shared<Account>(shared_from_this(), taken.index, number, std::move(taken.notes));
+    return std::make_shared<Account>(shared_from_this(), taken.index, number, taken.has_locks, std::move(taken.notes));
 }
 
 void AnswerJournal::give_back_account(std::uint32_t index) {
     put_state(account(index).state, nothing);
-    free_.lock()->accounts.push_back(index);
+    auto free = free_.lock();
+    free->without_locks.erase(index);
+    free->accounts.push_back(index);
+}
+
+void AnswerJournal::grants_locks() {
+    auto free = free_.lock();
+    for (const auto& [number, lost] : free->lost)
+        put_state(account(lost.index).has_lost_locks, 1);
+    for (const std::uint32_t index : free->without_locks)
+        put_state(account(index).has_lost_locks, 1);
+}
+
+void AnswerJournal::Account::has_locks() {
+    auto free = journal_->free_.lock();
+    free->without_locks.erase(index_);
+    put_state(journal_->account(index_).has_lost_locks, 0);
 }
 
 AnswerJournal::Account::Account(std::shared_ptr<AnswerJournal> journal, std::uint32_t index, std::uint64_t number,
-                                std::map<RequestId, std::uint32_t> before)
-    : journal_(std::move(journal)), index_(index), number_(number), before_(std::move(before)) {}
+                                bool may_have_locks_again, std::map<RequestId, std::uint32_t> before)
+    : journal_(std::move(journal)),
+      index_(index),
+      number_(number),
+      may_have_locks_again_(may_have_locks_again),
+      before_(std::move(before)) {}
 
 AnswerJournal::Account::~Account() {
     drop_below(RequestId{UINT64_MAX});

@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -83,7 +84,7 @@ public:
     class Account : public std::enable_shared_from_this<Account> {
     public:
         Account(std::shared_ptr<AnswerJournal> journal, std::uint32_t index, std::uint64_t number,
-                std::map<RequestId, std::uint32_t> before);
+                bool may_have_locks_again, std::map<RequestId, std::uint32_t> before);
         ~Account();
         Account(const Account&) = delete;
         Account& operator=(const Account&) = delete;
@@ -94,12 +95,19 @@ public:
         // The client has the answers to all smaller ones.
         void drop_below(RequestId request);
 
+        // Whether the locks of the lost session, in whose place this one is, may be had again: as far as no server that
+        // has been in between has granted a lock.
+        bool may_have_locks_again() const { return may_have_locks_again_; }
+        // The client has all locks again that it could have: from now on its locks are this session's.
+        void has_locks();
+
     private:
         friend class Note;
 
         const std::shared_ptr<AnswerJournal> journal_;
         const std::uint32_t index_;
         const std::uint64_t number_;
+        const bool may_have_locks_again_;
         std::map<RequestId, std::uint32_t> before_;  // that have not been asked for again
     };
 
@@ -113,6 +121,10 @@ public:
     // At a clean end: nobody asks for answers any more.
     void remove();
 
+    // Before this server grants its first lock: those who have not had theirs again by then do not get them from a
+    // later one.
+    void grants_locks();
+
     // For a new session; null where there are too many.
     std::shared_ptr<Account> begin(const Name& name);
     // For one that takes the place of `lost`; null where that is not known, or not all of it.
@@ -121,6 +133,7 @@ public:
 private:
     struct Lost {
         std::uint32_t index = 0;
+        bool has_locks = false;  // that no other server has granted to somebody else
         std::map<RequestId, std::uint32_t> notes;
     };
     struct Free {
@@ -128,6 +141,7 @@ private:
         std::vector<std::uint32_t> notes;
         std::map<std::uint64_t, Lost> lost;  // by the account's number, which rises
         std::uint64_t last_number = 0;
+        std::set<std::uint32_t> without_locks;  // accounts in a lost one's place that has not had its locks again
     };
 
     AnswerJournal(std::filesystem::path path, UniqueFd fd, std::byte* memory);

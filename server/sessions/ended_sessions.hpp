@@ -18,7 +18,7 @@ public:
     // Beyond it the longest gone are forgotten.
     static constexpr std::size_t max_remembered = 1024;
 
-    // `locks_lost_at`: FileService::lock_moment() before its locks are given up.
+    // `locks_lost_at`: FileService::locks_lost_at() before its locks are given up.
     void remember(const SessionTerms& terms, std::uint64_t locks_lost_at) {
         ended_.push_back({terms.id, terms.secret, terms.key, locks_lost_at});
         if (ended_.size() > max_remembered)

@@ -394,8 +394,8 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
     if ((terms.features & wire::feature_exclusive_leases) == 0)
         terms.features &= ~wire::feature_lent_inodes;
     randombytes_buf(terms.secret.data(), terms.secret.size());
-    take_place_of_lost(terms, opening, result->files);
     keep_answers(terms, opening.hello);
+    take_place_of_lost(terms, opening, result->files);
     log::info("session opened: {} on {}{}{}", terms.describe(), terms.path, terms.read_only ? ", read-only" : "",
               terms.exclusive ? ", exclusive" : "");
     counters_.at("server.sessions_opened").add();
@@ -410,16 +410,23 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
     arm_timer();
 }
 
-// The session that the client had before, if it is known.
+// The session that the client had before, if it is known: this server ended it, or one before had it.
 void Service::take_place_of_lost(SessionTerms& terms, const Opening& opening,
                                  const std::shared_ptr<SessionFiles>& files) {
-    const auto lost_at = opening.hello.resume ? ended_.locks_lost_at(opening.hello.resume, opening.hello.session_secret,
-                                                                     opening.peer.key)
-                                              : std::nullopt;
-    if (lost_at)
-        files_.take_place_of(files, *lost_at);
-    else
+    auto lost_at = opening.hello.resume
+                       ? ended_.locks_lost_at(opening.hello.resume, opening.hello.session_secret, opening.peer.key)
+                       : std::nullopt;
+    constexpr std::uint64_t before_all = 0;
+    if (!lost_at && terms.kept_answers != nullptr && terms.kept_answers->may_have_locks_again())
+        lost_at = before_all;
+    if (!lost_at) {
         terms.features &= ~wire::feature_reclaim_locks;
+        return;
+    }
+    files_.take_place_of(files, *lost_at, [account = terms.kept_answers] {
+        if (account != nullptr)
+            account->has_locks();
+    });
 }
 
 // Those of a session whose place this one takes are gone on with, if they are known.
@@ -567,7 +574,7 @@ void Service::end(SessionId id, const std::string& reason) {
         options_.leases->leave(session.files().get());
     turn_has_work();  // others may have waited for its leases
     held_.let_go(id);
-    ended_.remember(session.terms(), files_.lock_moment());
+    ended_.remember(session.terms(), files_.locks_lost_at(session.files()));
     executor_.submit(service_group, [files = session.files(), service = &files_] { service->close_session(files); });
     turns_.leave(ended.mapped().visitor);
     next_turns();

@@ -2,6 +2,7 @@
 // Programs at work while the server is killed and started again: none of them sees an error, and everything is there
 // once. REMOFS_TEST_TRIES says how often it is killed, REMOFS_TEST_SEED when.
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include "catch.hpp"
 #include "harness/mount_process.hpp"
 #include "harness/scratch.hpp"
+#include "harness/tcp_proxy.hpp"
 #include "harness/transcript.hpp"
 
 using namespace remofile::test;
@@ -174,22 +176,78 @@ TEST_CASE("restarts: what is open is read and written on, whatever becomes of th
 }
 
 // Whoever starts the server must not have files of the mount open: what closes them on the way waits for the server.
-TEST_CASE("restarts: a file through which a lock was taken says that it is lost") {
+TEST_CASE("restarts: locks are held on, and exclude others, however often the server is killed") {
+    const std::uint32_t seed = number_from("REMOFS_TEST_SEED", std::random_device()());
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
     ServerProcess server;
     MountProcess mount(server);
-    const std::string path = mount.path() + "/file";
-    write_file(path, "content");
+    MountProcess other(server);
+    write_file(mount.path() + "/file", "content");
     Bell locked;
-    Bell restarted;
-    Child program = Child::fork([&] {
-        const int plain = open(path.c_str(), O_RDWR);
-        const int with_lock = open(path.c_str(), O_RDWR);
-        must(plain >= 0 && with_lock >= 0, "open");
+    Bell killed;
+    Bell looked;
+    const auto range_lock = [](int fd) {
         struct flock range {};
         range.l_type = F_WRLCK;
-        must(fcntl(with_lock, F_SETLK, &range) == 0, "F_SETLK");
+        range.l_start = 2;
+        range.l_len = 3;
+        return fcntl(fd, F_SETLK, &range) == 0;
+    };
+    Child holder = Child::fork([&] {
+        const int fd = open((mount.path() + "/file").c_str(), O_RDWR);
+        must(fd >= 0 && range_lock(fd) && flock(fd, LOCK_EX) == 0, "locking");
         locked.ring();
-        must(restarted.await(), "waiting for the restart");
+        must(killed.await(Milliseconds{60'000}), "waiting for the restarts");
+        must(pwrite(fd, "C", 1, 0) == 1 && fsync(fd) == 0, "writing under the lock");
+        must(looked.await(Milliseconds{60'000}), "waiting for the other");
+        must(close(fd) == 0, "close");
+        return 0;
+    });
+    REQUIRE(locked.await());
+    for (int kill = 0; kill < 6; ++kill) {
+        std::this_thread::sleep_for(Milliseconds{random() % 200});
+        server.kill();
+        server.start_again();
+    }
+    killed.ring();
+    Child looker = Child::fork([&] {
+        const int fd = open((other.path() + "/file").c_str(), O_RDWR);
+        must(fd >= 0, "open");
+        must(!range_lock(fd) && flock(fd, LOCK_EX | LOCK_NB) != 0, "a lock that another mount has was granted");
+        looked.ring();
+        must(flock(fd, LOCK_EX) == 0, "waiting for the lock");
+        must(eventually(Milliseconds{10'000}, [&] { return range_lock(fd); }), "locking what was let go of");
+        return 0;
+    });
+    for (Child* program : {&looker, &holder}) {
+        const Ended end = program->wait(Milliseconds{60'000});
+        INFO(end.to_string() << mount.errors());
+        CHECK(end.exit_status == 0);
+    }
+    CHECK(read_file(server.directory() + "/file") == "Content");
+    CHECK(mount.unmount());
+}
+
+TEST_CASE("restarts: a lock that somebody else had before its holder came back is lost, and says so") {
+    ServerProcess server;
+    TcpProxy link(server.ports(), Milliseconds{0});
+    MountProcess mount(through(server, link.address()));
+    MountProcess other(server);
+    write_file(mount.path() + "/file", "content");
+    Bell locked;
+    Bell back;
+    const auto lock = [](int fd) {
+        struct flock range {};
+        range.l_type = F_WRLCK;
+        return fcntl(fd, F_SETLK, &range) == 0;
+    };
+    Child holder = Child::fork([&] {
+        const int plain = open((mount.path() + "/file").c_str(), O_RDWR);
+        const int with_lock = open((mount.path() + "/file").c_str(), O_RDWR);
+        must(plain >= 0 && with_lock >= 0 && lock(with_lock), "locking");
+        locked.ring();
+        must(back.await(Milliseconds{60'000}), "waiting for the link");
         char byte = 0;
         must(pread(plain, &byte, 1, 0) == 1, "reading without a lock");
         errno = 0;
@@ -197,10 +255,20 @@ TEST_CASE("restarts: a file through which a lock was taken says that it is lost"
         return 0;
     });
     REQUIRE(locked.await());
+    link.cut();
     server.kill();
     server.start_again();
-    restarted.ring();
-    const Ended end = program.wait(Milliseconds{30'000});
+    Child taker = Child::fork([&] {
+        const int fd = open((other.path() + "/file").c_str(), O_RDWR);
+        must(fd >= 0 && lock(fd) && close(fd) == 0, "locking");
+        return 0;
+    });
+    const Ended taken = taker.wait(Milliseconds{60'000});
+    INFO(taken.to_string());
+    REQUIRE(taken.exit_status == 0);
+    link.pass();
+    back.ring();
+    const Ended end = holder.wait(Milliseconds{60'000});
     INFO(end.to_string());
     CHECK(end.exit_status == 0);
     CHECK(read_file(server.directory() + "/file") == "content");

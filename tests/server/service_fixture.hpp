@@ -149,9 +149,9 @@ public:
         return std::vector<NodeId>(known.begin(), changed.empty() ? known.begin() : known.end());
     }
     void close_session(const std::shared_ptr<SessionFiles>&) override { ++closed; }
-    std::uint64_t lock_moment() const override { return moment; }
-    void take_place_of(const std::shared_ptr<SessionFiles>&, std::uint64_t lost_at) override {
-        locks_lost_at = lost_at;
+    std::uint64_t locks_lost_at(const std::shared_ptr<SessionFiles>&) const override { return moment; }
+    void take_place_of(const std::shared_ptr<SessionFiles>&, std::uint64_t lost_at, std::function<void()>) override {
+        place_lost_at = lost_at;
     }
 
     static InodePtr some_inode() {
@@ -172,7 +172,7 @@ public:
     std::vector<NodeId> known;
     std::vector<std::shared_ptr<SessionFiles>> sessions;  // in the order in which they were opened
     std::uint64_t moment = 0;                             // of locks
-    std::optional<std::uint64_t> locks_lost_at;           // of the session in whose place another was opened
+    std::optional<std::uint64_t> place_lost_at;           // of the session in whose place another was opened
     int known_as_calls = 0;
     bool known_as_fails = false;
     bool at_once_fails = false;

@@ -105,6 +105,49 @@ TEST_CASE("journal: what a killed server has noted is known to the next, and to 
     CHECK_FALSE(latest->note(RequestId{10}, true)->before());
 }
 
+TEST_CASE("journal: locks may be had again until a server in between has granted one") {
+    Killed f;
+    const auto holder = f.journal->begin(name_of(10));
+    CHECK_FALSE(holder->may_have_locks_again());
+    std::vector<std::shared_ptr<AnswerJournal::Account>> before{holder, f.journal->begin(name_of(11))};
+    const auto journal_before = f.journal;
+    f.start();
+    SECTION("by the next server") {
+        CHECK(f.journal->take_up(name_of(10), name_of(20))->may_have_locks_again());
+    }
+    SECTION("by the one after that, where the next has granted none") {
+        const auto journal = f.journal;
+        const auto half = journal->take_up(name_of(10), name_of(20));
+        f.start();
+        CHECK(f.journal->take_up(name_of(20), name_of(30))->may_have_locks_again());
+        CHECK(f.journal->take_up(name_of(11), name_of(31))->may_have_locks_again());
+    }
+    SECTION("not where it has, but to those who had theirs again by then") {
+        const auto journal = f.journal;
+        const auto half = journal->take_up(name_of(10), name_of(20));
+        const auto fresh = journal->begin(name_of(12));
+        const bool is_in_time = GENERATE(true, false);
+        if (is_in_time)
+            half->has_locks();
+        journal->grants_locks();
+        // In this server what was granted is known file by file.
+        const auto late = journal->take_up(name_of(11), name_of(21));
+        CHECK(late->may_have_locks_again());
+        f.start();
+        CHECK(f.journal->take_up(name_of(20), name_of(30))->may_have_locks_again() == is_in_time);
+        CHECK_FALSE(f.journal->take_up(name_of(21), name_of(31))->may_have_locks_again());
+        CHECK(f.journal->take_up(name_of(12), name_of(32))->may_have_locks_again());
+    }
+    SECTION("and again once they are had") {
+        const auto journal = f.journal;
+        const auto taken = journal->take_up(name_of(10), name_of(20));
+        journal->grants_locks();
+        taken->has_locks();
+        f.start();
+        CHECK(f.journal->take_up(name_of(20), name_of(30))->may_have_locks_again());
+    }
+}
+
 TEST_CASE("journal: an answer that the client has is let go of, and an account with its session") {
     Killed f;
     auto account = f.journal->begin(name_of(10));

@@ -392,17 +392,24 @@ TEST_CASE("locks of a lost session are had again as long as nobody has had a loc
     std::optional<Party> lost(std::in_place, exported);
     REQUIRE(lost->lock(ann, LockType::write, 0, 9) == Status::ok);
     REQUIRE(lost->flock(LockType::read) == Status::ok);
-    const std::uint64_t lost_at = service.lock_moment();
+    const std::uint64_t lost_at = service.locks_lost_at(lost->session.files());
     lost.reset();
     Party other(exported);
     Party again(exported);
+    bool told = false;
     const wire::ReclaimLocks all{
         .locks = {{.handle = again.handle, .owner = ann, .range = {.type = LockType::write, .start = 0, .end = 9}},
                   {.handle = again.handle, .whole = true, .owner = {}, .range = {.type = LockType::read}},
                   {.handle = HandleId{99}, .owner = ann, .range = {.type = LockType::write, .start = 0, .end = 9}}}};
     SECTION("by whoever takes its place") {
-        service.take_place_of(again.session.files(), lost_at);
+        service.take_place_of(again.session.files(), lost_at, [&told] { told = true; });
+        CHECK(service.locks_lost_at(again.session.files()) == lost_at);
+        CHECK(again.session.call(wire::ReclaimLocks{.locks = {}, .more = true}).body.lost.empty());
+        CHECK_FALSE(told);
         CHECK(again.session.call(all).body.lost == std::vector<std::uint32_t>{2});
+        CHECK(told);
+        REQUIRE(again.lock(ann, LockType::read, 100, 100) == Status::ok);
+        CHECK(service.locks_lost_at(again.session.files()) > lost_at);
         CHECK(other.lock(ben, LockType::read, 9, 9) == Status::try_again);
         CHECK(other.flock(LockType::write) == Status::try_again);
         CHECK(other.flock(LockType::read) == Status::ok);
@@ -414,18 +421,18 @@ TEST_CASE("locks of a lost session are had again as long as nobody has had a loc
     SECTION("not once somebody has had one, though it has been given up") {
         REQUIRE(other.lock(ben, LockType::write, 5, 5) == Status::ok);
         REQUIRE(other.lock(ben, LockType::unlock, 5, 5) == Status::ok);
-        service.take_place_of(again.session.files(), lost_at);
+        service.take_place_of(again.session.files(), lost_at, [&told] { told = true; });
         CHECK(again.session.call(all).body.lost == std::vector<std::uint32_t>{0, 1, 2});
         CHECK(other.lock(ben, LockType::write) == Status::ok);
     }
     SECTION("not where a process on the server has one") {
         const UniqueFd fd(::open(exported.path().c_str(), O_RDWR | O_CLOEXEC));
         REQUIRE(::flock(fd.get(), LOCK_EX) == 0);
-        service.take_place_of(again.session.files(), lost_at);
+        service.take_place_of(again.session.files(), lost_at, [&told] { told = true; });
         CHECK(again.session.call(all).body.lost == std::vector<std::uint32_t>{1, 2});
     }
     SECTION("not after so many others that nobody knows any more") {
-        service.take_place_of(again.session.files(), lost_at);
+        service.take_place_of(again.session.files(), lost_at, [&told] { told = true; });
         for (int file = 0; file < 3 * 8192; ++file) {
             const std::string name = "other" + std::to_string(file);
             const NodeId node = other.session.new_node();
@@ -443,6 +450,23 @@ TEST_CASE("locks of a lost session are had again as long as nobody has had a loc
         }
         CHECK(again.session.call(all).body.lost == std::vector<std::uint32_t>{0, 1, 2});
     }
+}
+
+TEST_CASE("before the first lock is granted that was not had before, whoever wants to know is told") {
+    File exported;
+    int told = 0;
+    exported.service->before_first_lock([&told] { ++told; });
+    Party party(exported);
+    exported.service->take_place_of(party.session.files(), 0, [] {});
+    const wire::ReclaimLocks again{
+        .locks = {{.handle = party.handle, .owner = ann, .range = {.type = LockType::write, .start = 0, .end = 9}}}};
+    CHECK(party.session.call(again).body.lost.empty());
+    CHECK(told == 0);
+    CHECK(party.lock(ann, LockType::unlock) == Status::ok);
+    CHECK(told == 0);
+    CHECK(party.lock(ann, LockType::read) == Status::ok);
+    CHECK(party.flock(LockType::read) == Status::ok);
+    CHECK(told == 1);
 }
 
 TEST_CASE("locks do not outlive what held them") {

@@ -412,17 +412,17 @@ TEST_CASE("an ended session's locks may be taken again in the one that takes its
     second.features |= wire::feature_reclaim_locks;
     SECTION("both are right") {
         CHECK((after.hello(second).features & wire::feature_reclaim_locks) != 0);
-        CHECK(world.files.locks_lost_at == 17);
+        CHECK(world.files.place_lost_at == 17);
     }
     SECTION("a wrong secret") {
         second.session_secret[3] ^= 1;
         CHECK((after.hello(second).features & wire::feature_reclaim_locks) == 0);
-        CHECK_FALSE(world.files.locks_lost_at);
+        CHECK_FALSE(world.files.place_lost_at);
     }
     SECTION("another key") {
         after.peer.key = transport::KeyPair::generate().public_key();
         CHECK((after.hello(second).features & wire::feature_reclaim_locks) == 0);
-        CHECK_FALSE(world.files.locks_lost_at);
+        CHECK_FALSE(world.files.place_lost_at);
     }
 }
 

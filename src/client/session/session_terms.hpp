@@ -33,8 +33,8 @@ public:
             return Adopted::half;
         }
         is_half_there_ = false;
-        // It did not have the locks of the one before.
-        if (!is_whole_)
+        // It did not have the locks of the one before, nor could it.
+        if (!is_whole_ && !has(wire::feature_reclaim_locks))
             reply.features &= ~wire::feature_reclaim_locks;
         const bool likewise = epoch_ > 0 && are_like(hello_, reply);
         hello_ = std::move(reply);
