@@ -70,16 +70,18 @@ int remount(const Options& options) {
     return changed ? 0 : fail(client::ExitStatus::mountpoint, changed.error());
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run(std::string_view program, const std::vector<std::string>& arguments) {
     if (const auto raised = raise_descriptor_limit(); !raised)
         return fail(client::ExitStatus::failure, raised.error());
-    auto options = parse_command_line(arguments);
+    auto options = is_mount_helper(program) ? parse_helper_command_line(arguments) : parse_command_line(arguments);
     if (!options)
         return fail(client::ExitStatus::failure, options.error());
     if (options->action == Options::Action::show_help)
         return show(help_text());
     if (options->action == Options::Action::show_version)
         return show("remofs " REMOFS_VERSION "\n");
+    if (options->action == Options::Action::check_only)
+        return 0;
     if (options->remount)
         return remount(*options);
 
@@ -108,5 +110,5 @@ int run(const std::vector<std::string>& arguments) {
 int main(int argc, char** argv) {
     remofile::open_standard_descriptors();
     remofile::keep_freed_memory(remofile::remofs::kept_memory_bytes);
-    return remofile::remofs::run({argv + 1, argv + argc});
+    return remofile::remofs::run(argv[0], {argv + 1, argv + argc});
 }

@@ -211,15 +211,20 @@ Result<> apply_option(Options& options, const std::string& option) {
     return row->apply == nullptr ? Result<>() : row->apply(options, value);
 }
 
-Result<> apply_options(Options& options, std::string_view list) {
-    for (const std::string& option : split_options(list))
-        if (!option.empty())
+// mount -s leaves out what it does not know, as in an fstab that several systems share.
+enum class Unknown : std::uint8_t { refused, left_out };
+
+Result<> apply_options(Options& options, std::string_view list, Unknown unknown = Unknown::refused) {
+    for (const std::string& option : split_options(list)) {
+        const bool left_out = unknown == Unknown::left_out && find_row(option.substr(0, option.find('='))) == nullptr;
+        if (!option.empty() && !left_out)
             REMOFILE_CHECK(apply_option(options, option));
+    }
     return {};
 }
 
 Result<> check(const Options& options) {
-    if (options.action != Options::Action::mount)
+    if (options.action == Options::Action::show_help || options.action == Options::Action::show_version)
         return {};
     if (options.source.empty() || options.mountpoint.empty())
         return usage_error("usage: remofs SOURCE MOUNTPOINT [-f] [-d] [-o OPTION,...] (remofs --help says more)");
@@ -299,6 +304,45 @@ Result<Options> parse_command_line(std::span<const std::string> arguments) {
         i += took_next ? 1 : 0;
     }
     options.foreground |= options.debug;
+    REMOFILE_CHECK(check(options));
+    return options;
+}
+
+bool is_mount_helper(std::string_view program) {
+    const std::string_view name = program.substr(program.rfind('/') + 1);
+    return name == "mount.remofs" || name == "mount.fuse.remofs";
+}
+
+Result<Options> parse_helper_command_line(std::span<const std::string> arguments) {
+    Options options;
+    std::vector<std::string_view> lists;
+    Unknown unknown = Unknown::refused;
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+        const std::string& word = arguments[i];
+        if (word == "-h" || word == "--help" || word == "-V" || word == "--version" || !word.starts_with('-')) {
+            bool took_next = false;
+            REMOFILE_CHECK(apply_word(options, word, nullptr, took_next));
+            continue;
+        }
+        if (word == "-o" || word == "-t") {
+            if (++i == arguments.size())
+                return usage_error(fmt::format("{} needs a word after it", word));
+            if (word == "-o")
+                lists.push_back(arguments[i]);
+            continue;
+        }
+        for (const char flag : word.substr(1)) {
+            if (flag == 'f')
+                options.action = Options::Action::check_only;
+            else if (flag == 's')
+                unknown = Unknown::left_out;
+            else if (flag != 'n' && flag != 'v')  // mount(8) itself has done what these say
+                return usage_error(fmt::format("unknown option \"-{}\" of mount(8)", flag));
+        }
+    }
+    for (const std::string_view list : lists)
+        REMOFILE_CHECK(apply_options(options, list, unknown));
+    options.foreground = options.debug;
     REMOFILE_CHECK(check(options));
     return options;
 }

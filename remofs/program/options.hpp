@@ -20,7 +20,7 @@ namespace remofile::remofs {
 enum class SymlinkPolicy : std::uint8_t { keep, contain };
 
 struct Options {
-    enum class Action : std::uint8_t { mount, show_help, show_version };
+    enum class Action : std::uint8_t { mount, show_help, show_version, check_only };
     Action action = Action::mount;
 
     std::string source;
@@ -70,6 +70,11 @@ std::span<const OptionRow> option_table();
 
 // Parses a command line, without the program's name. Errors: bad_usage, in one line that names the word.
 Result<Options> parse_command_line(std::span<const std::string> arguments);
+
+// The same for what mount(8) hands to the helper of a type, mount.TYPE: SOURCE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t
+// TYPE], in which -f means something else. It is what the program is called as that tells which it is.
+bool is_mount_helper(std::string_view program);
+Result<Options> parse_helper_command_line(std::span<const std::string> arguments);
 
 // What --help prints.
 std::string help_text();

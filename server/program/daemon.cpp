@@ -2,11 +2,16 @@
 #include "server/program/daemon.hpp"
 
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <utility>
 
 #include "base/log.hpp"
@@ -29,6 +34,26 @@ namespace {
         report = "\1remofile-server: the background process ended without a word\n";
     std::fwrite(report.data() + 1, 1, report.size() - 1, stderr);
     ::_exit(report.front());
+}
+
+// The protocol of sd_notify(3): a datagram to the socket that the environment names. Nobody waits for an answer.
+void tell_service_manager(std::string_view text) {
+    const char* name = std::getenv("NOTIFY_SOCKET");
+    if (name == nullptr)
+        return;
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::size_t size = std::strlen(name);
+    if ((name[0] != '/' && name[0] != '@') || size >= sizeof address.sun_path)
+        return;
+    std::memcpy(address.sun_path, name, size);
+    if (name[0] == '@')
+        address.sun_path[0] = '\0';  // Linux: a name that is no path
+    const UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const auto address_size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + size);
+    if (!fd || ::sendto(fd.get(), text.data(), text.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address),
+                        address_size) < 0)
+        log::warn("the service manager cannot be told that the server listens: {}", describe(from_errno(errno)));
 }
 
 }  // namespace
@@ -65,6 +90,8 @@ void StartReport::report(char exit_code, std::string_view text) {
 void StartReport::started(std::string_view text) {
     if (pipe_)
         report(0, text);
+    else
+        tell_service_manager("READY=1");
 }
 
 void StartReport::failed(std::string_view text, int exit_code) {

@@ -18,7 +18,8 @@ public:
     // return: it waits for the child's report, prints it and exits with the code given there. Call before threads
     // start.
     static Result<StartReport> become_daemon();
-    // Reports to standard error by way of the log.
+    // Reports to standard error by way of the log; and that it listens to the service manager that waits for it, if one
+    // does (sd_notify(3)).
     static StartReport in_foreground() { return StartReport(UniqueFd()); }
 
     bool is_daemon() const { return static_cast<bool>(pipe_); }

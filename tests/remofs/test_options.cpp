@@ -48,6 +48,44 @@ TEST_CASE("words may come in any order, as mount.fuse and people write them") {
     }
 }
 
+TEST_CASE("as mount.remofs it takes what mount(8) hands to a helper") {
+    CHECK(is_mount_helper("/sbin/mount.remofs"));
+    CHECK(is_mount_helper("mount.remofs"));
+    CHECK(is_mount_helper("/sbin/mount.fuse.remofs"));
+    CHECK_FALSE(is_mount_helper("/usr/bin/remofs"));
+    CHECK_FALSE(is_mount_helper("/usr/bin/mount.remofs/remofs"));
+
+    const auto parse_helper = [](std::vector<std::string> words) { return parse_helper_command_line(words); };
+    const auto options = parse_helper({"host:/", "/mnt", "-n", "-v", "-o", "rw,_netdev,soft", "-t", "remofs"});
+    REQUIRE(options);
+    CHECK(options->action == Options::Action::mount);
+    CHECK(options->source == "host:/");
+    CHECK(options->mountpoint == "/mnt");
+    CHECK(options->soft);
+    CHECK_FALSE(options->foreground);
+
+    // mount -f: only see whether it could be tried. Elsewhere -f means the foreground.
+    const auto fake = parse_helper({"host:/", "/mnt", "-fv", "-o", "ro"});
+    REQUIRE(fake);
+    CHECK(fake->action == Options::Action::check_only);
+    CHECK_FALSE(fake->foreground);
+    CHECK_FALSE(parse_helper({"host:/", "/mnt", "-f", "-o", "nonsense"}));
+
+    // mount -s, wherever it stands.
+    CHECK_FALSE(parse_helper({"host:/", "/mnt", "-o", "nonsense,soft"}));
+    const auto sloppy = parse_helper({"host:/", "/mnt", "-o", "nonsense,soft,other=x", "-s"});
+    REQUIRE(sloppy);
+    CHECK(sloppy->soft);
+    CHECK_FALSE(parse_helper({"host:/", "/mnt", "-o", "timeout=x", "-s"}));  // known, and wrong
+
+    for (const auto& words : std::vector<std::vector<std::string>>{
+             {"host:/", "/mnt", "-o"}, {"host:/", "/mnt", "-t"}, {"host:/", "/mnt", "-N", "1"}, {"host:/"}}) {
+        const auto refused = parse_helper(words);
+        REQUIRE_FALSE(refused);
+        CHECK(refused.status() == Status::bad_usage);
+    }
+}
+
 TEST_CASE("what mount(8), fstab and systemd pass is accepted") {
     const Options options = parse_mount_options(
         "rw,nosuid,nodev,noexec,relatime,noatime,user=root,_netdev,nofail,noauto,x-systemd.automount,"

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT
 // remofile-server as a program: how it starts, what it says, how it ends.
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
 #include <catch.hpp>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 
+#include "base/unique_fd.hpp"
 #include "harness/child.hpp"
 #include "harness/patience.hpp"
 #include "harness/scratch.hpp"
@@ -95,6 +100,35 @@ TEST_CASE("SIGHUP reads the token again, and leaves it as it was if that fails")
     ::kill(server.pid(), SIGHUP);
     CHECK(said("the token has been read again"));
     CHECK(server.stop().exit_status == 0);
+}
+
+TEST_CASE("a service manager is told once the server listens") {
+    const Place place;
+    for (const std::string& name : {place.other + "/notify", "@remofile-test-" + std::to_string(::getpid())}) {
+        const UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        name.copy(address.sun_path, sizeof address.sun_path - 1);
+        if (name.front() == '@')
+            address.sun_path[0] = '\0';
+        const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+        REQUIRE(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0);
+        const timeval patience{.tv_sec = 20, .tv_usec = 0};
+        REQUIRE(::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0);
+
+        Command command = place.command({"--listen", "tcp://127.0.0.1:0", place.directory});
+        command.environment.emplace_back("NOTIFY_SOCKET", name);
+        Child server = Child::start(command);
+        std::array<char, 64> told{};
+        const ssize_t told_size = ::recv(socket.get(), told.data(), told.size(), 0);
+        INFO(name << ": " << server.errors());
+        REQUIRE(told_size > 0);
+        CHECK(std::string(told.data(), static_cast<std::size_t>(told_size)) == "READY=1");
+        CHECK(eventually(Milliseconds{10'000},
+                         [&] { return server.errors().find("listening on") != std::string::npos; }));
+        server.signal(SIGTERM);
+        CHECK(server.wait(Milliseconds{10'000}).exit_status == 0);
+    }
 }
 
 TEST_CASE("a second server on one port says so") {
