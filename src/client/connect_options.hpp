@@ -22,8 +22,8 @@ struct ConnectOptions {
     bool read_only = false;
     std::uint8_t compression = wire::compression_automatic;  // as SessionOptions
     transport::CongestionControl congestion_control;
-    std::optional<Duration> wait;                            // as SessionOptions
-    std::optional<Duration> request_timeout;                 // as SessionOptions
+    std::optional<Duration> wait;             // as SessionOptions
+    std::optional<Duration> request_timeout;  // as SessionOptions
     // How messages to the person name the option for the key.
     std::string server_key_option = "-o server_key=";
 };

@@ -2,6 +2,7 @@
 // What a session makes of the data that it sends.
 #include "fake_server.hpp"
 #include "wire/compression.hpp"
+#include "wire/kept_answers.hpp"
 
 using namespace remofile;
 using namespace remofile::client;
@@ -70,7 +71,9 @@ TEST_CASE("data is sent as the option says") {
     }
     SECTION("off") {
         CHECK(sent_as(wire::compression_off) == wire::BulkEncoding::raw);
-        CHECK(f.server.greetings.front().as<wire::Hello>().features == (wire::feature_zeros | wire::feature_set_id));
+        CHECK(f.server.greetings.front().as<wire::Hello>().features ==
+              (wire::feature_zeros | wire::feature_set_id | wire::feature_kept_answers | wire::feature_known_answers |
+               wire::feature_reclaim_locks));
     }
     SECTION("automatic, on this machine") {
         CHECK(sent_as(wire::compression_automatic) == wire::BulkEncoding::raw);

@@ -38,11 +38,14 @@ TEST_CASE("a directory is all that is needed") {
 }
 
 TEST_CASE("options are taken from the command line") {
-    const auto options =
-        parse({"--listen", "tcp://*:1",    "--listen=ipc:///s", "--read-only", "--exclusive",   "--identity",
-               "client",   "--allow-root", "--session-timeout", "60",          "--max-clients", "5",
-               "--daemon", "--pid-file",   "/run/x.pid",        "--log-level", "debug",         "--token-file",
-               "/t",       "--lease-term", "5",                 "--watch",     "none",          "dir"});
+    const auto options = parse({"--listen",    "tcp://*:1",     "--listen=ipc:///s",
+                                "--read-only", "--exclusive",   "--identity",
+                                "client",      "--allow-root",  "--session-timeout",
+                                "60",          "--max-clients", "5",
+                                "--daemon",    "--pid-file",    "/run/x.pid",
+                                "--log-level", "debug",         "--token-file",
+                                "/t",          "--lease-term",  "5",
+                                "--watch",     "none",          "dir"});
     REQUIRE(options);
     CHECK(options->listen == std::vector<std::string>{"tcp://*:1", "ipc:///s"});
     CHECK(options->read_only);
