@@ -158,9 +158,16 @@ Result<std::string> prepare_mountpoint(const std::string& path) {
 Result<> note_for_umount(const std::string& mountpoint, const std::string& source) {
     if (::geteuid() != 0)
         return {};
+    forget_for_umount(mountpoint);
     const std::string helper = "uhelper=" + std::string(file_system_type);
     return run_program({"mount", "--fake", "--internal-only", "--no-canonicalize", "-t", file_system_type.data(), "-o",
                         helper.c_str(), "--", source.c_str(), mountpoint.c_str()});
+}
+
+void forget_for_umount(const std::string& mountpoint) {
+    if (::geteuid() == 0)
+        (void)run_program(
+            {"umount", "--fake", "--internal-only", "--no-canonicalize", "--quiet", "--", mountpoint.c_str()});
 }
 
 Result<> change_mount(const std::string& path, std::span<const std::string> kernel_options, bool read_only) {

@@ -34,6 +34,8 @@ Result<std::string> prepare_mountpoint(const std::string& path);
 // Has umount(8) call umount.fuse.remofs for the mount: of those that its table of mounts in /run says nothing of, it
 // looks at the first half of the type alone. Only root can, and for other users it asks fusermount3. Runs a program.
 Result<> note_for_umount(const std::string& mountpoint, const std::string& source);
+// The mount has ended: umount(8) takes its line away, others who unmount do not.
+void forget_for_umount(const std::string& mountpoint);
 
 // Changes what the kernel does with a mount of remofs that is there: "nodev", "suid", "noatime" and so on, as mount(2)
 // has them. Errors, naming the path: no_entry (no such mount), not_permitted and others of mount(2).

@@ -15,6 +15,7 @@
 #include "base/log.hpp"
 #include "client/client_list.hpp"
 #include "client/open_session.hpp"
+#include "remofs/kernel/mountpoint.hpp"
 #include "remofs/operations/mount.hpp"
 #include "transport/context.hpp"
 #include "transport/reactor.hpp"
@@ -76,6 +77,8 @@ public:
         reactor_.unwatch(signals_.get());
         mount_.reset();
         session_.reset();
+        if (was_mounted_)
+            forget_for_umount(plan_.mountpoint);
         return status_;
     }
 
@@ -162,6 +165,7 @@ private:
 
     void on_ready() {
         report_.ready();
+        was_mounted_ = true;
         mount_->note_for_umount(plan_.options.source);
         log::info("{} is mounted at {}", plan_.options.source, plan_.mountpoint);
     }
@@ -236,6 +240,7 @@ private:
     client::ExitStatus status_ = client::ExitStatus::success;
     bool stopping_ = false;
     bool winding_up_ = false;
+    bool was_mounted_ = false;
     Counters counters_;
     transport::Context context_;
     transport::Reactor reactor_;

@@ -157,7 +157,13 @@ TEST_CASE("umount: root's umount is told of the helper") {
                table.substr(line, table.find('\n', line) - line).find("uhelper=fuse.remofs") != std::string::npos;
     };
     CHECK(eventually(Milliseconds{10'000}, noted));
-    CHECK(mount.unmount());
+    const bool by_umount = GENERATE(true, false);
+    if (by_umount) {
+        CHECK(mount.unmount());
+    } else {
+        kill(mount.pid(), SIGTERM);
+        CHECK(eventually(Milliseconds{20'000}, [&] { return !mount.running(); }));
+    }
     CHECK_FALSE(noted());
 }
 
