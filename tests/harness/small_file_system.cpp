@@ -74,7 +74,8 @@ bool SmallFileSystem::leave_bytes(std::uint64_t bytes) {
     }
     const std::uint64_t free = std::uint64_t{statistics.f_bavail} * statistics.f_frsize;
     const UniqueFd fd(open((path_ + "/taken").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-    return fd && free > bytes && fallocate(fd.get(), 0, 0, static_cast<off_t>(free - bytes)) == 0;
+    // One that fails, as others take room meanwhile, may have left less.
+    return fd && (free <= bytes || fallocate(fd.get(), 0, 0, static_cast<off_t>(free - bytes)) == 0);
 }
 
 bool SmallFileSystem::leave_inodes(std::uint64_t inodes) {
