@@ -2,15 +2,18 @@
 #include "remofs/kernel/mountpoint.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -80,8 +83,21 @@ Result<std::string> resolve(const std::string& path) {
     return std::string(resolved.get());
 }
 
-// Ends when the program does. `arguments`: with the program's name first.
-Result<> run_program(std::vector<const char*> arguments) {
+// What writes a line into a table may wait for others who do.
+constexpr auto table_patience = std::chrono::seconds(5);
+
+// False if it still runs after so long.
+bool ends_within(pid_t child, std::chrono::milliseconds patience) {
+    const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+    if (!process)
+        return true;
+    pollfd ended{.fd = process.get(), .events = POLLIN, .revents = 0};
+    return ::poll(&ended, 1, static_cast<int>(patience.count())) != 0;
+}
+
+// Ends when the program does, or is ended after `patience`, if that is given. `arguments`: with the program's name
+// first. Errors: busy, of a program that fails, timed_out, and others of starting it.
+Result<> run_program(std::vector<const char*> arguments, std::optional<std::chrono::milliseconds> patience = {}) {
     const std::string program = arguments[0];
     arguments.push_back(nullptr);
     // The program blocks the signals that it waits for; its children must not.
@@ -97,9 +113,14 @@ Result<> run_program(std::vector<const char*> arguments) {
     posix_spawnattr_destroy(&attributes);
     if (failure != 0)
         return make_error(from_errno(failure), "cannot run " + program);
+    const bool is_late = patience && !ends_within(child, *patience);
+    if (is_late)
+        ::kill(child, SIGKILL);
     int status = 0;
     while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
+    if (is_late)
+        return make_error(Status::timed_out, program + " takes too long");
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         return make_error(Status::busy, program + " refuses");
     return {};
@@ -161,13 +182,18 @@ Result<> note_for_umount(const std::string& mountpoint, const std::string& sourc
     forget_for_umount(mountpoint);
     const std::string helper = "uhelper=" + std::string(file_system_type);
     return run_program({"mount", "--fake", "--internal-only", "--no-canonicalize", "-t", file_system_type.data(), "-o",
-                        helper.c_str(), "--", source.c_str(), mountpoint.c_str()});
+                        helper.c_str(), "--", source.c_str(), mountpoint.c_str()},
+                       table_patience);
 }
 
 void forget_for_umount(const std::string& mountpoint) {
-    if (::geteuid() == 0)
-        (void)run_program(
-            {"umount", "--fake", "--internal-only", "--no-canonicalize", "--quiet", "--", mountpoint.c_str()});
+    if (::geteuid() != 0)
+        return;
+    const auto forgotten =
+        run_program({"umount", "--fake", "--internal-only", "--no-canonicalize", "--quiet", "--", mountpoint.c_str()},
+                    table_patience);
+    if (!forgotten)
+        log::debug("umount's line for {} stays: {}", mountpoint, forgotten.error().to_string());
 }
 
 Result<> change_mount(const std::string& path, std::span<const std::string> kernel_options, bool read_only) {
