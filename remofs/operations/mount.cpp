@@ -245,16 +245,21 @@ struct stat Mount::tell_attributes(InodeNumber inode, const wire::Attributes& at
 
 std::string Mount::status_text() const {
     const filesystem::FileSystem::Usage usage = file_system_.usage();
-    std::string text = fmt::format(
-        "{{\"connected\": {}, \"silent\": {}, \"pending_changes\": {}, \"pending_write_bytes\": {}, \"known_files\": "
-        "{}, "
-        "\"open_files\": {}, \"open_directories\": {}, \"cached_bytes\": {}, \"cache_limit_bytes\": {}, \"counters\": "
-        "{{",
-        session_.connected(), server_is_silent(), usage.pending_changes, usage.pending_write_bytes, usage.known_files,
-        usage.open_files, usage.open_directories, usage.cached_bytes, usage.cache_limit_bytes);
-    const char* separator = "";
-    for (const auto& [name, value] : counters_.snapshot()) {
+    std::string text = fmt::format("{{\"connected\": {}, \"silent\": {}", session_.connected(), server_is_silent());
+    const auto add = [&text](std::string_view separator, std::string_view name, std::uint64_t value) {
         text += fmt::format("{}\"{}\": {}", separator, name, value);
+    };
+    add(", ", "pending_changes", usage.pending_changes);
+    add(", ", "pending_write_bytes", usage.pending_write_bytes);
+    add(", ", "known_files", usage.known_files);
+    add(", ", "open_files", usage.open_files);
+    add(", ", "open_directories", usage.open_directories);
+    add(", ", "cached_bytes", usage.cached_bytes);
+    add(", ", "cache_limit_bytes", usage.cache_limit_bytes);
+    text += ", \"counters\": {";
+    std::string_view separator;
+    for (const auto& [name, value] : counters_.snapshot()) {
+        add(separator, name, value);
         separator = ", ";
     }
     return text + "}}";
