@@ -574,7 +574,8 @@ void Service::end(SessionId id, const std::string& reason) {
         options_.leases->leave(session.files().get());
     turn_has_work();  // others may have waited for its leases
     held_.let_go(id);
-    ended_.remember(session.terms(), files_.locks_lost_at(session.files()));
+    if (!session.has_said_goodbye())
+        ended_.remember(session.terms(), files_.locks_lost_at(session.files()));
     executor_.submit(service_group, [files = session.files(), service = &files_] { service->close_session(files); });
     turns_.leave(ended.mapped().visitor);
     next_turns();

@@ -707,6 +707,7 @@ Outcome Session::carry_out_own(const BatchRecord& record) {
     switch (record.header.opcode) {
         case Opcode::bye:
             return outcome_of_body(static_cast<wire::Bye*>(nullptr), [&](const auto&) {
+                has_said_goodbye_ = true;
                 end_soon("the client said goodbye");
                 return Status::ok;
             });

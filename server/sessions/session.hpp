@@ -121,6 +121,8 @@ public:
     const SessionTerms& terms() const { return terms_; }
     const std::shared_ptr<SessionFiles>& files() const { return files_; }
     TimePoint last_heard() const { return last_heard_; }
+    // It has ended by its client's wish, who does not come back to it.
+    bool has_said_goodbye() const { return has_said_goodbye_; }
     wire::Client as_client() const;
 
     // A connection becomes lane `number`, in place of the one it had; that one's route is handed back.
@@ -250,6 +252,7 @@ private:
     TimePoint last_heard_{};
     bool stopping_ = false;
     bool ending_ = false;
+    bool has_said_goodbye_ = false;
     std::string shutdown_reason_;  // to be pushed
 
     SessionPushes pushes_;

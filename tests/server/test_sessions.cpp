@@ -426,6 +426,18 @@ TEST_CASE("an ended session's locks may be taken again in the one that takes its
     }
 }
 
+TEST_CASE("a session that its client has ended is not remembered for its locks") {
+    World world;
+    Connection before(world, "a");
+    const auto hello = before.hello();
+    CHECK(before.ask(2, wire::Bye{}) == Status::ok);
+    REQUIRE(world.service->sessions() == 0);
+    Connection after(world, "b");
+    wire::Hello second = hello_again(hello);
+    second.features |= wire::feature_reclaim_locks;
+    CHECK((after.hello(second).features & wire::feature_reclaim_locks) == 0);
+}
+
 TEST_CASE("a request under way when the connection was lost is answered on the new one, once") {
     World world;
     Connection before(world, "a");
