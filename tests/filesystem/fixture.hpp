@@ -618,6 +618,12 @@ struct Fixture : client::SessionFixture {
         server.start();
         REQUIRE(wait_for([&] { return server.greetings.size() > greetings && session->connected(); }));
     }
+    // The same once so many of those that are held back have been carried out; what is sent again is answered.
+    void lose_session_after(std::size_t carried_out) {
+        carry_out_held(carried_out);
+        lose_session();
+        release();
+    }
     std::size_t held_back() const { return waiting_.size(); }
     bool await_held(std::size_t count) {
         return wait_for([&] { return held_back() == count; });

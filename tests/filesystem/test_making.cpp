@@ -964,11 +964,7 @@ TEST_CASE("making: a change that somebody waits for is told to be in doubt if on
     const bool carried_out = GENERATE(false, true);
     const auto made = f.begin(&FileSystem::mkdir, root_inode, "new", 0755U);
     REQUIRE(f.await_held(1));
-    if (carried_out)
-        f.carry_out_held(1);
-    f.lose_session();
-    f.held.clear();
-    f.release();
+    f.lose_session_after(carried_out ? 1 : 0);
     if (carried_out)
         CHECK(f.finish(made).status() == Status::io_error);  // it may have been somebody else who has made it
     else
@@ -976,11 +972,7 @@ TEST_CASE("making: a change that somebody waits for is told to be in doubt if on
     f.held = {Opcode::unlink};
     const auto removed = f.begin(&FileSystem::unlink, root_inode, "there");
     REQUIRE(f.await_held(1));
-    if (carried_out)
-        f.carry_out_held(1);
-    f.lose_session();
-    f.held.clear();
-    f.release();
+    f.lose_session_after(carried_out ? 1 : 0);
     CHECK(f.finish(removed).has_value());
     CHECK_FALSE(f.server_files.file(1).names.contains("there"));
 }
@@ -998,11 +990,7 @@ TEST_CASE("making: a rename in doubt to a name of which nothing is known is carr
     f.held = {Opcode::rename};
     const auto renamed = f.begin(&FileSystem::rename, root_inode, "there", root_inode, "target", 0U);
     REQUIRE(f.await_held(1));
-    if (carried_out)
-        f.carry_out_held(1);
-    f.lose_session();
-    f.held.clear();
-    f.release();
+    f.lose_session_after(carried_out ? 1 : 0);
     CHECK(f.finish(renamed).has_value());
     CHECK_FALSE(f.server_files.file(1).names.contains("there"));
     CHECK(f.server_files.file("target").number == number);
@@ -1016,10 +1004,7 @@ TEST_CASE("making: two names that nothing is known of are not exchanged twice") 
     const auto renamed =
         f.begin(&FileSystem::rename, root_inode, "one", root_inode, "other", std::uint32_t{wire::rename_exchange});
     REQUIRE(f.await_held(1));
-    f.carry_out_held(1);
-    f.lose_session();
-    f.held.clear();
-    f.release();
+    f.lose_session_after(1);
     CHECK(f.finish(renamed).status() == Status::io_error);  // only the lost server knew
     CHECK(f.server_files.file("other").number == one);
 }
@@ -1034,11 +1019,7 @@ TEST_CASE("making: a file whose name is changed in doubt stays open") {
     f.held = {Opcode::rename};
     const auto renamed = f.begin(&FileSystem::rename, root_inode, "there", root_inode, "moved", 0U);
     REQUIRE(f.await_held(1));
-    if (carried_out)
-        f.carry_out_held(1);
-    f.lose_session();
-    f.held.clear();
-    f.release();
+    f.lose_session_after(carried_out ? 1 : 0);
     CHECK(f.finish(renamed).has_value());
     const std::string end = "!";
     const auto bytes = std::as_bytes(std::span(end));
