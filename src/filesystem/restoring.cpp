@@ -526,7 +526,7 @@ Task<bool> FileSystem::restore_locks() {
     }
     if (!held.empty())
         log::info(
-            "of {} locks {} are held on; the others somebody else has, or may have had", held.size(),
+            "of {} locks that programs had, {} are held on", held.size(),
             std::ranges::count_if(held, [&](const HeldLocks::Held& lock) { return !lost.contains(lock.through); }));
     const bool is_done = co_await lose_locked(std::move(lost));
     if (is_done && lost_files_ > 0)
