@@ -14,8 +14,8 @@ namespace {
 constexpr std::size_t max_unknown_names = 1024;
 // Absent names that are remembered of a directory whose listing is not complete.
 constexpr std::size_t max_absent_names = 1024;
-// Absent names that are lent of one directory at a time.
-constexpr std::size_t max_lent_absent_names = 1024;
+// Names that are lent of one directory at a time though it has none of them.
+constexpr std::size_t max_lent_besides = 1024;
 // Directories of which only the time of an event is remembered. They take some 200 bytes each.
 constexpr std::size_t max_marks = 64U << 10;
 
@@ -51,8 +51,8 @@ struct DirectoryCache::Directory {
     // What was lent, until when at most somebody in front goes by it.
     TimePoint lent_until{};
     TimePoint own_lent_until{};
-    std::unordered_set<std::string> lent_absent;
-    bool names_lent = false;  // as they are now
+    std::unordered_set<std::string> lent_besides;  // names that are not in `slots`, or were not when they were lent
+    bool names_lent = false;                       // as they are now
     bool better_listed_anew = false;
     // The rest means something only while `known`.
     bool known = false;
@@ -180,7 +180,7 @@ DirectoryCache::Loan DirectoryCache::lend(InodeNumber number, std::string_view n
         return {};
     const Duration time = life(*directory);
     if (!is_lent(directory->lent_until))
-        directory->lent_absent.clear();
+        directory->lent_besides.clear();
     if (const auto known = directory->by_name.find(name); known != directory->by_name.end()) {
         const Slot& slot = *known->second;
         directory->lent_until = std::max(directory->lent_until, clock_.now() + time + answer_under_way);
@@ -189,9 +189,9 @@ DirectoryCache::Loan DirectoryCache::lend(InodeNumber number, std::string_view n
     }
     std::string text(name);
     const bool absent = directory->complete ? !directory->unknown.contains(text) : directory->absent.contains(text);
-    if (!absent || (directory->lent_absent.size() >= max_lent_absent_names && !directory->lent_absent.contains(text)))
+    if (!absent || (directory->lent_besides.size() >= max_lent_besides && !directory->lent_besides.contains(text)))
         return {};
-    directory->lent_absent.insert(std::move(text));
+    directory->lent_besides.insert(std::move(text));
     directory->lent_until = std::max(directory->lent_until, clock_.now() + time + answer_under_way);
     return {.name = time};
 }
@@ -203,6 +203,28 @@ Duration DirectoryCache::lend_own(InodeNumber number) {
     const Duration time = life(*directory);
     directory->own_lent_until = std::max(directory->own_lent_until, clock_.now() + time + answer_under_way);
     return time;
+}
+
+// What was lent is void when the directory that it was lent of loses it, which is another one from now on. Where that
+// one cannot be trusted for as long, nothing would tell.
+void DirectoryCache::loan_moves(InodeNumber from, std::string_view name, InodeNumber to, std::string_view new_name) {
+    const auto source = directories_.find(from);
+    if (from == to || source == directories_.end() || !is_lent(source->second.lent_until))
+        return;
+    const TimePoint until = source->second.lent_until;
+    Directory* target = trusted(to);
+    if (target != nullptr && (!target->trusted_until || until <= *target->trusted_until + answer_under_way) &&
+        target->lent_besides.size() < max_lent_besides) {
+        if (!is_lent(target->lent_until))
+            target->lent_besides.clear();
+        target->lent_until = std::max(target->lent_until, until);
+        target->lent_besides.emplace(new_name);
+        return;
+    }
+    if (on_name_void)
+        on_name_void(to, std::string(new_name));
+    if (const Entry* moved = peek(from, name); moved != nullptr)
+        attributes_void(moved->attributes.identity);
 }
 
 bool DirectoryCache::lend_names(InodeNumber number) {
@@ -250,12 +272,12 @@ void DirectoryCache::take_back(Directory& directory) {
     names_void(directory);
     for (const Slot& slot : directory.slots)
         name_void(directory, slot.entry.name);
-    for (const std::string& name : directory.lent_absent)
+    for (const std::string& name : directory.lent_besides)
         name_void(directory, name);
     if (is_lent(directory.own_lent_until))
         attributes_void(directory.own.identity);
     directory.lent_until = directory.own_lent_until = {};
-    directory.lent_absent.clear();
+    directory.lent_besides.clear();
 }
 
 // ---------------------------------------------------------------- what answers bring
@@ -584,11 +606,11 @@ void DirectoryCache::forget_contents(Directory& directory) {
     const InodeNumber number = directory.number;
     const TimePoint lent_until = directory.lent_until;
     const TimePoint own_lent_until = directory.own_lent_until;
-    auto lent_absent = std::move(directory.lent_absent);
+    auto lent_besides = std::move(directory.lent_besides);
     directory = Directory{};
     directory.lent_until = lent_until;
     directory.own_lent_until = own_lent_until;
-    directory.lent_absent = std::move(lent_absent);
+    directory.lent_besides = std::move(lent_besides);
     directory.number = number;
     directory.changed_at = changed_at;
     directory.revoked_at = revoked_at;

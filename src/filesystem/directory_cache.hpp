@@ -106,6 +106,9 @@ public:
     Loan lend(InodeNumber directory, std::string_view name);
     Duration lend_own(InodeNumber directory);
 
+    // Whoever is in front has taken what it was lent of a name along to another name. Before what is known moves.
+    void loan_moves(InodeNumber from, std::string_view name, InodeNumber to, std::string_view new_name);
+
     // Notes that the names of the directory, as names() gives them, are read by somebody in front who may keep them.
     // Whether those were lent before, so that what is kept is true; and whether they are what names() would give.
     bool lend_names(InodeNumber directory);

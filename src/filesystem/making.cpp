@@ -623,6 +623,7 @@ void FileSystem::rename_behind(InodeNumber parent, std::string name, InodeNumber
     std::optional<wire::Attributes> attributes;
     if (const auto answer = names_.known().find(parent, name); answer.attributes != nullptr)
         attributes = *answer.attributes;
+    names_.known().loan_moves(parent, name, new_parent, new_name);
     auto change = begin_change(std::move(concern));
     if (const wire::Attributes* shown = behind_.shown(from.inode); shown != nullptr)
         attributes = *shown;

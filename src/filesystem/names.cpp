@@ -457,6 +457,11 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     }
     for (const InodeNumber each : concerned)
         behind_.hide(each);
+    if (status == Status::ok) {
+        names_.known().loan_moves(parent, name, new_parent, new_name);
+        if (exchanges)
+            names_.known().loan_moves(new_parent, new_name, parent, name);
+    }
     if (status == Status::ok && (flags & ~wire::rename_noreplace) == 0) {
         statistics_.changed();
         has_moved(parent, name, new_parent, new_name, operation.arrived_at);

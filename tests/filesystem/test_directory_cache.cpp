@@ -410,6 +410,62 @@ TEST_CASE("what is changed from here is not taken back: whoever is in front know
     CHECK(f.taken_back().empty());
 }
 
+TEST_CASE("what was lent of a name that is moved from here is taken back with the directory that has it now") {
+    using Set = std::set<std::string>;
+    constexpr InodeNumber other = 20;
+    Fixture f;
+    f.cache.learn(f.listing(home, {entry("a", file(1))}));
+    f.cache.lend(home, "a");
+    const auto moves = [&f] {
+        const wire::Attributes moved = file(1);
+        const std::uint64_t asked_at = ++f.events;
+        ++f.events;
+        f.cache.loan_moves(home, "a", other, "z");
+        f.cache.changed_here(home, "a", nullptr, asked_at, f.events);
+        f.cache.changed_here(other, "z", &moved, asked_at, f.events);
+    };
+    SECTION("of which nothing was lent before") {
+        f.cache.learn(f.listing(other, {}));
+        moves();
+        CHECK(f.taken_back().empty());
+        SECTION("a name") {
+            f.cache.revoke_name(other, "z", ++f.events);
+            CHECK(f.taken_back() == Set{"z", "1"});
+        }
+        SECTION("attributes") {
+            f.cache.revoke_attributes(other, "z", ++f.events);
+            CHECK(f.taken_back() == Set{"1"});
+        }
+        SECTION("the lease") {
+            f.cache.revoke(other, ++f.events);
+            CHECK(f.taken_back() == Set{"z", "1"});
+        }
+    }
+    SECTION("if it loses its lease before the server has answered") {
+        f.cache.learn(f.listing(other, {}));
+        f.cache.loan_moves(home, "a", other, "z");
+        f.cache.revoke(other, ++f.events);
+        CHECK(f.taken_back() == Set{"z"});
+    }
+    SECTION("at once if nothing is known of that one, as nothing would tell") {
+        moves();
+        CHECK(f.taken_back() == Set{"z", "1"});
+    }
+    SECTION("at once if that one cannot be trusted for as long") {
+        auto listing = f.listing(other, {});
+        listing.trust = 500ms;
+        f.cache.learn(std::move(listing));
+        moves();
+        CHECK(f.taken_back() == Set{"z", "1"});
+    }
+    SECTION("and not at all if it is lent no more") {
+        f.clock.time += 10s;
+        f.term.heard(f.clock.time);
+        moves();
+        CHECK(f.taken_back().empty());
+    }
+}
+
 TEST_CASE("absent names of one directory are lent up to a number") {
     Fixture f;
     f.cache.learn(f.listing(home, {}));

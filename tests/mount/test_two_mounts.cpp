@@ -154,6 +154,35 @@ TEST_CASE("two mounts: a file renamed over another is seen as the new one") {
     }
 }
 
+TEST_CASE("two mounts: a file moved to another directory on one and removed on the other is gone on both") {
+    const Views views = fresh_views();
+    const auto in = [](const std::string& view, const char* name) { return view + "/" + name; };
+    for (const char* directory : {"from", "to"})
+        REQUIRE(mkdir(in(views.b, directory).c_str(), 0755) == 0);
+    write_file(in(views.b, "from/f"), "text");
+    // The first mount knows both directories, and has been asked for names of one alone.
+    CHECK(names_in(in(views.a, "from")) == ". .. f ");
+    CHECK(stat_of(in(views.a, "from/f")).st_size == 4);
+    SECTION("to one of which the names are known") {
+        CHECK(names_in(in(views.a, "to")) == ". .. ");
+    }
+    SECTION("to one of which nothing is known") {}
+    REQUIRE(rename(in(views.a, "from/f").c_str(), in(views.a, "to/f").c_str()) == 0);
+    SECTION("and removed") {
+        REQUIRE(unlink(in(views.b, "to/f").c_str()) == 0);
+        CHECK_FALSE(exists(in(views.a, "to/f")));
+    }
+    SECTION("and changed") {
+        REQUIRE(chmod(in(views.b, "to/f").c_str(), 0600) == 0);
+        CHECK((stat_of(in(views.a, "to/f")).st_mode & 0777) == 0600);
+    }
+    SECTION("and replaced") {
+        write_file(in(views.b, "g"), "another text");
+        REQUIRE(rename(in(views.b, "g").c_str(), in(views.b, "to/f").c_str()) == 0);
+        CHECK(stat_of(in(views.a, "to/f")).st_size == 12);
+    }
+}
+
 TEST_CASE("two mounts: directories made, renamed and removed") {
     const Views views = fresh_views();
     REQUIRE(mkdir((views.a + "/d").c_str(), 0755) == 0);
