@@ -27,7 +27,7 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
       exclusive_(
           session, clock, counters, inodes_, names_, [this] { return contents_.now(); },
           [this](InodeNumber directory) { return carried_out_in(directory); }),
-      lent_(session, clock, counters, settings_.lending_from),
+      lent_(session, clock, counters, settings_.borrows_inodes),
       fetched_(session, counters, inodes_, names_, [this] { return contents_.now(); }),
       xattr_memory_(clock),
       second_attempts_(reactor, session),

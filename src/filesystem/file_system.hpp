@@ -58,8 +58,8 @@ struct FileSystemSettings {
     // Changes that programs have been told of and the server has not answered: whoever must wait for all of them does
     // not wait long, and the session may always send what somebody waits for.
     std::size_t max_changes_behind = 512;
-    // Where a round trip takes so long or longer, files and directories to make are borrowed from the server.
-    Duration lending_from = std::chrono::milliseconds(2);
+    // Files and directories to make are borrowed from the server.
+    bool borrows_inodes = true;
     // With groups by the server's numbers. Asked for only where they matter: where the server acts as its callers, and
     // where set-id bits are at stake.
     std::function<CallerFacts(const Caller&)> facts_of;

@@ -13,10 +13,10 @@ constexpr std::array<std::uint32_t, 2> wanted_at_most{128, 32};
 
 }  // namespace
 
-LentInodes::LentInodes(client::Session& session, const Clock& clock, Counters& counters, Duration worth_from)
+LentInodes::LentInodes(client::Session& session, const Clock& clock, Counters& counters, bool borrows)
     : session_(session),
       clock_(clock),
-      worth_from_(worth_from),
+      borrows_(borrows),
       taken_(counters.at("lent.taken")),
       missed_(counters.at("lent.missed")) {}
 
@@ -24,7 +24,6 @@ void LentInodes::begin_epoch() {
     if (std::exchange(epoch_, session_.epoch()) == session_.epoch())
         return;
     asking_ = refused_ = had_any_ = false;
-    round_trip_.reset();
     offset_.reset();
     for (std::size_t kind = 0; kind < pools_.size(); ++kind)
         pools_[kind] = {.inodes = {}, .wanted = wanted_at_first[kind]};
@@ -42,13 +41,13 @@ bool LentInodes::may_ask() const {
 
 void LentInodes::expect(NodeId directory) {
     begin_epoch();
-    if (!round_trip_ && may_ask())
-        spawn(measure(directory));
+    if (!offset_ && may_ask())
+        spawn(ask(directory, 0, 0));
 }
 
 std::optional<wire::LentInode> LentInodes::take(Kind kind, NodeId directory) {
     expect(directory);
-    if (!round_trip_ || *round_trip_ < worth_from_)
+    if (!borrows_ || !offset_)
         return std::nullopt;
     std::optional<wire::LentInode> taken;
     Pool& from = pool(kind);
@@ -68,17 +67,9 @@ std::optional<wire::LentInode> LentInodes::take(Kind kind, NodeId directory) {
     return taken;
 }
 
-// Twice: the first answer is late where the server has something to wake up for.
-Task<void> LentInodes::measure(NodeId directory) {
-    co_await ask(directory, 0, 0);
-    if (round_trip_ && *round_trip_ >= worth_from_ && may_ask())
-        co_await ask(directory, 0, 0);
-}
-
 Task<void> LentInodes::ask(NodeId directory, std::uint32_t files, std::uint32_t directories) {
     asking_ = true;
     const std::uint64_t epoch = epoch_;
-    const TimePoint asked = clock_.now();
     const wire::LendInodes message{.directory = directory, .files = files, .directories = directories};
     auto reply = co_await session_.call(message);
     if (epoch != epoch_ || epoch != session_.epoch())
@@ -88,12 +79,10 @@ Task<void> LentInodes::ask(NodeId directory, std::uint32_t files, std::uint32_t 
         refused_ = true;
         co_return;
     }
-    const TimePoint answered = clock_.now();
-    round_trip_ = std::min(round_trip_.value_or(Duration::max()), answered - asked);
     // It was read before the answer was sent: what is made of it is never later than the server's.
     const wire::Timestamp& now = reply->body.now;
     offset_ = std::chrono::seconds(now.seconds) + std::chrono::nanoseconds(now.nanoseconds) -
-              std::chrono::nanoseconds(answered.time_since_epoch());
+              std::chrono::nanoseconds(clock_.now().time_since_epoch());
     std::ranges::move(reply->body.files, std::back_inserter(pool(Kind::file).inodes));
     std::ranges::move(reply->body.directories, std::back_inserter(pool(Kind::directory).inodes));
     if (!had_any_ && on_first && !(reply->body.files.empty() && reply->body.directories.empty())) {

@@ -21,8 +21,8 @@ class LentInodes {
 public:
     enum class Kind : std::uint8_t { file, directory };
 
-    // None are taken where a round trip is shorter than `worth_from`. All must outlive it.
-    LentInodes(client::Session& session, const Clock& clock, Counters& counters, Duration worth_from);
+    // `borrows`: else there are never any. All must outlive it.
+    LentInodes(client::Session& session, const Clock& clock, Counters& counters, bool borrows);
     LentInodes(const LentInodes&) = delete;
     LentInodes& operator=(const LentInodes&) = delete;
 
@@ -32,7 +32,7 @@ public:
     // The server has nothing lent any more.
     void lost();
 
-    // Something is about to be made: how far the server is and what its clock says is found out, if it is not known.
+    // Something is about to be made: what the server's clock says is found out, if it is not known.
     // `directory`: any on the file system of the export's root.
     void expect(NodeId directory);
     // One, if there is any, from which something is made now. More are asked for when few are left.
@@ -50,18 +50,16 @@ private:
 
     void begin_epoch();
     bool may_ask() const;
-    Task<void> measure(NodeId directory);
     Task<void> ask(NodeId directory, std::uint32_t files, std::uint32_t directories);
 
     client::Session& session_;
     const Clock& clock_;
-    const Duration worth_from_;
+    const bool borrows_;
     std::uint64_t epoch_ = 0;  // of which all this is
     bool asking_ = false;
     bool refused_ = false;  // there are none to be had
     bool had_any_ = false;
     std::array<Pool, 2> pools_;                       // by Kind
-    std::optional<Duration> round_trip_;              // the shortest of those that were seen
     std::optional<std::chrono::nanoseconds> offset_;  // of the server's clock from ours, or a little less
     std::chrono::nanoseconds last_{};
     Counters::Counter& taken_;

@@ -14,7 +14,7 @@ struct Making : Fixture {
     FakeExport::File* directory = nullptr;
 
     explicit Making(std::optional<std::size_t> max_changes = std::nullopt) : Fixture(Leases::exclusive) {
-        settings.lending_from = Duration::max();
+        settings.borrows_inodes = false;
         if (max_changes)
             settings.max_changes_behind = *max_changes;
         make_file_system();
@@ -33,7 +33,7 @@ struct Making : Fixture {
 
     // The server lends inodes, and its answers are held back from now on.
     void borrow() {
-        settings.lending_from = Duration::zero();
+        settings.borrows_inodes = true;
         make_file_system();
         d = lookup("d").inode;
         lookup("old", d);
@@ -269,7 +269,7 @@ TEST_CASE("making: a server that has none to lend, or makes another in its place
     SECTION("none") {
         f.server_files.lends = false;
         const std::size_t asked_before = f.server.of(Opcode::lend_inodes).size();
-        f.settings.lending_from = Duration::zero();
+        f.settings.borrows_inodes = true;
         f.make_file_system();
         f.d = f.lookup("d").inode;
         f.lookup("old", f.d);
