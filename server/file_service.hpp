@@ -36,6 +36,13 @@ struct Caller {
     wire::SetId set_id = wire::SetId::as_caller;
 };
 
+// Which request it is.
+struct Asked {
+    Asked(RequestId its_id, bool is_answered = false) : id(its_id), answered(is_answered) {}  // NOLINT: any is one
+    RequestId id;
+    bool answered;  // the client has told its program already that it is done
+};
+
 // A file that some session knows, shared by all sessions that know it. Opaque outside this part.
 class Inode;
 using InodePtr = std::shared_ptr<Inode>;
@@ -159,7 +166,7 @@ public:
     // Carries out one request. A malformed body or unknown opcode gives an outcome too. For a request that waits (a
     // blocking lock) the result is empty, and `later` is called once, on any thread, when it is decided; `request`
     // names it for cancel().
-    virtual std::optional<Outcome> carry_out(const std::shared_ptr<SessionFiles>& files, RequestId request,
+    virtual std::optional<Outcome> carry_out(const std::shared_ptr<SessionFiles>& files, Asked request,
                                              wire::Opcode opcode, std::span<const std::byte> body, Buffer bulk,
                                              const Caller& caller, std::function<void(Outcome)> later) = 0;
 
@@ -185,6 +192,9 @@ public:
     virtual bool add_other_names(std::vector<Touched>& /*touched*/) { return true; }
     // Whether there is room enough for what holders of exclusive leases may have answered already. Takes system calls.
     virtual bool has_room() { return true; }
+    // Some is kept back for that (server/files/reserve.hpp), until nobody holds any. It takes system calls to end it.
+    virtual bool keeps_reserve() { return false; }
+    virtual void end_reserve() {}
     // Directories that may be without a lease now need not be watched any more. Takes system calls.
     virtual void stop_watching(std::span<const InodePtr> /*directories*/) {}
 

@@ -30,26 +30,27 @@ bool leaves(std::uint64_t limit, std::uint64_t used, std::uint64_t wanted) {
 }
 
 // Where there are no quotas, or the kernel does not tell of them by descriptor, there is none to keep to.
-bool quota_is_ample(int directory, int type, unsigned id) {
+bool quota_is_ample(int directory, int type, unsigned id, std::uint64_t kept_bytes) {
     if_dqblk quota{};
     if (syscall(quotactl_fd_number, directory, QCMD(Q_GETQUOTA, type), id, &quota) != 0)
         return true;
     const std::uint64_t bytes = stricter(quota.dqb_bsoftlimit, quota.dqb_bhardlimit) * QIF_DQBLKSIZE;
     const std::uint64_t files = stricter(quota.dqb_isoftlimit, quota.dqb_ihardlimit);
-    return leaves(bytes, quota.dqb_curspace, ample_bytes) && leaves(files, quota.dqb_curinodes, ample_files);
+    return leaves(bytes + (bytes == 0 ? 0 : kept_bytes), quota.dqb_curspace, ample_bytes) &&
+           leaves(files, quota.dqb_curinodes, ample_files);
 }
 
 }  // namespace
 
-bool FileSystemRoom::is_ample(int directory) const {
+bool FileSystemRoom::is_ample(int directory, std::uint64_t kept_bytes) const {
     struct statvfs statistics {};
     if (fstatvfs(directory, &statistics) != 0)
         return false;
-    const bool has_bytes = std::uint64_t{statistics.f_bavail} * statistics.f_frsize >= ample_bytes;
+    const bool has_bytes = std::uint64_t{statistics.f_bavail} * statistics.f_frsize + kept_bytes >= ample_bytes;
     // Those that make inodes as they need them have no number of them.
     const bool has_files = statistics.f_files == 0 || statistics.f_favail >= ample_files;
-    return has_bytes && has_files && quota_is_ample(directory, USRQUOTA, geteuid()) &&
-           quota_is_ample(directory, GRPQUOTA, getegid());
+    return has_bytes && has_files && quota_is_ample(directory, USRQUOTA, geteuid(), kept_bytes) &&
+           quota_is_ample(directory, GRPQUOTA, getegid(), kept_bytes);
 }
 
 }  // namespace remofile::server

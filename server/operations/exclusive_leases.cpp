@@ -144,11 +144,13 @@ std::optional<Taken> take(Context& context, NodeId node) {
     if (!opened)
         return std::nullopt;
     const Context::Held held{std::move(directory->inode), std::make_shared<const UniqueFd>(std::move(*opened))};
-    if (!may_change(held, context.own) || !has_exact_names(held.fd()) || !context.room.is_ample(held.fd()))
+    if (!may_change(held, context.own) || !has_exact_names(held.fd()) ||
+        !context.room.is_ample(held.fd(), context.reserve.kept_bytes()))
         return std::nullopt;
     const auto trust_ms = context.take_lease(held, node);
     if (!trust_ms)
         return std::nullopt;
+    context.reserve.keep(held.fd());
     return Taken{.empty = is_empty(held.fd()), .trust_ms = *trust_ms};
 }
 

@@ -94,10 +94,15 @@ public:
 
     bool has_room() override {
         const auto root = inodes_->descriptor(inodes_->root());
-        return root && room_->is_ample((*root)->get());
+        return root && room_->is_ample((*root)->get(), reserve_.kept_bytes());
     }
 
-    std::optional<Outcome> carry_out(const std::shared_ptr<SessionFiles>& files, RequestId request, wire::Opcode opcode,
+    bool keeps_reserve() override { return reserve_.kept_bytes() > 0; }
+    void end_reserve() override {
+        reserve_.give_up_if([this] { return options_.leases == nullptr || options_.leases->exclusive() == 0; });
+    }
+
+    std::optional<Outcome> carry_out(const std::shared_ptr<SessionFiles>& files, Asked request, wire::Opcode opcode,
                                      std::span<const std::byte> body, Buffer bulk, const Caller& caller,
                                      std::function<void(Outcome)> later) override {
         const OperationRow* row = find_row(opcode);
@@ -125,6 +130,7 @@ public:
                         .leases = options_.leases.get(),
                         .watch = watch_.get(),
                         .room = *room_,
+                        .reserve = reserve_,
                         .lender = lender_.get(),
                         .own = own_,
                         .files = files,
@@ -189,7 +195,7 @@ private:
     }
 
     std::optional<Outcome> carry_out_row(const OperationRow& row, const std::shared_ptr<SessionFiles>& files,
-                                         RequestId request, std::span<const std::byte> body, Buffer bulk,
+                                         Asked request, std::span<const std::byte> body, Buffer bulk,
                                          const Caller& caller, std::function<void(Outcome)> later) {
         if (files->closed())
             return failure(Status::no_session);
@@ -200,21 +206,38 @@ private:
                         .leases = options_.leases.get(),
                         .watch = watch_.get(),
                         .room = *room_,
+                        .reserve = reserve_,
                         .lender = lender_.get(),
                         .own = own_,
                         .files = files,
                         .caller = caller,
-                        .request = request,
+                        .request = request.id,
                         .bulk = std::move(bulk),
                         .later = std::move(later)};
         try {
-            return row.carry_out(context, body);
+            auto outcome = row.carry_out(context, body);
+            while (request.answered && outcome && is_for_want_of_room(outcome->status) && give_up_room())
+                outcome = row.carry_out(context, body);
+            return outcome;
         } catch (...) {
             // What it has changed is not told any more.
             if (!context.changed.empty() && options_.leases)
                 options_.leases->end_all();
             throw;
         }
+    }
+
+    static bool is_for_want_of_room(Status status) {
+        return status == Status::no_space || status == Status::quota_exceeded;
+    }
+
+    // For what clients have answered until they hear of it; then they wait for the server again.
+    bool give_up_room() {
+        if (!reserve_.give_up_part())
+            return false;
+        if (options_.leases)
+            options_.leases->recall_all();
+        return true;
     }
 
     // Only a link makes a further name; a file that has one name is in no other directory.
@@ -281,6 +304,7 @@ private:
     const std::unique_ptr<Lender> lender_;
     const std::shared_ptr<LockTable> locks_;
     const std::shared_ptr<const Room> room_;  // shared with tests
+    Reserve reserve_;
 };
 
 // No changes where they are not to be had.

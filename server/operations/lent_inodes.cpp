@@ -29,7 +29,7 @@ std::shared_ptr<LendingDirectory> place_for(Context& context, const Context::Hel
         return nullptr;
     const auto opened =
         context.inodes.with_room([&] { return open_for_io(directory.fd(), S_IFDIR, O_RDONLY | O_DIRECTORY); });
-    if (!opened || !context.room.is_ample(opened->get()))
+    if (!opened || !context.room.is_ample(opened->get(), context.reserve.kept_bytes()))
         return nullptr;
     bool root_changed = false;
     auto place = context.lender->place_for(opened->get(), root_changed);

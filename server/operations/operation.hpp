@@ -15,6 +15,7 @@
 #include "server/files/caller_identity.hpp"
 #include "server/files/inode_table.hpp"
 #include "server/files/lender.hpp"
+#include "server/files/reserve.hpp"
 #include "server/files/room.hpp"
 #include "server/leases/lease_table.hpp"
 #include "server/locks/lock_table.hpp"
@@ -29,6 +30,7 @@ struct Context {
     LeaseTable* leases;  // none: there are no leases
     ChangeWatch* watch;  // none: changes by programs on the server go unnoticed
     const Room& room;
+    Reserve& reserve;
     Lender* lender;  // none: the export is only read
     const OwnIdentity& own;
     const std::shared_ptr<SessionFiles>& files;

@@ -846,7 +846,7 @@ void Service::arm_lease_timer() {
 // Holders of exclusive leases answer for what they have not sent yet: there must be room for it. They have little to
 // send in so short a time.
 void Service::arm_room_timer() {
-    if (room_timer_ || room_is_looked_at_ || options_.leases->exclusive() == 0)
+    if (room_timer_ || room_is_looked_at_ || (options_.leases->exclusive() == 0 && !files_.keeps_reserve()))
         return;
     room_timer_ = thread_.after(room_period, [this] {
         room_timer_.reset();
@@ -855,12 +855,11 @@ void Service::arm_room_timer() {
 }
 
 void Service::check_room() {
-    if (options_.leases->exclusive() == 0)
-        return;
     room_is_looked_at_ = true;
     executor_.submit(service_group, [this, completions = environment_.completions, files = &files_] {
         bool has_room = false;
         try {
+            files->end_reserve();
             has_room = files->has_room();
         } catch (...) {
             status_of_exception("looking at the room that there is");

@@ -49,7 +49,8 @@ std::optional<Outcome> carry_out(BatchRecord& record, const std::shared_ptr<Sess
             if (is_noted && opcode == record.header.opcode)
                 note->begin(opcode, request);
             Buffer data = opcode == record.header.opcode ? std::move(*bulk) : Buffer();
-            return service.carry_out(files, request, opcode, body, std::move(data), *record.caller,
+            const bool is_answered = (record.header.flags & wire::flag_in_order) != 0;
+            return service.carry_out(files, {request, is_answered}, opcode, body, std::move(data), *record.caller,
                                      [later, request](Outcome late) { later(request, std::move(late)); });
         };
         std::optional<Outcome> outcome;

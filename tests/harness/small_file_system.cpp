@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -75,7 +76,9 @@ bool SmallFileSystem::leave_bytes(std::uint64_t bytes) {
     const std::uint64_t free = std::uint64_t{statistics.f_bavail} * statistics.f_frsize;
     const UniqueFd fd(open((path_ + "/taken").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
     // One that fails, as others take room meanwhile, may have left less.
-    return fd && (free <= bytes || fallocate(fd.get(), 0, 0, static_cast<off_t>(free - bytes)) == 0);
+    struct stat taken = {};
+    return fd && fstat(fd.get(), &taken) == 0 &&
+           (free <= bytes || fallocate(fd.get(), 0, taken.st_size, static_cast<off_t>(free - bytes)) == 0);
 }
 
 bool SmallFileSystem::leave_inodes(std::uint64_t inodes) {

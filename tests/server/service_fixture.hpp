@@ -127,9 +127,10 @@ public:
             throw std::bad_alloc();
         return {};
     }
-    std::optional<Outcome> carry_out(const std::shared_ptr<SessionFiles>&, RequestId request, Opcode opcode,
+    std::optional<Outcome> carry_out(const std::shared_ptr<SessionFiles>&, Asked asked, Opcode opcode,
                                      std::span<const std::byte>, Buffer bulk, const Caller& caller,
                                      std::function<void(Outcome)> later) override {
+        const RequestId request = asked.id;
         calls.push_back({request.value, opcode, caller, std::string(bulk.text())});
         return handler ? handler(request, opcode, later) : Outcome{};
     }

@@ -11,6 +11,7 @@
 
 #include "base/unique_fd.hpp"
 #include "export_fixture.hpp"
+#include "server/files/reserve.hpp"
 #include "server/files/room.hpp"
 #include "service_fixture.hpp"
 
@@ -25,7 +26,7 @@ constexpr Duration term = 10s;
 constexpr NodeId root{1};
 
 struct TestRoom final : Room {
-    bool is_ample(int /*directory*/) const override { return ample; }
+    bool is_ample(int /*directory*/, std::uint64_t /*kept_bytes*/) const override { return ample; }
     std::atomic<bool> ample = true;
 };
 
@@ -827,10 +828,13 @@ TEST_CASE("there is room where the file system says so") {
     const auto look = [&](const std::string& path) {
         const UniqueFd directory(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
         REQUIRE(directory);
-        return room.is_ample(directory.get());
+        return room.is_ample(directory.get(), 0);
     };
     CHECK_FALSE(look("/proc"));
-    CHECK_FALSE(room.is_ample(-1));
+    CHECK_FALSE(room.is_ample(-1, 1U << 30));
+    const UniqueFd without_room(::open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    CHECK_FALSE(room.is_ample(without_room.get(), (256U << 20) - 1));
+    CHECK(room.is_ample(without_room.get(), 256U << 20));
     const TemporaryDirectory directory;
     struct statvfs about {};
     REQUIRE(::statvfs(directory.path().c_str(), &about) == 0);
@@ -840,4 +844,38 @@ TEST_CASE("there is room where the file system says so") {
         CHECK(look(directory.path()));
     else if (bytes < (128U << 20))
         CHECK_FALSE(look(directory.path()));
+}
+
+TEST_CASE("a reserve is given up a part at a time, and kept again when it is asked for") {
+    constexpr std::uint64_t whole = 64U << 20, part = 1U << 20;
+    const TemporaryDirectory directory;
+    const UniqueFd descriptor(::open(directory.path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    Reserve reserve;
+    CHECK(reserve.kept_bytes() == 0);
+    CHECK_FALSE(reserve.give_up_part());
+    reserve.keep(descriptor.get());
+    REQUIRE(reserve.kept_bytes() == whole);
+    CHECK(reserve.give_up_part());
+    reserve.keep(descriptor.get());
+    CHECK(reserve.kept_bytes() == whole - part);
+    reserve.give_up_if([] { return false; });
+    CHECK(reserve.kept_bytes() == whole - part);
+    for (std::uint64_t left = whole - part; left > 0; left -= part)
+        CHECK(reserve.give_up_part());
+    CHECK(reserve.kept_bytes() == 0);
+    CHECK_FALSE(reserve.give_up_part());
+    reserve.keep(descriptor.get());
+    CHECK(reserve.kept_bytes() == whole);
+    reserve.give_up_if([] { return true; });
+    CHECK(reserve.kept_bytes() == 0);
+}
+
+TEST_CASE("a file system that can keep no reserve is asked once") {
+    const UniqueFd cannot(::open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    const TemporaryDirectory directory;
+    const UniqueFd can(::open(directory.path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    Reserve reserve;
+    reserve.keep(cannot.get());
+    reserve.keep(can.get());
+    CHECK(reserve.kept_bytes() == 0);
 }

@@ -86,7 +86,7 @@ bool is_before(const timespec& one, const timespec& other) {
 }
 
 struct NoRoom final : Room {
-    bool is_ample(int /*directory*/) const override { return false; }
+    bool is_ample(int /*directory*/, std::uint64_t /*kept_bytes*/) const override { return false; }
 };
 
 }  // namespace
