@@ -354,9 +354,12 @@ int Server::run() {
     reactor_.unwatch(signals_.get());
     // Ends waits for locks and closes what clients had open. A worker may still be in a system call that does not
     // return (a dead disk): then leave without it.
+    // Sessions that have not said goodbye go on with the next server.
+    if (journal_ != nullptr)
+        journal_->leave();
     service_.reset();
     if (journal_ != nullptr)
-        journal_->remove();
+        journal_->remove_if_unneeded();
     if (!workers_->stop(last_grace)) {
         log::error("a request does not end; stopping without it");
         pid_file_.reset();

@@ -187,8 +187,13 @@ void AnswerJournal::write_header(std::string_view machine_start) {
     std::memcpy(memory_, &header, sizeof header);
 }
 
-void AnswerJournal::remove() {
-    ::unlink(path_.c_str());
+void AnswerJournal::leave() {
+    left_ = true;
+}
+
+void AnswerJournal::remove_if_unneeded() {
+    if (free_.lock()->accounts.size() == max_accounts)
+        ::unlink(path_.c_str());
 }
 
 AnswerJournal::AccountRecord& AnswerJournal::account(std::uint32_t index) const {
@@ -333,6 +338,8 @@ std::shared_ptr<AnswerJournal::Account> AnswerJournal::take_up(const Name& lost,
 }
 
 void AnswerJournal::give_back_account(std::uint32_t index) {
+    if (left_)
+        return;
     put_state(account(index).state, nothing);
     auto free = free_.lock();
     free->without_locks.erase(index);
@@ -387,6 +394,8 @@ std::optional<std::uint32_t> AnswerJournal::take_note() {
 }
 
 void AnswerJournal::give_back_note(std::uint32_t index) {
+    if (left_)
+        return;
     put_state(note(index).state, nothing);
     free_.lock()->notes.push_back(index);
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -118,8 +119,10 @@ public:
     AnswerJournal(const AnswerJournal&) = delete;
     AnswerJournal& operator=(const AnswerJournal&) = delete;
 
-    // At a clean end: nobody asks for answers any more.
-    void remove();
+    // At a clean end, before the sessions go: what is noted of them now is for the next server.
+    void leave();
+    // After it: the file goes if nobody is noted in it.
+    void remove_if_unneeded();
 
     // Before this server grants its first lock: those who have not had theirs again by then do not get them from a
     // later one.
@@ -162,6 +165,7 @@ private:
     const UniqueFd fd_;  // locked
     const wire::Timestamp opened_;
     std::byte* const memory_;
+    std::atomic<bool> left_ = false;
     Guarded<Free> free_;
 };
 

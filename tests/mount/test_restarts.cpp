@@ -176,7 +176,7 @@ TEST_CASE("restarts: what is open is read and written on, whatever becomes of th
 }
 
 // Whoever starts the server must not have files of the mount open: what closes them on the way waits for the server.
-TEST_CASE("restarts: locks are held on, and exclude others, however often the server is killed") {
+TEST_CASE("restarts: locks are held on, and exclude others, however often the server is killed or ended") {
     const std::uint32_t seed = number_from("REMOFS_TEST_SEED", std::random_device()());
     INFO("seed " << seed);
     std::mt19937 random(seed);
@@ -207,7 +207,10 @@ TEST_CASE("restarts: locks are held on, and exclude others, however often the se
     REQUIRE(locked.await());
     for (int kill = 0; kill < 6; ++kill) {
         std::this_thread::sleep_for(Milliseconds{random() % 200});
-        server.kill();
+        if (kill % 2 == 0)
+            server.kill();
+        else
+            CHECK(server.stop().exit_status == 0);
         server.start_again();
     }
     killed.ring();

@@ -164,6 +164,26 @@ TEST_CASE("journal: an answer that the client has is let go of, and an account w
     CHECK(f.journal->take_up(name_of(11), name_of(12)) == nullptr);
 }
 
+TEST_CASE("journal: a server that ends in peace leaves its sessions to the next, and no file without any") {
+    Killed f;
+    auto account = f.journal->begin(name_of(10));
+    auto note = account->note(first, false);
+    note->begin(wire::Opcode::mkdir, first);
+    note->finish(Status::ok, bytes_of("an answer"));
+    f.journal->leave();
+    note.reset();
+    account.reset();
+    f.journal->remove_if_unneeded();
+    f.start();
+    account = f.journal->take_up(name_of(10), name_of(11));
+    REQUIRE(account != nullptr);
+    REQUIRE(account->note(first, true)->before());
+    account.reset();
+    f.journal->leave();
+    f.journal->remove_if_unneeded();
+    CHECK(access(f.file().c_str(), F_OK) != 0);
+}
+
 TEST_CASE("journal: nobody is told of a session who cannot prove that it was theirs") {
     Killed f;
     const auto account = f.journal->begin(name_of(10));
