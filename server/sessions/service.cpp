@@ -33,6 +33,8 @@ constexpr std::uint64_t min_granted_bytes = wire::max_bulk_bytes;
 
 // How often the room is looked at while there are exclusive leases.
 constexpr Duration room_period = milliseconds(250);
+// Clients make things in directories that they have made and not been granted yet, whatever leases there are.
+constexpr Duration reserve_grace = std::chrono::seconds(10);
 
 // Work of the service itself, in the executor's turns.
 constexpr std::uint64_t service_group = 0;
@@ -846,7 +848,11 @@ void Service::arm_lease_timer() {
 // Holders of exclusive leases answer for what they have not sent yet: there must be room for it. They have little to
 // send in so short a time.
 void Service::arm_room_timer() {
-    if (room_timer_ || room_is_looked_at_ || (options_.leases->exclusive() == 0 && !files_.keeps_reserve()))
+    if (room_timer_ || room_is_looked_at_)
+        return;
+    if (options_.leases->exclusive() != 0)
+        last_exclusive_ = thread_.clock().now();
+    else if (!files_.keeps_reserve())
         return;
     room_timer_ = thread_.after(room_period, [this] {
         room_timer_.reset();
@@ -855,11 +861,14 @@ void Service::arm_room_timer() {
 }
 
 void Service::check_room() {
+    const bool may_end_reserve =
+        options_.leases->exclusive() == 0 && thread_.clock().now() - last_exclusive_ >= reserve_grace;
     room_is_looked_at_ = true;
-    executor_.submit(service_group, [this, completions = environment_.completions, files = &files_] {
+    executor_.submit(service_group, [this, completions = environment_.completions, files = &files_, may_end_reserve] {
         bool has_room = false;
         try {
-            files->end_reserve();
+            if (may_end_reserve)
+                files->end_reserve();
             has_room = files->has_room();
         } catch (...) {
             status_of_exception("looking at the room that there is");

@@ -192,6 +192,7 @@ private:
     TimePoint lease_timer_due_{};
     std::optional<transport::TimerId> room_timer_;
     bool room_is_looked_at_ = false;
+    TimePoint last_exclusive_{};  // lease that there was when room was looked at
     std::optional<transport::TimerId> stop_timer_;
     std::function<void(bool)> stopped_;
     bool stopping_ = false;
