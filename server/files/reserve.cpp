@@ -12,8 +12,8 @@ namespace remofile::server {
 namespace {
 
 // What clients have answered and not sent is files of up to 1 MiB, some hundreds at most, and mostly of a few KiB.
-constexpr off_t reserved_bytes = 64L << 20;
-constexpr off_t part_bytes = 1L << 20;
+constexpr std::uint64_t reserved_bytes = 64U << 20;
+constexpr std::uint64_t part_bytes = 1U << 20;
 
 }  // namespace
 
@@ -35,21 +35,23 @@ bool Reserve::give_up_part() {
     const std::lock_guard lock(mutex_);
     if (!file_)
         return false;
-    kept_bytes_ -= part_bytes;
-    if (kept_bytes_ <= 0 || ftruncate(file_.get(), kept_bytes_) != 0)
-        file_ = {};
+    const std::uint64_t left = kept_bytes_ - part_bytes;
+    if (left == 0 || ftruncate(file_.get(), static_cast<off_t>(left)) != 0)
+        close();
+    else
+        kept_bytes_ = left;
     return true;
 }
 
 void Reserve::give_up_if(const std::function<bool()>& is_unneeded) {
     const std::lock_guard lock(mutex_);
     if (file_ && is_unneeded())
-        file_ = {};
+        close();
 }
 
-std::uint64_t Reserve::kept_bytes() {
-    const std::lock_guard lock(mutex_);
-    return file_ ? static_cast<std::uint64_t>(kept_bytes_) : 0;
+void Reserve::close() {
+    file_ = {};
+    kept_bytes_ = 0;
 }
 
 }  // namespace remofile::server

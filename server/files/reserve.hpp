@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <sys/types.h>
-
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -24,12 +23,14 @@ public:
     bool give_up_part();
     // Gives all of it back if nobody needs it at that moment.
     void give_up_if(const std::function<bool()>& is_unneeded);
-    std::uint64_t kept_bytes();
+    std::uint64_t kept_bytes() const { return kept_bytes_; }  // without a system call
 
 private:
+    void close();
+
     std::mutex mutex_;
-    UniqueFd file_;  // none: nothing is kept
-    off_t kept_bytes_ = 0;
+    UniqueFd file_;                              // none: nothing is kept
+    std::atomic<std::uint64_t> kept_bytes_ = 0;  // those of the file
     bool has_failed_ = false;
 };
 

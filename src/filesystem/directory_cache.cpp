@@ -51,7 +51,7 @@ struct DirectoryCache::Directory {
     // What was lent, until when at most somebody in front goes by it.
     TimePoint lent_until{};
     TimePoint own_lent_until{};
-    std::unordered_set<std::string> lent_besides;  // names that are not in `slots`, or were not when they were lent
+    std::unordered_set<std::string> lent_besides;  // names that are not in `slots`
     bool names_lent = false;                       // as they are now
     bool better_listed_anew = false;
     // The rest means something only while `known`.
@@ -209,7 +209,7 @@ Duration DirectoryCache::lend_own(InodeNumber number) {
 // one cannot be trusted for as long, nothing would tell.
 void DirectoryCache::loan_moves(InodeNumber from, std::string_view name, InodeNumber to, std::string_view new_name) {
     const auto source = directories_.find(from);
-    if (from == to || source == directories_.end() || !is_lent(source->second.lent_until))
+    if (source == directories_.end() || !is_lent(source->second.lent_until))
         return;
     const TimePoint until = source->second.lent_until;
     Directory* target = trusted(to);
@@ -382,6 +382,7 @@ void DirectoryCache::put(Directory& directory, std::string_view name, const wire
     slot.entry.attributes = attributes;
     directory.unknown.erase(slot.entry.name);
     directory.absent.erase(slot.entry.name);
+    directory.lent_besides.erase(slot.entry.name);
 }
 
 // The name stands for nothing.

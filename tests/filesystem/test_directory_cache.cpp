@@ -447,6 +447,11 @@ TEST_CASE("what was lent of a name that is moved from here is taken back with th
         f.cache.revoke(other, ++f.events);
         CHECK(f.taken_back() == Set{"z"});
     }
+    SECTION("also within a directory") {
+        f.cache.loan_moves(home, "a", home, "z");
+        f.cache.revoke(home, ++f.events);
+        CHECK(f.taken_back() == Set{"a", "z", "1"});
+    }
     SECTION("at once if nothing is known of that one, as nothing would tell") {
         moves();
         CHECK(f.taken_back() == Set{"z", "1"});
