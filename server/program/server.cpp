@@ -241,7 +241,7 @@ void Server::keep_answers() {
 // A program that writes all the time makes an event with each write; a pause between two looks lets the kernel join
 // them.
 void Server::watch_changes() {
-    constexpr Duration pause = std::chrono::milliseconds(1);
+    static constexpr Duration pause = std::chrono::milliseconds(1);
     ChangeWatch* watch = files_->change_watch();
     if (watch == nullptr)
         return;
