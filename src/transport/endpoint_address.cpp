@@ -220,12 +220,14 @@ Result<Source> parse_source(std::string_view text) {
 
 bool is_local_address(std::string_view text) {
     constexpr std::string_view tcp = "tcp://";
-    if (text == "local" || text.starts_with("ipc://"))
+    if (text == "local" || text.starts_with("local,") || text.starts_with("ipc://"))
         return true;
     if (text.starts_with(tcp))
         text.remove_prefix(tcp.size());
-    return text.starts_with("127.") || text == "::1" || text.starts_with("[::1]") || text.starts_with("[::ffff:127.") ||
-           text == "localhost" || text.starts_with("localhost:");
+    // A bare IPv6 address has no port, but more than one colon.
+    const auto end = text.starts_with('[') ? text.find(']') + 1 : text.find(':');
+    const std::string_view host = text.starts_with('[') || end == text.rfind(':') ? text.substr(0, end) : text;
+    return host == "::1" || is_loopback(host);
 }
 
 Result<ListenAddress> parse_listen_endpoint(std::string_view text) {

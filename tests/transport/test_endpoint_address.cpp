@@ -146,13 +146,15 @@ TEST_CASE("listening addresses say whether they can be reached from elsewhere") 
 }
 
 TEST_CASE("addresses of this machine are told from others") {
-    for (const char* local : {"local", "ipc:///run/x", "127.0.0.1", "127.1.2.3", "::1", "tcp://localhost:6768",
-                              "tcp://127.0.0.1:6768", "tcp://[::1]:6768", "tcp://[::ffff:127.0.0.1]:6768"}) {
+    for (const char* local :
+         {"local", "local, uid 1000", "ipc:///run/x", "127.0.0.1", "127.1.2.3", "::1", "tcp://localhost:6768",
+          "tcp://127.0.0.1:6768", "tcp://[::1]:6768", "tcp://[::ffff:127.0.0.1]:6768"}) {
         INFO(local);
         CHECK(is_local_address(local));
     }
     for (const char* other : {"", "192.0.2.1", "::2", "2001:db8::1", "tcp://192.0.2.1:6768",
-                              "tcp://localhost.example:1", "tcp://[2001:db8::1]:6768", "example.org"}) {
+                              "tcp://localhost.example:1", "tcp://[2001:db8::1]:6768", "example.org",
+                              "tcp://127.example.org:6768", "127.example.org", "tcp://[::1:6768"}) {
         INFO(other);
         CHECK_FALSE(is_local_address(other));
     }
