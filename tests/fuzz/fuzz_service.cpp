@@ -6,11 +6,15 @@
 // Started as root it becomes "nobody" first: what fuzzed requests make (device nodes, for example) must do no harm.
 #include <grp.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <deque>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <random>
 #include <string_view>
@@ -19,6 +23,7 @@
 #include "../wire/all_structures.hpp"
 #include "base/assert.hpp"
 #include "base/log.hpp"
+#include "fuzz_input.hpp"
 #include "fuzz_target.hpp"
 #include "server/sessions/service.hpp"
 #include "wire/frame.hpp"
@@ -31,6 +36,42 @@ namespace {
 constexpr rlim_t max_file_bytes = 16 << 20;  // a fuzzed FALLOCATE must not fill the disk
 constexpr int max_turns = 10'000;            // far beyond what one input's messages need
 constexpr std::uint64_t first_free_request = 2;
+
+// Stands beside the export, where no request may get at it.
+constexpr std::string_view secret = "what no client may read, write or remove";
+constexpr std::string_view secret_name = "secret-beside-the-export";
+
+// The inodes of that file and of the directory above the export. No client can make a reply say so of something else.
+std::vector<std::uint64_t>& inodes_outside() {
+    static std::vector<std::uint64_t> inodes;
+    return inodes;
+}
+
+template <class Reply>
+const Attributes* attributes_in(const Reply& reply) {
+    if constexpr (requires { reply.attributes; })
+        return &reply.attributes;
+    else if constexpr (requires { reply.entry.attributes; })
+        return &reply.entry.attributes;
+    else
+        return nullptr;
+}
+
+// Whether the reply's file is one that is not below the export.
+bool leads_outside(const Record& record) {
+    bool outside = false;
+    const auto look = [&]<class Request>(const Request*) {
+        const auto reply = decode_body<typename Request::Reply>(record.body);
+        if (Request::opcode != record.header.opcode || !reply)
+            return;
+        if (const Attributes* attributes = attributes_in(*reply))
+            outside = std::ranges::find(inodes_outside(), attributes->identity.inode) != inodes_outside().end();
+    };
+    [&]<class... Request>(std::tuple<Request...>*) {
+        (look(static_cast<const Request*>(nullptr)), ...);
+    }(static_cast<Requests*>(nullptr));
+    return outside;
+}
 
 class TurnedClock final : public Clock {
 public:
@@ -52,8 +93,10 @@ public:
         const auto kind = static_cast<MessageKind>(std::to_integer<int>(message.head.data()[3]));
         const auto parsed = parse_message(std::move(message), kind);
         REMOFILE_ASSERT(parsed && kind != MessageKind::request);
-        for (const Record& record : parsed->records)
+        for (const Record& record : parsed->records) {
             REMOFILE_ASSERT(kind == MessageKind::push || is_known(record.header.detail));
+            REMOFILE_ASSERT(kind == MessageKind::push || !leads_outside(record));
+        }
         return true;
     }
     bool clogged(const transport::RouteId&) const override { return false; }
@@ -122,7 +165,15 @@ public:
         log::configure("fuzz", log::Level::off, log::Target::standard_error);
         std::string name = (std::filesystem::temp_directory_path() / "remofile-fuzz-XXXXXX").string();
         REMOFILE_ASSERT(::mkdtemp(name.data()) != nullptr);
-        directory_ = name;
+        base_ = name;
+        directory_ = base_ / "export";
+        std::filesystem::create_directory(directory_);
+        std::ofstream(base_ / secret_name) << secret;
+        for (const auto& each : {base_, base_ / secret_name}) {
+            struct stat attributes {};
+            REMOFILE_ASSERT(::lstat(each.c_str(), &attributes) == 0);
+            inodes_outside().push_back(attributes.st_ino);
+        }
         become_nobody();
         std::signal(SIGXFSZ, SIG_IGN);
         const rlimit limit{.rlim_cur = max_file_bytes, .rlim_max = max_file_bytes};
@@ -136,7 +187,7 @@ public:
         files.reset();
         empty();
         std::error_code ignored;  // "nobody" may not remove it from /tmp if root made it; then it stays behind, empty
-        std::filesystem::remove(directory_, ignored);
+        std::filesystem::remove_all(base_, ignored);
     }
     Export(const Export&) = delete;
     Export& operator=(const Export&) = delete;
@@ -153,6 +204,15 @@ public:
         }
     }
 
+    // What is beside the export is as it was, and nothing has come.
+    void check_outside() const {
+        std::ifstream file(base_ / secret_name);
+        REMOFILE_ASSERT(std::string(std::istreambuf_iterator<char>(file), {}) == secret);
+        struct stat attributes {};
+        REMOFILE_ASSERT(::lstat((base_ / secret_name).c_str(), &attributes) == 0 && attributes.st_nlink == 1);
+        REMOFILE_ASSERT(std::distance(std::filesystem::directory_iterator(base_), {}) == 2);
+    }
+
     TurnedClock clock;
     Counters counters;
     std::shared_ptr<server::LeaseTable> leases;  // shared with the files and each service
@@ -163,10 +223,12 @@ private:
         if (::geteuid() != 0)
             return;
         constexpr uid_t nobody = 65534;
-        REMOFILE_ASSERT(::chown(directory_.c_str(), nobody, nobody) == 0);
+        for (const auto& each : {base_, directory_, base_ / secret_name})
+            REMOFILE_ASSERT(::chown(each.c_str(), nobody, nobody) == 0);
         REMOFILE_ASSERT(::setgroups(0, nullptr) == 0 && ::setgid(nobody) == 0 && ::setuid(nobody) == 0);
     }
 
+    std::filesystem::path base_;
     std::filesystem::path directory_;
 };
 
@@ -175,34 +237,12 @@ Export& exported() {
     return instance;
 }
 
-std::string_view take(std::string_view& input, std::size_t size) {
-    const std::string_view taken = input.substr(0, size);
-    input.remove_prefix(taken.size());
-    return taken;
-}
-
-Buffer take_frame(std::string_view& input) {
-    const std::string_view length = take(input, 2);
-    if (length.size() < 2)
-        return {};
-    return Buffer::copy_of(
-        take(input, static_cast<unsigned char>(length[0]) | static_cast<unsigned char>(length[1]) << 8));
-}
-
 constexpr unsigned char time_passes = 0xff;
-
-void append_frame(std::string& input, std::string_view frame) {
-    input += static_cast<char>(frame.size() & 0xff);
-    input += static_cast<char>(frame.size() >> 8);
-    input += frame;
-}
 
 // Client in bit 0, number of bulk frames in bits 1 and 2.
 std::string item(const Message& message, unsigned client = 0) {
     std::string input(1, static_cast<char>(client | message.bulk.size() << 1));
-    append_frame(input, message.head.text());
-    for (const Buffer& frame : message.bulk)
-        append_frame(input, frame.text());
+    append_frames(input, message);
     return input;
 }
 
@@ -253,21 +293,18 @@ std::string one_message(unsigned client, const Body&... bodies) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    std::string_view input(reinterpret_cast<const char*>(data), size);
+    FuzzInput input(data, size);
     {
         Conversation conversation;
         while (!input.empty()) {
-            const auto what = static_cast<unsigned char>(take(input, 1)[0]);
-            if (what == time_passes) {
+            const auto what = input.number<std::uint8_t>();
+            if (what == time_passes)
                 conversation.pass_time();
-                continue;
-            }
-            Message message{.head = take_frame(input), .bulk = {}};
-            for (unsigned frames = what >> 1 & 3U; frames > 0; --frames)
-                message.bulk.push_back(take_frame(input));
-            conversation.say(what & 1U, std::move(message));
+            else
+                conversation.say(what & 1U, input.message(what >> 1 & 3U));
         }
     }
+    exported().check_outside();
     exported().empty();
     return 0;
 }
@@ -281,6 +318,7 @@ std::vector<std::string> fuzz_seeds() {
                         .flags = open_read | open_write,
                         .mode = 0644};
     const HandleId handle{1};
+    const std::string beside(secret_name);
     std::vector<std::string> seeds{
         one_message(0, create, Getattr{.node = NodeId{2}}, Read{.handle = handle, .size = 10},
                     Release{.handle = handle}),
@@ -297,6 +335,17 @@ std::vector<std::string> fuzz_seeds() {
                     Rmdir{.parent = NodeId{1}, .name = "d"}, Forget{.nodes = {{.node = NodeId{2}}}}),
         one_message(0, Symlink{.parent = NodeId{1}, .name = "s", .node = node, .target = "/etc"},
                     Readlink{.node = NodeId{2}}, Open{.node = NodeId{2}, .handle = handle, .flags = open_read}),
+        // Ways out of the export, none of which leads there.
+        one_message(0, Symlink{.parent = NodeId{1}, .name = "s", .node = node, .target = "../" + beside},
+                    Open{.node = NodeId{2}, .handle = handle, .flags = open_read}, Read{.handle = handle, .size = 100},
+                    Lookup{.parent = NodeId{1}, .name = "..", .node = {.id = NodeId{3}}},
+                    Fetch{.parent = NodeId{1}, .name = "../" + beside, .size = 100},
+                    Unlink{.parent = NodeId{3}, .name = beside}),
+        one_message(0, Symlink{.parent = NodeId{1}, .name = "up", .node = node, .target = ".."},
+                    Lookup{.parent = NodeId{2}, .name = beside, .node = {.id = NodeId{3}}},
+                    List{.node = NodeId{1}, .name = "up", .new_node = {.id = NodeId{4}}, .size = 4096},
+                    Rename{.parent = NodeId{1}, .name = "up", .new_parent = NodeId{1}, .new_name = "../up"},
+                    Link{.node = NodeId{2}, .new_parent = NodeId{1}, .new_name = "../up"}),
         one_message(0, Mknod{.parent = NodeId{1}, .name = "p", .node = node, .mode = 0010600},
                     Open{.node = NodeId{2}, .handle = handle, .flags = open_read | open_write}),
         one_message(0, Opendir{.node = NodeId{1}, .handle = handle},
@@ -384,4 +433,8 @@ std::vector<std::string> fuzz_seeds() {
     ordered.add({.opcode = Opcode::ping, .flags = flag_in_order, .id = RequestId{3}}, Ping{});
     seeds.push_back(item(std::move(ordered).finish()));
     return seeds;
+}
+
+std::vector<std::string> fuzz_words() {
+    return {std::string("RF\x02\x01", 4), "..", "../", std::string(secret_name), "/proc/self/cwd"};
 }

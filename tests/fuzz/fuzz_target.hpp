@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What each fuzzer defines. libFuzzer calls the first; smoke_main.cpp, an ordinary test, calls both.
+// What each fuzzer defines. libFuzzer calls the first; smoke_main.cpp, an ordinary test, calls all.
 #pragma once
 
 #include <cstddef>
@@ -12,3 +12,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
 // Inputs from which to start.
 std::vector<std::string> fuzz_seeds();
+
+// What is not found by changing single bytes: libFuzzer's dictionary.
+std::vector<std::string> fuzz_words();
