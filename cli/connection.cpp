@@ -74,23 +74,27 @@ void silence() {
 }
 
 // Says good-bye and ends the process. What was under way is where it would be after a kill.
-[[noreturn]] void leave(Connection& connection, int signal) {
+[[noreturn]] void leave(Connection& connection, int signal, OnInterrupt on_interrupt) {
     silence();
     if (connection.session) {
         connection.session->close();
         // Waits until all has been sent; not for longer than EndingSignals does.
         connection.context.reset();
     }
+    if (signal == SIGINT && on_interrupt == OnInterrupt::succeed)
+        ::_exit(static_cast<int>(ExitStatus::success));
     die_of(signal);
 }
 
-ExitStatus run_with(client::SessionOptions options, const SessionWork& work) {
+ExitStatus run_with(client::SessionOptions options, const SessionWork& work,
+                    OnInterrupt on_interrupt = OnInterrupt::die) {
     options.request_timeout = request_timeout;
     Result<> outcome;
     {
         EndingSignals signals;
         Connection connection;
-        signals.watch(connection.reactor, [&connection](int signal) { leave(connection, signal); });
+        signals.watch(connection.reactor,
+                      [&connection, on_interrupt](int signal) { leave(connection, signal, on_interrupt); });
         spawn(run(connection, std::move(options), work), [&](Status status) {
             connection.outcome = status;
             connection.reactor.stop();
@@ -204,11 +208,11 @@ void say_who_else_is_there(const client::Session& session) {
     std::fprintf(stderr, "remofile: the server is also in use by %s\n", who.c_str());
 }
 
-ExitStatus with_session(const client::ConnectOptions& options, const SessionWork& work) {
+ExitStatus with_session(const client::ConnectOptions& options, const SessionWork& work, OnInterrupt on_interrupt) {
     auto session_options = client::make_session_options(options);
     if (!session_options)
         return complain(session_options.error(), client::exit_status_of_setup(session_options.status()));
-    return run_with(std::move(*session_options), work);
+    return run_with(std::move(*session_options), work, on_interrupt);
 }
 
 ExitStatus with_files(client::ConnectOptions options, std::span<const std::string> sources, const FileWork& work) {

@@ -22,9 +22,13 @@ void add_key_options(CLI::App& app, client::ConnectOptions& options);
 
 using SessionWork = std::function<Task<Result<>>(client::Session& session, transport::Reactor& reactor)>;
 
+// What Ctrl-C is to a command: its end before it is done, or the only one that it has.
+enum class OnInterrupt : std::uint8_t { die, succeed };
+
 // Connects, runs `work` to its end and says good-bye, also when a signal ends the process. Blocks the calling thread,
 // on which everything happens. An error of the connection or of `work` is reported on standard error.
-ExitStatus with_session(const client::ConnectOptions& options, const SessionWork& work);
+ExitStatus with_session(const client::ConnectOptions& options, const SessionWork& work,
+                        OnInterrupt on_interrupt = OnInterrupt::die);
 
 // Says on standard error who uses the server too; not of the same person's sessions.
 void say_who_else_is_there(const client::Session& session);

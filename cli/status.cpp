@@ -1,28 +1,92 @@
 // SPDX-License-Identifier: MIT
 // remofile status: who uses a server, and what it has done; or what a mount does.
-#include <sys/stat.h>
-#include <sys/xattr.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <csignal>
 #include <cstdio>
-#include <cstring>
-#include <filesystem>
 #include <memory>
 
 #include "base/log.hpp"
+#include "base/unique_fd.hpp"
 #include "cli/connection.hpp"
 #include "cli/json_text.hpp"
+#include "cli/mount_status.hpp"
+#include "cli/screen.hpp"
+#include "cli/status_rates.hpp"
 #include "cli/transfer.hpp"
 #include "client/client_list.hpp"
 
 namespace remofile::cli {
 namespace {
 
+// A remofs that does not answer for so long is stopped, or hangs.
+constexpr Duration mount_patience = std::chrono::seconds(10);
+
 struct Options {
     client::ConnectOptions connect;
     bool json = false;
+    std::optional<Duration> watch;  // the pause between two samples
 };
+
+// A server or a mount at one moment, for a program and for a person.
+struct Sample {
+    Observed observed;
+    CounterValues counters;
+    std::string json_members;  // of an object, without its braces
+    std::string text;
+};
+
+// Writes samples as they come, with what has happened between the last two.
+class Output {
+public:
+    explicit Output(const Options& options) : options_(options) {}
+
+    // False once standard output takes no more.
+    bool write(const Sample& sample) {
+        const TimePoint now = Clock::system().now();
+        std::optional<Rates> rates;
+        if (last_)
+            rates = rates_between(sample.observed, last_->counters, sample.counters, now - last_->time);
+        last_ = Last{sample.counters, now};
+        std::fputs((options_.json ? json(sample, rates) : text(sample, rates)).c_str(), stdout);
+        return std::fflush(stdout) == 0;
+    }
+
+private:
+    struct Last {
+        CounterValues counters;
+        TimePoint time;
+    };
+
+    std::string json(const Sample& sample, const std::optional<Rates>& rates) const {
+        if (!options_.watch)
+            return "{" + sample.json_members + "}\n";
+        const std::chrono::duration<double> time = std::chrono::system_clock::now().time_since_epoch();
+        return fmt::format("{{\"time\": {:.3f}, \"rates\": {}, {}}}\n", time.count(), json_of(sample.observed, rates),
+                           sample.json_members);
+    }
+
+    std::string text(const Sample& sample, const std::optional<Rates>& rates) const {
+        if (!options_.watch)
+            return sample.text;
+        const std::string text = plain_text_of(sample.observed, rates) + sample.text;
+        winsize size{};
+        if (::isatty(STDOUT_FILENO) == 0 || ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < 2)
+            return text + "\n";
+        return screenful(text, size.ws_row, size.ws_col);
+    }
+
+    const Options& options_;
+    std::optional<Last> last_;
+};
+
+// ---------------------------------------------------------------- of a server
 
 // What interrupted transfers have left in a directory.
 struct Incomplete {
@@ -54,9 +118,9 @@ std::string plain_text(const wire::ServerStatusReply& status, const std::vector<
     return text;
 }
 
-std::string json(const wire::ServerStatusReply& status, const std::vector<Incomplete>& incomplete) {
-    std::string text =
-        fmt::format("{{\"version\": {}, \"started\": {}, \"clients\": [", json_text(status.version), status.started);
+std::string json_members(const wire::ServerStatusReply& status, const std::vector<Incomplete>& incomplete) {
+    std::string text = fmt::format("\"kind\": \"server\", \"version\": {}, \"started\": {}, \"clients\": [",
+                                   json_text(status.version), status.started);
     for (std::size_t i = 0; i < status.clients.size(); ++i) {
         const wire::Client& client = status.clients[i];
         text += fmt::format(
@@ -73,13 +137,10 @@ std::string json(const wire::ServerStatusReply& status, const std::vector<Incomp
     for (std::size_t i = 0; i < status.counters.size(); ++i)
         text +=
             fmt::format("{}{}: {}", i > 0 ? ", " : "", json_text(status.counters[i].name), status.counters[i].value);
-    return text + "}}\n";
+    return text + "}";
 }
 
-Task<Result<>> show_status(client::Session& session, bool as_json) {
-    const auto reply = co_await session.call(wire::ServerStatus{});
-    if (!reply)
-        co_return Result<>(reply.error());
+Task<std::vector<Incomplete>> find_incomplete(client::Session& session) {
     client::RemoteTree tree(session);
     const auto entries = co_await tree.list(session.hello().root);
     std::vector<Incomplete> incomplete;
@@ -90,9 +151,33 @@ Task<Result<>> show_status(client::Session& session, bool as_json) {
     }
     if (entries)
         tree.forget(*entries);
-    const std::string text = as_json ? json(reply->body, incomplete) : plain_text(reply->body, incomplete);
-    std::fputs(text.c_str(), stdout);
-    co_return Result<>();
+    co_return incomplete;
+}
+
+Sample sample_of(const wire::ServerStatusReply& status, const std::vector<Incomplete>& incomplete) {
+    Sample sample{.observed = Observed::server,
+                  .counters = {},
+                  .json_members = json_members(status, incomplete),
+                  .text = plain_text(status, incomplete)};
+    for (const wire::CounterValue& counter : status.counters)
+        sample.counters.emplace(counter.name, counter.value);
+    return sample;
+}
+
+Task<Result<>> show_status(client::Session& session, transport::Reactor& reactor, const Options& options) {
+    Output output(options);
+    // Once: a directory may be large.
+    const std::vector<Incomplete> incomplete = co_await find_incomplete(session);
+    while (true) {
+        const auto reply = co_await session.call(wire::ServerStatus{});
+        if (!reply)
+            co_return Result<>(reply.error());
+        if (!output.write(sample_of(reply->body, incomplete)) || !options.watch)
+            co_return Result<>();
+        Completion<bool> pause;
+        reactor.after(*options.watch, [&pause] { pause.deliver(true); });
+        co_await pause;
+    }
 }
 
 // ---------------------------------------------------------------- of a mount
@@ -100,19 +185,6 @@ Task<Result<>> show_status(client::Session& session, bool as_json) {
 // As a shell's user writes one. A source has a colon before its first slash.
 bool is_local_path(const std::string& text) {
     return text.find(':') == std::string::npos || text.starts_with('/') || text.starts_with("./");
-}
-
-Result<std::filesystem::path> mountpoint_of(const std::string& path) {
-    std::error_code failed;
-    std::filesystem::path at = std::filesystem::canonical(path, failed);
-    struct stat status {};
-    if (failed || ::stat(at.c_str(), &status) != 0)
-        return make_error(from_errno(failed ? failed.value() : errno),
-                          fmt::format("{}: {}", log::printable(path), failed ? failed.message() : strerror(errno)));
-    struct stat above {};
-    while (at.has_relative_path() && ::stat(at.parent_path().c_str(), &above) == 0 && above.st_dev == status.st_dev)
-        at = at.parent_path();
-    return at;
 }
 
 // "name": value pairs, without what groups them.
@@ -134,21 +206,64 @@ std::string plain_text_of_mount(std::string_view json) {
     }
 }
 
-ExitStatus show_mount_status(const std::string& path, bool as_json) {
-    constexpr std::size_t max_bytes = 64U << 10;
-    const auto mountpoint = mountpoint_of(path);
-    if (!mountpoint)
-        return complain(mountpoint.error());
-    std::string json(max_bytes, '\0');
-    const ssize_t size = ::getxattr(mountpoint->c_str(), "remofs.status", json.data(), json.size());
-    if (size < 0 && (errno == ENODATA || errno == EOPNOTSUPP))
-        return complain(make_error(Status::bad_usage, fmt::format("{}: not a mount of remofs", log::printable(path))));
-    if (size < 0)
-        return complain(make_error(from_errno(errno),
-                                   fmt::format("{}: {}", log::printable(mountpoint->string()), strerror(errno))));
-    json.resize(static_cast<std::size_t>(size));
-    std::fputs(as_json ? (json + "\n").c_str() : plain_text_of_mount(json).c_str(), stdout);
-    return ExitStatus::success;
+Sample sample_of(const MountStatus& status) {
+    std::string_view members = status.json;
+    members.remove_prefix(std::min<std::size_t>(1, members.size()));
+    if (members.ends_with('}'))
+        members.remove_suffix(1);
+    return {.observed = Observed::mount,
+            .counters = counters_of_mount(status.json),
+            .json_members = fmt::format("\"kind\": \"mount\", \"mountpoint\": {}, {}",
+                                        json_text(status.mountpoint.string()), members),
+            .text = plain_text_of_mount(status.json)};
+}
+
+// Ctrl-C, as a descriptor, while the object lives.
+class Interruption {
+public:
+    Interruption() {
+        sigset_t signals;
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGINT);
+        ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+        fd_.reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+    }
+
+    // False once it has come.
+    bool pause(Duration time) const {
+        pollfd event{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+        const auto pause = std::chrono::duration_cast<std::chrono::milliseconds>(time);
+        return ::poll(&event, 1, static_cast<int>(pause.count())) == 0;
+    }
+
+private:
+    UniqueFd fd_;
+};
+
+ExitStatus show_mount_status(const Options& options) {
+    std::optional<Interruption> interruption;
+    if (options.watch)
+        interruption.emplace();
+    Output output(options);
+    while (true) {
+        const auto status = read_mount_status(options.connect.source, mount_patience);
+        if (!status)
+            return complain(status.error());
+        if (!output.write(sample_of(*status)) || !interruption || !interruption->pause(*options.watch))
+            return ExitStatus::success;
+    }
+}
+
+// Seconds, with a fraction if need be.
+Duration parse_pause(const std::string& text) {
+    constexpr double least_s = 0.1;
+    constexpr double most_s = 86'400;
+    double seconds = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+    // Also refuses what is no number.
+    if (error != std::errc() || end != text.data() + text.size() || !(seconds >= least_s && seconds <= most_s))
+        throw CLI::ValidationError("expected seconds, from 0.1 to 86400");
+    return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
 }
 
 }  // namespace
@@ -161,12 +276,17 @@ std::function<ExitStatus()> prepare_status(CLI::App& app) {
         ->required();
     add_key_options(app, options->connect);
     app.add_flag("--json", options->json, "Write JSON, with the counters that are zero too");
+    const auto pause = std::make_shared<std::string>();  // that the parser needs to write to
+    app.add_flag("--watch{2}", *pause, "Show it again and again, with what happens a second, until Ctrl-C (2)")
+        ->type_name("SECONDS")
+        ->each([options, pause](const std::string& text) { options->watch = parse_pause(text); });
     return [options] {
         if (is_local_path(options->connect.source))
-            return show_mount_status(options->connect.source, options->json);
-        return with_session(options->connect, [options](client::Session& session, transport::Reactor&) {
-            return show_status(session, options->json);
-        });
+            return show_mount_status(*options);
+        const auto work = [options](client::Session& session, transport::Reactor& reactor) {
+            return show_status(session, reactor, *options);
+        };
+        return with_session(options->connect, work, options->watch ? OnInterrupt::succeed : OnInterrupt::die);
     };
 }
 

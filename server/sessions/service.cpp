@@ -607,12 +607,19 @@ std::vector<wire::Client> Service::clients(SessionId except) const {
 
 wire::ServerStatusReply Service::status() const {
     wire::ServerStatusReply reply{
-        .version = options_.version, .started = started_, .clients = clients({}), .counters = {}};
+        .version = options_.version, .started = started_, .clients = clients({}), .counters = gauges()};
     for (const auto& [name, value] : counters_.snapshot()) {
         if (reply.counters.size() < max_listed_counters)
             reply.counters.push_back({name, value});
     }
+    std::ranges::sort(reply.counters, {}, &wire::CounterValue::name);
     return reply;
+}
+
+std::vector<wire::CounterValue> Service::gauges() const {
+    return {{"server.requests_open", open_requests()},
+            {"server.sessions", sessions_.size()},
+            {"server.turns_waiting", waiting_.size()}};
 }
 
 std::size_t Service::open_requests() const {

@@ -78,6 +78,8 @@ public:
 
     std::size_t sessions() const { return sessions_.size(); }
     std::size_t open_requests() const;
+    // What there is at the moment, by names like those of counters; SERVER_STATUS tells it among them.
+    std::vector<wire::CounterValue> gauges() const;
 
 private:
     // A HELLO on its way to a session.

@@ -131,6 +131,9 @@ Session::Session(SessionEnvironment& environment, SessionTerms terms, std::share
       callers_(environment.callers),
       carried_out_at_once_(environment.counters.at("server.carried_out_at_once")),
       waits_for_others_(environment.counters.at("leases.exclusive_waits")),
+      requests_(environment.counters.at("server.requests")),
+      bytes_received_(environment.counters.at("server.bytes_received")),
+      bytes_sent_(environment.counters.at("server.bytes_sent")),
       last_heard_(environment.thread.clock().now()),
       pushes_((terms_.features & wire::feature_leases) != 0 ? environment.leases : nullptr, files_.get()) {
     for (std::uint8_t number = 0; number < wire::max_lanes; ++number)
@@ -235,6 +238,7 @@ void Session::receive(std::uint8_t number, wire::ParsedMessage message) {
     SessionLane& by = lane(number);
     last_heard_ = environment_.thread.clock().now();
     totals_.bytes_received += message.frames.head.size();
+    bytes_received_.add(message.frames.head.size());
     if (ending_)
         return;
     take_acknowledgements(by, message.header);
@@ -256,7 +260,9 @@ void Session::enter_records(SessionLane& by, const BatchPtr& batch) {
 void Session::enter_record(SessionLane& by, const BatchPtr& batch, std::size_t index, bool head_fits) {
     BatchRecord& record = batch->records[index];
     ++totals_.requests;
+    requests_.add();
     totals_.bytes_received += record.bulk.size();
+    bytes_received_.add(record.bulk.size());
     if (enter_known(by, batch, record))
         return;
     if ((record.header.flags & wire::flag_resent) == 0 && std::exchange(by.resending, false))
@@ -815,6 +821,7 @@ void Session::deliver(SessionLane& to, const Pending& pending, ReplyPtr reply) {
 bool Session::send(SessionLane& by, wire::Message message) {
     const std::size_t bytes = message.byte_count();
     totals_.bytes_sent += bytes;
+    bytes_sent_.add(bytes);
     by.speed.note_sent(bytes, environment_.thread.clock().now());
     try {
         return environment_.thread.send(*by.route(), std::move(message));

@@ -246,6 +246,9 @@ private:
     SessionCallers callers_;
     Counters::Counter& carried_out_at_once_;
     Counters::Counter& waits_for_others_;
+    Counters::Counter& requests_;
+    Counters::Counter& bytes_received_;
+    Counters::Counter& bytes_sent_;
 
     std::size_t violations_ = 0;
     TimePoint violations_since_{};

@@ -19,7 +19,11 @@ namespace remofile::server {
 
 struct WorkerPool::State {
     State(Options given, Counters& counters)
-        : options(given), handoffs(counters.at("handoff.reactor_to_worker")), wakeups(counters.at("workers.woken")) {}
+        : options(given),
+          handoffs(counters.at("handoff.reactor_to_worker")),
+          wakeups(counters.at("workers.woken")),
+          waiting(counters.at("workers.waiting")),
+          busy(counters.at("workers.busy")) {}
 
     struct Group {
         std::deque<Work> waiting;
@@ -49,6 +53,8 @@ struct WorkerPool::State {
     const Options options;
     Counters::Counter& handoffs;
     Counters::Counter& wakeups;
+    Counters::Counter& waiting;  // now, as the next
+    Counters::Counter& busy;
 
     std::mutex mutex;
     std::condition_variable work_available;
@@ -82,6 +88,8 @@ bool WorkerPool::State::take(std::unique_lock<std::mutex>& lock, std::uint64_t& 
     group.waiting.pop_front();
     ++group.running;
     ++running;
+    waiting.subtract();
+    busy.add();
     enqueue_turn(id, group);
     wake_one();
     return true;
@@ -101,6 +109,7 @@ void WorkerPool::State::serve() {
         work = nullptr;  // what it owns goes without the lock held
         lock.lock();
         --running;
+        busy.subtract();
         const auto group = groups.find(id);
         --group->second.running;
         enqueue_turn(id, group->second);
@@ -137,6 +146,7 @@ void WorkerPool::submit(std::uint64_t id, Work work) {
         return;
     State::Group& group = state_->groups[id];
     group.waiting.push_back(std::move(work));
+    state_->waiting.add();
     state_->enqueue_turn(id, group);
     state_->wake_one();
 }
@@ -148,6 +158,7 @@ bool WorkerPool::stop(Duration timeout) {
     for (auto& [id, group] : state_->groups) {
         for (Work& work : group.waiting)
             dropped.push_back(std::move(work));
+        state_->waiting.subtract(group.waiting.size());
         group.waiting.clear();
     }
     state_->work_available.notify_all();

@@ -105,6 +105,7 @@ complete -c remofile -n '__fish_seen_subcommand_from rm remove' -s f -l force -d
 complete -c remofile -n '__fish_seen_subcommand_from rm remove' -l partial -d 'in the directories named'
 
 complete -c remofile -n '__fish_seen_subcommand_from status' -l json -d 'write JSON, with the counters that are zero too'
+complete -c remofile -n '__fish_seen_subcommand_from status' -l watch -d 'show it again and again, with what happens a second'
 
 complete -c remofile -n '__fish_seen_subcommand_from ping' -s c -l count -x -d 'number of round trips'
 
