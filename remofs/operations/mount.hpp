@@ -95,7 +95,9 @@ public:
     KernelPages& pages() { return pages_; }
     KernelNames& names() { return names_; }
     filesystem::FileSystem& file_system() { return file_system_; }
+    const filesystem::FileSystem& file_system() const { return file_system_; }
     const IdMap& ids() const { return settings_.ids; }
+    bool connected() const { return session_.connected(); }
     // Whether what is asked now is not answered for long; suspect() makes that known soon.
     bool server_is_silent() const { return !session_.connected() || session_.silent(); }
     InterruptedThreads& interrupted_threads() { return interrupted_threads_; }

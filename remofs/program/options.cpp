@@ -64,6 +64,14 @@ Result<> set_congestion(Options& options, std::string_view value) {
     return {};
 }
 
+Result<> set_metrics(Options& options, std::string_view value) {
+    auto parsed = transport::parse_metrics_address(value);
+    if (!parsed)
+        return usage_error("metrics: " + parsed.error().to_string());
+    options.metrics = std::move(*parsed);
+    return {};
+}
+
 // The default, which libfuse 3.17 has no name for.
 Result<> keep_access_times(Options& options, std::string_view) {
     std::erase(options.kernel_options, "noatime");
@@ -138,6 +146,7 @@ constexpr auto table = std::to_array<OptionRow>({
     {"congestion", Kind::value, "auto|system|NAME", "TCP's congestion control: auto takes bbr on longer links (auto)",
      set_congestion},
     {"cache_size", Kind::value, "SIZE", "memory for cached data", set_cache_size},
+    {"metrics", Kind::value, "ADDRESS:PORT", "offer metrics by HTTP; PORT alone: to this machine only", set_metrics},
     {"fsname", Kind::value, "NAME", "what mount shows as the source", set_text<&Options::file_system_name>},
     {"debug", Kind::flag, "", "as -d", set_true<&Options::debug>},
     {"remount", Kind::flag, "", "change ro, nosuid and the like of a mount that is there", set_true<&Options::remount>},

@@ -13,6 +13,7 @@
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "transport/congestion_control.hpp"
+#include "transport/metrics_port.hpp"
 #include "wire/protocol.hpp"
 
 namespace remofile::remofs {
@@ -45,9 +46,10 @@ struct Options {
     SymlinkPolicy symlinks = SymlinkPolicy::keep;
     bool allow_other = false;
     bool default_permissions = false;
-    bool sync_names = false;                  // whoever makes, removes or renames something waits for the server
-    std::string file_system_name;             // fsname=; empty: the source
-    std::vector<std::string> kernel_options;  // "nodev", "noatime", ...: passed on as they came
+    bool sync_names = false;  // whoever makes, removes or renames something waits for the server
+    std::optional<transport::MetricsAddress> metrics;  // none: they are not offered
+    std::string file_system_name;                      // fsname=; empty: the source
+    std::vector<std::string> kernel_options;           // "nodev", "noatime", ...: passed on as they came
 };
 
 // A row of the table of mount options (-o).

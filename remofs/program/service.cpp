@@ -17,6 +17,7 @@
 #include "client/open_session.hpp"
 #include "remofs/kernel/mountpoint.hpp"
 #include "remofs/operations/mount.hpp"
+#include "remofs/program/mount_metrics.hpp"
 #include "transport/context.hpp"
 #include "transport/reactor.hpp"
 
@@ -75,6 +76,7 @@ public:
         reactor_.spin_before_sleeping(transport::usual_spin);
         reactor_.run();
         reactor_.unwatch(signals_.get());
+        metrics_.reset();
         mount_.reset();
         session_.reset();
         if (was_mounted_)
@@ -84,6 +86,8 @@ public:
 
 private:
     Task<void> start() {
+        if (const auto offered = offer_metrics(); !offered)
+            co_return fail(client::ExitStatus::failure, offered.error().to_string());
         std::vector<wire::Client> holders;
         auto opened = co_await client::open_session(context_, reactor_, plan_.session, counters_, &holders, [this] {
             report_.note(fmt::format("{} has as many clients as it takes; trying again for half a minute",
@@ -106,6 +110,18 @@ private:
         if (!started)
             co_return fail(client::ExitStatus::mountpoint,
                            fmt::format("cannot mount on {}: {}", plan_.mountpoint, started.error().to_string()));
+    }
+
+    Result<> offer_metrics() {
+        if (!plan_.options.metrics)
+            return {};
+        REMOFILE_TRY(port, transport::MetricsPort::open(reactor_, *plan_.options.metrics,
+                                                        [this] { return metrics_text(counters_, mount_.get()); }));
+        metrics_ = std::move(port);
+        log::info("metrics at {}", metrics_->url());
+        if (plan_.options.metrics->beyond_loopback)
+            log::warn("metrics are neither encrypted nor authorised, and can be read from other machines");
+        return {};
     }
 
     // So that the first program need not wait for it. Metadata flows without, so that it is no reason not to mount.
@@ -246,6 +262,7 @@ private:
     transport::Reactor reactor_;
     std::unique_ptr<client::Session> session_;
     std::unique_ptr<Mount> mount_;
+    std::unique_ptr<transport::MetricsPort> metrics_;
 };
 
 }  // namespace

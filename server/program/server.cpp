@@ -20,6 +20,7 @@
 #include "server/program/data_port.hpp"
 #include "server/program/journal_file.hpp"
 #include "server/program/pid_file.hpp"
+#include "server/program/server_metrics.hpp"
 #include "server/program/server_security.hpp"
 #include "server/program/version.hpp"
 #include "server/sessions/service.hpp"
@@ -150,6 +151,7 @@ public:
 private:
     Result<std::unique_ptr<transport::Listener>> bind(transport::ListenerOptions options);
     Result<> open_data_port();
+    Result<> offer_metrics();
     void keep_answers();
     void on_signal();
     void watch_changes();
@@ -174,6 +176,7 @@ private:
     std::optional<WorkerPool> workers_;
     std::shared_ptr<AnswerJournal> journal_;  // shared with the sessions
     std::optional<Service> service_;
+    std::unique_ptr<transport::MetricsPort> metrics_;
     bool stopping_ = false;
     bool finished_ = true;
 };
@@ -204,6 +207,7 @@ Result<std::string> Server::start() {
     REMOFILE_TRY(listener, bind(std::move(listener_options)));
     listener_ = std::move(listener);
     REMOFILE_CHECK(open_data_port());
+    REMOFILE_CHECK(offer_metrics());
     keep_answers();
     thread_.use(listener_.get(), sealed_listener_.get());
     watch_changes();
@@ -227,6 +231,20 @@ Result<std::string> Server::start() {
     for (const std::string& line : client_lines(listener_->endpoints(), security_.server_key))
         say(log::Level::info, line);
     return text;
+}
+
+Result<> Server::offer_metrics() {
+    if (!options_.metrics)
+        return {};
+    const auto started = static_cast<std::uint64_t>(std::time(nullptr));
+    REMOFILE_TRY(port, transport::MetricsPort::open(reactor_, *options_.metrics, [this, started] {
+                     return metrics_text(counters_, *service_, version, started);
+                 }));
+    metrics_ = std::move(port);
+    log::info("metrics at {}", metrics_->url());
+    if (options_.metrics->beyond_loopback)
+        log::warn("metrics are neither encrypted nor authorised, and can be read from other machines");
+    return {};
 }
 
 // Everything works without: then a program may be told of an error when the server is killed.
@@ -354,6 +372,7 @@ int Server::run() {
     reactor_.unwatch(signals_.get());
     // Ends waits for locks and closes what clients had open. A worker may still be in a system call that does not
     // return (a dead disk): then leave without it.
+    metrics_.reset();
     // Sessions that have not said goodbye go on with the next server.
     if (journal_ != nullptr)
         journal_->leave();

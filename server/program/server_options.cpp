@@ -91,7 +91,7 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 21> rows{{
+const std::array<Row, 22> rows{{
     {"listen", Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
@@ -178,6 +178,14 @@ const std::array<Row, 21> rows{{
      take_flag<&ServerOptions::daemon>},
     {"pid-file", Kind::value, "FILE", "Write the process id to FILE; refuse to start if its server still runs",
      take_path_of<&ServerOptions::pid_file>},
+    {"metrics", Kind::number, "ADDRESS:PORT",
+     "Offer metrics for Prometheus at http://ADDRESS:PORT/metrics, to whoever can connect; PORT alone is of this "
+     "machine's loopback interface (default: none)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         REMOFILE_TRY(address, transport::parse_metrics_address(value));
+         options.metrics = std::move(address);
+         return {};
+     }},
     {"log-level", Kind::value, "LEVEL", "debug, info (the default), warn or error",
      [](ServerOptions& options, std::string_view value) -> Result<> {
          return take_word(options.log_level, value, level_words);

@@ -11,6 +11,7 @@
 #include "base/log.hpp"
 #include "base/result.hpp"
 #include "transport/congestion_control.hpp"
+#include "transport/metrics_port.hpp"
 
 namespace remofile::server {
 
@@ -39,6 +40,7 @@ struct ServerOptions {
     std::uint32_t strangers_per_second = 20;
     bool daemon = false;
     std::string pid_file;
+    std::optional<transport::MetricsAddress> metrics;  // none: they are not offered
     log::Level log_level = log::Level::info;
 };
 

@@ -85,6 +85,7 @@ SessionEnvironment Service::make_environment() {
         .completions = std::make_shared<ServiceCompletions>(thread_, counters_),
         .callers = options_.callers,
         .compression = std::make_shared<wire::CompressionMeter>(counters_, "server.compression"),
+        .request_times = request_times_,
         .leases = options_.leases.get(),
         .find = {},
         .flush_soon = {},
@@ -617,7 +618,11 @@ wire::ServerStatusReply Service::status() const {
 }
 
 std::vector<wire::CounterValue> Service::gauges() const {
-    return {{"server.requests_open", open_requests()},
+    std::size_t bytes = 0;
+    for (const auto& [id, member] : sessions_)
+        bytes += member.session->open_request_bytes();
+    return {{"server.request_bytes_open", bytes},
+            {"server.requests_open", open_requests()},
             {"server.sessions", sessions_.size()},
             {"server.turns_waiting", waiting_.size()}};
 }

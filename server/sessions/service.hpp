@@ -80,6 +80,7 @@ public:
     std::size_t open_requests() const;
     // What there is at the moment, by names like those of counters; SERVER_STATUS tells it among them.
     std::vector<wire::CounterValue> gauges() const;
+    const RequestTimes& request_times() const { return request_times_; }
 
 private:
     // A HELLO on its way to a session.
@@ -164,6 +165,7 @@ private:
     Counters& counters_;
     const ServiceOptions options_;
     const std::uint64_t started_;
+    RequestTimes request_times_;
     SessionEnvironment environment_;
 
     transport::LaneTickets* tickets_ = nullptr;

@@ -244,6 +244,7 @@ void Session::receive(std::uint8_t number, wire::ParsedMessage message) {
     take_acknowledgements(by, message.header);
     environment_.flush_soon(*this);
     auto batch = std::make_shared<SessionBatch>(std::move(message));
+    batch->arrived = last_heard_;
     batch->lane = number;
     enter_records(by, batch);
     if (!ending_)
@@ -544,6 +545,7 @@ bool Session::carry_out_at_once(const BatchPtr& batch) {
         return false;
     if (coding_of(lane(batch->lane)).plan.level != 0)
         return false;
+    const TimePoint begun = environment_.thread.clock().now();
     std::optional<Outcome> outcome;
     try {
         outcome = environment_.files.carry_out_at_once(files_, record.header.opcode, record.body, *record.caller);
@@ -554,7 +556,10 @@ bool Session::carry_out_at_once(const BatchPtr& batch) {
         return false;
     carried_out_at_once_.add();
     Slice slice;
-    slice.answers.push_back({batch->next, std::move(*outcome)});
+    slice.answers.push_back({.record = batch->next,
+                             .outcome = std::move(*outcome),
+                             .begun = begun,
+                             .ended = environment_.thread.clock().now()});
     advance(*batch, Status::ok);
     slice_done(batch, std::move(slice));
     return true;
@@ -612,6 +617,8 @@ void Session::slice_done(const BatchPtr& batch, Slice slice) {
     for (Answered& answered : slice.answers) {
         if (answered.outcome.status == Status::malformed)
             note_violation("a request that cannot be decoded");
+        if (answered.begun != TimePoint{})
+            environment_.request_times.add(*batch->records[answered.record].facts, answered.ended - batch->arrived);
         conclude(batch->records[answered.record].header.id, std::move(answered.outcome));
     }
     if (slice.awaited.empty())

@@ -17,6 +17,7 @@
 #include "server/leases/session_pushes.hpp"
 #include "server/sessions/answer_journal.hpp"
 #include "server/sessions/reply_cache.hpp"
+#include "server/sessions/request_times.hpp"
 #include "server/sessions/service_completions.hpp"
 #include "server/sessions/service_thread.hpp"
 #include "server/sessions/session_accounts.hpp"
@@ -59,7 +60,8 @@ struct SessionEnvironment {
     std::shared_ptr<ServiceCompletions> completions;
     CallerPolicy callers;
     std::shared_ptr<wire::CompressionMeter> compression;  // shared with the work under way
-    LeaseTable* leases;                                   // none: there are no leases
+    RequestTimes& request_times;
+    LeaseTable* leases;  // none: there are no leases
 
     // A live session by its number, or null.
     std::function<class Session*(SessionId)> find;
@@ -152,6 +154,8 @@ public:
 
     // Requests not answered yet, the answers that wait to be sent included.
     std::size_t open_requests() const { return accounts_.unanswered(); }
+    // Their data, that is in memory.
+    std::size_t open_request_bytes() const { return accounts_.bulk_bytes(); }
     // Requests that are being carried out or wait for it, or for a lock.
     std::size_t pending_requests() const { return pending_.size(); }
 

@@ -48,6 +48,7 @@ public:
     }
 
     // Bulk data of unanswered requests, of all lanes together.
+    std::size_t bulk_bytes() const { return bulk_bytes_; }
     bool has_room_for(std::size_t bulk_bytes) const { return bulk_bytes_ + bulk_bytes <= max_bulk_bytes_; }
     void enter_bulk(std::size_t bytes) { bulk_bytes_ += bytes; }
     void leave_bulk(std::size_t bytes) {

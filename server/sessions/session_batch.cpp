@@ -115,6 +115,7 @@ Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files,
     slice.answers.reserve(batch.records.size());  // what has been carried out must be answered
     std::size_t bytes = 0;
     const TimePoint begun = clock.now();
+    TimePoint now = begun;
     while (!batch.finished() && bytes < slice_bytes) {
         BatchRecord& record = batch.records[batch.next];
         const std::size_t index = batch.next;
@@ -124,7 +125,7 @@ Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files,
         if (const auto status = decided_status(batch)) {
             advance(batch, *status);
             if (!record.answered_elsewhere)
-                slice.answers.push_back({index, failure(*status)});
+                slice.answers.push_back({.record = index, .outcome = failure(*status)});
             continue;
         }
         Result<Passage> passage = let_through(record, files, service);
@@ -145,9 +146,9 @@ Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files,
         }
         advance(batch, outcome->status);
         bytes += outcome->bulk.data.size();
-        slice.answers.push_back({index, std::move(*outcome)});
-        // A single record needs no look at the clock.
-        if (!batch.finished() && clock.now() - begun >= slice_time)
+        const TimePoint record_begun = std::exchange(now, clock.now());
+        slice.answers.push_back({.record = index, .outcome = std::move(*outcome), .begun = record_begun, .ended = now});
+        if (now - begun >= slice_time)
             break;
     }
     return slice;

@@ -44,6 +44,7 @@ struct SessionBatch {
     std::vector<BatchRecord> records;
     std::size_t next = 0;
     bool chain_broken = false;  // the record before `next` failed and was linked to it
+    TimePoint arrived{};
     std::uint8_t lane = 0;
     Sequencer::Ticket ticket = 0;
     bool at_worker = false;
@@ -62,6 +63,9 @@ struct SessionBatch {
 struct Answered {
     std::size_t record;
     Outcome outcome;
+    // When it was carried out; zero if it was decided without.
+    TimePoint begun{};
+    TimePoint ended{};
 };
 
 // What a worker brought about in one go.

@@ -56,6 +56,11 @@ TEST_CASE("options are taken from the command line") {
     CHECK(options->lease_term == std::chrono::seconds(5));
     CHECK_FALSE(options->watch);
     CHECK(options->max_clients == 5);
+    CHECK_FALSE(options->metrics);
+    CHECK(parse({"--metrics", "9100", "dir"})->metrics->port == 9100);
+    CHECK_FALSE(parse({"--metrics", "9100", "dir"})->metrics->beyond_loopback);
+    CHECK(parse({"--metrics", "*:9100", "dir"})->metrics->beyond_loopback);
+    CHECK_FALSE(parse({"--metrics", "host:9100", "dir"}));
     CHECK(parse({"--congestion-control", "bbr", "dir"})->congestion_control ==
           *transport::CongestionControl::parse("bbr"));
     CHECK(options->daemon);
