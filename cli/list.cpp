@@ -12,9 +12,9 @@
 #include <memory>
 #include <vector>
 
+#include "base/json_text.hpp"
 #include "base/log.hpp"
 #include "cli/connection.hpp"
-#include "cli/json_text.hpp"
 #include "cli/local_files.hpp"
 
 namespace remofile::cli {

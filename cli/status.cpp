@@ -12,10 +12,10 @@
 #include <cstdio>
 #include <memory>
 
+#include "base/json_text.hpp"
 #include "base/log.hpp"
 #include "base/unique_fd.hpp"
 #include "cli/connection.hpp"
-#include "cli/json_text.hpp"
 #include "cli/mount_status.hpp"
 #include "cli/screen.hpp"
 #include "cli/status_rates.hpp"

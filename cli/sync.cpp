@@ -13,8 +13,8 @@
 #include <optional>
 #include <thread>
 
+#include "base/json_text.hpp"
 #include "base/log.hpp"
-#include "cli/json_text.hpp"
 #include "cli/local_files.hpp"
 #include "cli/parallel.hpp"
 #include "cli/receiver.hpp"

@@ -64,6 +64,18 @@ Result<> set_congestion(Options& options, std::string_view value) {
     return {};
 }
 
+Result<> set_log_format(Options& options, std::string_view value) {
+    if (value == "text")
+        options.log_format = log::Format::text;
+    else if (value == "json")
+        options.log_format = log::Format::json;
+    else if (value == "journald")
+        options.log_format = log::Format::journald;
+    else
+        return usage_error(fmt::format("log_format={}: expected text, json or journald", value));
+    return {};
+}
+
 Result<> set_metrics(Options& options, std::string_view value) {
     auto parsed = transport::parse_metrics_address(value);
     if (!parsed)
@@ -147,6 +159,8 @@ constexpr auto table = std::to_array<OptionRow>({
      set_congestion},
     {"cache_size", Kind::value, "SIZE", "memory for cached data", set_cache_size},
     {"metrics", Kind::value, "ADDRESS:PORT", "offer metrics by HTTP; PORT alone: to this machine only", set_metrics},
+    {"log_format", Kind::value, "text|json|journald", "how a line of the log looks (text; in the journal, journald)",
+     set_log_format},
     {"fsname", Kind::value, "NAME", "what mount shows as the source", set_text<&Options::file_system_name>},
     {"debug", Kind::flag, "", "as -d", set_true<&Options::debug>},
     {"remount", Kind::flag, "", "change ro, nosuid and the like of a mount that is there", set_true<&Options::remount>},

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/log.hpp"
 #include "base/result.hpp"
 #include "transport/congestion_control.hpp"
 #include "transport/metrics_port.hpp"
@@ -28,6 +29,7 @@ struct Options {
     std::string mountpoint;
     bool foreground = false;
     bool debug = false;
+    log::Format log_format = log::Format::automatic;
     bool remount = false;  // change a mount that is there: as the kernel options and `read_only` say
 
     std::string server_key;

@@ -270,7 +270,7 @@ private:
 client::ExitStatus serve(ServicePlan plan, StartReport report) {
     const Options& options = plan.options;
     log::configure("remofs", options.debug ? log::Level::debug : log::Level::info,
-                   options.foreground ? log::Target::standard_error : log::Target::syslog);
+                   options.foreground ? log::Target::standard_error : log::Target::syslog, options.log_format);
     Service service(std::move(plan), std::move(report));
     return service.run();
 }

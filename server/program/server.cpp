@@ -393,7 +393,7 @@ int Server::run() {
 
 int serve(const ServerOptions& options, StartReport& report) {
     log::configure("remofile-server", options.log_level,
-                   report.is_daemon() ? log::Target::syslog : log::Target::standard_error);
+                   report.is_daemon() ? log::Target::syslog : log::Target::standard_error, options.log_format);
     harden();
     REMOFILE_ASSERT(sodium_init() >= 0);
     auto signals = take_signals();

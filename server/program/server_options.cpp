@@ -56,6 +56,9 @@ constexpr std::array<std::pair<std::string_view, log::Level>, 4> level_words{{{"
                                                                               {"warn", log::Level::warn},
                                                                               {"error", log::Level::error}}};
 
+constexpr std::array<std::pair<std::string_view, log::Format>, 3> format_words{
+    {{"text", log::Format::text}, {"json", log::Format::json}, {"journald", log::Format::journald}}};
+
 // A session shorter than this would end over one lost packet; one longer than a day is as good as never.
 constexpr std::uint32_t min_session_timeout_s = 3;
 constexpr std::uint32_t max_session_timeout_s = 86'400;
@@ -91,7 +94,7 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 22> rows{{
+const std::array<Row, 23> rows{{
     {"listen", Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
@@ -189,6 +192,11 @@ const std::array<Row, 22> rows{{
     {"log-level", Kind::value, "LEVEL", "debug, info (the default), warn or error",
      [](ServerOptions& options, std::string_view value) -> Result<> {
          return take_word(options.log_level, value, level_words);
+     }},
+    {"log-format", Kind::value, "text|json|journald",
+     "How a line of the log looks (default text; journald where standard error is the journal)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         return take_word(options.log_format, value, format_words);
      }},
 }};
 

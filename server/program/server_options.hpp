@@ -42,6 +42,7 @@ struct ServerOptions {
     std::string pid_file;
     std::optional<transport::MetricsAddress> metrics;  // none: they are not offered
     log::Level log_level = log::Level::info;
+    log::Format log_format = log::Format::automatic;
 };
 
 // What came of a command line: options to serve with, or a text that was asked for (--help, --version).

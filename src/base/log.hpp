@@ -12,12 +12,20 @@ namespace remofile::log {
 
 enum class Level { debug, info, warn, error, off };
 enum class Target { standard_error, syslog };
+enum class Format {
+    automatic,  // journald where standard error is the journal ($JOURNAL_STREAM, systemd.exec(5)), else text
+    text,       // time, program and level before the message
+    json,       // one object a line, with "time" (RFC 3339, of UTC), "level", "program" and "message"
+    journald,   // the message behind its priority, as sd-daemon(3) has it: the journal knows the rest
+};
 
-// Call before threads start. `program` leads each line. The default is standard error at level info.
-void configure(std::string_view program, Level level, Target target);
+// Call before threads start. `program` leads each line. The default is standard error at level info. For syslog, which
+// knows time, program and level by itself, all but json is the message alone.
+void configure(std::string_view program, Level level, Target target, Format format = Format::text);
 
 bool enabled(Level level);
-// Control characters in `text` are escaped, so that what a peer sent cannot forge a line or steer a terminal.
+// Control characters in `text` are escaped (in JSON as JSON does), so that what a peer sent cannot forge a line or
+// steer a terminal.
 void write(Level level, std::string_view text);
 void flush();
 

@@ -115,6 +115,8 @@ TEST_CASE("each option of remofs has its effect") {
     CHECK(parse_mount_options("congestion=system").congestion_control ==
           *transport::CongestionControl::parse("system"));
     CHECK(parse_mount_options("cache_size=64M").cache_size_bytes == std::uint64_t{64} << 20U);
+    CHECK(parse_mount_options("ro").log_format == log::Format::automatic);
+    CHECK(parse_mount_options("log_format=journald").log_format == log::Format::journald);
     CHECK_FALSE(parse_mount_options("ro").metrics);
     CHECK(parse_mount_options("metrics=9100").metrics->host == "127.0.0.1");
     CHECK(parse_mount_options("metrics=0.0.0.0:9100").metrics->beyond_loopback);
@@ -139,6 +141,7 @@ TEST_CASE("a wrong option is named in one line") {
     CHECK_THAT(refusal_of("congestion"), ContainsSubstring("congestion=auto|system|NAME"));
     CHECK_THAT(refusal_of("congestion=b b r"), ContainsSubstring("congestion: \"b b r\""));
     CHECK_THAT(refusal_of("cache_size=big"), ContainsSubstring("cache_size=big"));
+    CHECK_THAT(refusal_of("log_format=xml"), ContainsSubstring("text, json or journald"));
     CHECK_THAT(refusal_of("metrics=host:1"), ContainsSubstring("metrics: \"host:1\""));
     CHECK_THAT(refusal_of("symlinks=follow"), ContainsSubstring("keep or contain"));
     CHECK_THAT(refusal_of("insecure,server_key=x"), ContainsSubstring("insecure"));

@@ -56,6 +56,9 @@ TEST_CASE("options are taken from the command line") {
     CHECK(options->lease_term == std::chrono::seconds(5));
     CHECK_FALSE(options->watch);
     CHECK(options->max_clients == 5);
+    CHECK(options->log_format == log::Format::automatic);
+    CHECK(parse({"--log-format", "json", "dir"})->log_format == log::Format::json);
+    CHECK_FALSE(parse({"--log-format", "xml", "dir"}));
     CHECK_FALSE(options->metrics);
     CHECK(parse({"--metrics", "9100", "dir"})->metrics->port == 9100);
     CHECK_FALSE(parse({"--metrics", "9100", "dir"})->metrics->beyond_loopback);

@@ -27,3 +27,4 @@ complete -c remofile-server -l daemon -d 'return once the server listens, and go
 complete -c remofile-server -l pid-file -r -F -d 'write the process id to FILE'
 complete -c remofile-server -l metrics -x -d 'offer metrics for Prometheus at ADDRESS:PORT'
 complete -c remofile-server -l log-level -x -a 'debug info warn error' -d 'how much is logged'
+complete -c remofile-server -l log-format -x -a 'text json journald' -d 'how a line of the log looks'

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "cli/json_text.hpp"
+#include "base/json_text.hpp"
 
 #include "base/log.hpp"
 
-namespace remofile::cli {
+namespace remofile {
 namespace {
 
 // Length of the UTF-8 sequence that `text` begins with; 0 if it is none (RFC 3629: no surrogates, no over-long forms).
@@ -48,4 +48,4 @@ std::string json_text(std::string_view text) {
     return json + "\"";
 }
 
-}  // namespace remofile::cli
+}  // namespace remofile
