@@ -41,6 +41,15 @@ struct DirectoryCache::Slot {
     bool current = false;             // the attributes
     bool changed_here_alone = false;  // since they were
     InodeNumber directory = 0;        // the number under which its own entries were learned, if they were
+    // What it is like now. That it has no extended attributes is not among it: it holds on if they cannot have been
+    // changed meanwhile, by anybody else or by another name from here.
+    void take_in(const wire::Attributes& attributes) {
+        if (!current && !(changed_here_alone && is_covered(entry.attributes)))
+            entry.absent_xattrs = 0;
+        entry.attributes = attributes;
+        current = is_covered(attributes);
+        changed_here_alone = false;
+    }
     std::size_t bytes() const { return sizeof *this + entry_overhead_bytes + entry.name.size() + entry.target.size(); }
 };
 
@@ -375,11 +384,9 @@ void DirectoryCache::put(Directory& directory, std::string_view name, const wire
         slot.entry.absent_xattrs = 0;
         slot.directory = 0;
     }
-    slot.current = is_covered(attributes);
-    slot.changed_here_alone = false;
+    slot.take_in(attributes);
     slot.entry.inode = attributes.identity.inode;
     slot.entry.type = static_cast<std::uint8_t>(IFTODT(attributes.mode));
-    slot.entry.attributes = attributes;
     directory.unknown.erase(slot.entry.name);
     directory.absent.erase(slot.entry.name);
     directory.lent_besides.erase(slot.entry.name);
@@ -483,9 +490,7 @@ void DirectoryCache::attributes_are(InodeNumber number, std::string_view name, c
     const auto known = directory->by_name.find(name);
     if (known == directory->by_name.end() || known->second->entry.attributes.identity != attributes.identity)
         return;
-    known->second->entry.attributes = attributes;
-    known->second->current = is_covered(attributes);
-    known->second->changed_here_alone = false;
+    known->second->take_in(attributes);
 }
 
 void DirectoryCache::own_attributes_changed_here(InodeNumber number, std::uint64_t now) {

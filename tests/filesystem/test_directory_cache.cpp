@@ -324,6 +324,33 @@ TEST_CASE("a listing that names one thing twice names it once") {
     CHECK(f.listed() == "a ");
 }
 
+TEST_CASE("extended attributes that a file got by another name are not missed when that one is gone") {
+    Fixture f;
+    f.cache.learn(f.listing(home, {entry("a", file(1))}));
+    f.cache.learn_absent_xattrs(home, "a", no_listed_xattrs, ++f.events);
+    CHECK(f.cache.absent_xattrs(home, "a") == no_listed_xattrs);
+    SECTION("a change of our own leaves them as they were") {
+        const std::uint64_t asked_at = ++f.events;
+        f.cache.attributes_changed_here(home, "a", ++f.events);
+        f.cache.attributes_are(home, "a", file(1, 6), asked_at);
+        CHECK(f.cache.absent_xattrs(home, "a") == no_listed_xattrs);
+    }
+    SECTION("another name") {
+        // Given, used and taken away elsewhere.
+        f.cache.linked_here(home, "a", ++f.events);
+        SECTION("then the file is looked up") {
+            f.cache.learn(home, "a", file(1), ++f.events);
+        }
+        SECTION("then the file is changed") {
+            const std::uint64_t asked_at = ++f.events;
+            f.cache.attributes_changed_here(home, "a", ++f.events);
+            f.cache.attributes_are(home, "a", file(1, 6), asked_at);
+        }
+        CHECK(f.told("a") != "out of date");
+        CHECK(f.cache.absent_xattrs(home, "a") == 0);
+    }
+}
+
 TEST_CASE("what was lent is taken back when the server revokes it, and nothing else is") {
     using Set = std::set<std::string>;
     Fixture f;
