@@ -64,6 +64,7 @@ struct FakeServer {
     wire::HelloReply greeting;
     bool knows_session = true;  // a resuming HELLO and ATTACH succeed
     bool answers_hello = true;
+    bool falls_silent = false;  // after the first
     Status hello_status = Status::ok;
     Status attach_status = Status::ok;
     bool ignores_attach = false;
@@ -194,7 +195,7 @@ struct FakeServer {
             reply(request, *answer);
     }
     void greet(const FakeRequest& request) {
-        if (!answers_hello)
+        if (!answers_hello || (falls_silent && greetings.size() > 1))
             return;
         if (hello_status == Status::in_use)
             return reply(request, {.status = hello_status, .body = wire::encode_body(wire::InUse{holders})});

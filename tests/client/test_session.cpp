@@ -158,6 +158,18 @@ TEST_CASE("a server in use is reported with its holders, or waited for") {
         REQUIRE(f.wait_for([&] { return ended; }));
         CHECK(f.session != nullptr);
     }
+    SECTION("the server falls silent") {
+        f.options.wait = 30ms;
+        f.options.first_connect_timeout = 200ms;
+        bool ended = false;
+        spawn(f.open_session(ended));
+        f.server.falls_silent = true;
+        REQUIRE(f.wait_for([&] { return ended; }));
+        REQUIRE(f.failure);
+        CHECK(f.failure->status == Status::in_use);
+        CHECK_THAT(f.failure->message, ContainsSubstring("alice@laptop"));
+        CHECK(f.server.greetings.size() == 2);
+    }
     SECTION("its turn does not come") {
         f.options.wait = 30ms;
         f.options.exclusive = true;

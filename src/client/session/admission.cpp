@@ -20,7 +20,9 @@ void Admission::begin(std::optional<Duration> turn, Duration patience, std::func
     const TimePoint now = reactor_.clock().now();
     if (turn)
         wait_until_ = *turn > TimePoint::max() - now ? TimePoint::max() : now + *turn;
-    timer_ = reactor_.after(patience, std::move(on_timeout));
+    patience_ = patience;
+    on_timeout_ = std::move(on_timeout);
+    timer_ = reactor_.after(patience_, on_timeout_);
 }
 
 bool Admission::decide() {
@@ -31,9 +33,13 @@ bool Admission::decide() {
 bool Admission::refused_as_in_use(std::vector<wire::Client> holders) {
     holders_ = std::move(holders);
     const bool waits = !opening_ || (wait_until_ && reactor_.clock().now() < *wait_until_);
-    if (waits)
-        stop_waiting();
-    return waits;
+    if (!waits)
+        return false;
+    stop_waiting();
+    // The server ends the wait, unless it hangs.
+    if (opening_ && *wait_until_ != TimePoint::max())
+        timer_ = reactor_.after(*wait_until_ - reactor_.clock().now() + patience_, on_timeout_);
+    return true;
 }
 
 std::uint32_t Admission::hello_wait_ms() const {

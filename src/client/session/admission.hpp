@@ -18,8 +18,8 @@ namespace remofile::client {
 // Whether a session is let in: the first time, which open() waits for, and its turn, while others hold the server
 // exclusively. One thread.
 //
-// Invariant: the first outcome is decided once, and told once after that. Time runs only until it is decided, or until
-// the server has answered that it is in use and we wait for it.
+// Invariant: the first outcome is decided once, and told once after that. Time runs until it is decided; from when the
+// server has answered that it is in use and we wait for it, as long as we wait, which may be for ever.
 class Admission {
 public:
     explicit Admission(transport::Reactor& reactor) : reactor_(reactor) {}
@@ -27,7 +27,7 @@ public:
     Admission& operator=(const Admission&) = delete;
 
     // `turn`: how long to wait for exclusive use; none: not at all; Duration::max(): for ever. `on_timeout` is called
-    // if the first outcome takes longer than `patience`.
+    // if the first outcome takes longer than `patience`, besides the turn.
     void begin(std::optional<Duration> turn, Duration patience, std::function<void()> on_timeout);
     // Nothing is decided yet.
     bool opening() const { return opening_; }
@@ -44,6 +44,7 @@ public:
     const std::vector<wire::Client>& holders() const { return holders_; }
     // True if that has not been said of this wait.
     bool announce_wait() { return !std::exchange(waiting_, true); }
+    bool waits() const { return waiting_; }
     // How long the server is to keep a HELLO waiting: not at all the first time, so that we learn at once whom we wait
     // for.
     std::uint32_t hello_wait_ms() const;
@@ -54,6 +55,8 @@ private:
     bool opening_ = true;
     Completion<Result<>> outcome_;
     transport::TimerId timer_;
+    Duration patience_{};
+    std::function<void()> on_timeout_;
     std::optional<TimePoint> wait_until_;  // max(): for ever
     std::vector<wire::Client> holders_;    // those of the latest in_use
     bool waiting_ = false;

@@ -87,6 +87,11 @@ Error hello_error(Status status, const SessionOptions& options) {
 
 void Session::State::begin() {
     admission.begin(options.wait, options.first_connect_timeout, [this] {
+        if (admission.waits()) {
+            const std::string who = client::describe(std::span<const wire::Client>(admission.holders()));
+            return finish_opening(
+                make_error(Status::in_use, fmt::format("the server is in use by {}, and answers no more", who)));
+        }
         const bool answers = connections[metadata_lane].is_connected();
         const std::string patience = seconds_text(options.first_connect_timeout);
         finish_opening(answers ? make_error(Status::timed_out,
