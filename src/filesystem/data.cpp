@@ -197,10 +197,11 @@ Task<Result<std::size_t>> FileSystem::write(Operation& operation, HandleNumber h
         send_held_setting();
     settle_set_id(operation, inode, true);
     if (how.through || how.of_mapping) {
+        // Before anything is waited for: the bytes are the next request's then.
+        Buffer data = payload.take();
         if (const Status status = co_await settled(operation, handle); status != Status::ok)
             co_return Result<std::size_t>(status);
         const wire::Write message{target_handle, offset, how.append && !how.of_mapping};
-        Buffer data = payload.take();
         co_return co_await write_through(operation, inode, handle, message, std::move(data), how.of_mapping);
     }
     const client::WriteBehind::Target target{.file = inode, .handle = target_handle, .set_id = operation.set_id};

@@ -506,6 +506,26 @@ TEST_CASE("making: a new file takes another's place at once, with its content") 
     CHECK_FALSE(f.at_server("temporary"));
 }
 
+TEST_CASE("making: what is written through while a change is under way is what it was when it was written") {
+    Making f;
+    const Created created = f.create("file", f.d);
+    f.held = {Opcode::setattr};
+    const auto set = f.at_once(&FileSystem::setattr, created.entry.inode, HandleNumber{},
+                               wire::Setattr{.which = wire::set_mode, .mode = 0600});
+    REQUIRE((set && set->has_value()));
+    std::string text = "text";
+    const auto bytes = std::as_bytes(std::span(text));
+    const auto writing =
+        f.begin(&FileSystem::write, created.opened.handle, std::uint64_t{0},
+                Payload{.bytes = bytes, .take = [&] { return Buffer::copy_of(bytes); }}, WriteHow{.through = true});
+    CHECK_FALSE(writing->done());
+    // Whoever is in front reads the next request into the same place.
+    text = "next";
+    f.let_all_through();
+    CHECK(f.finish(writing).has_value());
+    CHECK(f.server_files.file("file", f.directory->number).content == "text");
+}
+
 TEST_CASE("making: times and permissions are set at once, and shown when the server has set them") {
     Making f;
     const Created created = f.create("file", f.d);
