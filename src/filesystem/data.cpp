@@ -264,11 +264,15 @@ Task<Result<>> FileSystem::fsync(Operation& operation, HandleNumber handle, bool
     if (!had)
         co_return Result<>(Status::io_error);
     const wire::Fsync message{(*open)->handle, data_only};
+    const InodeNumber inode = (*open)->inode;
     const bool written = std::exchange((*open)->written, false);
-    Status status = co_await contents_.sync((*open)->inode, message, &operation.cancellation);
+    Status status = co_await contents_.sync(inode, message, &operation.cancellation);
     // What was written is not known to be safe when the session has ended meanwhile.
     if (status == Status::no_session)
         status = Status::io_error;
+    // What was found changed by somebody else is shown from now on, not a moment later.
+    if (status == Status::ok)
+        status = co_await front_is_current(operation, inode);
     if (FileHandle* synced = files_.find(handle); synced != nullptr && status != Status::ok)
         synced->written |= written;
     co_return after_write_error(handle, status);

@@ -117,6 +117,10 @@ std::string unexpected(long result, int error, const std::string& expected) {
     return "expected " + expected + ", got " + (result < 0 ? errno_name(error) : std::to_string(result));
 }
 
+std::string as_text(const timespec& time) {
+    return std::to_string(time.tv_sec) + " s " + std::to_string(time.tv_nsec) + " ns";
+}
+
 auto expect_result(long expected) {
     return [expected](const Reply& reply, const char*) {
         return reply.result == expected ? "" : unexpected(reply.result, reply.error, std::to_string(expected));
@@ -735,7 +739,9 @@ private:
                 return std::to_string(reply.links) + " links instead of " + std::to_string(links);
             const bool same_time =
                 !modified || (modified->tv_sec == reply.modified.tv_sec && modified->tv_nsec == reply.modified.tv_nsec);
-            return same_time ? "" : "the time of modification has changed";
+            return same_time
+                       ? ""
+                       : "the time of modification is " + as_text(reply.modified) + " instead of " + as_text(*modified);
         };
     }
 
