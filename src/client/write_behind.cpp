@@ -272,7 +272,10 @@ Task<Status> WriteBehind::drain_all(Cancellation* cancellation) {
 
 bool WriteBehind::pending_by_data_lane(std::uint64_t number) const {
     const FilePtr file = find(number);
-    return file != nullptr && file->by_data_lane;
+    if (file == nullptr)
+        return false;
+    const Extent* last = unsent(*file);
+    return file->by_data_lane || (last != nullptr && last->size > max_in_order_bytes);
 }
 
 bool WriteBehind::pending_in_order(std::uint64_t number) const {

@@ -615,7 +615,6 @@ void FileSystem::rename_behind(InodeNumber parent, std::string name, InodeNumber
     ChangesBehind::Concern concern{.inodes = {parent, new_parent, from.inode},
                                    .names = {{parent, name, 0}, {new_parent, new_name, from.inode}}};
     changed_here(from.inode);
-    contents_.writes().send(from.inode);
     if (to.inode != 0) {
         concern.inodes.push_back(to.inode);
         loses_name(to.inode);
@@ -625,6 +624,7 @@ void FileSystem::rename_behind(InodeNumber parent, std::string name, InodeNumber
         attributes = *answer.attributes;
     names_.known().loan_moves(parent, name, new_parent, new_name);
     auto change = begin_change(std::move(concern));
+    contents_.writes().send(from.inode);  // as the file is concerned by a change, in order with it
     if (const wire::Attributes* shown = behind_.shown(from.inode); shown != nullptr)
         attributes = *shown;
     if (attributes) {
@@ -711,9 +711,9 @@ ShownAttributes FileSystem::set_behind(Inode& inode, wire::Setattr change, wire:
         // A time that is set must not be overtaken by what was written before. And what the file was like is asked for
         // with it if it was there before, and is open here: what others changed would not be noticed any more behind
         // ours.
-        contents_.writes().send(id);
         const bool look_first = inode.type == S_IFREG && inode.open_count > 0 && !behind_.concerns(id);
         auto under_way = begin_change({.inodes = {id, is_directory ? id : inode.place.parent}, .names = {}});
+        contents_.writes().send(id);  // as the file is concerned by a change, in order with it
         held_setting_.emplace(HeldSetting{id, change, look_first, asked_at, std::move(under_way)});
         held_setting_timer_ = reactor_.after(setting_held_for, [this] { send_held_setting(); });
     }

@@ -572,6 +572,45 @@ TEST_CASE("making: what was written before a time is set, or the file moved, goe
     CHECK(f.server_files.file("moved", f.directory->number).content == "onetwothreefour");
 }
 
+TEST_CASE("making: what was written before a file that is there already is moved goes before that") {
+    Making f;
+    f.held = {Opcode::write};
+    const Created created = f.create("file", f.d);
+    f.write(created.opened.handle, "one");
+    REQUIRE(f.await_held(1));
+    // The file is there, and its first bytes are on their way.
+    f.write(created.opened.handle, "two", 3);  // waits to be joined with more
+    REQUIRE(f.at_once(&FileSystem::rename, f.d, "file", f.d, "moved", 0U).has_value());
+    f.release();
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    std::vector<Opcode> order;
+    for (const FakeRequest& request : f.server.requests)
+        if (std::set{Opcode::write, Opcode::rename}.contains(request.header.opcode))
+            order.push_back(request.header.opcode);
+    CHECK(order == std::vector<Opcode>{Opcode::write, Opcode::write, Opcode::rename});
+    CHECK((f.server.of(Opcode::write).back().header.flags & wire::flag_in_order) != 0);
+}
+
+TEST_CASE("making: a time that is set does not go before more than can be sent in order with it") {
+    Making f;
+    f.held = {Opcode::write};
+    const Created created = f.create("file", f.d);
+    f.write(created.opened.handle, "one");
+    const std::string much(70'000, 'm');
+    f.write(created.opened.handle, much.substr(0, 35'000), 3);
+    f.write(created.opened.handle, much.substr(35'000), 35'003);
+    wire::Setattr times{.which = wire::set_modification};
+    times.modification = {.seconds = 1000};
+    const auto setting = f.begin(&FileSystem::setattr, created.entry.inode, created.opened.handle, times);
+    REQUIRE(f.await_held(1));
+    f.settle();
+    CHECK(f.asked(Opcode::setattr) == 0);
+    f.release();
+    REQUIRE(f.finish(setting).has_value());
+    CHECK(f.server.requests.back().header.opcode == Opcode::setattr);
+    CHECK(f.server_files.file("file", f.directory->number).content == "one" + much);
+}
+
 TEST_CASE("making: a symlink and a second name are made at once") {
     Making f;
     f.held = {Opcode::symlink, Opcode::link, Opcode::create};
