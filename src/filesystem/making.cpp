@@ -614,14 +614,14 @@ void FileSystem::rename_behind(InodeNumber parent, std::string name, InodeNumber
     wire::Rename message{inodes_.find(parent)->node, name, inodes_.find(new_parent)->node, new_name, flags};
     ChangesBehind::Concern concern{.inodes = {parent, new_parent, from.inode},
                                    .names = {{parent, name, 0}, {new_parent, new_name, from.inode}}};
+    std::optional<wire::Attributes> attributes;
+    if (const auto answer = names_.known().find(parent, name); answer.current)
+        attributes = *answer.attributes;
     changed_here(from.inode);
     if (to.inode != 0) {
         concern.inodes.push_back(to.inode);
         loses_name(to.inode);
     }
-    std::optional<wire::Attributes> attributes;
-    if (const auto answer = names_.known().find(parent, name); answer.attributes != nullptr)
-        attributes = *answer.attributes;
     names_.known().loan_moves(parent, name, new_parent, new_name);
     auto change = begin_change(std::move(concern));
     contents_.writes().send(from.inode);  // as the file is concerned by a change, in order with it

@@ -611,6 +611,23 @@ TEST_CASE("making: a time that is set does not go before more than can be sent i
     CHECK(f.server_files.file("file", f.directory->number).content == "one" + much);
 }
 
+TEST_CASE("making: what is moved is not shown as it was before something was set that the server alone knows") {
+    Making f;
+    f.borrow();
+    const auto link = f.at_once(&FileSystem::symlink, f.d, "link", "target");
+    REQUIRE(link.has_value());
+    f.let_all_through();
+    wire::Setattr times{.which = wire::set_modification};
+    times.modification = {.seconds = 1000};
+    REQUIRE(f.ask(&FileSystem::setattr, (*link)->inode, HandleNumber{}, times).has_value());
+    f.clock.advance(std::chrono::milliseconds(20));
+    f.held = {Opcode::rename};
+    REQUIRE(f.at_once(&FileSystem::rename, f.d, "link", f.d, "moved", 0U).has_value());
+    const auto looking = f.begin(&FileSystem::getattr, (*link)->inode, HandleNumber{});
+    f.release();
+    CHECK(f.finish(looking)->attributes.modification.seconds == 1000);
+}
+
 TEST_CASE("making: a symlink and a second name are made at once") {
     Making f;
     f.held = {Opcode::symlink, Opcode::link, Opcode::create};
