@@ -41,6 +41,9 @@ struct Asked {
     Asked(RequestId its_id, bool is_answered = false) : id(its_id), answered(is_answered) {}  // NOLINT: any is one
     RequestId id;
     bool answered;  // the client has told its program already that it is done
+    // Of a WRITE that appends, and that a server before this one had begun: where the file ended then. What of it is
+    // there is not written again.
+    std::optional<std::uint64_t> begun_at{};
 };
 
 // A file that some session knows, shared by all sessions that know it. Opaque outside this part.

@@ -212,6 +212,7 @@ private:
                         .files = files,
                         .caller = caller,
                         .request = request.id,
+                        .begun_at = request.begun_at,
                         .bulk = std::move(bulk),
                         .later = std::move(later)};
         try {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "server/operations/opening.hpp"
 #include "wire/compression.hpp"
@@ -18,6 +19,8 @@ namespace {
 using wire::Attributes;
 using wire::Empty;
 
+// What has come to a file while no server ran is looked through for what a server before this one had appended.
+constexpr std::size_t max_looked_through = 16U << 20;
 constexpr std::uint32_t all_open_bits = wire::open_read | wire::open_write | wire::open_append | wire::open_truncate |
                                         wire::open_exclusive | wire::open_sync | wire::open_dsync | wire::open_noatime |
                                         wire::open_execute;
@@ -328,6 +331,30 @@ Result<Written> append_to(const HeldFile& file, std::span<const std::byte> bytes
     return Written{static_cast<std::uint64_t>(end) - done, done};
 }
 
+// The same of what a server before this one had begun to append when the file ended at `begun_at`; it may have been
+// ended in the middle. What is there of it since then is not written again.
+Result<Written> append_rest(const HeldFile& file, std::span<const std::byte> bytes, std::uint64_t begun_at) {
+    // Opened as the server itself, for whoever appends need not be allowed to read. Nobody is told what is read.
+    const UniqueFd reading(::open(DescriptorPath(file.fd()).c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+    if (!reading)
+        return Status::io_error;
+    std::vector<std::byte> since(max_looked_through);
+    const ssize_t got = pread(reading.get(), since.data(), since.size(), static_cast<off_t>(begun_at));
+    if (got < 0)
+        return errno_error();
+    since.resize(static_cast<std::size_t>(got));
+    if (since.size() == max_looked_through)
+        return Status::io_error;  // so much has come meanwhile that it is not looked for
+    // Others may have appended before it.
+    if (const auto found = std::ranges::search(since, bytes); bytes.empty() || !found.empty())
+        return Written{begun_at + static_cast<std::uint64_t>(found.begin() - since.begin()), bytes.size()};
+    const bool has_begun =
+        !since.empty() && since.size() < bytes.size() && std::ranges::equal(since, bytes.first(since.size()));
+    const std::size_t done = has_begun ? since.size() : 0;
+    REMOFILE_TRY(rest, append_to(file, bytes.subspan(done)));
+    return Written{rest.offset - done, done + rest.size};
+}
+
 Result<Written> write_bytes(const HeldFile& file, std::span<const std::byte> bytes, std::uint64_t offset) {
     if (bytes.size() >= min_sparse_bytes && wire::is_all_zeros(bytes)) {
         if (const auto written = write_zeros(file, bytes, offset))
@@ -535,8 +562,13 @@ Result<wire::WriteReply> write(Context& context, const wire::Write& request) {
     {
         // Who writes matters for set-id bits, which a write by an ordinary user clears, and for quotas.
         REMOFILE_TRY(acting, context.act());
-        written = request.append || file->append ? append_to(file, context.bulk.bytes())
-                                                 : write_bytes(file, context.bulk.bytes(), request.offset);
+        const auto bytes = context.bulk.bytes();
+        if (!request.append && !file->append)
+            written = write_bytes(file, bytes, request.offset);
+        else if (context.begun_at)
+            written = append_rest(file, bytes, *context.begun_at);
+        else
+            written = append_to(file, bytes);
     }
     file->open->set_unsynced(true);
     // Also after an error: a part may have been written before it.

@@ -36,7 +36,8 @@ struct Context {
     const std::shared_ptr<SessionFiles>& files;
     const Caller& caller;
     RequestId request;
-    Buffer bulk;  // of the request
+    std::optional<std::uint64_t> begun_at;  // as Asked::begun_at
+    Buffer bulk;                            // of the request
 
     // Filled by the operation.
     wire::EncodedBulk reply_bulk{};

@@ -3,6 +3,7 @@
 
 #include <sodium.h>
 
+#include <algorithm>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -37,8 +38,8 @@ NodeId passing_node() {
 class Again {
 public:
     Again(const AnswerJournal::Note::Before& before, Opcode opcode, std::span<const std::byte> body,
-          const CarryOut& carry_out)
-        : before_(before), opcode_(opcode), body_(body), carry_out_(carry_out) {}
+          std::span<const std::byte> bulk, const Ask& ask, const CarryOut& carry_out)
+        : before_(before), opcode_(opcode), body_(body), bulk_(bulk), ask_(ask), carry_out_(carry_out) {}
 
     Outcome answer() const {
         if (before_.status && *before_.status != Status::ok)
@@ -72,13 +73,31 @@ public:
                 Outcome outcome = anew();
                 return outcome.status == Status::no_data ? outcome_of(Status::ok) : std::move(outcome);
             }
+            case Opcode::write:
+                return of_appending();
+            case Opcode::setxattr:
+                return of_setting();
             default:
                 return outcome_of(Status::io_error);
         }
     }
+    // What the name stands for that is exchanged, or the file that is appended to.
+    std::optional<wire::Attributes> attributes_before() const {
+        if (opcode_ == Opcode::rename) {
+            const auto message = wire::decode_body<wire::Rename>(body_);
+            if (message && message->flags == wire::rename_exchange)
+                if (const auto found = look_at(message->parent, message->name))
+                    return *found;
+        } else if (opcode_ == Opcode::write) {
+            const auto message = wire::decode_body<wire::Write>(body_);
+            if (message && message->append)
+                return attributes_of(message->handle);
+        }
+        return std::nullopt;
+    }
 
 private:
-    Outcome anew() const { return carry_out_(opcode_, body_); }
+    Outcome anew(std::optional<std::uint64_t> begun_at = {}) const { return carry_out_(begun_at); }
     Outcome answered() const {
         Outcome outcome;
         outcome.body = before_.body;
@@ -86,7 +105,12 @@ private:
     }
     template <class Message>
     Outcome ask(const Message& message) const {
-        return carry_out_(Message::opcode, wire::encode_body(message));
+        return ask_(Message::opcode, wire::encode_body(message));
+    }
+    std::optional<wire::Attributes> attributes_of(HandleId handle) const {
+        const auto reply =
+            wire::decode_body<wire::AttributesReply>(ask(wire::Getattr{.node = {}, .handle = handle}).body);
+        return reply ? std::optional(reply->attributes) : std::nullopt;
     }
     void forget(NodeId node) const { ask(wire::Forget{.nodes = {{node, 1}}}); }
 
@@ -204,6 +228,8 @@ private:
         const auto message = wire::decode_body<wire::Rename>(body_);
         if (!message)
             return outcome_of(Status::malformed);
+        if (message->flags == wire::rename_exchange)
+            return of_exchanging(*message);
         if ((message->flags & ~wire::rename_noreplace) != 0)
             return outcome_of(Status::io_error);
         const auto from = look_at(message->parent, message->name);
@@ -212,17 +238,60 @@ private:
         return look_at(message->new_parent, message->new_name) ? outcome_of(Status::ok) : anew();
     }
 
+    Outcome of_exchanging(const wire::Rename& message) const {
+        if (!before_.attributes)
+            return outcome_of(Status::io_error);
+        const auto stands_for_it = [&](NodeId parent, const std::string& name) {
+            const auto found = look_at(parent, name);
+            return found && found->identity == before_.attributes->identity;
+        };
+        if (stands_for_it(message.parent, message.name))
+            return anew();
+        return outcome_of(stands_for_it(message.new_parent, message.new_name) ? Status::ok : Status::io_error);
+    }
+    Outcome of_appending() const {
+        const auto message = wire::decode_body<wire::Write>(body_);
+        if (!message)
+            return outcome_of(Status::malformed);
+        const auto now = before_.attributes ? attributes_of(message->handle) : std::nullopt;
+        if (!now || now->identity != before_.attributes->identity)
+            return outcome_of(Status::io_error);
+        return anew(before_.attributes->size);
+    }
+    // One that must not be there, and is: it is the request's if it has the request's value. One that must be there may
+    // be set again.
+    Outcome of_setting() const {
+        const auto message = wire::decode_body<wire::Setxattr>(body_);
+        if (!message)
+            return outcome_of(Status::malformed);
+        if ((message->flags & wire::xattr_create) != 0) {
+            const Outcome there = ask(wire::Getxattr{message->node, message->name, wire::max_xattr_bytes});
+            if (there.status == Status::ok && std::ranges::equal(there.bulk.data.bytes(), bulk_))
+                return outcome_of(Status::ok);
+        }
+        return anew();
+    }
+
     const AnswerJournal::Note::Before& before_;
     const Opcode opcode_;
     const std::span<const std::byte> body_;
+    const std::span<const std::byte> bulk_;
+    const Ask& ask_;
     const CarryOut& carry_out_;
 };
 
 }  // namespace
 
 Outcome answer_again(const AnswerJournal::Note::Before& before, wire::Opcode opcode, std::span<const std::byte> body,
-                     const CarryOut& carry_out) {
-    return Again(before, opcode, body, carry_out).answer();
+                     std::span<const std::byte> bulk, const Ask& ask, const CarryOut& carry_out) {
+    return Again(before, opcode, body, bulk, ask, carry_out).answer();
+}
+
+std::optional<wire::Attributes> attributes_before(wire::Opcode opcode, std::span<const std::byte> body,
+                                                  const Ask& ask) {
+    const AnswerJournal::Note::Before nothing_noted{};
+    const CarryOut no_request;
+    return Again(nothing_noted, opcode, body, {}, ask, no_request).attributes_before();
 }
 
 }  // namespace remofile::server

@@ -21,7 +21,7 @@ namespace remofile::server {
 namespace {
 
 constexpr std::uint64_t magic = 0x6c6e726a6f6d6572;  // "remojrnl"
-constexpr std::uint32_t layout_version = 1;
+constexpr std::uint32_t layout_version = 2;
 constexpr std::size_t record_bytes = 256;
 constexpr std::size_t header_bytes = 4096;
 constexpr std::size_t file_bytes =
@@ -224,10 +224,10 @@ void AnswerJournal::read() {
         NoteRecord& record = note(i);
         const std::uint32_t state = state_of(record.state);
         const auto lost = state == nothing ? free->lost.end() : free->lost.find(record.account);
-        const bool makes_sense =
-            (state == in_use || state == answered) && record.request != 0 &&
-            find_operation(static_cast<wire::Opcode>(record.opcode)) != nullptr &&
-            (state == in_use || (is_known(record.status) && record.body_bytes <= record.body.size()));
+        const bool makes_sense = (state == in_use || state == answered) && record.request != 0 &&
+                                 find_operation(static_cast<wire::Opcode>(record.opcode)) != nullptr &&
+                                 record.body_bytes <= record.body.size() &&
+                                 (state == in_use || is_known(record.status));
         if (lost != free->lost.end() && makes_sense &&
             lost->second.notes.emplace(RequestId{record.request}, i).second) {
             ++count;
@@ -419,6 +419,9 @@ std::shared_ptr<AnswerJournal::Note> AnswerJournal::Account::note(RequestId requ
             if (record.state == answered) {
                 note->before_->status = static_cast<Status>(record.status);
                 note->before_->body.assign(record.body.begin(), record.body.begin() + record.body_bytes);
+            } else if (const auto noted =
+                           wire::decode_body<wire::AttributesReply>(std::span(record.body).first(record.body_bytes))) {
+                note->before_->attributes = noted->attributes;
             }
             return note;
         }
@@ -442,7 +445,17 @@ AnswerJournal::NoteRecord& AnswerJournal::Note::record() const {
     return account_->journal_->note(index_);
 }
 
-void AnswerJournal::Note::begin(wire::Opcode opcode, RequestId request) {
+namespace {
+
+void put_body(AnswerJournal::NoteRecord& noted, std::span<const std::byte> body) {
+    noted.body_bytes = static_cast<std::uint32_t>(body.size());
+    std::ranges::copy(body, noted.body.begin());
+}
+
+}  // namespace
+
+void AnswerJournal::Note::begin(wire::Opcode opcode, RequestId request,
+                                const std::optional<wire::Attributes>& attributes) {
     NoteRecord& noted = record();
     const std::int64_t since = ns_now(CLOCK_REALTIME_COARSE);
     const std::int64_t now = ns_now(CLOCK_REALTIME);
@@ -452,6 +465,9 @@ void AnswerJournal::Note::begin(wire::Opcode opcode, RequestId request) {
     noted.request = request.value;
     noted.begun_ns = now;
     noted.step_ns = static_cast<std::uint32_t>(std::clamp<std::int64_t>(now - since, 0, UINT32_MAX));
+    noted.body_bytes = 0;
+    if (attributes)
+        put_body(noted, wire::encode_body(wire::AttributesReply{*attributes}));
     put_state(noted.state, in_use);
 }
 
@@ -460,8 +476,7 @@ void AnswerJournal::Note::finish(Status status, std::span<const std::byte> body)
     if (body.size() > noted.body.size())
         return;
     noted.status = static_cast<std::uint32_t>(status);
-    noted.body_bytes = static_cast<std::uint32_t>(body.size());
-    std::ranges::copy(body, noted.body.begin());
+    put_body(noted, body);
     put_state(noted.state, answered);
 }
 

@@ -56,8 +56,8 @@ public:
         Note(const Note&) = delete;
         Note& operator=(const Note&) = delete;
 
-        // Before the request is carried out, and after.
-        void begin(wire::Opcode opcode, RequestId request);
+        // Before the request is carried out, and after. `attributes`: what it changes was like that.
+        void begin(wire::Opcode opcode, RequestId request, const std::optional<wire::Attributes>& attributes = {});
         void finish(Status status, std::span<const std::byte> body);
 
         // Of a server before this one: what it noted. None of a request that is new.
@@ -69,6 +69,7 @@ public:
             wire::Timestamp ended;         // the server; no later than that
             std::optional<Status> status;  // none: not answered
             std::vector<std::byte> body;
+            std::optional<wire::Attributes> attributes{};  // of a request that was begun, if they were noted
         };
         const std::optional<Before>& before() const { return before_; }
 

@@ -45,22 +45,32 @@ std::optional<Outcome> carry_out(BatchRecord& record, const std::shared_ptr<Sess
         const auto* before = note != nullptr && note->before() ? &*note->before() : nullptr;
         // An answer of before stays as it is, for whoever asks the next server.
         const bool is_noted = note != nullptr && (before == nullptr || !before->status);
-        const auto carry_out_now = [&](wire::Opcode opcode, std::span<const std::byte> body) {
-            if (is_noted && opcode == record.header.opcode)
-                note->begin(opcode, request);
-            Buffer data = opcode == record.header.opcode ? std::move(*bulk) : Buffer();
-            const bool is_answered = (record.header.flags & wire::flag_in_order) != 0;
-            return service.carry_out(files, {request, is_answered}, opcode, body, std::move(data), *record.caller,
+        const auto carry_out_as = [&](wire::Opcode opcode, std::span<const std::byte> body, Buffer data,
+                                      std::optional<std::uint64_t> begun_at) {
+            Asked asked(request, (record.header.flags & wire::flag_in_order) != 0);
+            asked.begun_at = begun_at;
+            return service.carry_out(files, asked, opcode, body, std::move(data), *record.caller,
                                      [later, request](Outcome late) { later(request, std::move(late)); });
+        };
+        const Ask ask = [&](wire::Opcode opcode, std::span<const std::byte> body) {
+            return carry_out_as(opcode, body, {}, {}).value_or(failure(Status::io_error));
+        };
+        const auto carry_out_now = [&](std::optional<std::uint64_t> begun_at) {
+            if (is_noted)
+                note->begin(record.header.opcode, request,
+                            before != nullptr && before->attributes
+                                ? before->attributes
+                                : attributes_before(record.header.opcode, record.body, ask));
+            return carry_out_as(record.header.opcode, record.body, std::move(*bulk), begun_at);
         };
         std::optional<Outcome> outcome;
         if (before != nullptr)
-            outcome = answer_again(*before, record.header.opcode, record.body,
-                                   [&](wire::Opcode opcode, std::span<const std::byte> body) {
-                                       return carry_out_now(opcode, body).value_or(failure(Status::io_error));
+            outcome = answer_again(*before, record.header.opcode, record.body, bulk->bytes(), ask,
+                                   [&](std::optional<std::uint64_t> begun_at) {
+                                       return carry_out_now(begun_at).value_or(failure(Status::io_error));
                                    });
         else
-            outcome = carry_out_now(record.header.opcode, record.body);
+            outcome = carry_out_now({});
         if (is_noted && outcome)
             note->finish(outcome->status, outcome->body);
         if (outcome && outcome->has_bulk)

@@ -130,7 +130,7 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
     {.opcode = Opcode::fsync, .name = "FSYNC", .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::fallocate, .name = "FALLOCATE", .puts_the_same = unless_it_moves_content, .changes_files = true},
     {.opcode = Opcode::seek, .name = "SEEK", .harmless_late = true, .repeatable = true},
-    {.opcode = Opcode::copy_range, .name = "COPY_RANGE", .changes_files = true},
+    {.opcode = Opcode::copy_range, .name = "COPY_RANGE", .puts_the_same = always, .changes_files = true},
     {.opcode = Opcode::hash, .name = "HASH", .reply_bulk = size_of_digests, .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::fetch,
      .name = "FETCH",

@@ -347,13 +347,27 @@ struct Begun {
     }
     template <class Request>
     Answer<Request> again(const Request& request) {
-        return Client::take<Request>(answer_again(before, Request::opcode, wire::encode_body(request),
-                                                  [&](wire::Opcode opcode, std::span<const std::byte> body) {
-                                                      return *files.service->carry_out(session.files(), RequestId{1},
-                                                                                       opcode, body, {}, session.caller,
-                                                                                       [](Outcome) {});
+        const auto body = wire::encode_body(request);
+        return Client::take<Request>(answer_again(before, Request::opcode, body, std::as_bytes(std::span(bulk)), ask,
+                                                  [&](std::optional<std::uint64_t> begun_at) {
+                                                      Asked asked(RequestId{1});
+                                                      asked.begun_at = begun_at;
+                                                      return *files.service->carry_out(
+                                                          session.files(), asked, Request::opcode, body,
+                                                          Buffer::copy_of(bulk), session.caller, [](Outcome) {});
                                                   }));
     }
+    // What a server notes when the request is begun.
+    template <class Request>
+    void note(const Request& request) {
+        begin();
+        before.attributes = attributes_before(Request::opcode, wire::encode_body(request), ask);
+    }
+    std::string bulk;  // of the request
+    const Ask ask = [this](wire::Opcode opcode, std::span<const std::byte> body) {
+        return *files.service->carry_out(session.files(), RequestId{1}, opcode, body, {}, session.caller,
+                                         [](Outcome) {});
+    };
     // It was answered, too.
     template <class Request>
     void was_answered(const Answer<Request>& answer) {
@@ -509,7 +523,87 @@ TEST_CASE("answered again: names are taken away once, links made once") {
     }
 }
 
-TEST_CASE("answered again: what was appended is told if the answer is known, and in doubt if not") {
+TEST_CASE("answered again: what was appended is there once, wherever the server was killed") {
+    Begun f;
+    write_file(f.path("log"), "before");
+    const NodeId node = f.session.new_node();
+    REQUIRE(f.session.call(wire::Lookup{Client::root, "log", {node, false}}).status == Status::ok);
+    const HandleId handle{77};
+    REQUIRE(f.session.call(wire::Open{node, handle, wire::open_write}).status == Status::ok);  // not for reading
+    const wire::Write append{.handle = handle, .append = true};
+    f.bulk = "line\n";
+    f.note(append);
+    REQUIRE(f.before.attributes.has_value());
+    const auto [of_server, of_others, expected, offset] = GENERATE(table<std::string, std::string, std::string, int>({
+        {"", "", "beforeline\n", 6},
+        {"line\n", "", "beforeline\n", 6},
+        {"li", "", "beforeline\n", 6},
+        {"", "other\n", "beforeother\nline\n", 12},
+        {"line\n", "other\n", "beforeline\nother\n", 6},
+        {"other\n", "line\n", "beforeother\nline\n", 12},
+    }));
+    write_file(f.path("log"), "before" + of_server + of_others);
+    f.end();
+    const auto answer = f.again(append);
+    CHECK(answer.status == Status::ok);
+    CHECK(answer.body.offset == static_cast<std::uint64_t>(offset));
+    CHECK(answer.body.size == 5);
+    CHECK(read_file(f.path("log")) == expected);
+}
+
+TEST_CASE("answered again: an append is in doubt where another file has come in the place of that one") {
+    Begun f;
+    write_file(f.path("log"), "before");
+    const NodeId node = f.session.new_node();
+    REQUIRE(f.session.call(wire::Lookup{Client::root, "log", {node, false}}).status == Status::ok);
+    const HandleId handle{77};
+    REQUIRE(f.session.call(wire::Open{node, handle, wire::open_write}).status == Status::ok);
+    const wire::Write append{.handle = handle, .append = true};
+    f.note(append);
+    f.end();
+    ++f.before.attributes->identity.inode;
+    CHECK(f.again(append).status == Status::io_error);
+    CHECK(read_file(f.path("log")) == "before");
+}
+
+TEST_CASE("answered again: two names are exchanged once") {
+    Begun f;
+    write_file(f.path("one"), "1");
+    write_file(f.path("two"), "2");
+    const wire::Rename exchange{Client::root, "one", Client::root, "two", wire::rename_exchange};
+    f.note(exchange);
+    REQUIRE(f.before.attributes.has_value());
+    if (GENERATE(false, true))
+        REQUIRE(f.session.call(exchange).status == Status::ok);
+    f.end();
+    CHECK(f.again(exchange).status == Status::ok);
+    CHECK(read_file(f.path("one")) == "2");
+    // Somebody else has moved it away.
+    ::rename(f.path("two").c_str(), f.path("three").c_str());
+    write_file(f.path("two"), "another");
+    CHECK(f.again(exchange).status == Status::io_error);
+    CHECK(read_file(f.path("two")) == "another");
+}
+
+TEST_CASE("answered again: an extended attribute that must not be there is made once") {
+    Begun f;
+    write_file(f.path("file"), "");
+    const NodeId node = f.session.new_node();
+    REQUIRE(f.session.call(wire::Lookup{Client::root, "file", {node, false}}).status == Status::ok);
+    const wire::Setxattr make{node, "user.remofile-test", wire::xattr_create};
+    const wire::Setxattr replace{node, "user.remofile-test", wire::xattr_replace};
+    f.bulk = "value";
+    f.begin();
+    CHECK(f.again(replace).status == Status::no_data);
+    CHECK(f.again(make).status == Status::ok);
+    CHECK(f.again(make).status == Status::ok);
+    CHECK(f.again(replace).status == Status::ok);
+    f.bulk = "another";
+    CHECK(f.again(make).status == Status::exists);
+    CHECK(f.again(replace).status == Status::ok);
+}
+
+TEST_CASE("answered again: what was appended is told if the answer is known, and in doubt if nothing was noted") {
     Begun f;
     const wire::Write append{.handle = HandleId{1}, .append = true};
     CHECK(f.again(append).status == Status::io_error);
