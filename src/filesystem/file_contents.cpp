@@ -213,7 +213,8 @@ void FileContents::accepted(InodeNumber id, std::uint64_t offset, std::uint64_t 
     inode->content.written_at = now();
     inode->content.kept_version = 0;
     recent_.erase(id);
-    tell_changed(id);
+    if (on_written)
+        on_written(id);
 }
 
 // The write makes a new version. If it has not found the one that was known, somebody else has changed the file, which

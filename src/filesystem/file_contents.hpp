@@ -32,7 +32,8 @@ public:
     FileContents(const FileContents&) = delete;
     FileContents& operator=(const FileContents&) = delete;
 
-    // Called when something of a file was changed from here, whose attributes are others now.
+    // Called when something of a file was changed from here, whose attributes are others now; by a write, or otherwise.
+    std::function<void(InodeNumber)> on_written;
     std::function<void(InodeNumber)> on_changed;
 
     // Called when bytes of a file could not be written that nobody has open, to be told.

@@ -73,9 +73,11 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
     contents_.writes().is_being_made = [this](const client::WriteBehind::Target& target) {
         return behind_.concerns(target.file);
     };
-    contents_.writes().on_written_out = [this](InodeNumber inode, const wire::Attributes& attributes,
+    // The answer to a write may have been overtaken by that to something else.
+    contents_.writes().on_written_out = [this](InodeNumber id, const wire::Attributes& attributes,
                                                std::uint64_t accepted_at) {
-        attributes_are(inode, attributes, accepted_at);
+        if (const Inode* inode = inodes_.find(id); inode != nullptr && inode->changed_otherwise_at <= accepted_at)
+            attributes_are(id, attributes, accepted_at);
     };
     contents_.on_lost = [this](InodeNumber inode, Status status) {
         const Inode* lost = inodes_.find(inode);
@@ -85,6 +87,7 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
         behind_.note_failure(directory, status);
         names_.forget(directory);
     };
+    contents_.on_written = [this](InodeNumber inode) { written_here(inode); };
     contents_.on_changed = [this](InodeNumber inode) { changed_here(inode); };
     session_.on_session_lost = [this] { return restore_session(); };
     session_.on_change_in_doubt = [this](std::uint64_t change, const auto& requests) {
@@ -358,14 +361,22 @@ Entry FileSystem::with_loan(Entry entry, InodeNumber parent, std::string_view na
 
 // An extended attribute was changed from here: one that is an ACL changes the mode, of which the front is not told.
 void FileSystem::xattr_changed_here(InodeNumber id) {
-    if (Inode* inode = inodes_.find(id); inode != nullptr)
+    if (Inode* inode = inodes_.find(id); inode != nullptr) {
         names_.xattrs_changed(*inode);
+        inode->changed_otherwise_at = inode->changed_at;
+    }
     behind_.hide(id);
     if (front_ != nullptr)
         front_->drop_attributes(id);
 }
 
 void FileSystem::changed_here(InodeNumber id) {
+    written_here(id);
+    if (Inode* inode = inodes_.find(id); inode != nullptr)
+        inode->changed_otherwise_at = inode->changed_at;
+}
+
+void FileSystem::written_here(InodeNumber id) {
     statistics_.changed();
     if (Inode* inode = inodes_.find(id); inode != nullptr)
         names_.changed(*inode);

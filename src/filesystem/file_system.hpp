@@ -324,6 +324,7 @@ private:
     Duration lend_attributes(const Inode& inode);
     Entry with_loan(Entry entry, InodeNumber parent, std::string_view name);
     void changed_here(InodeNumber inode);
+    void written_here(InodeNumber inode);
     void xattr_changed_here(InodeNumber inode);
 
     // names.cpp

@@ -39,15 +39,16 @@ struct Inode {
         std::string name;
     };
     Place place;
-    bool leased = false;             // a directory that stays known for its lease's sake
-    bool unlistable = false;         // a directory that could not be listed ahead
-    bool unmade = false;             // the request that makes it is not answered
-    std::uint8_t looked_into = 0;    // a directory: look-ups in it while it was not leased, as far as they matter
-    std::uint64_t changed_at = 0;    // FileContents::now() when something of it was last changed from here
-    bool has_byte_locks = false;     // bytes of it have been locked from here since it was opened
-    std::uint32_t open_count = 0;    // handles: while it is not 0, what is kept in front is relied on
-    std::uint64_t entry_count = 0;   // entries that were given out and not forgotten
-    std::uint64_t server_count = 0;  // replies that named `node`
+    bool leased = false;           // a directory that stays known for its lease's sake
+    bool unlistable = false;       // a directory that could not be listed ahead
+    bool unmade = false;           // the request that makes it is not answered
+    std::uint8_t looked_into = 0;  // a directory: look-ups in it while it was not leased, as far as they matter
+    std::uint64_t changed_at = 0;  // FileContents::now() when something of it was last changed from here
+    std::uint64_t changed_otherwise_at = 0;  // the same, but for its content by writes
+    bool has_byte_locks = false;             // bytes of it have been locked from here since it was opened
+    std::uint32_t open_count = 0;            // handles: while it is not 0, what is kept in front is relied on
+    std::uint64_t entry_count = 0;           // entries that were given out and not forgotten
+    std::uint64_t server_count = 0;          // replies that named `node`
     // Its neighbours in the order of use; see InodeMap::not_used_lately().
     Inode* used_before = nullptr;
     Inode* used_after = nullptr;

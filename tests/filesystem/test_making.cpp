@@ -264,6 +264,26 @@ TEST_CASE("making: what was written is known when all is carried out, whatever i
     CHECK(f.asked(Opcode::getattr) == asked);
 }
 
+TEST_CASE("making: what a write's answer says of a file is not believed where a link's has overtaken it") {
+    Making f;
+    const Created file = f.create("file", f.d);
+    f.let_all_through();
+    f.held = {Opcode::write};
+    f.write(file.opened.handle, "text");
+    REQUIRE(f.await_held(1));
+    const FakeReply of_write = f.server_files.answer(f.server.of(Opcode::write).back());
+    f.instead = [&](const FakeRequest& request) {
+        return request.header.opcode == Opcode::write ? std::optional(of_write) : std::nullopt;
+    };
+    REQUIRE(f.ask(&FileSystem::link, file.entry.inode, f.d, "second").has_value());
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    f.let_all_through();
+    const auto attributes = f.ask(&FileSystem::getattr, file.entry.inode, HandleNumber{});
+    REQUIRE(attributes.has_value());
+    CHECK(attributes->attributes.links == 2);
+    CHECK(attributes->attributes.size == 4);
+}
+
 TEST_CASE("making: a server that has none to lend, or makes another in its place") {
     Making f;
     SECTION("none") {
