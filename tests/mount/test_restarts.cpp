@@ -20,15 +20,11 @@
 #include "harness/scratch.hpp"
 #include "harness/tcp_proxy.hpp"
 #include "harness/transcript.hpp"
+#include "mount/killing.hpp"
 
 using namespace remofile::test;
 
 namespace {
-
-std::uint32_t number_from(const char* variable, std::uint32_t otherwise) {
-    const char* text = std::getenv(variable);
-    return text == nullptr ? otherwise : static_cast<std::uint32_t>(std::stoul(text));
-}
 
 // A program's own account of what went wrong; it ends there.
 [[noreturn]] void give_up(const std::string& what) {
@@ -92,17 +88,6 @@ void check_tree(const std::string& top, std::uint32_t number) {
             CHECK((read_file(path) == content_of(number * 100 + d * 10 + f)));
         }
     }
-}
-
-// Kills the server at random moments, as often as is asked for, until the program has ended.
-std::uint32_t kill_under(ServerProcess& server, Child& program, std::mt19937& random, std::uint32_t kills) {
-    std::uint32_t killed = 0;
-    for (; killed < kills && program.running(); ++killed) {
-        std::this_thread::sleep_for(Milliseconds{20 + random() % 180});
-        server.kill();
-        server.start_again();
-    }
-    return killed;
 }
 
 }  // namespace
@@ -205,7 +190,8 @@ TEST_CASE("restarts: locks are held on, and exclude others, however often the se
         return 0;
     });
     REQUIRE(locked.await());
-    for (int kill = 0; kill < 6; ++kill) {
+    const std::uint32_t kills = number_from("REMOFS_TEST_TRIES", 6);
+    for (std::uint32_t kill = 0; kill < kills; ++kill) {
         std::this_thread::sleep_for(Milliseconds{random() % 200});
         if (kill % 2 == 0)
             server.kill();
