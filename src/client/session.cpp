@@ -273,6 +273,8 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
         return end_call(call, Status::interrupted);
     if (call_options.restores && !restoration.is_under_way())
         return end_call(call, Status::no_session);
+    if (contact.is_given_up() && options.request_timeout && !call_options.timeout)
+        return end_call(call, Status::timed_out);
     auto carried = identities->carry(call_options.credential);
     if (!carried)
         return end_call(call, Status::no_session);
@@ -387,6 +389,8 @@ void Session::State::on_time_out(Call& call, Duration timeout) {
         return;
     }
     count("client.timed_out_calls");
+    contact.gave_up(reactor.clock().now(), timeout);
+    suspect(reactor.clock().now());
     end_call(call, Status::timed_out);
 }
 

@@ -183,6 +183,27 @@ TEST_CASE("soft: a request times out, wherever it is") {
     }
 }
 
+TEST_CASE("soft: when one request has been given up, others do not wait until the server says something") {
+    SessionFixture f;
+    f.options.request_timeout = 300ms;
+    f.connect();
+    f.server.stop();
+    REQUIRE(f.wait_for([&] { return !f.session->connected(); }));
+    CHECK(f.ask(some_lookup).status() == Status::timed_out);
+    const std::size_t reached = f.server.of(Opcode::lookup).size();
+    const auto begun = std::chrono::steady_clock::now();
+    for (int i = 0; i < 20; ++i)
+        CHECK(f.ask(some_lookup).status() == Status::timed_out);
+    CHECK(std::chrono::steady_clock::now() - begun < 3s);  // not 6
+    CHECK(f.server.of(Opcode::lookup).size() == reached);
+    // One that has a time of its own waits for it.
+    const auto patient = f.start(wire::Getattr{}, {.timeout = 1h});
+    CHECK_FALSE(patient->done());
+    f.server.start();
+    CHECK(f.wait_for([&] { return patient->done(); }));
+    CHECK(f.ask(some_lookup).status() == Status::ok);
+}
+
 TEST_CASE("soft: a request for data waits for its turn as long as others are answered") {
     SessionFixture f;
     f.options.request_timeout = 200ms;

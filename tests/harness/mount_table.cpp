@@ -2,6 +2,7 @@
 #include "harness/mount_table.hpp"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -87,6 +88,15 @@ void force_unmount(const MountedFileSystem& mount) {
     }
     if (pid > 0)
         waitpid(pid, nullptr, 0);
+}
+
+bool enter_own_mount_table() {
+    if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+        return false;
+    for (const MountedFileSystem& mounted : mounts_below("/"))
+        if (mounted.type == "fuse.remofs")
+            umount2(mounted.mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
+    return true;
 }
 
 }  // namespace remofile::test

@@ -27,4 +27,8 @@ std::optional<MountedFileSystem> mounted_at(std::string_view mountpoint);
 // with an error, then detaches it. Works for root and for the user who mounted.
 void force_unmount(const MountedFileSystem& mount);
 
+// Gives the calling process a mount table of its own, whose changes nobody else sees. Mounts of remofs that others have
+// are left out of it: they would live on in it after they are taken down. Whether it can be had.
+bool enter_own_mount_table();
+
 }  // namespace remofile::test

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/mount_table.hpp"
 #include "mount/shared_mount.hpp"
 
 using namespace remofile::test;
@@ -141,7 +142,7 @@ constexpr int no_overlays = 99;
 
 // The whole of it, in a process whose mounts nobody else sees and which go with it.
 int work_in_overlay(const Layers& layers, const std::string& options) {
-    if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+    if (!enter_own_mount_table())
         return no_overlays;
     Transcript here;
     const int failure = mount_overlay(layers, options);

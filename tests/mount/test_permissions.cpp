@@ -12,6 +12,7 @@
 
 #include "catch.hpp"
 #include "harness/scratch.hpp"
+#include "harness/mount_table.hpp"
 #include "harness/side_by_side.hpp"
 
 using namespace remofile::test;
@@ -368,9 +369,9 @@ int mount_as_ordinary_user() {
     const std::string devices = Scratch::instance().make_directory("devices");
     const std::string fuse = devices + "/fuse";
     struct stat real = {};
-    if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        stat("/dev/fuse", &real) != 0 || mknod(fuse.c_str(), S_IFCHR | 0666, real.st_rdev) != 0 ||
-        chmod(fuse.c_str(), 0666) != 0 || mount(fuse.c_str(), "/dev/fuse", nullptr, MS_BIND, nullptr) != 0)
+    if (!enter_own_mount_table() || stat("/dev/fuse", &real) != 0 ||
+        mknod(fuse.c_str(), S_IFCHR | 0666, real.st_rdev) != 0 || chmod(fuse.c_str(), 0666) != 0 ||
+        mount(fuse.c_str(), "/dev/fuse", nullptr, MS_BIND, nullptr) != 0)
         return 10;
     const passwd* entry = getpwnam("nobody");  // fusermount3 wants a user with a name
     if (!entry)

@@ -395,6 +395,7 @@ TEST_CASE("mount(8): mount -t fuse.remofs, a line of fstab, and umount") {
     write_file(fstab, source + " " + at + " fuse.remofs _netdev,nofail,noauto,x-systemd.automount,ro,dev,suid 0 0\n");
     // mount(8) forgets PATH, so remofs has to be where the shell looks without it; in a mount table of our own it is.
     const std::string script = R"sh(
+umount -nila -t fuse.remofs # of others, who would wait for this table to go
 mount --bind "$PROGRAMS" /usr/local/sbin
 mount -t fuse.remofs "$SOURCE" "$AT" -o noatime,nodev,x-test=1
 findmnt -n -o FSTYPE,SOURCE "$AT"

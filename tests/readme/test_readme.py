@@ -48,7 +48,7 @@ class Machine:
     def __init__(self, user, uid, home, config, config_at):
         self.user, self.uid, self.home, self.config = user, uid, home, config
         # There, the configuration directory is this machine's. It lasts as long as the process.
-        enter = f"mount --bind {config} {config_at} && echo ready && exec sleep infinity"
+        enter = f"umount -nila -t fuse.remofs; mount --bind {config} {config_at} && echo ready && exec sleep infinity"
         self.inside = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "unshare", "-m", "--propagation=private", "sh", "-c", enter], stdout=subprocess.PIPE)
 
     def command(self, script):

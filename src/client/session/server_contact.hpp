@@ -24,12 +24,17 @@ public:
     void heard(TimePoint now) {
         last_heard_ = now;
         suspected_since_.reset();
+        given_up_ = false;
     }
     // It has had something to answer since then.
     void suspect(TimePoint since) {
         if (!suspected_since_)
             suspected_since_ = std::max(since, last_heard_);
     }
+    // A request has been given up after that time. If the server has said nothing for so long, others need not wait in
+    // their turn until it says something.
+    void gave_up(TimePoint now, Duration timeout) { given_up_ |= now - last_heard_ >= timeout; }
+    bool is_given_up() const { return given_up_; }
     bool silent(TimePoint now) const { return suspected_since_ && now - *suspected_since_ >= silence_after; }
 
     // A connection was lost or not to be had. True if that is news.
@@ -57,6 +62,7 @@ private:
     std::optional<TimePoint> suspected_since_;
     std::optional<TimePoint> lost_since_;
     std::size_t idle_pings_ = 0;
+    bool given_up_ = false;
 };
 
 }  // namespace remofile::client
