@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -209,6 +210,13 @@ public:
                                std::function<void()> /*has_locks*/) {}
     // `work` is done before the first lock is granted that was not had before. Before the first session.
     virtual void before_first_lock(std::function<void()> /*work*/) {}
+
+    // The same of the session's first.
+    virtual void before_first_lock_of(const std::shared_ptr<SessionFiles>& /*files*/, std::function<void()> /*work*/) {}
+    // For so long, or until end_lock_grace(), nobody is granted a lock who has not had it before. Before the first
+    // session.
+    virtual void begin_lock_grace(std::chrono::milliseconds /*length*/) {}
+    virtual void end_lock_grace() {}
 
     // Ends every wait and closes what the session holds. Later requests of it get `no_session`.
     virtual void close_session(const std::shared_ptr<SessionFiles>& files) = 0;

@@ -85,6 +85,7 @@ void LockTable::stop() {
         end_waits(locks, Status::interrupted, decisions, [](const Waiter&) { return true; });
     });
     tell(std::move(decisions));
+    end_held_back(Status::interrupted, [](const Waiter&) { return true; });
 }
 
 // ---------------------------------------------------------------- files that have locks
@@ -290,13 +291,109 @@ void LockTable::tell(Decisions decisions) {
     }
 }
 
+// ---------------------------------------------------------------- after a start
+
+void LockTable::begin_grace(std::chrono::milliseconds length) {
+    {
+        const std::lock_guard guard(mutex_);
+        grace_until_ = std::chrono::steady_clock::now() + length;
+        in_grace_ = true;
+    }
+    wake_.notify_all();
+}
+
+void LockTable::end_grace() {
+    {
+        const std::lock_guard guard(mutex_);
+        in_grace_ = false;
+    }
+    wake_.notify_all();
+}
+
+// Empty if it is held back: `decided` will be called. try_again: there is no reason to any more.
+std::optional<Status> LockTable::hold_back(Waiter request, bool waits) {
+    const std::lock_guard guard(mutex_);
+    if (!in_grace_)
+        return Status::try_again;
+    if (stopping_)
+        return Status::interrupted;
+    if (held_back_.size() >= max_waits)
+        return Status::no_locks;
+    held_back_.push_back({.request = std::move(request), .waits = waits, .ended = {}});
+    waits_.add();
+    return std::nullopt;
+}
+
+// In the order of asking. By one thread alone; a request that is given up meanwhile ends afterwards.
+void LockTable::let_in_held_back() {
+    for (;;) {
+        HeldBack* held = nullptr;
+        {
+            const std::lock_guard guard(mutex_);
+            if (held_back_.empty())
+                return;
+            held = &held_back_.front();
+            held->is_let_in = true;
+        }
+        const Waiter& asked = held->request;
+        std::optional<Status> status = Status::io_error;
+        try {
+            status = asked.whole ? set_whole(asked.session, asked.request, asked.file, asked.range.type, held->waits,
+                                             asked.decided)
+                                 : set_range(asked.session, asked.request, asked.owner, asked.file, asked.range,
+                                             held->waits, asked.decided);
+        } catch (...) {
+            status = status_of_exception("a lock that was held back");
+        }
+        std::list<HeldBack> done;
+        {
+            const std::lock_guard guard(mutex_);
+            done.splice(done.end(), held_back_, held_back_.begin());
+        }
+        if (status)
+            tell({{done.front().request.decided, *status}});
+        else if (done.front().ended)
+            cancel(done.front().request.session, done.front().request.request);
+    }
+}
+
+void LockTable::end_held_back(Status status, const std::function<bool(const Waiter&)>& which) {
+    Decisions decisions;
+    {
+        const std::lock_guard guard(mutex_);
+        for (auto held = held_back_.begin(); held != held_back_.end();) {
+            const auto each = held++;
+            if (!which(each->request))
+                continue;
+            if (each->is_let_in) {
+                each->ended = status;
+                continue;
+            }
+            decisions.emplace_back(std::move(each->request.decided), status);
+            held_back_.erase(each);
+        }
+    }
+    tell(std::move(decisions));
+}
+
 void LockTable::run() {
     pthread_setname_np(pthread_self(), "locks");
     auto pause = first_pause;
     std::unique_lock lock(mutex_);
     while (!stopping_) {
+        if (grace_until_) {
+            wake_.wait_until(lock, *grace_until_, [&] { return stopping_ || !in_grace_; });
+            if (stopping_)
+                continue;
+            grace_until_.reset();
+            in_grace_ = false;
+            lock.unlock();
+            let_in_held_back();
+            lock.lock();
+            continue;
+        }
         if (waiting_ == 0) {
-            wake_.wait(lock, [&] { return stopping_ || waiting_ > 0; });
+            wake_.wait(lock, [&] { return stopping_ || waiting_ > 0 || grace_until_; });
             pause = first_pause;
             continue;
         }
@@ -391,6 +488,11 @@ std::optional<Status> LockTable::set_range(const Session& session, RequestId req
     if ((range.type == LockType::read && !file->readable) || (range.type == LockType::write && !file->writable))
         return Status::bad_handle;
     file->locked.store(true, std::memory_order_relaxed);
+    if (in_grace_ && range.type != LockType::unlock) {
+        const auto held = hold_back({session, request, owner, file, range, false, decided}, wait);
+        if (held != Status::try_again)
+            return held;
+    }
     may_grant(range.type);
     Decisions decisions;
     const auto attempt = [&](bool queue) {
@@ -421,6 +523,11 @@ std::optional<Status> LockTable::set_whole(const Session& session, RequestId req
     if (type > LockType::unlock)
         return Status::invalid;
     file->locked.store(true, std::memory_order_relaxed);
+    if (in_grace_ && type != LockType::unlock) {
+        const auto held = hold_back({session, request, LockOwner{}, file, {.type = type}, true, decided}, wait);
+        if (held != Status::try_again)
+            return held;
+    }
     may_grant(type);
     Decisions decisions;
     std::optional<Status> status = with_file(file->inode, [&](FileLocks& locks) -> std::optional<Status> {
@@ -504,6 +611,9 @@ void LockTable::close_handle(const Session& session, const OpenFilePtr& file) {
     if (!file->locked.load(std::memory_order_relaxed))
         return;
     Decisions decisions;
+    end_held_back(Status::bad_handle, [&](const Waiter& waiter) {
+        return waiter.session == session && waiter.whole && waiter.file.file == file;
+    });
     // A request at work may still hold the descriptor open, so it is not left to close(). One that was given up has
     // none.
     if (const Descriptor descriptor = file->open->held())
@@ -527,6 +637,8 @@ void LockTable::cancel(const Session& session, RequestId request) {
                   [&](const Waiter& waiter) { return waiter.session == session && waiter.request == request; });
     });
     tell(std::move(decisions));
+    end_held_back(Status::interrupted,
+                  [&](const Waiter& waiter) { return waiter.session == session && waiter.request == request; });
 }
 
 void LockTable::close_session(const Session& session) {
@@ -538,6 +650,7 @@ void LockTable::close_session(const Session& session) {
             retry(locks, decisions);
     });
     tell(std::move(decisions));
+    end_held_back(Status::interrupted, [&](const Waiter& waiter) { return waiter.session == session; });
 }
 
 }  // namespace remofile::server

@@ -8,11 +8,16 @@
 // A client whose session is lost may have its locks again in another one: as long as nobody has been granted a lock of
 // the file since, which is what is remembered here (Grants).
 //
+// A server that comes back gives those who had locks the time to have them again: until then all other requests for
+// locks are held back, and not refused (the grace period of NFS).
+//
 // A request that has to wait is queued with its file. It is tried again, in the order of asking, whenever a remofs
 // lock on the file is given up, and by the thread "locks" every 10 ms to 500 ms, because nothing tells when a process
 // on the server gives up its own. The thread sleeps while nobody waits.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <list>
@@ -67,6 +72,11 @@ public:
                          std::uint64_t lost_at);
     Status reclaim_whole(const HeldFile& file, wire::LockType type, std::uint64_t lost_at);
 
+    // From now on nobody is granted a lock but who has had it, for so long or until end_grace(). Before there are
+    // sessions.
+    void begin_grace(std::chrono::milliseconds length);
+    void end_grace();
+
     // FLUSH: the owner closed a descriptor of the file.
     void close_owner(const Session& session, LockOwner owner, const InodePtr& inode);
     // RELEASE: gives up the flock of the handle and ends its waits. Byte ranges that were taken through it and that no
@@ -96,6 +106,13 @@ private:
         wire::LockRange range;  // of flock: only the type counts
         bool whole = false;
         Decided decided;
+    };
+    // A request that came while only those are granted locks who have had them.
+    struct HeldBack {
+        Waiter request;
+        bool waits = false;
+        bool is_let_in = false;  // just now
+        std::optional<Status> ended;
     };
     // When a lock of each file was granted last; of what is long past only that something was. Not what was had again.
     class Grants {
@@ -149,6 +166,9 @@ private:
     static void tell(Decisions decisions);
     std::optional<Status> enqueue(FileLocks& locks, Waiter waiter);
     bool would_deadlock(const Session& session, LockOwner owner, const InodePtr& inode, const wire::LockRange& range);
+    std::optional<Status> hold_back(Waiter request, bool waits);
+    void let_in_held_back();
+    void end_held_back(Status status, const std::function<bool(const Waiter&)>& which);
     void run();
 
     const std::shared_ptr<DescriptorBudget> budget_;
@@ -165,7 +185,10 @@ private:
     std::size_t waiting_ = 0;
     bool fresh_wait_ = false;
     bool stopping_ = false;
+    std::optional<std::chrono::steady_clock::time_point> grace_until_;
+    std::list<HeldBack> held_back_;
 
+    std::atomic<bool> in_grace_ = false;  // set with mutex_
     std::thread thread_;
 };
 

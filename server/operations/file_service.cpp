@@ -184,6 +184,11 @@ public:
         files->take_place_of(locks_lost_at, std::move(has_locks));
     }
     void before_first_lock(std::function<void()> work) override { locks_->before_first_grant(std::move(work)); }
+    void before_first_lock_of(const std::shared_ptr<SessionFiles>& files, std::function<void()> work) override {
+        files->before_first_lock(std::move(work));
+    }
+    void begin_lock_grace(std::chrono::milliseconds length) override { locks_->begin_grace(length); }
+    void end_lock_grace() override { locks_->end_grace(); }
 
     void close_session(const std::shared_ptr<SessionFiles>& files) override { files->close(); }
 

@@ -30,8 +30,11 @@ Result<Empty> conclude(Context& context, std::optional<Status> status) {
 
 // A lock keeps a descriptor open, the handle's or one of its own.
 Result<> make_room_for(Context& context, wire::LockType type) {
-    if (type != wire::LockType::unlock && !context.make_room())
+    if (type == wire::LockType::unlock)
+        return {};
+    if (!context.make_room())
         return Status::no_locks;
+    context.files->takes_lock();
     return {};
 }
 

@@ -91,6 +91,12 @@ public:
     std::optional<std::uint64_t> locks_lost_at() const;
     void take_place_of(std::uint64_t locks_lost_at, std::function<void()> has_locks);
     void has_locks();
+    // `work` is done once, before the session is granted a lock. Before its first request.
+    void before_first_lock(std::function<void()> work) { before_first_lock_ = std::move(work); }
+    void takes_lock() {
+        if (before_first_lock_)
+            std::call_once(first_lock_, before_first_lock_);
+    }
 
     // Lets everything go. What is called later fails with stale, bad_handle or no_session.
     void close();
@@ -130,6 +136,8 @@ private:
         std::function<void()> has_locks;
     };
     mutable Guarded<std::optional<Predecessor>> predecessor_;
+    std::function<void()> before_first_lock_;
+    std::once_flag first_lock_;
     std::atomic<bool> closed_ = false;
     mutable Guarded<Nodes> nodes_;
     Guarded<std::unordered_map<HandleId, Handle>> handles_;

@@ -55,7 +55,8 @@ struct AnswerJournal::AccountRecord {
     std::uint64_t number;
     std::array<NameRecord, max_names> names;
     std::uint32_t has_lost_locks;  // others may have been granted what it had locked
-    std::array<std::uint8_t, 44> unused;
+    std::uint32_t takes_locks;     // it has been granted some
+    std::array<std::uint8_t, 40> unused;
 };
 
 struct AnswerJournal::NoteRecord {
@@ -302,6 +303,7 @@ std::shared_ptr<AnswerJournal::Account> AnswerJournal::begin(const Name& name) {
     AccountRecord& record = account(index);
     record.is_incomplete = 0;
     put_state(record.has_lost_locks, 0);
+    put_state(record.takes_locks, 0);
     record.number = number;
     for (NameRecord& each : record.names)
         put_state(each.state, nothing);
@@ -341,9 +343,40 @@ void AnswerJournal::give_back_account(std::uint32_t index) {
     if (left_)
         return;
     put_state(account(index).state, nothing);
-    auto free = free_.lock();
-    free->without_locks.erase(index);
-    free->accounts.push_back(index);
+    {
+        auto free = free_.lock();
+        free->without_locks.erase(index);
+        free->accounts.push_back(index);
+    }
+    look_for_holders();
+}
+
+std::size_t AnswerJournal::holders_awaited(const Free& free) const {
+    const auto is_awaited = [this](std::uint32_t index) {
+        return state_of(account(index).takes_locks) != 0 && state_of(account(index).has_lost_locks) == 0;
+    };
+    const auto lost = std::ranges::count_if(free.lost, [&](const auto& each) { return is_awaited(each.second.index); });
+    return static_cast<std::size_t>(lost + std::ranges::count_if(free.without_locks, is_awaited));
+}
+
+std::size_t AnswerJournal::lock_holders_awaited() const {
+    return holders_awaited(*free_.lock());
+}
+
+void AnswerJournal::when_lock_holders_are_back(std::function<void()> done) {
+    free_.lock()->holders_are_back = std::move(done);
+    look_for_holders();
+}
+
+void AnswerJournal::look_for_holders() {
+    std::function<void()> done;
+    {
+        auto free = free_.lock();
+        if (free->holders_are_back && holders_awaited(*free) == 0)
+            done = std::exchange(free->holders_are_back, nullptr);
+    }
+    if (done)
+        done();
 }
 
 void AnswerJournal::grants_locks() {
@@ -355,9 +388,16 @@ void AnswerJournal::grants_locks() {
 }
 
 void AnswerJournal::Account::has_locks() {
-    auto free = journal_->free_.lock();
-    free->without_locks.erase(index_);
-    put_state(journal_->account(index_).has_lost_locks, 0);
+    {
+        auto free = journal_->free_.lock();
+        free->without_locks.erase(index_);
+        put_state(journal_->account(index_).has_lost_locks, 0);
+    }
+    journal_->look_for_holders();
+}
+
+void AnswerJournal::Account::takes_locks() {
+    put_state(journal_->account(index_).takes_locks, 1);
 }
 
 AnswerJournal::Account::Account(std::shared_ptr<AnswerJournal> journal, std::uint32_t index, std::uint64_t number,

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -102,6 +103,8 @@ public:
         bool may_have_locks_again() const { return may_have_locks_again_; }
         // The client has all locks again that it could have: from now on its locks are this session's.
         void has_locks();
+        // Before its first lock is granted: another server is to wait for it with those of others.
+        void takes_locks();
 
     private:
         friend class Note;
@@ -125,6 +128,11 @@ public:
     // After it: the file goes if nobody is noted in it.
     void remove_if_unneeded();
 
+    // How many sessions that had locks have not come back, or not had them again. They are waited for when a server
+    // starts; `done` is called once, on any thread, when there is none of them any more.
+    std::size_t lock_holders_awaited() const;
+    void when_lock_holders_are_back(std::function<void()> done);
+
     // Before this server grants its first lock: those who have not had theirs again by then do not get them from a
     // later one.
     void grants_locks();
@@ -146,6 +154,7 @@ private:
         std::map<std::uint64_t, Lost> lost;  // by the account's number, which rises
         std::uint64_t last_number = 0;
         std::set<std::uint32_t> without_locks;  // accounts in a lost one's place that has not had its locks again
+        std::function<void()> holders_are_back;
     };
 
     AnswerJournal(std::filesystem::path path, UniqueFd fd, std::byte* memory);
@@ -155,6 +164,8 @@ private:
     void read();
     AccountRecord& account(std::uint32_t index) const;
     NoteRecord& note(std::uint32_t index) const;
+    std::size_t holders_awaited(const Free& free) const;
+    void look_for_holders();
     void drop(Free& free, std::uint64_t lost);
     bool drop_oldest(Free& free);
     void name(std::uint32_t index, const Name& name);
@@ -167,7 +178,7 @@ private:
     const wire::Timestamp opened_;
     std::byte* const memory_;
     std::atomic<bool> left_ = false;
-    Guarded<Free> free_;
+    mutable Guarded<Free> free_;
 };
 
 }  // namespace remofile::server

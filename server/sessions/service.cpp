@@ -35,6 +35,9 @@ constexpr std::uint64_t min_granted_bytes = wire::max_bulk_bytes;
 constexpr Duration room_period = milliseconds(250);
 // Clients make things in directories that they have made and not been granted yet, whatever leases there are.
 constexpr Duration reserve_grace = std::chrono::seconds(10);
+// After a start, for those who had locks to have them again. They connect anew within a second or two of the server's
+// return, unless their own link is away as well.
+constexpr std::chrono::seconds lock_grace{10};
 
 // Work of the service itself, in the executor's turns.
 constexpr std::uint64_t service_group = 0;
@@ -128,6 +131,8 @@ SessionEnvironment Service::make_environment() {
 
 Service::~Service() {
     environment_.completions->close();
+    if (journal_ != nullptr)
+        journal_->when_lock_holders_are_back(nullptr);
     if (timer_)
         thread_.cancel(*timer_);
     if (lease_timer_)
@@ -413,12 +418,25 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
     arm_timer();
 }
 
+void Service::keep_answers_in(std::shared_ptr<AnswerJournal> journal) {
+    journal_ = std::move(journal);
+    files_.before_first_lock([journal = journal_] { journal->grants_locks(); });
+    if (const std::size_t holders = journal_->lock_holders_awaited(); holders > 0) {
+        log::info("{} sessions of before had locks: others get none for {} s, or until those have theirs again",
+                  holders, lock_grace.count());
+        files_.begin_lock_grace(lock_grace);
+        journal_->when_lock_holders_are_back([&files = files_] { files.end_lock_grace(); });
+    }
+}
+
 // The session that the client had before, if it is known: this server ended it, or one before had it.
 void Service::take_place_of_lost(SessionTerms& terms, const Opening& opening,
                                  const std::shared_ptr<SessionFiles>& files) {
     auto lost_at = opening.hello.resume
                        ? ended_.locks_lost_at(opening.hello.resume, opening.hello.session_secret, opening.peer.key)
                        : std::nullopt;
+    if (terms.kept_answers != nullptr)
+        files_.before_first_lock_of(files, [account = terms.kept_answers] { account->takes_locks(); });
     constexpr std::uint64_t before_all = 0;
     if (!lost_at && terms.kept_answers != nullptr && terms.kept_answers->may_have_locks_again())
         lost_at = before_all;

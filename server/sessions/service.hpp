@@ -58,10 +58,7 @@ public:
     // outlive the service.
     void offer_sealed_lanes(transport::LaneTickets& tickets, std::uint16_t port);
     // From now on answers that must not be lost with this process are kept there.
-    void keep_answers_in(std::shared_ptr<AnswerJournal> journal) {
-        journal_ = std::move(journal);
-        files_.before_first_lock([journal = journal_] { journal->grants_locks(); });
-    }
+    void keep_answers_in(std::shared_ptr<AnswerJournal> journal);
     // From now on HELLOs must bring this token. Sessions go on.
     void change_token(std::string token) { tokens_.change(std::move(token)); }
 

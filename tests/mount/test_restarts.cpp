@@ -218,6 +218,54 @@ TEST_CASE("restarts: locks are held on, and exclude others, however often the se
     CHECK(mount.unmount());
 }
 
+TEST_CASE("restarts: who waits for a lock of another does not get it because the server was killed") {
+    const std::uint32_t seed = number_from("REMOFS_TEST_SEED", std::random_device()());
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
+    ServerProcess server;
+    TcpProxy link(server.ports(), Milliseconds{10});
+    MountProcess far(through(server, link.address()));  // who comes back later
+    MountProcess near(server);
+    write_file(near.path() + "/file", "0");
+    const std::uint32_t rounds = number_from("REMOFS_TEST_TRIES", 4);
+    for (std::uint32_t round = 0; round < rounds; ++round) {
+        Bell locked;
+        Bell killed;
+        // Each reads, waits and writes under the lock: what is lost shows.
+        const auto add_one = [&](const std::string& top, bool holds) {
+            const int fd = open((top + "/file").c_str(), O_RDWR);
+            must(fd >= 0, "open");
+            must(flock(fd, LOCK_EX) == 0, "flock");
+            char text[16] = {};
+            must(pread(fd, text, sizeof text - 1, 0) > 0, "pread");
+            if (holds) {
+                locked.ring();
+                must(killed.await(Milliseconds{60'000}), "waiting for the restart");
+                std::this_thread::sleep_for(Milliseconds{300});
+            }
+            const std::string next = std::to_string(std::stoi(text) + 1);
+            must(pwrite(fd, next.data(), next.size(), 0) == static_cast<ssize_t>(next.size()), "pwrite");
+            must(close(fd) == 0, "close");
+            return 0;
+        };
+        Child holder = Child::fork([&] { return add_one(far.path(), true); });
+        REQUIRE(locked.await());
+        Child waiter = Child::fork([&] { return add_one(near.path(), false); });
+        std::this_thread::sleep_for(Milliseconds{50 + random() % 100});
+        server.kill();
+        server.start_again();
+        killed.ring();
+        for (Child* program : {&holder, &waiter}) {
+            const Ended end = program->wait(Milliseconds{60'000});
+            INFO("round " << round << ": " << end.to_string() << far.errors());
+            REQUIRE(end.exit_status == 0);
+        }
+        CHECK(read_file(server.directory() + "/file") == std::to_string(2 * (round + 1)));
+    }
+    CHECK(far.unmount());
+    CHECK(near.unmount());
+}
+
 TEST_CASE("restarts: a lock that somebody else had before its holder came back is lost, and says so") {
     ServerProcess server;
     TcpProxy link(server.ports(), Milliseconds{0});

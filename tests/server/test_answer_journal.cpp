@@ -148,6 +148,39 @@ TEST_CASE("journal: locks may be had again until a server in between has granted
     }
 }
 
+TEST_CASE("journal: those who had locks are waited for until they are back") {
+    Killed f;
+    const auto holder = f.journal->begin(name_of(10));
+    const auto another = f.journal->begin(name_of(11));
+    const auto without = f.journal->begin(name_of(12));
+    const auto journal_before = f.journal;
+    CHECK(f.journal->lock_holders_awaited() == 0);
+    holder->takes_locks();
+    another->takes_locks();
+    f.start();
+    const auto journal = f.journal;
+    CHECK(journal->lock_holders_awaited() == 2);
+    int told = 0;
+    journal->when_lock_holders_are_back([&told] { ++told; });
+    const auto back = journal->take_up(name_of(10), name_of(20));
+    CHECK(journal->lock_holders_awaited() == 2);
+    back->has_locks();
+    CHECK(journal->lock_holders_awaited() == 1);
+    CHECK(told == 0);
+    // One that came back and went has no need of them.
+    journal->take_up(name_of(11), name_of(21)).reset();
+    CHECK(journal->lock_holders_awaited() == 0);
+    CHECK(told == 1);
+    // The next server waits for it as well.
+    f.start();
+    CHECK(f.journal->lock_holders_awaited() == 1);
+    // What somebody else has been granted since is not waited for.
+    f.journal->grants_locks();
+    CHECK(f.journal->lock_holders_awaited() == 0);
+    f.journal->when_lock_holders_are_back([&told] { ++told; });
+    CHECK(told == 2);
+}
+
 TEST_CASE("journal: an answer that the client has is let go of, and an account with its session") {
     Killed f;
     auto account = f.journal->begin(name_of(10));

@@ -331,7 +331,10 @@ TEST_CASE("the end of the export ends its waits") {
     call(wire::Lookup{.parent = Session::root, .name = "file", .node = {NodeId{2}}});
     for (const HandleId handle : {HandleId{1}, HandleId{2}})
         call(wire::Open{.node = NodeId{2}, .handle = handle, .flags = wire::open_read});
-    CHECK(call(wire::Flock{.handle = HandleId{1}, .type = LockType::write})->status == Status::ok);
+    if (GENERATE(false, true))  // it is held back, after a start
+        file.service->begin_lock_grace(std::chrono::hours(1));
+    else
+        CHECK(call(wire::Flock{.handle = HandleId{1}, .type = LockType::write})->status == Status::ok);
     CHECK_FALSE(call(wire::Flock{.handle = HandleId{2}, .type = LockType::write, .wait = true}));
     CHECK(decisions.none());
     file.service.reset();
@@ -467,6 +470,64 @@ TEST_CASE("before the first lock is granted that was not had before, whoever wan
     CHECK(party.lock(ann, LockType::read) == Status::ok);
     CHECK(party.flock(LockType::read) == Status::ok);
     CHECK(told == 1);
+}
+
+TEST_CASE("after a start, locks are held back until those who had them have them again") {
+    File exported;
+    Decisions decisions;
+    exported.service->begin_lock_grace(std::chrono::hours(1));
+    Party holder(exported);
+    Party other(exported);
+    const auto asks = [&](Party& party, LockOwner owner, LockType type, bool waits, std::string name) {
+        wire::Setlk message = waiting(party, owner, type);
+        message.wait = waits;
+        return party.session.begin(message, decisions.taker(std::move(name)));
+    };
+    CHECK_FALSE(asks(other, ann, LockType::write, true, "patient"));
+    CHECK_FALSE(asks(other, ben, LockType::read, false, "impatient"));
+    CHECK_FALSE(
+        other.session.begin(wire::Flock{.handle = other.handle, .type = LockType::write}, decisions.taker("whole")));
+    // Giving up, and looking, need not wait.
+    CHECK(other.lock(ben, LockType::unlock) == Status::ok);
+    CHECK(other.test(ann, LockType::write).type == LockType::unlock);
+    CHECK(decisions.none());
+    exported.service->take_place_of(holder.session.files(), 0, [&] { exported.service->end_lock_grace(); });
+    const wire::ReclaimLocks again{
+        .locks = {
+            {.handle = holder.handle, .owner = ann, .range = {.type = LockType::write, .start = 0, .end = 9}},
+        }};
+    CHECK(holder.session.call(again).body.lost.empty());
+    CHECK(decisions.next() == "impatient: " + std::string(describe(Status::try_again)));
+    CHECK(decisions.next() == "whole: success");
+    CHECK(decisions.none());
+    CHECK(holder.lock(ann, LockType::unlock) == Status::ok);
+    CHECK(decisions.next() == "patient: success");
+    CHECK(holder.lock(ann, LockType::read) == Status::try_again);  // answered at once again
+}
+
+TEST_CASE("a lock that is held back goes with its session and its handle") {
+    File exported;
+    exported.service->begin_lock_grace(std::chrono::hours(1));
+    Decisions decisions;
+    Party party(exported);
+    CHECK_FALSE(party.session.begin(waiting(party, ann, LockType::write), decisions.taker("range")));
+    CHECK_FALSE(
+        party.session.begin(wire::Flock{.handle = party.handle, .type = LockType::write}, decisions.taker("whole")));
+    CHECK(party.session.call(wire::Release{party.handle}));
+    CHECK(decisions.next() == "whole: " + std::string(describe(Status::bad_handle)));
+    exported.service->close_session(party.session.files());
+    CHECK(decisions.next() == "range: " + std::string(describe(Status::interrupted)));
+    CHECK(decisions.none());
+}
+
+TEST_CASE("locks are held back for a while only") {
+    File exported;
+    Decisions decisions;
+    exported.service->begin_lock_grace(std::chrono::milliseconds(50));
+    Party party(exported);
+    const auto at_once = party.session.begin(waiting(party, ann, LockType::write), decisions.taker("late"));
+    CHECK((at_once || decisions.next() == "late: success"));
+    CHECK(party.lock(ben, LockType::write) == Status::try_again);
 }
 
 TEST_CASE("locks do not outlive what held them") {
