@@ -34,7 +34,8 @@ client::ConnectOptions to_connect_options(const Options& options) {
             .compression = options.compress,
             .congestion_control = options.congestion_control,
             .wait = options.wait,
-            .request_timeout = options.soft ? std::optional(options.timeout) : std::nullopt};
+            .request_timeout = options.soft ? std::optional(options.timeout) : std::nullopt,
+            .gives_up_at_once = true};
 }
 
 Result<> read_id_map(ServicePlan& plan) {

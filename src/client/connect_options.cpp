@@ -144,6 +144,7 @@ Result<SessionOptions> make_session_options(const ConnectOptions& options) {
     session.compression = options.compression;
     session.wait = options.wait;
     session.request_timeout = options.request_timeout;
+    session.gives_up_at_once = options.gives_up_at_once;
     if (options.insecure && !source.loopback && !(options.token_file.empty() && options.token.empty()))
         return make_error(Status::bad_usage, "a token would travel in plain text: it cannot be used with insecure");
     session.token = options.token;

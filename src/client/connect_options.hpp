@@ -24,6 +24,7 @@ struct ConnectOptions {
     transport::CongestionControl congestion_control;
     std::optional<Duration> wait;             // as SessionOptions
     std::optional<Duration> request_timeout;  // as SessionOptions
+    bool gives_up_at_once = false;            // likewise
     // How messages to the person name the option for the key.
     std::string server_key_option = "-o server_key=";
 };

@@ -273,7 +273,7 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
         return end_call(call, Status::interrupted);
     if (call_options.restores && !restoration.is_under_way())
         return end_call(call, Status::no_session);
-    if (contact.is_given_up() && options.request_timeout && !call_options.timeout)
+    if (options.gives_up_at_once && contact.is_given_up() && options.request_timeout && !call_options.timeout)
         return end_call(call, Status::timed_out);
     auto carried = identities->carry(call_options.credential);
     if (!carried)

@@ -45,6 +45,9 @@ struct SessionOptions {
     // soft: a request unanswered for that long ends with timed_out, but on the data lane only if nothing else was
     // answered there for that long either. None (hard): it waits as long as it takes.
     std::optional<Duration> request_timeout;
+    // With it: once a request has ended so, and the server has said nothing for as long, others end at once until it
+    // does. For requests that wait in turn for each other elsewhere.
+    bool gives_up_at_once = false;
     Duration first_connect_timeout = std::chrono::seconds(10);  // of open()
     // Whether to ask for leases of directories, and keep them in force while nothing else is sent.
     bool leases = false;

@@ -186,6 +186,7 @@ TEST_CASE("soft: a request times out, wherever it is") {
 TEST_CASE("soft: when one request has been given up, others do not wait until the server says something") {
     SessionFixture f;
     f.options.request_timeout = 300ms;
+    f.options.gives_up_at_once = true;
     f.connect();
     f.server.stop();
     REQUIRE(f.wait_for([&] { return !f.session->connected(); }));
