@@ -71,6 +71,7 @@ constexpr auto table = std::to_array<Row>({
     {Status::unreachable, EHOSTUNREACH, "server unreachable"},
     {Status::wrong_server_key, EIO, "wrong server key"},
     {Status::bad_usage, EINVAL, "wrong usage"},
+    {Status::export_needed, ENOENT, "no export named"},
 });
 
 const Row* find(Status status) {

@@ -62,13 +62,14 @@ enum class Status : std::uint32_t {
     unreachable = 209,       // client side only: no connection to the server
     wrong_server_key = 210,  // client side only: the server did not prove that it holds the expected key
     bad_usage = 211,         // client side only: an option or a configuration is wrong
+    export_needed = 212,     // the server has several exports, and HELLO's path names none
 };
 
 // True for a number that the enumeration lists; a peer may send any.
 bool is_known(std::uint32_t number);
 
 // The errno that a program on the mount sees. Statuses without an errno of their own become EIO, except unreachable
-// (EHOSTUNREACH) and no_session (ESTALE). ok becomes 0.
+// (EHOSTUNREACH), no_session (ESTALE) and export_needed (ENOENT). ok becomes 0.
 int to_errno(Status status);
 
 // The status for an errno of a failed system call. An unknown one becomes io_error and is logged with its number.

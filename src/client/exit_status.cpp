@@ -22,6 +22,7 @@ constexpr auto table = std::to_array<Row>({
     {Status::bad_token, ExitStatus::bad_token},
     {Status::in_use, ExitStatus::in_use},
     {Status::no_entry, ExitStatus::no_such_path},
+    {Status::export_needed, ExitStatus::no_such_path},
     {Status::not_directory, ExitStatus::no_such_path},
     {Status::symlink_loop, ExitStatus::no_such_path},
     {Status::version_mismatch, ExitStatus::version_mismatch},

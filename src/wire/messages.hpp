@@ -130,7 +130,7 @@ struct Hello {
     SessionId resume;           // 0, or the session to take up again after a lost connection
     std::array<std::uint8_t, 16> session_secret{};
     NodeId root;       // the id that the client gives to the node of `path`
-    std::string path;  // below the export; "/" for all of it
+    std::string path;  // below the export, "/" for all of it; with the export's name in front if the exports have names
     std::string client_name;
     std::string token;
     static constexpr auto fields =
@@ -143,6 +143,12 @@ struct Hello {
 struct InUse {
     std::vector<Client> holders;
     static constexpr auto fields = std::tuple{&InUse::holders};
+};
+
+// The body of a refused HELLO (status export_needed): what the path may begin with.
+struct ExportNeeded {
+    std::vector<std::string> names;  // of the exports that the client may use
+    static constexpr auto fields = std::tuple{&ExportNeeded::names};
 };
 
 // Joins one more connection to the session.
@@ -223,6 +229,25 @@ struct ServerStatusReply {
 struct ServerStatus {
     using Reply = ServerStatusReply;
     static constexpr Opcode opcode = Opcode::server_status;
+    static constexpr auto fields = std::tuple{};
+};
+
+// An export that the client may use.
+struct ExportEntry {
+    std::string name;        // empty for the one of a server whose export has no name
+    bool read_only = false;  // to this client
+    std::vector<Client> clients;
+    static constexpr auto fields = std::tuple{&ExportEntry::name, &ExportEntry::read_only, &ExportEntry::clients};
+};
+
+struct ExportsReply {
+    std::vector<ExportEntry> exports;
+    static constexpr auto fields = std::tuple{&ExportsReply::exports};
+};
+
+struct Exports {
+    using Reply = ExportsReply;
+    static constexpr Opcode opcode = Opcode::exports;
     static constexpr auto fields = std::tuple{};
 };
 

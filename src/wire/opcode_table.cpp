@@ -95,6 +95,7 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
      .harmless_late = true,
      .repeatable = true},
     {.opcode = Opcode::lend_inodes, .name = "LEND_INODES", .puts_the_same = always},
+    {.opcode = Opcode::exports, .name = "EXPORTS", .of_session = true, .harmless_late = true},
 
     {.opcode = Opcode::lookup, .name = "LOOKUP", .quick = true, .harmless_late = true},
     {.opcode = Opcode::forget, .name = "FORGET", .account = control, .quick = true, .harmless_late = true},

@@ -29,6 +29,7 @@ enum class Opcode : std::uint16_t {
     take_leases = 11,
     share_leases = 12,
     lend_inodes = 13,
+    exports = 14,
 
     // Names and attributes.
     lookup = 16,
@@ -132,6 +133,8 @@ inline constexpr std::uint64_t feature_exclusive_leases = 1U << 5;
 inline constexpr std::uint64_t feature_lent_inodes = 1U << 6;
 // RECLAIM_LOCKS: in force where the server knows the session in whose place this one is.
 inline constexpr std::uint64_t feature_reclaim_locks = 1U << 9;
+// EXPORTS, and export_needed as HELLO's answer.
+inline constexpr std::uint64_t feature_exports = 1U << 10;
 
 // What HELLO says of the compression of replies: never, at a level from 1 to max_compression_level, or as the server
 // sees fit. It binds nobody: raw data is always allowed.
@@ -159,6 +162,8 @@ inline constexpr std::size_t max_hashed_blocks = 4096;      // of one HASH, and
 inline constexpr std::size_t max_hashed_bytes = 64U << 20;  // together: some 30 ms of a server's time
 inline constexpr std::size_t max_lanes = 8;                 // connections of one session
 inline constexpr std::size_t max_token_bytes = 1024;
+inline constexpr std::size_t max_exports = 64;  // of one server; their names fit a head frame
+inline constexpr std::size_t max_export_name_bytes = 64;
 
 // Unanswered requests that wait for locks, a session: each is a waiting thread of a client's machine, and costs the
 // server a few hundred bytes.

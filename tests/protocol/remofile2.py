@@ -28,7 +28,7 @@ OPCODES = {
     name: number
     for number, name in [
         (1, "HELLO"), (2, "ATTACH"), (3, "BYE"), (4, "PING"), (5, "CANCEL"), (6, "CREDENTIAL"), (7, "SERVER_STATUS"),
-        (8, "INVALIDATED"), (9, "LANE_TICKET"), (10, "RETURN_LEASES"), (11, "TAKE_LEASES"), (12, "SHARE_LEASES"), (13, "LEND_INODES"), (16, "LOOKUP"), (17, "FORGET"), (18, "GETATTR"), (19, "SETATTR"), (20, "READLINK"),
+        (8, "INVALIDATED"), (9, "LANE_TICKET"), (10, "RETURN_LEASES"), (11, "TAKE_LEASES"), (12, "SHARE_LEASES"), (13, "LEND_INODES"), (14, "EXPORTS"), (16, "LOOKUP"), (17, "FORGET"), (18, "GETATTR"), (19, "SETATTR"), (20, "READLINK"),
         (21, "MKNOD"), (22, "MKDIR"), (23, "UNLINK"), (24, "RMDIR"), (25, "SYMLINK"), (26, "RENAME"), (27, "LINK"),
         (28, "ACCESS"), (29, "STATFS"), (30, "MAKE_LENT"), (32, "OPEN"), (33, "CREATE"), (34, "TMPFILE"), (35, "READ"), (36, "WRITE"),
         (37, "RELEASE"), (38, "FLUSH"), (39, "FSYNC"), (40, "FALLOCATE"), (41, "SEEK"), (42, "COPY_RANGE"), (44, "FETCH"),
@@ -46,7 +46,7 @@ STATUS = {
     "exists": 10, "not_directory": 12, "is_directory": 13, "invalid": 14, "read_only": 18, "name_too_long": 22,
     "no_locks": 23, "not_implemented": 24, "not_empty": 25, "symlink_loop": 26, "no_data": 27, "not_supported": 29, "stale": 30, "interrupted": 34,
     "cancelled": 200, "malformed": 201, "version_mismatch": 202, "not_authorized": 203, "bad_token": 204, "in_use": 205,
-    "no_session": 206, "limit_exceeded": 207, "shutting_down": 208,
+    "no_session": 206, "limit_exceeded": 207, "shutting_down": 208, "export_needed": 212,
 }  # fmt: skip
 
 O_READ, O_WRITE, O_APPEND, O_TRUNCATE, O_EXCLUSIVE, O_HOLD = 1, 2, 4, 8, 16, 512

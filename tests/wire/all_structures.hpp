@@ -10,15 +10,16 @@ namespace remofile::wire {
 
 using Requests =
     std::tuple<Hello, Attach, Bye, Ping, Cancel, Credential, ServerStatus, Invalidated, LaneTicket, ReturnLeases,
-               TakeLeases, ShareLeases, LendInodes, Lookup, Forget, Getattr, Setattr, Readlink, Mknod, Mkdir, Unlink,
-               Rmdir, Symlink, Rename, Link, Access, Statfs, MakeLent, Open, Create, Tmpfile, Read, Write, Release,
-               Flush, Fsync, Fallocate, Seek, CopyRange, Hash, Fetch, Opendir, Readdir, Releasedir, Fsyncdir, List,
-               Getxattr, Setxattr, Listxattr, Removexattr, Getlk, Setlk, Flock, ReclaimLocks>;
+               TakeLeases, ShareLeases, LendInodes, Exports, Lookup, Forget, Getattr, Setattr, Readlink, Mknod, Mkdir,
+               Unlink, Rmdir, Symlink, Rename, Link, Access, Statfs, MakeLent, Open, Create, Tmpfile, Read, Write,
+               Release, Flush, Fsync, Fallocate, Seek, CopyRange, Hash, Fetch, Opendir, Readdir, Releasedir, Fsyncdir,
+               List, Getxattr, Setxattr, Listxattr, Removexattr, Getlk, Setlk, Flock, ReclaimLocks>;
 using Pushes = std::tuple<PushInvalidate, PushShutdown>;
-using OtherStructures = std::tuple<HelloReply, InUse, LaneTicketReply, ServerStatusReply, EntryReply, AttributesReply,
-                                   ReadlinkReply, StatfsReply, CreateReply, WriteReply, SeekReply, CopyRangeReply,
-                                   ReaddirReply, ListReply, FetchReply, LeaseChange, LendInodesReply, LentInode,
-                                   DirectoryEntry, XattrReply, LockReply, HeldLock, ReclaimLocksReply>;
+using OtherStructures =
+    std::tuple<HelloReply, InUse, ExportNeeded, LaneTicketReply, ServerStatusReply, ExportsReply, ExportEntry,
+               EntryReply, AttributesReply, ReadlinkReply, StatfsReply, CreateReply, WriteReply, SeekReply,
+               CopyRangeReply, ReaddirReply, ListReply, FetchReply, LeaseChange, LendInodesReply, LentInode,
+               DirectoryEntry, XattrReply, LockReply, HeldLock, ReclaimLocksReply>;
 
 namespace detail {
 template <class Tuple, class Visit>

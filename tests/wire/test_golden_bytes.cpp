@@ -147,6 +147,10 @@ TEST_CASE("golden bytes: the session") {
         ServerStatusReply{
             .version = "0.1", .started = 2, .clients = {client}, .counters = {{.name = "requests", .value = 513}}},
         "0300 302e31 0200000000000000 0100 " + client_bytes + "0100 0800 7265717565737473 0102000000000000");
+    check_request(14, Exports{}, "");
+    check_bytes(ExportsReply{.exports = {{.name = "media", .read_only = true, .clients = {client}}, {}}},
+                "0200 0500 6d65646961 01 0100 " + client_bytes + "0000 00 0000");
+    check_bytes(ExportNeeded{.names = {"a", "bc"}}, "0200 0100 61 0200 6263");
     check_request(8, Invalidated{.sequence = 5}, "0500000000000000");
     check_request(9, LaneTicket{.lane = 2}, "02");
     check_request(11, TakeLeases{.directories = {NodeId{2}}}, "0100 0200000000000000");
@@ -400,6 +404,6 @@ TEST_CASE("every opcode has one structure") {
     const auto collect = [&]<class... T>(std::tuple<T...>*) { (all.insert(static_cast<unsigned>(T::opcode)), ...); };
     collect(static_cast<Requests*>(nullptr));
     collect(static_cast<Pushes*>(nullptr));
-    CHECK(all.size() == 56);
+    CHECK(all.size() == 57);
     CHECK(std::set(all.begin(), all.end()).size() == all.size());
 }

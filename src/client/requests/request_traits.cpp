@@ -275,6 +275,7 @@ const auto& table() {
         row<TakeLeases>({.accepts = accepts_taken_leases}),
         row<ShareLeases>(),
         row<LendInodes>({.accepts = accepts_lent_inodes}),
+        row<Exports>({.accepts = decodes<Exports>}),
 
         entry_row<Lookup>(),
         row<Forget>(),
