@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 
@@ -12,6 +13,7 @@
 #include "base/unique_fd.hpp"
 #include "transport/keys.hpp"
 #include "transport/text_file.hpp"
+#include "wire/export_path.hpp"
 
 namespace remofile::transport {
 namespace {
@@ -67,20 +69,17 @@ Result<> check_trustworthy(const std::filesystem::path& file) {
     return {};
 }
 
-Result<std::vector<AuthorizedKey>> read_authorized_keys(const std::filesystem::path& file) {
-    REMOFILE_CHECK(check_trustworthy(file));
-    REMOFILE_TRY(text, read_text_file(file, max_list_file_bytes));
-    std::vector<std::string> problems;
-    auto keys = parse_authorized_keys(text, problems);
-    for (const std::string& problem : problems)
+Result<std::vector<AuthorizedKey>> read_clients(const std::filesystem::path& file) {
+    REMOFILE_TRY(lines, read_authorized_keys(file));
+    for (const std::string& problem : lines.problems)
         log::error("{}, {}; the line is left out", file.native(), problem);
-    return keys;
+    return std::move(lines.keys);
 }
 
 Result<std::vector<AuthorizedKey>> read_own_identity(const std::filesystem::path& file) {
     REMOFILE_CHECK(check_trustworthy(file));
     REMOFILE_TRY(key, load_public_key(file));
-    return std::vector<AuthorizedKey>{{.key = key, .comment = "this account"}};
+    return std::vector<AuthorizedKey>{{.key = key, .comment = "this account", .exports = {}}};
 }
 
 // One file's keys, as of the last time it changed.
@@ -90,10 +89,12 @@ public:
 
     WatchedKeys(std::filesystem::path file, Read read) : file_(std::move(file)), read_(read) {}
 
-    std::optional<std::string> find(const PublicKey& key) {
+    using Keys = std::map<PublicKey, AuthorizedKey>;
+
+    // As of now. Shared with who has asked, and constant.
+    const std::shared_ptr<const Keys>& keys() {
         refresh();
-        const auto found = comments_.find(key);
-        return found == comments_.end() ? std::nullopt : std::optional(found->second);
+        return keys_;
     }
 
 private:
@@ -110,17 +111,15 @@ private:
         is_new_ = version.present &&
                   (may_recur(version.changed, now) || std::chrono::steady_clock::now() - known_since_ < known_well);
         version_ = version;
-        comments_.clear();
-        if (!version.present)
-            return;
-        const auto keys = read_(file_);
-        if (!keys) {
-            if (!is_known)
+        auto by_key = std::make_shared<Keys>();
+        if (version.present) {
+            auto keys = read_(file_);
+            if (!keys && !is_known)
                 log::error("{}; none of its keys is let in", keys.error().to_string());
-            return;
+            for (std::size_t i = 0; keys && i < keys->size(); ++i)
+                by_key->emplace((*keys)[i].key, std::move((*keys)[i]));
         }
-        for (const AuthorizedKey& entry : *keys)
-            comments_.emplace(entry.key, entry.comment);
+        keys_ = std::move(by_key);
     }
 
     std::filesystem::path file_;
@@ -128,20 +127,26 @@ private:
     FileVersion version_;
     bool is_new_ = false;  // another content could have the same version
     std::chrono::steady_clock::time_point known_since_{};
-    std::map<PublicKey, std::string> comments_;
+    std::shared_ptr<const Keys> keys_ = std::make_shared<Keys>();
 };
 
-class FileAuthorizer final : public Authorizer {
+class WatchedFiles final : public FileAuthorizer {
 public:
-    FileAuthorizer(std::filesystem::path authorized_keys, std::filesystem::path own_identity)
-        : files_(Files{.authorized = WatchedKeys(std::move(authorized_keys), read_authorized_keys),
-                       .own = WatchedKeys(std::move(own_identity), read_own_identity)}) {}
+    WatchedFiles(std::filesystem::path authorized_keys, std::filesystem::path own_identity)
+        : files_(Files{.authorized = WatchedKeys(std::move(authorized_keys), read_clients),
+                       .own = WatchedKeys(std::move(own_identity), read_own_identity)}) {
+        read();
+    }
 
     std::optional<std::string> authorize(const PublicKey& key, std::string_view) override {
-        return files_.with([&](Files& files) {
-            const auto comment = files.authorized.find(key);
-            return comment ? comment : files.own.find(key);
-        });
+        const auto line = find(read(), key);
+        return line ? std::optional(line->comment) : std::nullopt;
+    }
+
+    void refresh() override { read(); }
+
+    std::optional<AuthorizedKey> known(const PublicKey& key) override {
+        return find(known_.with([](const Known& known) { return known; }), key);
     }
 
 private:
@@ -149,23 +154,129 @@ private:
         WatchedKeys authorized;
         WatchedKeys own;
     };
+    // Shared with the files that were read, and constant.
+    struct Known {
+        std::shared_ptr<const WatchedKeys::Keys> authorized = std::make_shared<WatchedKeys::Keys>();
+        std::shared_ptr<const WatchedKeys::Keys> own = authorized;
+    };
+
+    Known read() {
+        const Known now = files_.with([](Files& files) { return Known{files.authorized.keys(), files.own.keys()}; });
+        known_.with([&](Known& known) { known = now; });
+        return now;
+    }
+
+    static std::optional<AuthorizedKey> find(const Known& known, const PublicKey& key) {
+        for (const auto* keys : {known.authorized.get(), known.own.get()}) {
+            if (const auto found = keys->find(key); found != keys->end())
+                return found->second;
+        }
+        return std::nullopt;
+    }
+
     // The lock is held while a changed file is read: two connections at once must not read it twice.
     Guarded<Files> files_;
+    Guarded<Known> known_;
 };
 
+// Up to the first blank that does not stand in quotes.
+std::string_view take_quoted_word(std::string_view& rest) {
+    bool quoted = false;
+    std::size_t end = 0;
+    for (; end < rest.size() && (quoted || (rest[end] != ' ' && rest[end] != '\t')); ++end)
+        quoted ^= rest[end] == '"';
+    const std::string_view word = rest.substr(0, end);
+    rest = trimmed(rest.substr(end));
+    return word;
+}
+
+// The next element of a list with commas, and whether one must follow. Commas in quotes separate nothing.
+std::string_view take_element(std::string_view& rest, bool& more) {
+    bool quoted = false;
+    std::size_t end = 0;
+    for (; end < rest.size() && (quoted || rest[end] != ','); ++end)
+        quoted ^= rest[end] == '"';
+    const std::string_view element = rest.substr(0, end);
+    more = end < rest.size();
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    return element;
+}
+
+Result<> take_export_names(std::string_view value, AuthorizedKey& into) {
+    if (value.size() < 2 || value.front() != '"' || value.find('"', 1) != value.size() - 1)
+        return make_error(Status::invalid, "export= needs names in quotes, as in export=\"a,b\"");
+    std::string_view names = value.substr(1, value.size() - 2);
+    for (bool more = true; more;) {
+        const std::string_view name = take_element(names, more);
+        if (!wire::is_export_name(name))
+            return make_error(Status::invalid,
+                              fmt::format("\"{}\" is no name of an export",
+                                          log::printable(name.substr(0, wire::max_export_name_bytes))));
+        into.exports.emplace_back(name);
+    }
+    return {};
+}
+
+Result<> take_options(std::string_view options, AuthorizedKey& into) {
+    constexpr std::string_view export_option = "export=";
+    constexpr std::size_t most_shown_bytes = 64;
+    for (bool more = true; more;) {
+        const std::string_view option = take_element(options, more);
+        if (option.starts_with(export_option) && into.exports.empty())
+            REMOFILE_CHECK(take_export_names(option.substr(export_option.size()), into));
+        else if (option == "read-only" && !into.read_only)
+            into.read_only = true;
+        else
+            return make_error(Status::invalid, fmt::format("the option {} is unknown, or stands there twice",
+                                                           log::printable(option.substr(0, most_shown_bytes))));
+    }
+    return {};
+}
+
+// Options are told from a key that somebody has mistyped by a letter that no key has, or by the key that follows.
+bool are_options(std::string_view word, std::string_view rest) {
+    return word == "read-only" || word.starts_with("export=") || word.find_first_of("\",") != std::string_view::npos ||
+           PublicKey::from_text(take_word(rest));
+}
+
+Result<AuthorizedKey> parse_line(std::string_view line) {
+    AuthorizedKey entry;
+    std::string_view rest = line;
+    if (const std::string_view word = take_quoted_word(rest); !PublicKey::from_text(word) && are_options(word, rest))
+        REMOFILE_CHECK(take_options(word, entry));
+    else
+        rest = line;
+    REMOFILE_TRY(key, PublicKey::from_text(take_word(rest)));
+    entry.key = key;
+    entry.comment = log::printable(trimmed(rest).substr(0, max_comment_bytes));
+    return entry;
+}
+
 }  // namespace
+
+bool AuthorizedKey::may_use(std::string_view export_name) const {
+    return exports.empty() || std::ranges::find(exports, export_name) != exports.end();
+}
+
+Result<AuthorizedKeyLines> read_authorized_keys(const std::filesystem::path& file) {
+    REMOFILE_CHECK(check_trustworthy(file));
+    REMOFILE_TRY(text, read_text_file(file, max_list_file_bytes));
+    AuthorizedKeyLines lines;
+    lines.keys = parse_authorized_keys(text, lines.problems);
+    return lines;
+}
 
 std::vector<AuthorizedKey> parse_authorized_keys(std::string_view text, std::vector<std::string>& problems) {
     std::vector<AuthorizedKey> keys;
     for (std::size_t number = 1; !text.empty(); ++number) {
-        std::string_view rest = trimmed(take_line(text));
-        if (is_skipped(rest))
+        const std::string_view line = trimmed(take_line(text));
+        if (is_skipped(line))
             continue;
-        const auto key = PublicKey::from_text(take_word(rest));
-        if (key)
-            keys.push_back({.key = *key, .comment = log::printable(trimmed(rest).substr(0, max_comment_bytes))});
+        auto entry = parse_line(line);
+        if (entry)
+            keys.emplace_back(std::move(*entry)).line = number;
         else if (problems.size() < max_problems)
-            problems.push_back(fmt::format("line {}: {}", number, key.error().message));
+            problems.push_back(fmt::format("line {}: {}", number, entry.error().message));
     }
     return keys;
 }
@@ -201,9 +312,9 @@ Result<std::optional<PublicKey>> find_known_server(const std::filesystem::path& 
     return found;
 }
 
-std::unique_ptr<Authorizer> make_file_authorizer(std::filesystem::path authorized_keys,
-                                                 std::filesystem::path own_identity) {
-    return std::make_unique<FileAuthorizer>(std::move(authorized_keys), std::move(own_identity));
+std::unique_ptr<FileAuthorizer> make_file_authorizer(std::filesystem::path authorized_keys,
+                                                     std::filesystem::path own_identity) {
+    return std::make_unique<WatchedFiles>(std::move(authorized_keys), std::move(own_identity));
 }
 
 }  // namespace remofile::transport

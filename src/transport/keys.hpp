@@ -5,7 +5,8 @@
 // $XDG_CONFIG_HOME/remofile, else ~/.config/remofile. In it:
 //   server.key, server.pub      a server's key pair
 //   identity.key, identity.pub  a client's key pair
-//   authorized_keys             clients that a server lets in: a public key a line, then a comment; # starts a comment
+//   authorized_keys             clients that a server lets in: options, a public key and a comment a line; # starts a
+//                               comment
 //   known_servers               servers and their keys: "HOST:PORT KEY" a line
 #pragma once
 
@@ -76,10 +77,17 @@ Result<PublicKey> load_public_key(const std::filesystem::path& file);
 struct AuthorizedKey {
     PublicKey key;
     std::string comment;
+    std::vector<std::string> exports;  // that it may use, by their names; none: all
+    bool read_only = false;
+    std::size_t line = 0;  // of its file, from 1 on
+
+    // Whether it may use the export of that name; the empty name is that of an export without one.
+    bool may_use(std::string_view export_name) const;
 };
 
-// The keys in the text of an authorized_keys file. A line that holds none is left out, and `problems` says why, naming
-// the line; of many only the first.
+// The keys in the text of an authorized_keys file. As in sshd's, options may stand before a key, separated by commas:
+// export="NAME,..." and read-only. A line that holds no key, or an option that is not understood, is left out, and
+// `problems` says why, naming the line; of many only the first.
 std::vector<AuthorizedKey> parse_authorized_keys(std::string_view text, std::vector<std::string>& problems);
 
 // The key that known_servers has for an endpoint, if any. Lines of other servers that hold no key are left out, with a
@@ -96,9 +104,27 @@ public:
     virtual std::optional<std::string> authorize(const PublicKey& key, std::string_view address) = 0;
 };
 
+class FileAuthorizer : public Authorizer {
+public:
+    // Reads what has changed, as authorize() does.
+    virtual void refresh() = 0;
+    // The first line of a key, as the files were when they were read last. Takes no system call, and does not wait for
+    // one.
+    virtual std::optional<AuthorizedKey> known(const PublicKey& key) = 0;
+};
+
 // Keys of `authorized_keys` (need not exist) and the single key in the file `own_identity` (need not exist): the
-// account's own identity.pub. Either file must belong to this user or root and must not be writable by everybody.
-std::unique_ptr<Authorizer> make_file_authorizer(std::filesystem::path authorized_keys,
-                                                 std::filesystem::path own_identity);
+// account's own identity.pub. They are read at once. Either file must belong to this user or root and must not be
+// writable by everybody.
+std::unique_ptr<FileAuthorizer> make_file_authorizer(std::filesystem::path authorized_keys,
+                                                     std::filesystem::path own_identity);
+
+// The lines of an authorized_keys file that the server would use, and what is wrong with the others. Errors: no_entry,
+// access_denied if others could let anybody in by it, too_big; each names the file.
+struct AuthorizedKeyLines {
+    std::vector<AuthorizedKey> keys;
+    std::vector<std::string> problems;
+};
+Result<AuthorizedKeyLines> read_authorized_keys(const std::filesystem::path& file);
 
 }  // namespace remofile::transport

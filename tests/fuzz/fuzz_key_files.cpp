@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Key files that somebody edited: authorized_keys, known_servers, keys as text, a client's token.
+#include <algorithm>
 #include <string_view>
 
 #include "base/log.hpp"
@@ -7,6 +8,7 @@
 #include "fuzz_file.hpp"
 #include "fuzz_target.hpp"
 #include "transport/keys.hpp"
+#include "wire/export_path.hpp"
 
 using namespace remofile;
 
@@ -18,6 +20,7 @@ void check_authorized_keys(std::string_view text) {
         const auto again = transport::PublicKey::from_text(line.key.to_text());
         REMOFILE_ASSERT(again && *again == line.key);
         REMOFILE_ASSERT(line.comment.find('\n') == std::string::npos);
+        REMOFILE_ASSERT(std::ranges::all_of(line.exports, wire::is_export_name));
     }
 }
 
@@ -53,6 +56,7 @@ std::vector<std::string> fuzz_seeds() {
             key + "\n",
             key + " user@host\n",
             "# comment\n\n" + key + "\tlaptop # not a comment\r\n",
+            "export=\"media,home\",read-only " + key + " bound\n",
             "server.example:6768 " + key + "\n[::1]:6768 " + key + "\n",
             "server.example:6768\n",
             "  a token\n",
@@ -60,5 +64,14 @@ std::vector<std::string> fuzz_seeds() {
 }
 
 std::vector<std::string> fuzz_words() {
-    return {"rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", "server.example:6768 ", "\n", "# ", "\r\n", "\t"};
+    return {"rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7",
+            "server.example:6768 ",
+            "export=\"",
+            "\"",
+            ",",
+            "read-only",
+            "\n",
+            "# ",
+            "\r\n",
+            "\t"};
 }

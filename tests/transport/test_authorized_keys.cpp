@@ -55,6 +55,71 @@ TEST_CASE("a wrong line of authorized_keys is left out, and named by its number"
     REQUIRE(problems.size() == 10);
 }
 
+TEST_CASE("options stand before a key, as in sshd's file") {
+    const auto parse = [](const std::string& line) {
+        std::vector<std::string> problems;
+        auto keys = parse_authorized_keys(line, problems);
+        CAPTURE(line, problems);
+        REQUIRE(problems.empty());
+        REQUIRE(keys.size() == 1);
+        REQUIRE(keys.front().key == key(key_a));
+        return keys.front();
+    };
+    const AuthorizedKey plain = parse(key_a + " export=\"no option\"");
+    CHECK(plain.comment == "export=\"no option\"");
+    CHECK_FALSE(plain.read_only);
+    CHECK(plain.may_use("media"));
+    CHECK(plain.may_use(""));
+
+    const AuthorizedKey bound = parse("export=\"media,home-2\",read-only \t" + key_a + " alice, at home");
+    CHECK(bound.comment == "alice, at home");
+    CHECK(bound.read_only);
+    CHECK(bound.exports == std::vector<std::string>{"media", "home-2"});
+    CHECK(bound.may_use("home-2"));
+    CHECK_FALSE(bound.may_use("home"));
+    CHECK_FALSE(bound.may_use(""));
+    CHECK(parse("read-only " + key_a).may_use("any"));
+    CHECK(parse("read-only,export=\"a\" " + key_a + "\r").exports.size() == 1);
+}
+
+TEST_CASE("a line with an option that is not understood lets nobody in") {
+    for (const std::string options :
+         {"no-pty", "export=media", "export=\"media", "export=\"\"", "export=\"a,\"", "export=\",a\"", "export=\"a\"b",
+          "export=\"a/b\"", "export=\"..\"", "export=\"a b\"", "export=\"a\x01\"", "export=\"a\",", ",read-only",
+          "read-only,read-only", "export=\"a\",export=\"b\"", "read-only=\"yes\"", "Read-Only", "\"\"",
+          "command=\"x\""}) {
+        std::vector<std::string> problems;
+        const auto keys = parse_authorized_keys(key_b + "\n" + options + " " + key_a + "\n", problems);
+        CAPTURE(options, problems);
+        CHECK(keys.size() == 1);
+        REQUIRE(problems.size() == 1);
+        CHECK_THAT(problems.front(), ContainsSubstring("line 2"));
+    }
+    std::vector<std::string> problems;
+    CHECK(parse_authorized_keys("export=\"" + std::string(65, 'n') + "\" " + key_a, problems).empty());
+    CHECK(parse_authorized_keys("read-only\n", problems).empty());
+    CHECK(parse_authorized_keys("no-pty " + key_a, problems).empty());
+    CHECK(problems.size() == 3);
+    CHECK_THAT(problems.back(), ContainsSubstring("no-pty"));
+}
+
+TEST_CASE("what a key may is known as it was when it was let in") {
+    const TemporaryDirectory directory;
+    const auto list = directory / "authorized_keys";
+    const auto authorizer = make_file_authorizer(list, directory / "identity.pub");
+    write_file(list, "read-only " + key_a + " alice\nexport=\"b\" " + key_a + " again\n");
+    write_file(directory / "identity.pub", key_b + "\n");
+    CHECK_FALSE(authorizer->known(key(key_a)));
+    REQUIRE(authorizer->authorize(key(key_a), "local") == "alice");
+    CHECK(authorizer->known(key(key_a))->read_only);
+    CHECK(authorizer->known(key(key_a))->may_use("a"));  // of two lines the first counts
+    CHECK(authorizer->known(key(key_b))->comment == "this account");
+    write_file(list, key_a + " alice, who may write now\n");
+    CHECK(authorizer->known(key(key_a))->read_only);
+    REQUIRE(authorizer->authorize(key(key_b), "local"));
+    CHECK_FALSE(authorizer->known(key(key_a))->read_only);
+}
+
 TEST_CASE("a comment cannot steer a terminal or fill the log") {
     std::vector<std::string> problems;
     const auto keys = parse_authorized_keys(key_a + " red \x1b[31m" + std::string(10'000, 'x'), problems);
