@@ -52,6 +52,7 @@ class Inode;
 using InodePtr = std::shared_ptr<Inode>;
 
 class ChangeWatch;
+class DescriptorBudget;
 class LeaseTable;
 class Room;
 
@@ -99,6 +100,9 @@ struct ExportOptions {
     std::size_t max_idle_descriptors = 4096;
     // Descriptors of handles and locks; fewer where the process's limit leaves fewer (descriptor_budget.hpp).
     std::size_t max_open_descriptors = SIZE_MAX;
+    // Shared with other exports, all their sessions and what they have open: FileService::share_descriptors(). None:
+    // the export is the only one, and takes what there is.
+    std::shared_ptr<DescriptorBudget> descriptors;
     // Limits of one session.
     std::size_t max_handles = 65536;
     std::size_t max_nodes = 4U << 20;
@@ -151,6 +155,13 @@ public:
     // directory.
     static Result<std::unique_ptr<FileService>> open(ExportOptions options, Counters& counters);
     virtual ~FileService() = default;
+
+    // What the process's limit of descriptors, which this raises as far as it goes, leaves to so many exports.
+    struct SharedDescriptors {
+        std::shared_ptr<DescriptorBudget> open;  // shared by the exports: ExportOptions::descriptors
+        std::size_t idle_each;                   // ExportOptions::max_idle_descriptors
+    };
+    static SharedDescriptors share_descriptors(std::size_t exports);
 
     // A new session whose root is `path` (absolute, resolved component by component below the export, no symlink
     // followed, ".." refused) under the id `root`. Errors: no_entry, not_directory, access_denied.

@@ -337,15 +337,29 @@ Result<std::unique_ptr<Lender>> open_lender(const ExportOptions& options, int ro
 
 }  // namespace
 
+FileService::SharedDescriptors FileService::share_descriptors(std::size_t exports) {
+    const std::size_t wanted_each = ExportOptions{}.max_idle_descriptors;
+    // What one request looks at. So few only where the limit is low, and then what connections leave goes into it.
+    constexpr std::size_t least_each = 16;
+    const DescriptorPlan plan = divide_descriptors(raise_descriptor_limit(), wanted_each * exports);
+    return {.open = std::make_shared<DescriptorBudget>(plan.open),
+            .idle_each = std::max(plan.idle / exports, std::min(plan.idle, least_each))};
+}
+
 Result<std::unique_ptr<FileService>> FileService::open(ExportOptions options, Counters& counters) {
     REMOFILE_TRY(root, open_export_root(options.directory));
     // A write beyond the limit of file sizes shall be an error of that write, not the end of the server.
     std::signal(SIGXFSZ, SIG_IGN);
-    const DescriptorPlan plan = divide_descriptors(raise_descriptor_limit(), options.max_idle_descriptors);
-    auto budget = std::make_shared<DescriptorBudget>(std::min(plan.open, options.max_open_descriptors));
+    auto budget = options.descriptors;
+    std::size_t idle = options.max_idle_descriptors;
+    if (budget == nullptr) {
+        const DescriptorPlan plan = divide_descriptors(raise_descriptor_limit(), idle);
+        budget = std::make_shared<DescriptorBudget>(std::min(plan.open, options.max_open_descriptors));
+        idle = plan.idle;
+    }
     REMOFILE_TRY(lender, open_lender(options, root.get()));
     auto watch = open_watch(options, root.get(), counters);
-    REMOFILE_TRY(inodes, InodeTable::open(std::move(root), plan.idle, budget, counters));
+    REMOFILE_TRY(inodes, InodeTable::open(std::move(root), idle, budget, counters));
     return std::make_unique<ExportService>(std::move(options), std::move(inodes), std::move(budget), std::move(watch),
                                            std::move(lender), counters);
 }

@@ -15,15 +15,13 @@
 
 #include "base/allocator.hpp"
 #include "base/log.hpp"
-#include "server/leases/change_watch.hpp"
-#include "server/leases/lease_table.hpp"
 #include "server/program/data_port.hpp"
-#include "server/program/journal_file.hpp"
 #include "server/program/pid_file.hpp"
+#include "server/program/served_export.hpp"
 #include "server/program/server_metrics.hpp"
 #include "server/program/server_security.hpp"
 #include "server/program/version.hpp"
-#include "server/sessions/service.hpp"
+#include "server/sessions/export_router.hpp"
 #include "server/sessions/session_token.hpp"
 #include "server/sessions/worker_pool.hpp"
 #include "transport/context.hpp"
@@ -115,33 +113,17 @@ void log_counters(const Counters& counters) {
     }
 }
 
-std::shared_ptr<LeaseTable> make_lease_table(const ServerOptions& options, const Clock& clock, Counters& counters) {
-    if (options.lease_term == options.lease_term.zero())
-        return nullptr;
-    // A session must not end before its client has ceased to trust its leases.
-    const LeaseTable::Limits limits{.term = std::min(options.lease_term, options.session_timeout)};
-    return std::make_shared<LeaseTable>(clock, limits, counters);
-}
-
-ServiceOptions service_options(const ServerOptions& options, std::string token, std::shared_ptr<LeaseTable> leases) {
-    ServiceOptions service;
-    service.limits.always_exclusive = options.exclusive;
-    service.limits.max_sessions = options.max_clients;
-    service.limits.max_sessions_per_owner = options.max_clients_per_key;
-    service.grants.timeout = options.session_timeout;
-    service.callers = {.client_identity = options.identity == IdentityMode::client, .allow_root = options.allow_root};
-    service.read_only = options.read_only;
-    service.token = std::move(token);
-    service.version = version;
-    randombytes_buf(&service.boot, sizeof service.boot);
-    service.leases = std::move(leases);
-    return service;
-}
+// How often it is looked whether an export that is served no longer has lost its last session.
+constexpr Duration retired_period = std::chrono::seconds(1);
 
 // Members in the order in which they are made; they go the other way round.
 class Server {
 public:
-    Server(const ServerOptions& options, UniqueFd signals) : options_(options), signals_(std::move(signals)) {}
+    Server(ServerOptions options, const Words& words, UniqueFd signals)
+        : options_(std::move(options)), words_(words), signals_(std::move(signals)) {}
+    ~Server() { end_exports(); }
+    Server(const Server&) = delete;
+    Server& operator=(const Server&) = delete;
 
     // Everything up to listening. The lines to show for it.
     Result<std::string> start();
@@ -149,34 +131,43 @@ public:
     int run();
 
 private:
+    using Exports = std::vector<std::unique_ptr<ServedExport>>;
+
     Result<std::unique_ptr<transport::Listener>> bind(transport::ListenerOptions options);
     Result<> open_data_port();
     Result<> offer_metrics();
-    void keep_answers();
+    std::string metrics(std::uint64_t started) const;
     void on_signal();
-    void watch_changes();
-    void watch_mounts();
-    void read_token_again();
+    ServiceOptions lobby_options() const;
+    ExportSurroundings surroundings(std::size_t exports);
+    Result<Exports> open_exports();
+    void begin(ServedExport& served);
+    void reload();
+    Result<> take_over(ServerOptions options);
+    void sweep();
+    void end_exports();
     void stop();
 
-    const ServerOptions& options_;
+    ServerOptions options_;
+    const Words& words_;
     UniqueFd signals_;
+    std::uint64_t boot_ = 0;
     Counters counters_;
     std::optional<PidFile> pid_file_;
     Security security_;
     transport::Reactor reactor_;
     transport::IdleMemory memory_{reactor_, give_back_freed_memory};
-    std::shared_ptr<LeaseTable> leases_;  // shared with the files and the service
-    std::unique_ptr<FileService> files_;
+    FileService::SharedDescriptors descriptors_{};
+    Exports exports_;  // goes after the workers
     ReactorThread thread_{reactor_};
     std::optional<transport::Context> context_;
     transport::LaneTickets tickets_;
     std::unique_ptr<transport::Listener> listener_;
     std::unique_ptr<transport::Listener> sealed_listener_;  // goes before the other: that asks for its tickets
     std::optional<WorkerPool> workers_;
-    std::shared_ptr<AnswerJournal> journal_;  // shared with the sessions
-    std::optional<Service> service_;
+    std::optional<ExportRouter> router_;
     std::unique_ptr<transport::MetricsPort> metrics_;
+    std::optional<transport::TimerId> sweep_timer_;
     bool stopping_ = false;
     bool finished_ = true;
 };
@@ -188,30 +179,25 @@ Result<std::string> Server::start() {
     }
     REMOFILE_TRY(security, prepare_security(options_));
     security_ = std::move(security);
-    leases_ = make_lease_table(options_, reactor_.clock(), counters_);
-    REMOFILE_TRY(files, FileService::open({.directory = options_.directory,
-                                           .read_only = options_.read_only,
-                                           .lends_inodes = !options_.no_lent_inodes,
-                                           .leases = leases_,
-                                           .watch = options_.watch},
-                                          counters_));
-    files_ = std::move(files);
+    randombytes_buf(&boot_, sizeof boot_);
+    descriptors_ = FileService::share_descriptors(options_.has_names() ? wire::max_exports : 1);
     context_.emplace();
     workers_.emplace(WorkerPool::default_options(), counters_);
-    service_.emplace(*files_, *workers_, thread_, counters_, service_options(options_, security_.token, leases_));
+    router_.emplace(*workers_, thread_, counters_, lobby_options());
+    REMOFILE_TRY(exports, open_exports());
+    exports_ = std::move(exports);
     transport::ListenerOptions listener_options;
     listener_options.endpoints = security_.endpoints;
     listener_options.strangers_per_s = static_cast<int>(options_.strangers_per_second);
     listener_options.server_key = security_.server_key;
-    listener_options.authorizer = security_.authorizer.get();
+    listener_options.authorizer = security_.keys.get();
     REMOFILE_TRY(listener, bind(std::move(listener_options)));
     listener_ = std::move(listener);
     REMOFILE_CHECK(open_data_port());
     REMOFILE_CHECK(offer_metrics());
-    keep_answers();
     thread_.use(listener_.get(), sealed_listener_.get());
-    watch_changes();
-    watch_mounts();
+    for (const auto& served : exports_)
+        begin(*served);
 
     std::string text;
     const auto say = [&](log::Level level, const std::string& line) {
@@ -226,20 +212,72 @@ Result<std::string> Server::start() {
     }
     for (const std::string& endpoint : listener_->endpoints())
         say(log::Level::info, "listening on " + endpoint);
-    if (const std::string line = files_->change_watch_text(); !line.empty())
-        log::write(log::Level::info, line);
-    for (const std::string& line : client_lines(listener_->endpoints(), security_.server_key))
+    for (const std::string& line : client_lines(listener_->endpoints(), security_.server_key, options_.exports))
         say(log::Level::info, line);
     return text;
+}
+
+// What is asked of all exports, to those who come to none.
+ServiceOptions Server::lobby_options() const {
+    ServiceOptions lobby;
+    lobby.limits.max_sessions = options_.max_clients;
+    lobby.limits.max_sessions_per_owner = options_.max_clients_per_key;
+    lobby.version = version;
+    lobby.boot = boot_;
+    return lobby;
+}
+
+ExportSurroundings Server::surroundings(std::size_t exports) {
+    return {.reactor = reactor_,
+            .thread = thread_,
+            .executor = *workers_,
+            .counters = counters_,
+            .router = *router_,
+            .security = security_,
+            .descriptors = descriptors_,
+            .exports = exports,
+            .boot = boot_};
+}
+
+Result<Server::Exports> Server::open_exports() {
+    REMOFILE_TRY(tokens, tokens_of(options_.exports));
+    Exports opened;
+    std::vector<ServedDirectory> directories;
+    if (options_.has_names()) {
+        REMOFILE_TRY(found, find_directories(options_.exports, {}));
+        directories = std::move(found);
+    }
+    for (std::size_t i = 0; i < options_.exports.size(); ++i) {
+        const ExportSettings& settings = options_.exports[i];
+        // Without a name: opening it says what is wrong.
+        const auto directory = directories.empty()
+                                   ? ServedDirectory::find(settings.directory).value_or(ServedDirectory())
+                                   : directories[i];
+        REMOFILE_TRY(served, ServedExport::open(settings, tokens[i], directory, surroundings(options_.exports.size())));
+        opened.push_back(std::move(served));
+    }
+    REMOFILE_TRY(token, token_of(options_));
+    router_->lobby().change(lobby_options().limits, {}, false, token);
+    return opened;
+}
+
+void Server::begin(ServedExport& served) {
+    if (sealed_listener_)
+        served.service().offer_sealed_lanes(tickets_, port_of(sealed_listener_->endpoints().front()).value_or(0));
+    served.begin(listener_->endpoints());
+    const std::string who = served.name().empty() ? "" : "export " + served.name() + ": ";
+    if (!served.name().empty())
+        log::info("{}{}", who, served.directory().path);
+    if (const std::string line = served.change_watch_text(); !line.empty())
+        log::info("{}{}", who, line);
 }
 
 Result<> Server::offer_metrics() {
     if (!options_.metrics)
         return {};
     const auto started = static_cast<std::uint64_t>(std::time(nullptr));
-    REMOFILE_TRY(port, transport::MetricsPort::open(reactor_, *options_.metrics, [this, started] {
-                     return metrics_text(counters_, *service_, version, started);
-                 }));
+    REMOFILE_TRY(
+        port, transport::MetricsPort::open(reactor_, *options_.metrics, [this, started] { return metrics(started); }));
     metrics_ = std::move(port);
     log::info("metrics at {}", metrics_->url());
     if (options_.metrics->beyond_loopback)
@@ -247,41 +285,14 @@ Result<> Server::offer_metrics() {
     return {};
 }
 
-// Everything works without: then a program may be told of an error when the server is killed.
-void Server::keep_answers() {
-    auto journal = open_journal(options_.directory, security_, listener_->endpoints());
-    if (!journal)
-        return log::warn("answers will not be known after a crash of the server: {}", journal.error().to_string());
-    journal_ = std::move(*journal);
-    service_->keep_answers_in(journal_);
-}
-
-// A program that writes all the time makes an event with each write; a pause between two looks lets the kernel join
-// them.
-void Server::watch_changes() {
-    static constexpr Duration pause = std::chrono::milliseconds(1);
-    ChangeWatch* watch = files_->change_watch();
-    if (watch == nullptr)
-        return;
-    reactor_.watch(watch->descriptor(), [this, watch] {
-        reactor_.unwatch(watch->descriptor());
-        ChangeWatch::Seen seen = watch->read();
-        const bool all_names_known = files_->add_other_names(seen.touched);
-        service_->changed_outside(seen.touched, seen.lost);
-        if (!all_names_known)
-            service_->unknown_names_changed();
-        reactor_.after(pause, [this] { watch_changes(); });
-    });
-}
-
-void Server::watch_mounts() {
-    ChangeWatch* watch = files_->change_watch();
-    if (watch == nullptr)
-        return;
-    reactor_.watch(watch->mounts().descriptor(), [this, watch] {
-        if (watch->mounts().changed())
-            service_->mounts_changed();
-    });
+// Those that are served no longer are not told of: another one may have the name.
+std::string Server::metrics(std::uint64_t started) const {
+    std::vector<ExportMetrics> told;
+    for (const auto& served : exports_) {
+        if (!served->is_retired())
+            told.push_back({.name = served->name(), .counters = served->counters(), .service = served->service()});
+    }
+    return metrics_text(counters_, told, version, started);
 }
 
 Result<std::unique_ptr<transport::Listener>> Server::bind(transport::ListenerOptions options) {
@@ -293,10 +304,10 @@ Result<std::unique_ptr<transport::Listener>> Server::bind(transport::ListenerOpt
         *context_, reactor_, std::move(options),
         [this](const transport::RouteId& route, const auto& peer, wire::Message message) {
             memory_.busy();
-            service_->on_message(route, peer, std::move(message));
+            router_->on_message(route, peer, std::move(message));
         },
-        [this](const transport::RouteId& route) { service_->on_unclogged(route); },
-        [this](const transport::RouteId& route) { service_->on_lost(route); });
+        [this](const transport::RouteId& route) { router_->on_unclogged(route); },
+        [this](const transport::RouteId& route) { router_->on_lost(route); });
 }
 
 // Everything works without it, if it is not the one that was asked for.
@@ -314,10 +325,8 @@ Result<> Server::open_data_port() {
         return bound.error();
     if (!bound)
         log::warn("no second port for data is to be had, so all goes by the first: {}", bound.error().to_string());
-    else if (*bound) {
+    else
         sealed_listener_ = std::move(*bound);
-        service_->offer_sealed_lanes(tickets_, port_of(sealed_listener_->endpoints().front()).value_or(0));
-    }
     return {};
 }
 
@@ -328,25 +337,111 @@ void Server::stop() {
         return;
     }
     log::info("stopping");
-    service_->stop(stop_deadline, [this](bool finished) {
+    router_->stop(stop_deadline, [this](bool finished) {
         finished_ = finished;
         reactor_.stop();
     });
 }
 
-// Clients that are in stay in; whoever comes needs the new one.
-void Server::read_token_again() {
-    if (options_.token_file.empty()) {
-        log::info("nothing to read again: authorized_keys is read whenever it changes, the rest only at the start");
+// What cannot be understood, or not be had, changes nothing.
+void Server::reload() {
+    if (stopping_)
         return;
+    auto said = parse_command_line(words_.arguments, words_.working_directory);
+    Result<> taken;
+    if (!said)
+        taken = said.error();
+    else if (said->options)
+        taken = take_over(std::move(*said->options));
+    if (taken)
+        log::info("the configuration has been read again");
+    else
+        log::error("the configuration stays as it was: {}", taken.error().to_string());
+}
+
+// Everything that can fail comes first. An export that goes on being served is one of the same name and directory;
+// others that there were take no new sessions.
+Result<> Server::take_over(ServerOptions options) {
+    for (const ExportSettings& settings : options.exports)
+        REMOFILE_CHECK(check_identity(settings));
+    REMOFILE_TRY(tokens, tokens_of(options.exports));
+    REMOFILE_TRY(lobby_token, token_of(options));
+
+    std::vector<ServedDirectory> directories;
+    std::vector<ServedExport*> kept;  // in the order of the settings; null for new ones
+    for (const ExportSettings& settings : options.exports) {
+        auto directory = ServedDirectory::find(settings.directory);
+        if (!directory)
+            return make_error(Status::bad_usage, settings.place() + directory.error().to_string());
+        const auto known = std::ranges::find_if(exports_, [&](const auto& served) {
+            return served->name() == settings.name && served->directory() == *directory;
+        });
+        kept.push_back(known == exports_.end() ? nullptr : known->get());
+        directories.push_back(std::move(*directory));
     }
-    auto token = load_token(options_.token_file);
-    if (!token) {
-        log::error("the token stays as it was: {}", token.error().to_string());
+    std::vector<ServedDirectory> others;
+    for (const auto& served : exports_) {
+        if (std::ranges::find(kept, served.get()) == kept.end() && !served->is_idle())
+            others.push_back(served->directory());
+    }
+    REMOFILE_CHECK(find_directories(options.exports, others));
+
+    Exports opened;
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+        if (kept[i] != nullptr)
+            continue;
+        REMOFILE_TRY(served,
+                     ServedExport::open(options.exports[i], tokens[i], directories[i], surroundings(kept.size())));
+        opened.push_back(std::move(served));
+    }
+
+    if (!options.is_same_process(options_))
+        log::warn("what the configuration says of the whole server, but for exports, counts when it is started again");
+    security_.let_in(options.exports);
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+        if (kept[i] == nullptr)
+            continue;
+        kept[i]->revive();
+        kept[i]->change(options.exports[i], tokens[i]);
+    }
+    for (const auto& served : exports_) {
+        if (std::ranges::find(kept, served.get()) != kept.end() || served->is_retired())
+            continue;
+        served->retire();
+        if (!served->name().empty())
+            log::info("export {}: no longer served; its {} sessions go on", served->name(),
+                      served->service().sessions());
+    }
+    sweep();  // what goes now leaves its file of answers to others
+    for (auto& served : opened) {
+        begin(*served);
+        exports_.push_back(std::move(served));
+    }
+    options_.max_clients = options.max_clients;
+    options_.max_clients_per_key = options.max_clients_per_key;
+    router_->lobby().change(lobby_options().limits, {}, false, lobby_token);
+    return {};
+}
+
+// Exports that are served no longer go with their last session.
+void Server::sweep() {
+    if (sweep_timer_)
+        reactor_.cancel(*sweep_timer_);
+    sweep_timer_.reset();
+    if (stopping_)
         return;
-    }
-    service_->change_token(std::move(*token));
-    log::info("the token has been read again");
+    std::erase_if(exports_, [](const auto& served) { return served->is_retired() && served->is_idle(); });
+    if (std::ranges::any_of(exports_, [](const auto& served) { return served->is_retired(); }))
+        sweep_timer_ = reactor_.after(retired_period, [this] {
+            sweep_timer_.reset();
+            sweep();
+        });
+}
+
+void Server::end_exports() {
+    for (const auto& served : exports_)
+        served->end();
+    router_.reset();
 }
 
 void Server::on_signal() {
@@ -357,7 +452,7 @@ void Server::on_signal() {
                 log_counters(counters_);
                 break;
             case SIGHUP:
-                read_token_again();
+                reload();
                 break;
             default:
                 stop();
@@ -373,12 +468,7 @@ int Server::run() {
     // Ends waits for locks and closes what clients had open. A worker may still be in a system call that does not
     // return (a dead disk): then leave without it.
     metrics_.reset();
-    // Sessions that have not said goodbye go on with the next server.
-    if (journal_ != nullptr)
-        journal_->leave();
-    service_.reset();
-    if (journal_ != nullptr)
-        journal_->remove_if_unneeded();
+    end_exports();
     if (!workers_->stop(last_grace)) {
         log::error("a request does not end; stopping without it");
         pid_file_.reset();
@@ -391,7 +481,7 @@ int Server::run() {
 
 }  // namespace
 
-int serve(const ServerOptions& options, StartReport& report) {
+int serve(const ServerOptions& options, const Words& words, StartReport& report) {
     log::configure("remofile-server", options.log_level,
                    report.is_daemon() ? log::Target::syslog : log::Target::standard_error, options.log_format);
     harden();
@@ -401,7 +491,7 @@ int serve(const ServerOptions& options, StartReport& report) {
         report.failed(signals.error().to_string(), exit_failed);
         return exit_failed;
     }
-    Server server(options, std::move(*signals));
+    Server server(options, words, std::move(*signals));
     const auto started = server.start();
     if (!started) {
         const int code = started.error().status == Status::bad_usage ? exit_usage : exit_failed;

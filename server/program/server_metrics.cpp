@@ -50,30 +50,42 @@ constexpr auto rows = std::to_array<CounterMetric>({
     {"files.*", "remofile_server_operations_total", counter, "Operations on files carried out.", "opcode"},
 });
 
-void write_times(Exposition& exposition, const RequestTimes& times) {
-    if (times.by_opcode().empty())
-        return;
-    exposition.metric("remofile_server_request_duration_seconds", histogram,
-                      "From the arrival of a request to its outcome, without the wait for a lock.");
-    for (const auto& [opcode, distribution] : times.by_opcode())
-        exposition.distribution(RequestTimes::bounds_s, distribution.counts, distribution.sum_s,
-                                std::array<Exposition::Label, 1>{{{"opcode", distribution.facts->name}}});
+constexpr std::string_view export_label = "export";
+
+void write_times(Exposition& exposition, std::span<const ExportMetrics> exports) {
+    bool begun = false;
+    for (const ExportMetrics& each : exports) {
+        for (const auto& [opcode, distribution] : each.service.request_times().by_opcode()) {
+            if (!std::exchange(begun, true))
+                exposition.metric("remofile_server_request_duration_seconds", histogram,
+                                  "From the arrival of a request to its outcome, without the wait for a lock.");
+            const std::array<Exposition::Label, 2> labels{
+                {{export_label, each.name}, {"opcode", distribution.facts->name}}};
+            exposition.distribution(RequestTimes::bounds_s, distribution.counts, distribution.sum_s,
+                                    std::span(labels).subspan(each.name.empty() ? 1 : 0));
+        }
+    }
 }
 
 }  // namespace
 
-std::string metrics_text(const Counters& counters, const Service& service, std::string_view version,
+std::string metrics_text(const Counters& process, std::span<const ExportMetrics> exports, std::string_view version,
                          std::uint64_t started) {
     Exposition exposition;
     exposition.metric("remofile_server_info", gauge, "Always 1; says which version runs.");
     exposition.sample(1, std::array<Exposition::Label, 1>{{{"version", version}}});
     exposition.metric("remofile_server_start_time_seconds", gauge, "When it was started, in seconds since 1970.");
     exposition.sample(started);
-    auto values = counters.snapshot();
-    for (wire::CounterValue& value : service.gauges())
-        values.emplace_back(std::move(value.name), value.value);
-    write_counters(exposition, rows, "remofile_server_events_total", values);
-    write_times(exposition, service.request_times());
+    std::vector<LabelledCounters> parts{{.label = {}, .values = process.snapshot()}};
+    for (const ExportMetrics& each : exports) {
+        if (!each.name.empty())
+            parts.push_back({.label = {export_label, each.name}, .values = each.counters.snapshot()});
+        LabelledCounters& part = each.name.empty() ? parts.front() : parts.back();
+        for (wire::CounterValue& value : each.service.gauges())
+            part.values.emplace_back(std::move(value.name), value.value);
+    }
+    write_counters(exposition, rows, "remofile_server_events_total", parts);
+    write_times(exposition, exports);
     return exposition.take();
 }
 

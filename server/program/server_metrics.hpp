@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -11,8 +12,14 @@
 
 namespace remofile::server {
 
-// In Prometheus' text format.
-std::string metrics_text(const Counters& counters, const Service& service, std::string_view version,
+struct ExportMetrics {
+    std::string_view name;  // the label of what is told of it; empty: there is none, and its counters are the process's
+    const Counters& counters;
+    const Service& service;
+};
+
+// In Prometheus' text format. No two exports may have one name.
+std::string metrics_text(const Counters& process, std::span<const ExportMetrics> exports, std::string_view version,
                          std::uint64_t started);
 
 }  // namespace remofile::server

@@ -11,17 +11,18 @@
 #include <map>
 
 #include "server/program/version.hpp"
+#include "transport/keys.hpp"
+#include "wire/export_path.hpp"
 
 namespace remofile::server {
 namespace {
 
-Result<> take_path(std::string& into, std::string_view value) {
+Result<> take_path(std::string& into, std::string_view value, const std::filesystem::path& directory) {
     if (value.empty())
         return make_error(Status::bad_usage, "needs the name of a file");
-    std::error_code error;
-    into = std::filesystem::absolute(value, error).lexically_normal();
-    if (error)
+    if (!value.starts_with('/') && directory.empty())
         return make_error(Status::bad_usage, "the working directory is gone");
+    into = (directory / value).lexically_normal();
     return {};
 }
 
@@ -67,27 +68,33 @@ constexpr std::uint32_t max_lease_term_s = 300;
 constexpr std::uint32_t most_clients = 4096;
 constexpr std::uint32_t most_strangers = 10'000;
 
-enum class Kind : std::uint8_t { flag, value, number, list };  // a number may be written as one in the file
+// A number may be written as one in the file; a path is made absolute before it is taken.
+enum class Kind : std::uint8_t { flag, value, path, number, list };
+
+// Whether an export may say it of itself.
+enum class Of : std::uint8_t { server, each_export };
 
 // A row of the table of options. `take` is called once for each value; flags get "true" or "false".
 struct Row {
     std::string_view name;
+    Of of;
     Kind kind;
     std::string_view placeholder;
     std::string_view help;
     Result<> (*take)(ServerOptions& options, std::string_view value);
 };
 
-template <bool ServerOptions::*member>
+template <auto member>
 Result<> take_flag(ServerOptions& options, std::string_view value) {
     options.*member = value == "true";
     return {};
 }
-template <std::string ServerOptions::*member>
-Result<> take_path_of(ServerOptions& options, std::string_view value) {
-    return take_path(options.*member, value);
+template <auto member>
+Result<> take_text(ServerOptions& options, std::string_view value) {
+    options.*member = value;
+    return {};
 }
-template <std::uint32_t ServerOptions::*member>
+template <auto member>
 Result<> take_clients(ServerOptions& options, std::string_view value) {
     REMOFILE_TRY(number, parse_number(value, 1, most_clients));
     options.*member = number;
@@ -95,14 +102,14 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
 }
 
 const std::array<Row, 23> rows{{
-    {"listen", Kind::list, "ENDPOINT",
+    {"listen", Of::server, Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
          options.listen.emplace_back(value);
          return {};
      }},
-    {"data-port", Kind::number, "PORT",
+    {"data-port", Of::server, Kind::number, "PORT",
      "Also listen on this TCP port, where contents travel faster, encrypted too (default: the port after that of "
      "--listen, or another if it is taken; none: everything goes by the first port)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
@@ -114,35 +121,37 @@ const std::array<Row, 23> rows{{
          options.data_port = static_cast<std::uint16_t>(number);
          return {};
      }},
-    {"read-only", Kind::flag, "", "Refuse every change", take_flag<&ServerOptions::read_only>},
-    {"exclusive", Kind::flag, "", "Serve one client at a time; others are told who it is",
+    {"read-only", Of::each_export, Kind::flag, "", "Refuse every change", take_flag<&ServerOptions::read_only>},
+    {"exclusive", Of::each_export, Kind::flag, "", "Serve one client at a time; others are told who it is",
      take_flag<&ServerOptions::exclusive>},
-    {"no-lent-inodes", Kind::flag, "", "Make no files beforehand, for which DIRECTORY gets a hidden directory",
+    {"no-lent-inodes", Of::each_export, Kind::flag, "",
+     "Make no files beforehand, for which DIRECTORY gets a hidden directory",
      take_flag<&ServerOptions::no_lent_inodes>},
-    {"token-file", Kind::value, "FILE", "Ask every client for the token in FILE, besides its key",
-     take_path_of<&ServerOptions::token_file>},
-    {"authorized-keys", Kind::value, "FILE",
+    {"token-file", Of::each_export, Kind::path, "FILE", "Ask every client for the token in FILE, besides its key",
+     take_text<&ServerOptions::token_file>},
+    {"authorized-keys", Of::each_export, Kind::path, "FILE",
      "Public keys of the clients to let in (default authorized_keys in the configuration directory)",
-     take_path_of<&ServerOptions::authorized_keys>},
-    {"server-key", Kind::value, "FILE",
+     take_text<&ServerOptions::authorized_keys>},
+    {"server-key", Of::server, Kind::path, "FILE",
      "The server's secret key (default server.key in the configuration directory, made on first use)",
-     take_path_of<&ServerOptions::server_key>},
-    {"insecure", Kind::flag, "", "Neither encrypt nor authorise: let in whoever can connect",
+     take_text<&ServerOptions::server_key>},
+    {"insecure", Of::server, Kind::flag, "", "Neither encrypt nor authorise: let in whoever can connect",
      take_flag<&ServerOptions::insecure>},
-    {"identity", Kind::value, "squash|client",
+    {"identity", Of::each_export, Kind::value, "squash|client",
      "Whom requests act as: this server's user (squash, the default), or the client's users (client; needs root)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
          return take_word(options.identity, value, identity_words);
      }},
-    {"allow-root", Kind::flag, "", "With --identity=client: let a client's root act as root here",
+    {"allow-root", Of::each_export, Kind::flag, "", "With --identity=client: let a client's root act as root here",
      take_flag<&ServerOptions::allow_root>},
-    {"session-timeout", Kind::number, "SECONDS", "End the session of a client that is silent for so long (default 30)",
+    {"session-timeout", Of::each_export, Kind::number, "SECONDS",
+     "End the session of a client that is silent for so long (default 30)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
          REMOFILE_TRY(number, parse_number(value, min_session_timeout_s, max_session_timeout_s));
          options.session_timeout = std::chrono::seconds(number);
          return {};
      }},
-    {"lease-term", Kind::number, "SECONDS",
+    {"lease-term", Of::each_export, Kind::number, "SECONDS",
      "Let clients answer from memory for so long after they last spoke, while they are told of changes (default 10, at "
      "most --session-timeout; 0: not at all)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
@@ -150,13 +159,13 @@ const std::array<Row, 23> rows{{
          options.lease_term = std::chrono::seconds(number);
          return {};
      }},
-    {"watch", Kind::value, "auto|none",
+    {"watch", Of::each_export, Kind::value, "auto|none",
      "Notice what programs on this machine change, so that clients can go on answering from memory: where it can be "
      "done (auto, the default), or not (none: clients ask again after a second)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
          return take_word(options.watch, value, watch_words);
      }},
-    {"congestion-control", Kind::value, "NAME",
+    {"congestion-control", Of::server, Kind::value, "NAME",
      "What TCP sends with: one of the kernel's congestion controls, system (what the system uses), or auto (the "
      "default: bbr on links with a longer round trip, where the system uses cubic or reno and allows it)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
@@ -164,12 +173,12 @@ const std::array<Row, 23> rows{{
          options.congestion_control = std::move(control);
          return {};
      }},
-    {"max-clients", Kind::number, "NUMBER", "Sessions at a time (default 256)",
+    {"max-clients", Of::each_export, Kind::number, "NUMBER", "Sessions at a time (default 256)",
      take_clients<&ServerOptions::max_clients>},
-    {"max-clients-per-key", Kind::number, "NUMBER",
+    {"max-clients-per-key", Of::each_export, Kind::number, "NUMBER",
      "Sessions at a time of one key, or of one address with --insecure (default 64)",
      take_clients<&ServerOptions::max_clients_per_key>},
-    {"strangers-per-second", Kind::number, "NUMBER",
+    {"strangers-per-second", Of::server, Kind::number, "NUMBER",
      "Connections of one host with keys that are not authorised that are answered a second, and five times as many at "
      "once (default 20)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
@@ -177,11 +186,11 @@ const std::array<Row, 23> rows{{
          options.strangers_per_second = number;
          return {};
      }},
-    {"daemon", Kind::flag, "", "Return once the server listens, and go on in the background; log to syslog",
+    {"daemon", Of::server, Kind::flag, "", "Return once the server listens, and go on in the background; log to syslog",
      take_flag<&ServerOptions::daemon>},
-    {"pid-file", Kind::value, "FILE", "Write the process id to FILE; refuse to start if its server still runs",
-     take_path_of<&ServerOptions::pid_file>},
-    {"metrics", Kind::number, "ADDRESS:PORT",
+    {"pid-file", Of::server, Kind::path, "FILE",
+     "Write the process id to FILE; refuse to start if its server still runs", take_text<&ServerOptions::pid_file>},
+    {"metrics", Of::server, Kind::number, "ADDRESS:PORT",
      "Offer metrics for Prometheus at http://ADDRESS:PORT/metrics, to whoever can connect; PORT alone is of this "
      "machine's loopback interface (default: none)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
@@ -189,11 +198,11 @@ const std::array<Row, 23> rows{{
          options.metrics = std::move(address);
          return {};
      }},
-    {"log-level", Kind::value, "LEVEL", "debug, info (the default), warn or error",
+    {"log-level", Of::server, Kind::value, "LEVEL", "debug, info (the default), warn or error",
      [](ServerOptions& options, std::string_view value) -> Result<> {
          return take_word(options.log_level, value, level_words);
      }},
-    {"log-format", Kind::value, "text|json|journald",
+    {"log-format", Of::server, Kind::value, "text|json|journald",
      "How a line of the log looks (default text; journald where standard error is the journal)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
          return take_word(options.log_format, value, format_words);
@@ -202,12 +211,16 @@ const std::array<Row, 23> rows{{
 
 constexpr std::string_view description =
     "Serves DIRECTORY to remofs and remofile clients, encrypted, on TCP port 6768 of this machine's loopback\n"
-    "interface unless --listen says otherwise.";
+    "interface unless --listen says otherwise. A file that --config names may have several directories, as exports\n"
+    "with names; without DIRECTORY and --config it is server.toml in the configuration directory, if it is there.\n"
+    "\n"
+    "remofile-server check-config [FILE] says what is wrong with such a file, or shows its exports.";
 
 constexpr std::string_view footer =
     "\nThe client of the same account on the same machine needs no set-up. For others: listen beyond loopback\n"
     "(--listen tcp://*:6768), put each client's identity.pub on a line of authorized_keys, and use the line that the\n"
-    "server prints on the client. SIGTERM stops the server, SIGUSR1 logs its counters.\n"
+    "server prints on the client. SIGTERM stops the server, SIGHUP reads the configuration again, SIGUSR1 logs its\n"
+    "counters.\n"
     "Exit status: 0 after a clean stop, 1 if it cannot start or fails, 2 for a wrong option or configuration, 3 if\n"
     "requests could not be finished when it stopped. See remofile-server(8).";
 
@@ -240,6 +253,7 @@ Error wrong_type(Kind kind) {
         case Kind::list:
             return make_error(Status::bad_usage, "must be a text or a list of texts");
         case Kind::value:
+        case Kind::path:
             break;
     }
     return make_error(Status::bad_usage, "must be a text");
@@ -274,7 +288,58 @@ const Row* find_row(std::string_view name) {
     return found == rows.end() ? nullptr : found;
 }
 
-Result<> read_config(const std::string& file, SaidByName& said) {
+// What a file says.
+struct Config {
+    SaidByName of_all;
+    struct Export {
+        std::string where;
+        SaidByName said;
+    };
+    std::map<std::string, Export, std::less<>> exports;
+};
+
+Result<> read_option(const std::string& file, const toml::key& key, const toml::node& node, bool of_export,
+                     SaidByName& said) {
+    const Row* row = find_row(key.str());
+    if (row == nullptr && key.str() != "directory")
+        return config_error(file, key.source(), fmt::format("unknown option \"{}\"", log::printable(key.str())));
+    if (of_export && row != nullptr && row->of == Of::server)
+        return config_error(file, key.source(), fmt::format("{} is of the whole server, not of an export", key.str()));
+    auto values = config_values(row, node);
+    if (!values)
+        return config_error(file, key.source(), fmt::format("{} {}", key.str(), values.error().to_string()));
+    said.insert_or_assign(std::string(key.str()),
+                          Said{std::move(*values), fmt::format("{}:{}: {}", file, key.source().begin.line, key.str())});
+    return {};
+}
+
+Result<> read_export(const std::string& file, const toml::key& key, const toml::node& node, Config& config) {
+    constexpr std::size_t most_shown_bytes = 2 * wire::max_export_name_bytes;
+    const std::string_view name = key.str();
+    const std::string shown = log::printable(name.substr(0, most_shown_bytes));
+    if (!wire::is_export_name(name))
+        return config_error(
+            file, key.source(),
+            fmt::format("\"{}\" is no name for an export: 1 to {} letters, digits, '.', '_' and '-', the "
+                        "first one a letter or digit",
+                        shown, wire::max_export_name_bytes));
+    const toml::table* table = node.as_table();
+    if (table == nullptr)
+        return config_error(file, key.source(), fmt::format("{} must be a table: [export.{}]", shown, shown));
+    if (config.exports.size() == wire::max_exports)
+        return config_error(file, key.source(), fmt::format("there may be {} exports", wire::max_exports));
+    Config::Export& read =
+        config.exports
+            .emplace(name, Config::Export{fmt::format("{}:{}: export {}", file, key.source().begin.line, name), {}})
+            .first->second;
+    for (const auto& [option, value] : *table)
+        REMOFILE_CHECK(read_option(file, option, value, true, read.said));
+    if (!read.said.contains("directory"))
+        return make_error(Status::bad_usage, fmt::format("{}: no directory is given", read.where));
+    return {};
+}
+
+Result<Config> read_config(const std::string& file) {
     // toml++ takes a directory for an empty file.
     std::error_code ignored;
     if (std::filesystem::is_directory(file, ignored))
@@ -288,37 +353,99 @@ Result<> read_config(const std::string& file, SaidByName& said) {
             return make_error(Status::bad_usage, fmt::format("cannot read the configuration file {}", file));
         return config_error(file, error.source(), error.description());
     }
+    Config config;
     for (const auto& [key, node] : table) {
-        const Row* row = find_row(key.str());
-        if (row == nullptr && key.str() != "directory")
-            return config_error(file, key.source(), fmt::format("unknown option \"{}\"", key.str()));
-        auto values = config_values(row, node);
-        if (!values)
-            return config_error(file, key.source(), fmt::format("{} {}", key.str(), values.error().to_string()));
-        said.insert_or_assign(
-            std::string(key.str()),
-            Said{std::move(*values), fmt::format("{}:{}: {}", file, key.source().begin.line, key.str())});
+        if (key.str() != "export") {
+            REMOFILE_CHECK(read_option(file, key, node, false, config.of_all));
+            continue;
+        }
+        const toml::table* exports = node.as_table();
+        if (exports == nullptr || exports->empty())
+            return config_error(file, key.source(), "exports are tables with names: [export.NAME]");
+        for (const auto& [name, settings] : *exports)
+            REMOFILE_CHECK(read_export(file, name, settings, config));
     }
-    return {};
+    return config;
 }
 
-Result<ServerOptions> apply(const SaidByName& said) {
-    ServerOptions options;
+// What is said, and in place of it what is said over it.
+SaidByName said_over(SaidByName said, const SaidByName& over) {
+    for (const auto& [name, what] : over)
+        said.insert_or_assign(name, what);
+    return said;
+}
+
+Result<> take_all(const SaidByName& said, const std::filesystem::path& directory, ServerOptions& options) {
     for (const auto& [name, what] : said) {
         for (const std::string& value : what.values) {
             const Row* row = find_row(name);
-            auto taken = row == nullptr ? take_path(options.directory, value) : row->take(options, value);
+            std::string path;
+            Result<> taken;
+            if (row == nullptr || row->kind == Kind::path)
+                taken = take_path(path, value, directory);
+            if (taken && row == nullptr)
+                options.directory = path;
+            else if (taken)
+                taken = row->take(options, row->kind == Kind::path ? path : value);
             if (!taken)
                 return make_error(Status::bad_usage, fmt::format("{}: {}", what.where, taken.error().to_string()));
         }
     }
+    return {};
+}
+
+Result<> check_export(const ExportSettings& settings, bool insecure) {
+    const auto wrong = [&](std::string_view what) {
+        return make_error(Status::bad_usage, fmt::format("{}: {}", settings.where, what));
+    };
+    if (settings.allow_root && settings.identity != IdentityMode::client)
+        return wrong("allow-root means nothing without identity = \"client\"");
+    if (insecure && !settings.authorized_keys.empty())
+        return wrong("authorized-keys means nothing to an insecure server");
+    return {};
+}
+
+// The command line comes last, and an export's own table after what the file says of all.
+Result<ServerOptions> apply(const Config& config, const SaidByName& command_line,
+                            const std::filesystem::path& directory) {
+    ServerOptions options;
+    REMOFILE_CHECK(take_all(said_over(config.of_all, command_line), directory, options));
     if (options.listen.empty())
         options.listen.emplace_back("tcp://127.0.0.1:6768");
-    if (options.directory.empty())
-        return make_error(Status::bad_usage, "no directory to serve was given; try: remofile-server --help");
-    if (options.allow_root && options.identity != IdentityMode::client)
-        return make_error(Status::bad_usage, "--allow-root means nothing without --identity=client");
+    if (config.exports.empty()) {
+        if (options.directory.empty())
+            return make_error(Status::bad_usage, "no directory to serve was given; try: remofile-server --help");
+        if (options.allow_root && options.identity != IdentityMode::client)
+            return make_error(Status::bad_usage, "--allow-root means nothing without --identity=client");
+        options.exports.push_back(options);
+        return options;
+    }
+    for (const SaidByName* said : {&command_line, &config.of_all}) {
+        if (const auto found = said->find("directory"); found != said->end())
+            return make_error(Status::bad_usage,
+                              fmt::format("{}: there are exports with names, which have directories of their own",
+                                          found->second.where));
+    }
+    SaidByName over_exports = command_line;
+    std::erase_if(over_exports, [](const auto& said) { return find_row(said.first)->of == Of::server; });
+    for (const auto& [name, own] : config.exports) {
+        ServerOptions taken = options;
+        REMOFILE_CHECK(take_all(said_over(own.said, over_exports), directory, taken));
+        taken.name = name;
+        taken.where = own.where;
+        REMOFILE_CHECK(check_export(taken, options.insecure));
+        options.exports.push_back(taken);
+    }
     return options;
+}
+
+// If it is there.
+std::string usual_config_file() {
+    const auto directory = transport::config_directory();
+    std::error_code ignored;
+    if (!directory || !std::filesystem::exists(*directory / "server.toml", ignored))
+        return {};
+    return *directory / "server.toml";
 }
 
 // CLI11 would take "--insecure=false" for what turns it on, or off again.
@@ -339,7 +466,23 @@ Result<> refuse_values_of_flags(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments) {
+bool ServerOptions::is_same_process(const ServerOptions& other) const {
+    const auto text = [](const std::optional<transport::MetricsAddress>& address) {
+        return address ? fmt::format("{}:{}", address->host, address->port) : std::string();
+    };
+    return listen == other.listen && data_port == other.data_port && server_key == other.server_key &&
+           insecure == other.insecure && congestion_control == other.congestion_control &&
+           strangers_per_second == other.strangers_per_second && daemon == other.daemon && pid_file == other.pid_file &&
+           text(metrics) == text(other.metrics) && log_level == other.log_level && log_format == other.log_format;
+}
+
+std::filesystem::path working_directory() {
+    std::error_code gone;
+    return std::filesystem::current_path(gone);
+}
+
+Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments,
+                                       const std::filesystem::path& working_directory) {
     REMOFILE_CHECK(refuse_values_of_flags(arguments));
     CLI::App app{std::string(description), "remofile-server"};
     app.footer(std::string(footer));
@@ -377,8 +520,6 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
     }
 
     SaidByName said;
-    if (!config.empty())
-        REMOFILE_CHECK(read_config(config, said));
     if (!directory.empty())
         said.insert_or_assign("directory", Said{{directory}, "DIRECTORY"});
     for (const Row& row : rows) {
@@ -390,7 +531,15 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
             given.push_back(row.kind == Kind::flag ? "true" : texts[row.name]);
         said.insert_or_assign(std::string(row.name), Said{std::move(given), name});
     }
-    REMOFILE_TRY(options, apply(said));
+    Config from_file;
+    if (config.empty() && directory.empty())
+        config = usual_config_file();
+    if (!config.empty()) {
+        REMOFILE_CHECK(take_path(config, std::string(config), working_directory));
+        REMOFILE_TRY(read, read_config(config));
+        from_file = std::move(read);
+    }
+    REMOFILE_TRY(options, apply(from_file, said, working_directory));
     return CommandLine{.options = std::move(options), .text = {}};
 }
 

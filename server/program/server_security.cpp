@@ -27,14 +27,6 @@ Result<bool> understand_endpoints(const std::vector<std::string>& given, std::ve
     return reachable;
 }
 
-Result<> check_identity(const ServerOptions& options) {
-    if (options.identity == IdentityMode::client && ::geteuid() != 0)
-        return make_error(Status::bad_usage,
-                          "--identity=client needs root: only root can act as the clients' users; leave it out to act "
-                          "as your own user");
-    return {};
-}
-
 // Whether anybody but this account could connect.
 bool has_authorized_key(const std::filesystem::path& file) {
     std::ifstream stream(file);
@@ -62,20 +54,53 @@ std::string host_of_client_line(std::string_view endpoint) {
 
 }  // namespace
 
+void Security::let_in(std::span<const ExportSettings> exports) {
+    std::set<std::string> files;
+    for (const ExportSettings& settings : exports)
+        files.insert(file_of_keys(settings));
+    if (keys != nullptr)
+        keys->use(files);
+}
+
+Result<> check_identity(const ExportSettings& settings) {
+    if (settings.identity != IdentityMode::client || ::geteuid() == 0)
+        return {};
+    if (!settings.name.empty())
+        return make_error(Status::bad_usage,
+                          fmt::format("{}: identity = \"client\" needs root: only root can act as the clients' users",
+                                      settings.where));
+    return make_error(Status::bad_usage,
+                      "--identity=client needs root: only root can act as the clients' users; leave it out to act "
+                      "as your own user");
+}
+
+Result<std::string> token_of(const ExportSettings& settings) {
+    return settings.token_file.empty() ? std::string() : load_token(settings.token_file);
+}
+
+Result<std::vector<std::string>> tokens_of(std::span<const ExportSettings> exports) {
+    std::vector<std::string> tokens;
+    for (const ExportSettings& settings : exports) {
+        REMOFILE_TRY(token, token_of(settings));
+        tokens.push_back(std::move(token));
+    }
+    return tokens;
+}
+
 Result<Security> prepare_security(const ServerOptions& options) {
     Security security;
     REMOFILE_TRY(reachable, understand_endpoints(options.listen, security.endpoints));
-    REMOFILE_CHECK(check_identity(options));
-    if (!options.token_file.empty()) {
-        REMOFILE_TRY(token, load_token(options.token_file));
-        security.token = std::move(token);
-    }
+    for (const ExportSettings& settings : options.exports)
+        REMOFILE_CHECK(check_identity(settings));
     if (options.insecure) {
         security.warnings.emplace_back("nothing is encrypted and no client is authorised (--insecure)");
         if (reachable)
             security.warnings.emplace_back("other machines can connect to this insecure server");
-        if (options.identity == IdentityMode::client)
-            security.warnings.emplace_back(options.allow_root
+        const auto acts_as_clients = [](const ExportSettings& settings) {
+            return settings.identity == IdentityMode::client;
+        };
+        if (std::ranges::any_of(options.exports, acts_as_clients))
+            security.warnings.emplace_back(std::ranges::any_of(options.exports, &ExportSettings::allow_root)
                                                ? "whoever connects can act as any user, root included "
                                                  "(--identity=client --allow-root)"
                                                : "whoever connects can act as any user but root (--identity=client)");
@@ -87,20 +112,23 @@ Result<Security> prepare_security(const ServerOptions& options) {
     REMOFILE_TRY(key, own_key ? transport::load_or_create_key_pair(directory / "server.key")
                               : transport::load_key_pair(options.server_key));
     security.server_key = std::move(key);
-    const std::filesystem::path authorized_keys = options.authorized_keys.empty()
-                                                      ? directory / "authorized_keys"
-                                                      : std::filesystem::path(options.authorized_keys);
-    if (reachable && !has_authorized_key(authorized_keys))
+    security.usual_keys = directory / "authorized_keys";
+    const auto has_clients = [&](const ExportSettings& settings) {
+        return has_authorized_key(security.file_of_keys(settings));
+    };
+    if (reachable && std::ranges::none_of(options.exports, has_clients))
         security.warnings.push_back(fmt::format(
             "only this account can connect so far: put the public keys of other clients (their identity.pub) "
             "in {}; no restart is needed",
-            authorized_keys.native()));
-    security.authorizer = transport::make_file_authorizer(authorized_keys, directory / "identity.pub");
+            security.file_of_keys(options)));
+    security.keys = std::make_unique<ClientKeys>(directory / "identity.pub");
+    security.let_in(options.exports);
     return security;
 }
 
 std::vector<std::string> client_lines(const std::vector<std::string>& endpoints,
-                                      const std::optional<transport::KeyPair>& server_key) {
+                                      const std::optional<transport::KeyPair>& server_key,
+                                      std::span<const ExportSettings> exports) {
     std::vector<std::string> lines;
     for (const std::string& endpoint : endpoints) {
         const auto address = transport::parse_listen_endpoint(endpoint);
@@ -108,7 +136,9 @@ std::vector<std::string> client_lines(const std::vector<std::string>& endpoints,
             continue;
         const std::string option =
             server_key ? fmt::format("server_key='{}'", server_key->public_key().to_text()) : std::string("insecure");
-        lines.push_back(fmt::format("on a client: remofs {}:/ /mnt -o {}", host_of_client_line(endpoint), option));
+        for (const ExportSettings& settings : exports)
+            lines.push_back(fmt::format("on a client: remofs {}:/{} /mnt -o {}", host_of_client_line(endpoint),
+                                        settings.name, option));
     }
     return lines;
 }

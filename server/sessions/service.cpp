@@ -12,6 +12,7 @@
 #include "base/exception.hpp"
 #include "base/log.hpp"
 #include "transport/endpoint_address.hpp"
+#include "wire/export_path.hpp"
 #include "wire/kept_answers.hpp"
 
 namespace remofile::server {
@@ -86,7 +87,6 @@ SessionEnvironment Service::make_environment() {
         .thread = thread_,
         .counters = counters_,
         .completions = std::make_shared<ServiceCompletions>(thread_, counters_),
-        .callers = options_.callers,
         .compression = std::make_shared<wire::CompressionMeter>(counters_, "server.compression"),
         .request_times = request_times_,
         .leases = options_.leases.get(),
@@ -98,6 +98,7 @@ SessionEnvironment Service::make_environment() {
         .let_go = {},
         .end_soon = {},
         .status = {},
+        .exports = {},
         .issue_ticket = {}};
     environment.find = [this](SessionId id) { return find(id); };
     environment.flush_soon = [this](Session& session) {
@@ -123,6 +124,7 @@ SessionEnvironment Service::make_environment() {
         turn_has_work();
     };
     environment.status = [this] { return status(); };
+    environment.exports = [this](const Session& session) { return exports_for(session.terms().key); };
     environment.issue_ticket = [this](const Session& session, std::uint8_t lane) {
         return issue_ticket(session, lane);
     };
@@ -252,13 +254,32 @@ void Service::hello(const transport::RouteId& route, const PeerOf& peer, const w
                     .request = record.header.id,
                     .hello = std::move(*decoded),
                     .peer = peer(),
-                    .owner = {}};
+                    .owner = {},
+                    .path = {}};
     opening.owner = opening.peer.key ? opening.peer.key->to_text() : opening.peer.address;
     opening.hello.client_name.resize(std::min(opening.hello.client_name.size(), max_client_name_bytes));
-    if (const Status status = check_hello(opening.hello, opening); status != Status::ok)
+    Status status = check_hello(opening.hello, opening);
+    if (status == Status::ok)
+        status = enter_export(opening);
+    if (status != Status::ok)
         refuse(opening, status);
     else
         begin(std::move(opening));
+}
+
+// Whoever may not use the export is told that there is none.
+Status Service::enter_export(Opening& opening) {
+    const auto admittance = admits(opening.peer.key);
+    if (!admittance)
+        return Status::no_entry;
+    opening.read_only =
+        options_.read_only || admittance->read_only || (opening.hello.flags & wire::hello_read_only) != 0;
+    opening.path = opening.hello.path;
+    if (options_.export_name.empty())
+        return Status::ok;
+    const auto [name, below] = wire::split_export_path(opening.hello.path);
+    opening.path = below.empty() ? "/" : below;
+    return name == options_.export_name ? Status::ok : Status::no_entry;
 }
 
 Status Service::check_hello(const wire::Hello& hello, const Opening& opening) {
@@ -320,6 +341,10 @@ void Service::resumed(Opening opening, Outcome outcome) {
 }
 
 void Service::ask_turn(Opening opening) {
+    if (!takes_new_sessions_) {
+        refuse(opening, Status::no_entry);
+        return;
+    }
     const bool exclusive = (opening.hello.flags & wire::hello_exclusive) != 0;
     std::optional<TimePoint> deadline;
     if (opening.hello.wait_ms != 0)
@@ -345,21 +370,31 @@ void Service::ask_turn(Opening opening) {
 
 void Service::refuse(const Opening& opening, Status status) {
     opening_routes_.erase(opening.route.bytes);
-    const std::vector<std::byte> body =
-        status == Status::in_use ? wire::encode_body(wire::InUse{clients({})}) : std::vector<std::byte>{};
+    std::vector<std::byte> body;
+    if (status == Status::in_use)
+        body = wire::encode_body(wire::InUse{clients({})});
+    if (status == Status::export_needed) {
+        wire::ExportNeeded needed;
+        for (wire::ExportEntry& entry : exports_for(opening.peer.key))
+            needed.names.push_back(std::move(entry.name));
+        // To whoever may use none there are none; and a client must know what is asked of it.
+        if (needed.names.empty() || (opening.hello.features & wire::feature_exports) == 0)
+            status = Status::no_entry;
+        else
+            body = wire::encode_body(needed);
+    }
     answer_stranger(opening.route, {.opcode = wire::Opcode::hello, .id = opening.request}, status, body);
     log::debug("hello from {} refused: {}", opening.peer.describe_address(), describe(status));
 }
 
 // Looks the path up, on a worker: it may block.
 void Service::open(Opening opening) {
-    const bool read_only = options_.read_only || (opening.hello.flags & wire::hello_read_only) != 0;
     // As NFS's mountd, the server itself looks up what a client asks for; what can be done there is each caller's.
-    executor_.submit(service_group, [this, completions = environment_.completions, service = &files_, read_only,
+    executor_.submit(service_group, [this, completions = environment_.completions, service = &files_,
                                      opening = std::move(opening)]() mutable {
         Result<FileService::OpenedSession> result = Status::io_error;
         try {
-            result = service->open_session(opening.hello.path, opening.hello.root, Caller{}, read_only);
+            result = service->open_session(opening.path, opening.hello.root, Caller{}, opening.read_only);
         } catch (...) {
             result = status_of_exception("opening a session");
         }
@@ -388,7 +423,8 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
         .key_comment = opening.peer.comment,
         .path = opening.hello.path,
         .exclusive = options_.limits.always_exclusive || (opening.hello.flags & wire::hello_exclusive) != 0,
-        .read_only = options_.read_only || (opening.hello.flags & wire::hello_read_only) != 0,
+        .read_only = opening.read_only,
+        .callers = options_.callers,
         .grants = next_grants(),
         .local = transport::is_local_address(opening.peer.address),
         .features = opening.hello.features & offered_features(opening.peer),
@@ -470,10 +506,7 @@ void Service::keep_answers(SessionTerms& terms, const wire::Hello& hello) {
 // The first clients may fill a long and fast link (8 MiB are 200 ms at 330 Mbit/s); the more there are, the less each
 // later one has under way, so that the server's memory stays within its bounds.
 SessionGrants Service::next_grants() const {
-    std::uint64_t granted = 0;
-    for (const auto& [id, member] : sessions_) {
-        granted += member.session->terms().grants.bytes();
-    }
+    const std::uint64_t granted = options_.granted_by_all ? options_.granted_by_all() : granted_bytes();
     const std::uint64_t left = granted < shared_bytes ? shared_bytes - granted : 0;
     // Half of what is left, for both directions.
     const auto share = static_cast<std::uint32_t>(std::max<std::uint64_t>(left / 4, min_granted_bytes));
@@ -493,7 +526,7 @@ void Service::say_hello(Session& session, const Opening& opening, bool resumed, 
         .boot = options_.boot,
         .resumed = resumed,
         .read_only = terms.read_only,
-        .client_identity = options_.callers.client_identity,
+        .client_identity = terms.callers.client_identity,
         .server_uid = ::geteuid(),
         .server_gid = ::getegid(),
         .root = terms.root,
@@ -544,7 +577,8 @@ void Service::offer_sealed_lanes(transport::LaneTickets& tickets, std::uint16_t 
 }
 
 std::uint64_t Service::offered_features(const transport::Peer& peer) const {
-    std::uint64_t offered = wire::encoding_features | wire::feature_set_id | wire::feature_reclaim_locks;
+    std::uint64_t offered =
+        wire::encoding_features | wire::feature_set_id | wire::feature_reclaim_locks | wire::feature_exports;
     // Tickets hold keys: only for connections that nobody can listen to.
     if (tickets_ != nullptr && peer.key)
         offered |= wire::feature_sealed_lanes;
@@ -633,6 +667,38 @@ wire::ServerStatusReply Service::status() const {
     }
     std::ranges::sort(reply.counters, {}, &wire::CounterValue::name);
     return reply;
+}
+
+std::vector<wire::ExportEntry> Service::exports_for(const std::optional<transport::PublicKey>& key) const {
+    if (options_.exports)
+        return options_.exports(key);
+    std::vector<wire::ExportEntry> exports;
+    if (auto entry = entry_for(key))
+        exports.push_back(std::move(*entry));
+    return exports;
+}
+
+std::optional<Admittance> Service::admits(const std::optional<transport::PublicKey>& key) const {
+    return options_.admits ? options_.admits(key) : Admittance{};
+}
+
+std::optional<wire::ExportEntry> Service::entry_for(const std::optional<transport::PublicKey>& key) const {
+    const auto admittance = admits(key);
+    if (!admittance)
+        return std::nullopt;
+    return wire::ExportEntry{
+        .name = options_.export_name, .read_only = options_.read_only || admittance->read_only, .clients = clients({})};
+}
+
+std::uint64_t Service::granted_bytes() const {
+    std::uint64_t granted = 0;
+    for (const auto& [id, member] : sessions_)
+        granted += member.session->terms().grants.bytes();
+    return granted;
+}
+
+bool Service::is_idle() const {
+    return sessions_.empty() && waiting_.empty() && opening_routes_.empty() && !turn_scheduled_;
 }
 
 std::vector<wire::CounterValue> Service::gauges() const {
@@ -942,6 +1008,24 @@ void Service::check_time() {
     for (const SessionTurns::Visitor visitor : turns_.expire(now))
         refuse(waiting_.extract(visitor).mapped(), Status::in_use);
     arm_timer();
+}
+
+void Service::change(SessionTurns::Limits limits, CallerPolicy callers, bool read_only, std::string token) {
+    options_.limits = limits;
+    options_.callers = callers;
+    options_.read_only = read_only;
+    turns_.change(limits);
+    tokens_.change(std::move(token));
+    next_turns();
+}
+
+void Service::take_new_sessions(bool take) {
+    takes_new_sessions_ = take;
+    while (!take && !waiting_.empty()) {
+        const Opening opening = std::move(waiting_.extract(waiting_.begin()).mapped());
+        turns_.leave(opening.visitor);
+        refuse(opening, Status::no_entry);
+    }
 }
 
 void Service::stop(Duration deadline, std::function<void(bool)> stopped) {

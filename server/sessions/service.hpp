@@ -24,19 +24,35 @@
 
 namespace remofile::server {
 
+// What a client may do in an export.
+struct Admittance {
+    bool read_only = false;
+};
+
 struct ServiceOptions {
+    // The first component of HELLO's paths; empty: the export has no name, and paths begin at its root.
+    std::string export_name;
+    // Whether whoever has that key (none without encryption) may use the export. Empty: everybody may.
+    std::function<std::optional<Admittance>(const std::optional<transport::PublicKey>&)> admits;
+    // All exports that whoever has that key may use. Empty: there is this one.
+    std::function<std::vector<wire::ExportEntry>(const std::optional<transport::PublicKey>&)> exports;
+    // SessionGrants::bytes() of the sessions of all exports together. Empty: there is this one.
+    std::function<std::uint64_t()> granted_by_all;
+
+    // These can be changed; see Service::change().
     SessionTurns::Limits limits;
-    SessionGrants grants;
     CallerPolicy callers;
     bool read_only = false;
     std::string token;  // empty: none is asked for
+
+    SessionGrants grants;
     std::string version;
     std::uint64_t boot = 0;  // differs for every start
     // The one that the files were opened with. None: no leases are granted.
     std::shared_ptr<LeaseTable> leases;
 };
 
-// Lives on the thread that it is given; everything but the file operations happens there.
+// The sessions of one export. Lives on the thread that it is given; everything but the file operations happens there.
 class Service {
 public:
     using PeerOf = std::function<transport::Peer()>;
@@ -59,8 +75,25 @@ public:
     void offer_sealed_lanes(transport::LaneTickets& tickets, std::uint16_t port);
     // From now on answers that must not be lost with this process are kept there.
     void keep_answers_in(std::shared_ptr<AnswerJournal> journal);
-    // From now on HELLOs must bring this token. Sessions go on.
-    void change_token(std::string token) { tokens_.change(std::move(token)); }
+    // From now on new sessions get this, and HELLOs must bring this token. Sessions go on with what they were granted.
+    void change(SessionTurns::Limits limits, CallerPolicy callers, bool read_only, std::string token);
+    // Whether there are new sessions; if not, who asks for one is told that there is no such export. At first there
+    // are.
+    void take_new_sessions(bool take);
+
+    const std::string& export_name() const { return options_.export_name; }
+    bool takes_new_sessions() const { return takes_new_sessions_; }
+    std::optional<Admittance> admits(const std::optional<transport::PublicKey>& key) const;
+    // As EXPORTS shows it to whoever has that key; nothing if they may not use it.
+    std::optional<wire::ExportEntry> entry_for(const std::optional<transport::PublicKey>& key) const;
+    // Whether a connection belongs to a session here, or to a HELLO that is not answered yet.
+    bool has(const transport::RouteId& route) const {
+        return routes_.contains(route.bytes) || opening_routes_.contains(route.bytes);
+    }
+    bool has(SessionId session) const { return sessions_.contains(session); }
+    std::uint64_t granted_bytes() const;
+    // There are no sessions nor HELLOs, nor is anything due. Work that the executor was given may be under way.
+    bool is_idle() const;
 
     // A program on the server has touched this; or, if something was `lost`, whatever it may be.
     void changed_outside(std::span<const Touched> touched, bool lost);
@@ -88,6 +121,8 @@ private:
         wire::Hello hello;
         transport::Peer peer;
         std::string owner;
+        std::string path;  // below the export
+        bool read_only = false;
     };
     struct Member {
         std::unique_ptr<Session> session;
@@ -109,6 +144,7 @@ private:
 
     void hello(const transport::RouteId& route, const PeerOf& peer, const wire::Record& record);
     Status check_hello(const wire::Hello& hello, const Opening& opening);
+    Status enter_export(Opening& opening);
     void begin(Opening opening);
     void resume(Opening opening, Session& session);
     void resumed(Opening opening, Outcome outcome);
@@ -133,6 +169,7 @@ private:
     void next_turns();
     std::vector<wire::Client> clients(SessionId except) const;
     wire::ServerStatusReply status() const;
+    std::vector<wire::ExportEntry> exports_for(const std::optional<transport::PublicKey>& key) const;
 
     void turn_has_work();
     void end_of_turn();
@@ -160,7 +197,7 @@ private:
     Executor& executor_;
     ServiceThread& thread_;
     Counters& counters_;
-    const ServiceOptions options_;
+    ServiceOptions options_;
     const std::uint64_t started_;
     RequestTimes request_times_;
     SessionEnvironment environment_;
@@ -197,6 +234,7 @@ private:
     std::optional<transport::TimerId> stop_timer_;
     std::function<void(bool)> stopped_;
     bool stopping_ = false;
+    bool takes_new_sessions_ = true;
 };
 
 }  // namespace remofile::server

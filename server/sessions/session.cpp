@@ -128,7 +128,7 @@ Session::Session(SessionEnvironment& environment, SessionTerms terms, std::share
       accounts_(terms_.grants.max_requests, terms_.grants.max_lock_waits, terms_.grants.request_bytes),
       // Twice what can be unacknowledged: those of lost connections stay until the client goes on.
       replies_(accounts_.max_replies(), 2 * terms_.grants.bytes()),
-      callers_(environment.callers),
+      callers_(terms_.callers),
       carried_out_at_once_(environment.counters.at("server.carried_out_at_once")),
       waits_for_others_(environment.counters.at("leases.exclusive_waits")),
       requests_(environment.counters.at("server.requests")),
@@ -749,6 +749,14 @@ Outcome Session::carry_out_own(const BatchRecord& record) {
             Outcome outcome = outcome_of(record.body.empty() ? Status::ok : Status::malformed);
             if (outcome.status == Status::ok)
                 outcome.body = wire::encode_body(environment_.status());
+            return outcome;
+        }
+        case Opcode::exports: {
+            if ((terms_.features & wire::feature_exports) == 0)
+                return outcome_of(Status::not_implemented);
+            Outcome outcome = outcome_of(record.body.empty() ? Status::ok : Status::malformed);
+            if (outcome.status == Status::ok)
+                outcome.body = wire::encode_body(wire::ExportsReply{environment_.exports(*this)});
             return outcome;
         }
         default:  // PING

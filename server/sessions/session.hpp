@@ -58,7 +58,6 @@ struct SessionEnvironment {
     ServiceThread& thread;
     Counters& counters;
     std::shared_ptr<ServiceCompletions> completions;
-    CallerPolicy callers;
     std::shared_ptr<wire::CompressionMeter> compression;  // shared with the work under way
     RequestTimes& request_times;
     LeaseTable* leases;  // none: there are no leases
@@ -79,6 +78,8 @@ struct SessionEnvironment {
     // It must end at the end of the turn.
     std::function<void(Session&, std::string reason)> end_soon;
     std::function<wire::ServerStatusReply()> status;
+    // All that its client may use.
+    std::function<std::vector<wire::ExportEntry>(const Session&)> exports;
     // Leave to open a sealed connection for one of its lanes. With feature_sealed_lanes only.
     std::function<wire::LaneTicketReply(const Session&, std::uint8_t lane)> issue_ticket;
 };
@@ -92,9 +93,10 @@ struct SessionTerms {
     std::string client_name;
     std::string address;
     std::string key_comment;
-    std::string path;
+    std::string path;  // as HELLO named it
     bool exclusive = false;
     bool read_only = false;
+    CallerPolicy callers;
     SessionGrants grants;
     bool local = false;  // the client seems to be on this machine
     std::uint64_t features = 0;

@@ -29,6 +29,8 @@ public:
     };
 
     explicit SessionTurns(Limits limits) : limits_(limits) {}
+    // Those who hold keep what they have; of those who wait some may have their turn now.
+    void change(Limits limits) { limits_ = limits; }
 
     enum class Verdict : std::uint8_t {
         enter,     // counts as a holder from now on
@@ -67,7 +69,7 @@ private:
     bool can_enter(bool exclusive) const;
     bool owner_full(const std::string& owner) const;
 
-    const Limits limits_;
+    Limits limits_;
     std::map<Visitor, Holder> holders_;
     std::size_t exclusive_holders_ = 0;
     std::deque<Asked> waiting_;

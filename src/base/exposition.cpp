@@ -97,33 +97,54 @@ void Exposition::distribution(std::span<const double> bounds, std::span<const st
 }
 
 void write_counters(Exposition& exposition, std::span<const CounterMetric> rows, std::string_view others,
-                    std::span<const std::pair<std::string, std::uint64_t>> values) {
-    std::vector<bool> written(values.size());
+                    NamedValues values) {
+    const std::array<LabelledCounters, 1> whole{{{.label = {}, .values = std::move(values)}}};
+    write_counters(exposition, rows, others, whole);
+}
+
+void write_counters(Exposition& exposition, std::span<const CounterMetric> rows, std::string_view others,
+                    std::span<const LabelledCounters> parts) {
+    std::vector<std::vector<bool>> written;
+    for (const LabelledCounters& part : parts)
+        written.emplace_back(part.values.size());
+    // Calls `take` with each counter that has not been written, its part's labels, and where to note that it was.
+    const auto for_each_left = [&](const auto& take) {
+        for (std::size_t i = 0; i < parts.size(); ++i) {
+            std::vector<Exposition::Label> labels;
+            if (!parts[i].label.first.empty())
+                labels.push_back(parts[i].label);
+            for (std::size_t k = 0; k < parts[i].values.size(); ++k) {
+                if (!written[i][k])
+                    written[i][k] = take(parts[i].values[k], labels);
+            }
+        }
+    };
     for (const CounterMetric& row : rows) {
         bool begun = false;
-        for (std::size_t i = 0; i < values.size(); ++i) {
-            const auto label = written[i] ? std::nullopt : fit(row.counter, values[i].first);
+        for_each_left([&](const auto& counter, std::vector<Exposition::Label> labels) {
+            const auto label = fit(row.counter, counter.first);
             if (!label)
-                continue;
-            written[i] = true;
+                return false;
             if (!std::exchange(begun, true))
                 exposition.metric(row.metric, row.type, row.help);
-            const std::array<Exposition::Label, 1> labels{{{row.label, *label}}};
-            exposition.sample(values[i].second, std::span(labels).first(row.label.empty() ? 0 : 1));
-        }
+            if (!row.label.empty())
+                labels.emplace_back(row.label, *label);
+            exposition.sample(counter.second, labels);
+            return true;
+        });
         if (!begun && row.label.empty()) {
             exposition.metric(row.metric, row.type, row.help);
             exposition.sample(0);
         }
     }
     bool begun = false;
-    for (std::size_t i = 0; i < values.size(); ++i) {
-        if (written[i])
-            continue;
+    for_each_left([&](const auto& counter, std::vector<Exposition::Label> labels) {
         if (!std::exchange(begun, true))
             exposition.metric(others, MetricType::counter, "What else is counted, by its name in remofile status.");
-        exposition.sample(values[i].second, std::array<Exposition::Label, 1>{{{"event", values[i].first}}});
-    }
+        labels.emplace_back("event", counter.first);
+        exposition.sample(counter.second, labels);
+        return true;
+    });
 }
 
 }  // namespace remofile

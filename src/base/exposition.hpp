@@ -47,9 +47,19 @@ struct CounterMetric {
     std::string_view label = {};
 };
 
+using NamedValues = std::vector<std::pair<std::string, std::uint64_t>>;
+
+// Counters of a part of the program, whose samples have a label for it, or none if its name is empty.
+struct LabelledCounters {
+    Exposition::Label label;
+    NamedValues values;
+};
+
 // Writes the rows in their order; a counter belongs to the first row that it fits. What has not been counted yet is 0,
 // so that the first time is seen as a change. Counters that fit no row are samples of `others`, with the label "event".
 void write_counters(Exposition& exposition, std::span<const CounterMetric> rows, std::string_view others,
-                    std::span<const std::pair<std::string, std::uint64_t>> values);
+                    std::span<const LabelledCounters> parts);
+void write_counters(Exposition& exposition, std::span<const CounterMetric> rows, std::string_view others,
+                    NamedValues values);
 
 }  // namespace remofile

@@ -63,3 +63,24 @@ TEST_CASE("counters belong to the first row that they fit, once") {
           "# HELP others_total What else is counted, by its name in remofile status.\n# TYPE others_total counter\n"
           "others_total{event=\"a.b.c\"} 1\nothers_total{event=\"files.\"} 9\n");
 }
+
+TEST_CASE("counters of several parts of a program stand together, each with its part's label") {
+    const auto rows = std::to_array<CounterMetric>({
+        {"opens", "opens_total", MetricType::counter, "Opens."},
+        {"files.*", "operations_total", MetricType::counter, "Operations.", "opcode"},
+    });
+    const std::vector<LabelledCounters> parts{
+        {.label = {}, .values = {{"busy", 1}}},
+        {.label = {"export", "a"}, .values = {{"files.READ", 2}, {"opens", 3}, {"x", 4}}},
+        {.label = {"export", "b"}, .values = {{"opens", 5}}},
+    };
+    Exposition exposition;
+    write_counters(exposition, rows, "others_total", parts);
+    CHECK(exposition.take() ==
+          "# HELP opens_total Opens.\n# TYPE opens_total counter\nopens_total{export=\"a\"} 3\n"
+          "opens_total{export=\"b\"} 5\n"
+          "# HELP operations_total Operations.\n# TYPE operations_total counter\n"
+          "operations_total{export=\"a\",opcode=\"READ\"} 2\n"
+          "# HELP others_total What else is counted, by its name in remofile status.\n# TYPE others_total counter\n"
+          "others_total{event=\"busy\"} 1\nothers_total{export=\"a\",event=\"x\"} 4\n");
+}

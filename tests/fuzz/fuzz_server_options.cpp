@@ -9,6 +9,7 @@
 #include "fuzz_target.hpp"
 #include "server/program/server_options.hpp"
 #include "server/sessions/session_token.hpp"
+#include "wire/export_path.hpp"
 #include "wire/protocol.hpp"
 
 using namespace remofile;
@@ -38,9 +39,13 @@ void check(const Result<CommandLine>& parsed) {
     if (!parsed->options)
         return;
     const ServerOptions& options = *parsed->options;
-    REMOFILE_ASSERT(options.directory.starts_with('/') && !options.listen.empty());
-    REMOFILE_ASSERT(options.session_timeout >= std::chrono::seconds(1) && options.max_clients > 0);
-    REMOFILE_ASSERT(!options.allow_root || options.identity == IdentityMode::client);
+    REMOFILE_ASSERT(!options.listen.empty() && !options.exports.empty());
+    for (const ExportSettings& settings : options.exports) {
+        REMOFILE_ASSERT(settings.directory.starts_with('/'));
+        REMOFILE_ASSERT(wire::is_export_name(settings.name) || (settings.name.empty() && options.exports.size() == 1));
+        REMOFILE_ASSERT(settings.session_timeout >= std::chrono::seconds(1) && settings.max_clients > 0);
+        REMOFILE_ASSERT(!settings.allow_root || settings.identity == IdentityMode::client);
+    }
 }
 
 }  // namespace
@@ -50,6 +55,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     check(parse_command_line(words_of(text)));
     const FuzzFile file(text);
     check(parse_command_line({"--config", file.name(), "/srv"}));
+    check(parse_command_line({"--config", file.name()}));
     if (const auto token = load_token(file.name()))
         REMOFILE_ASSERT(!token->empty() && token->size() <= wire::max_token_bytes);
     return 0;

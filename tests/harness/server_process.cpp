@@ -54,7 +54,10 @@ void ServerProcess::start(int port) {
     command.arguments.insert(command.arguments.end(), options_.arguments.begin(), options_.arguments.end());
     if (!options_.lends_inodes)
         command.arguments.emplace_back("--no-lent-inodes");
-    command.arguments.push_back(options_.directory);
+    if (options_.config_file.empty())
+        command.arguments.push_back(options_.directory);
+    else
+        command.arguments.insert(command.arguments.end(), {"--config", options_.config_file});
     if (options_.open_files > 0)
         command.arguments.insert(command.arguments.begin(),
                                  {"prlimit", "--nofile=" + std::to_string(options_.open_files)});

@@ -19,6 +19,7 @@ public:
         std::string directory;   // the export; empty: a new one
         std::string config_dir;  // empty: a new one
         std::vector<std::string> arguments = {};
+        std::string config_file = {};  // names its exports, in the place of `directory`
         std::optional<Credentials> as = {};
         std::vector<std::pair<std::string, std::string>> environment = {};  // added to the test's own
         bool lends_inodes = false;  // for which it makes a directory in the export when the network is slow

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <catch.hpp>
+#include <filesystem>
 
 #include "export_fixture.hpp"
 #include "server/program/server_options.hpp"
@@ -167,6 +168,148 @@ TEST_CASE("a wrong configuration file is refused with its line") {
         REQUIRE_FALSE(parsed);
         CHECK_THAT(parsed.error().to_string(), ContainsSubstring(file) && ContainsSubstring(wrong.complaint));
     }
+}
+
+TEST_CASE("a configuration file may have several exports, which take over what is said of all") {
+    const test::TemporaryDirectory directory;
+    const std::string file = directory / "server.toml";
+    test::write_file(file,
+                     "session-timeout = 60\n"
+                     "max-clients = 7\n"
+                     "listen = \"tcp://*:1\"\n"
+                     "[export.media-2]\n"
+                     "directory = \"/srv/media\"\n"
+                     "read-only = true\n"
+                     "[export.home]\n"
+                     "directory = \"/home\"\n"
+                     "max-clients = 3\n"
+                     "identity = \"client\"\n"
+                     "allow-root = true\n"
+                     "authorized-keys = \"/etc/home_keys\"\n");
+    const auto options = parse({"--config", file});
+    REQUIRE(options);
+    CHECK(options->has_names());
+    REQUIRE(options->exports.size() == 2);
+    const ExportSettings& home = options->exports.at(0);
+    CHECK(home.name == "home");
+    CHECK(home.directory == "/home");
+    CHECK_FALSE(home.read_only);
+    CHECK(home.max_clients == 3);
+    CHECK(home.session_timeout == std::chrono::seconds(60));
+    CHECK(home.identity == IdentityMode::client);
+    CHECK(home.allow_root);
+    CHECK(home.authorized_keys == "/etc/home_keys");
+    CHECK(home.where == file + ":7: export home");
+    const ExportSettings& media = options->exports.at(1);
+    CHECK(media.name == "media-2");
+    CHECK(media.read_only);
+    CHECK(media.max_clients == 7);
+    CHECK(media.identity == IdentityMode::squash);
+
+    // The command line wins over both.
+    const auto over = parse({"--config", file, "--max-clients=9", "--listen=tcp://*:2"});
+    REQUIRE(over);
+    CHECK(over->exports.at(0).max_clients == 9);
+    CHECK(over->exports.at(1).max_clients == 9);
+    CHECK(over->listen == std::vector<std::string>{"tcp://*:2"});
+    CHECK(over->is_same_process(*over));
+    CHECK_FALSE(over->is_same_process(*options));
+}
+
+TEST_CASE("one directory is an export without a name") {
+    const auto options = parse({"--read-only", "/srv"});
+    REQUIRE(options);
+    CHECK_FALSE(options->has_names());
+    REQUIRE(options->exports.size() == 1);
+    CHECK(options->exports.front().directory == "/srv");
+    CHECK(options->exports.front().read_only);
+    CHECK(options->exports.front().where.empty());
+}
+
+TEST_CASE("what is wrong with exports is said with its line") {
+    struct Case {
+        std::string text;
+        std::string complaint;
+    };
+    const auto with_name = [](const std::string& quoted) { return "\n[export." + quoted + "]\ndirectory = \"/a\"\n"; };
+    std::string many;
+    for (int i = 0; i < 65; ++i)
+        many += "[export.e" + std::to_string(i) + "]\ndirectory = \"/d" + std::to_string(i) + "\"\n";
+    const test::TemporaryDirectory directory;
+    const std::string file = directory / "server.toml";
+    for (const Case& wrong : std::vector<Case>{
+             {with_name("a") + with_name("a"), ":5: "},
+             {with_name("\"a/b\""), ":2: \"a/b\" is no name for an export"},
+             {with_name("\"..\""), ":2: \"..\" is no name"},
+             {with_name("\".\""), ":2: \".\" is no name"},
+             {with_name("\"\""), ":2: \"\" is no name"},
+             {with_name("\"a b\""), ":2: \"a b\" is no name"},
+             {with_name("\"a,b\""), "is no name"},
+             {with_name("\"-a\""), "is no name"},
+             {with_name("\"\\u0001a\\u001b[31m\""), ":2: "},
+             {with_name("\"\\u00e9\""), "is no name"},
+             {with_name(std::string(65, 'n')), "is no name"},
+             {many, ": there may be 64 exports"},
+             {"[export.a]\nread-only = true\n", ":1: export a: no directory is given"},
+             {with_name("a") + "listen = \"tcp://*:1\"\n", ":4: listen is of the whole server"},
+             {with_name("a") + "nonsense = 1\n", ":4: unknown option \"nonsense\""},
+             {with_name("a") + "read-only = 1\n", ":4: read-only must be true or false"},
+             {with_name("a") + "max-clients = 0\n", ":4: max-clients: \"0\" is not a number"},
+             {with_name("a") + "allow-root = true\n", ":2: export a: allow-root means nothing"},
+             {"insecure = true\n" + with_name("a") + "authorized-keys = \"/k\"\n", ":3: export a: authorized-keys"},
+             {"directory = \"/b\"\n" + with_name("a"), ":1: directory: there are exports with names"},
+             {"export = 5\n", ":1: exports are tables"},
+             {"[export]\na = \"/b\"\n", ":2: a must be a table"},
+             {"[export]\n", ":1: exports are tables"},
+             {"[[export]]\nname = \"a\"\n", ":1: exports are tables"}}) {
+        test::write_file(file, wrong.text);
+        const auto parsed = parse_command_line({"--config", file});
+        CAPTURE(wrong.text);
+        REQUIRE_FALSE(parsed);
+        CHECK(parsed.status() == Status::bad_usage);
+        CHECK_THAT(parsed.error().to_string(), ContainsSubstring(file) && ContainsSubstring(wrong.complaint));
+        CHECK(parsed.error().to_string().find('\x1b') == std::string::npos);
+    }
+    test::write_file(file, with_name("a"));
+    const auto both = parse_command_line({"--config", file, "/b"});
+    REQUIRE_FALSE(both);
+    CHECK_THAT(both.error().to_string(), ContainsSubstring("DIRECTORY: there are exports with names"));
+}
+
+TEST_CASE("directories of exports are there, and apart from each other") {
+    const test::TemporaryDirectory directory;
+    const auto at = [&](const std::string& name) { return directory / name; };
+    for (const std::string name : {"a", "a/in", "ab"})
+        std::filesystem::create_directories(at(name));
+    std::filesystem::create_directory_symlink(at("a"), at("link"));
+    test::write_file(at("file"), "");
+    const auto find = [&](const std::vector<std::string>& names, const std::vector<ServedDirectory>& others = {}) {
+        std::vector<ExportSettings> exports;
+        for (const std::string& name : names) {
+            exports.emplace_back();
+            exports.back().name = "e";
+            exports.back().directory = at(name);
+            exports.back().where = "server.toml:" + std::to_string(exports.size()) + ": export e";
+        }
+        return find_directories(exports, others);
+    };
+    const auto apart = find({"a", "ab"});
+    REQUIRE(apart);
+    CHECK(apart->at(1).path == std::filesystem::canonical(at("ab")));
+    CHECK(find({"link"})->front() == apart->front());
+    CHECK_FALSE(find({"ab"})->front() == apart->front());
+
+    CHECK_THAT(find({"a", "missing"}).error().to_string(),
+               ContainsSubstring("server.toml:2: export e") && ContainsSubstring("missing"));
+    CHECK_FALSE(find({"file"}));
+    for (const auto& names : std::vector<std::vector<std::string>>{
+             {"a", "a"}, {"a", "a/in"}, {"a/in", "a"}, {"link", "a/in"}, {"a", "link"}, {"", "ab"}}) {
+        const auto nested = find(names);
+        REQUIRE_FALSE(nested);
+        CHECK_THAT(nested.error().to_string(), ContainsSubstring("server.toml:2") && ContainsSubstring("lie one in"));
+    }
+    CHECK(find({"ab"}, *find({"a"})));
+    CHECK_FALSE(find({"a/in"}, *find({"a"})));
 }
 
 TEST_CASE("an insecure server that acts as its clients' users says how far that goes") {

@@ -73,8 +73,9 @@ TEST_CASE("a server makes its keys on first use, listens, and stops cleanly") {
 
     ::kill(server.pid(), SIGUSR1);  // no counters yet, but it lives
     ::kill(server.pid(), SIGHUP);
-    CHECK(eventually(Milliseconds{10'000},
-                     [&] { return server.errors().find("nothing to read again") != std::string::npos; }));
+    CHECK(eventually(Milliseconds{10'000}, [&] {
+        return server.errors().find("the configuration has been read again") != std::string::npos;
+    }));
     const Ended ended = server.stop();
     INFO(ended.to_string());
     CHECK(ended.exit_status == 0);
@@ -95,10 +96,10 @@ TEST_CASE("SIGHUP reads the token again, and leaves it as it was if that fails")
     };
     write_token("second", 0644);
     ::kill(server.pid(), SIGHUP);
-    CHECK(said("the token stays as it was: others can read the token file"));
+    CHECK(said("the configuration stays as it was: others can read the token file"));
     write_token("second", 0600);
     ::kill(server.pid(), SIGHUP);
-    CHECK(said("the token has been read again"));
+    CHECK(said("the configuration has been read again"));
     CHECK(server.stop().exit_status == 0);
 }
 
@@ -204,6 +205,59 @@ TEST_CASE("what is wrong is said in one line, with its exit status") {
             CHECK(std::ranges::count(ended.errors, '\n') == 1);
         }
     }
+}
+
+TEST_CASE("check-config says what is wrong with a file, or shows its exports") {
+    const Place place;
+    const std::string file = place.config + "/server.toml";
+    const std::string keys = place.other + "/keys";
+    const auto check = [&](const std::string& text, std::vector<std::string> arguments = {}) {
+        std::ofstream(file) << text;
+        arguments.insert(arguments.begin(), "check-config");
+        return place.run(arguments);
+    };
+    const std::string media = "[export.media]\ndirectory = \"" + place.directory + "\"\n";
+
+    Ended ended = check(media + "read-only = true\n");
+    INFO(ended.to_string());
+    CHECK(ended.exit_status == 0);
+    CHECK(ended.errors.empty());
+    CHECK_THAT(ended.output, ContainsSubstring("export media\n") && ContainsSubstring(place.directory) &&
+                                 ContainsSubstring("read-only            true"));
+    CHECK_FALSE(std::filesystem::exists(place.config + "/server.key"));  // nothing is made
+    CHECK(check("directory = \"" + place.directory + "\"\n", {file}).exit_status == 0);
+
+    const std::string key(40, '0');
+    std::ofstream(keys) << key << "\nno-pty " << key << "\nexport=\"media,nowhere\" " << key << "\n";
+    ended = check(media + "authorized-keys = \"" + keys + "\"\ntoken-file = \"" + place.other + "/none\"\n");
+    INFO(ended.to_string());
+    CHECK(ended.exit_status == 2);
+    CHECK(ended.output.empty());
+    CHECK_THAT(ended.errors, ContainsSubstring(keys + ", line 2: ") && ContainsSubstring("no-pty") &&
+                                 ContainsSubstring(keys + ", line 3: there is no export nowhere") &&
+                                 ContainsSubstring("/none"));
+
+    ended = check(media + "[export.in]\ndirectory = \"" + place.directory + "\"\n");
+    INFO(ended.to_string());
+    CHECK(ended.exit_status == 2);
+    CHECK_THAT(ended.errors, ContainsSubstring("lie one in the other") && ContainsSubstring(file + ":"));
+    ended = check(media + "nonsense = 1\n");
+    CHECK(ended.exit_status == 2);
+    CHECK_THAT(ended.errors, ContainsSubstring(file + ":3: unknown option"));
+    CHECK(check("", {place.other + "/not there"}).exit_status == 2);
+    CHECK(check("", {"--all"}).exit_status == 2);
+    CHECK(check("", {file, file}).exit_status == 2);
+}
+
+TEST_CASE("without a directory the usual file is read, if it is there") {
+    const Place place;
+    std::ofstream(place.config + "/server.toml")
+        << "listen = \"tcp://127.0.0.1:0\"\n[export.a]\ndirectory = \"" << place.directory << "\"\n";
+    Child server = Child::start(place.command({}));
+    CHECK(eventually(Milliseconds{10'000}, [&] { return server.errors().find("listening on") != std::string::npos; }));
+    CHECK_THAT(server.errors(), ContainsSubstring("export a: " + place.directory));
+    server.signal(SIGTERM);
+    CHECK(server.wait(Milliseconds{10'000}).exit_status == 0);
 }
 
 TEST_CASE("acting as the clients' users needs root") {
