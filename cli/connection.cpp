@@ -34,8 +34,11 @@ struct Connection {
     Result<> outcome;
 };
 
-// What the person can do about it, by this program's options.
-Error with_remedy(Error error, bool has_token) {
+// What the person can do about it, by this program's options. `of_exports` is what is wrong with several files where
+// the server has several exports.
+Error with_remedy(Error error, bool has_token, const std::string& of_exports) {
+    if (error.status == Status::export_needed)
+        error.message += of_exports;
     if (error.status == Status::in_use)
         error.message += "; --wait waits for its turn";
     if (error.status == Status::bad_token && !has_token)
@@ -47,7 +50,7 @@ void say_that_it_is_full() {
     std::fputs("remofile: the server has as many clients as it takes; trying again for half a minute\n", stderr);
 }
 
-Task<void> run(Connection& connection, client::SessionOptions options, SessionWork work) {
+Task<void> run(Connection& connection, client::SessionOptions options, SessionWork work, std::string of_exports) {
     const bool has_token = !options.token.empty();
     auto opened = co_await client::open_session(*connection.context, connection.reactor, std::move(options),
                                                 connection.counters, nullptr, say_that_it_is_full);
@@ -58,7 +61,7 @@ Task<void> run(Connection& connection, client::SessionOptions options, SessionWo
             connection.outcome = co_await work(*connection.session, connection.reactor);
         connection.session->close();
     } else {
-        connection.outcome = with_remedy(opened.error(), has_token);
+        connection.outcome = with_remedy(opened.error(), has_token, of_exports);
     }
     connection.reactor.stop();
 }
@@ -87,7 +90,7 @@ void silence() {
 }
 
 ExitStatus run_with(client::SessionOptions options, const SessionWork& work,
-                    OnInterrupt on_interrupt = OnInterrupt::die) {
+                    OnInterrupt on_interrupt = OnInterrupt::die, const std::string& of_exports = {}) {
     options.request_timeout = request_timeout;
     Result<> outcome;
     {
@@ -95,7 +98,7 @@ ExitStatus run_with(client::SessionOptions options, const SessionWork& work,
         Connection connection;
         signals.watch(connection.reactor,
                       [&connection, on_interrupt](int signal) { leave(connection, signal, on_interrupt); });
-        spawn(run(connection, std::move(options), work), [&](Status status) {
+        spawn(run(connection, std::move(options), work, of_exports), [&](Status status) {
             connection.outcome = status;
             connection.reactor.stop();
         });
@@ -164,9 +167,23 @@ Result<RemoteFiles> understand(std::span<const std::string> sources) {
     return files;
 }
 
+// The export that all the paths lead into, if the server's exports have names; empty where they lead into several, or
+// one into none.
+std::string export_of(const std::vector<std::string>& paths) {
+    std::string name;
+    for (const std::string& path : paths) {
+        const auto components = client::split_path(path);
+        if (!components || components->empty() || (!name.empty() && components->front() != name))
+            return {};
+        name = components->front();
+    }
+    return name;
+}
+
 Task<Result<>> work_on_files(client::Session& session, transport::Reactor& reactor, std::vector<std::string> paths,
-                             const ThreadedFileWork& work) {
-    client::RemoteTree tree(session);
+                             std::string export_name, const ThreadedFileWork& work) {
+    const bool in_export = session.path() != "/";
+    client::RemoteTree tree(session, client::max_listed_entries, in_export ? export_name : std::string());
     co_return co_await work(tree, reactor, std::move(paths));
 }
 
@@ -233,9 +250,14 @@ ExitStatus with_files(client::ConnectOptions options, std::span<const std::strin
     if (!session_options)
         return complain(session_options.error(), client::exit_status_of_setup(session_options.status()));
     session_options->path = "/";
-    return run_with(std::move(*session_options), [&](client::Session& session, transport::Reactor& reactor) {
-        return work_on_files(session, reactor, std::move(remote->paths), work);
-    });
+    const std::string export_name = export_of(remote->paths);
+    if (!export_name.empty())
+        session_options->export_path = "/" + export_name;
+    const auto work_in_session = [&](client::Session& session, transport::Reactor& reactor) {
+        return work_on_files(session, reactor, std::move(remote->paths), export_name, work);
+    };
+    const std::string of_exports = remote->paths.size() > 1 ? "; all files must be of the same" : "";
+    return run_with(std::move(*session_options), work_in_session, OnInterrupt::die, of_exports);
 }
 
 }  // namespace remofile::cli

@@ -100,12 +100,21 @@ std::string leases_of(const wire::Client& client) {
     return fmt::format("; leases: {} held, {} revoked, {} expired", client.leases, client.revoked, client.expired);
 }
 
-std::string plain_text(const wire::ServerStatusReply& status, const std::vector<Incomplete>& incomplete) {
+// A client, and the export that it uses; empty if that has no name.
+struct Use {
+    wire::Client client;
+    std::string export_name;
+};
+
+std::string plain_text(const wire::ServerStatusReply& status, const std::vector<Use>& uses,
+                       const std::vector<Incomplete>& incomplete) {
     std::string text =
         fmt::format("remofile-server {}, running since {}\n\n{} client{}:\n", log::printable(status.version),
-                    client::local_time(status.started), status.clients.size(), status.clients.size() == 1 ? "" : "s");
-    for (const wire::Client& client : status.clients)
-        text += "  " + client::describe(client) + leases_of(client) + "\n";
+                    client::local_time(status.started), uses.size(), uses.size() == 1 ? "" : "s");
+    for (const Use& use : uses)
+        text += "  " + client::describe(use.client) +
+                (use.export_name.empty() ? "" : "; export " + log::printable(use.export_name)) + leases_of(use.client) +
+                "\n";
     if (!incomplete.empty())
         text += "\nincomplete files here (\"remofile rm --partial\" removes them):\n";
     for (const Incomplete& file : incomplete)
@@ -118,16 +127,18 @@ std::string plain_text(const wire::ServerStatusReply& status, const std::vector<
     return text;
 }
 
-std::string json_members(const wire::ServerStatusReply& status, const std::vector<Incomplete>& incomplete) {
+std::string json_members(const wire::ServerStatusReply& status, const std::vector<Use>& uses,
+                         const std::vector<Incomplete>& incomplete) {
     std::string text = fmt::format("\"kind\": \"server\", \"version\": {}, \"started\": {}, \"clients\": [",
                                    json_text(status.version), status.started);
-    for (std::size_t i = 0; i < status.clients.size(); ++i) {
-        const wire::Client& client = status.clients[i];
+    for (std::size_t i = 0; i < uses.size(); ++i) {
+        const wire::Client& client = uses[i].client;
         text += fmt::format(
             "{}{{\"name\": {}, \"address\": {}, \"since\": {}, \"exclusive\": {}, \"leases\": {}, \"revoked\": {}, "
-            "\"expired\": {}}}",
+            "\"expired\": {}{}}}",
             i > 0 ? ", " : "", json_text(client.name), json_text(client.address), client.since, client.exclusive,
-            client.leases, client.revoked, client.expired);
+            client.leases, client.revoked, client.expired,
+            uses[i].export_name.empty() ? "" : ", \"export\": " + json_text(uses[i].export_name));
     }
     text += "], \"incomplete\": [";
     for (std::size_t i = 0; i < incomplete.size(); ++i)
@@ -154,14 +165,33 @@ Task<std::vector<Incomplete>> find_incomplete(client::Session& session) {
     co_return incomplete;
 }
 
-Sample sample_of(const wire::ServerStatusReply& status, const std::vector<Incomplete>& incomplete) {
+Sample sample_of(const wire::ServerStatusReply& status, const std::vector<Use>& uses,
+                 const std::vector<Incomplete>& incomplete) {
     Sample sample{.observed = Observed::server,
                   .counters = {},
-                  .json_members = json_members(status, incomplete),
-                  .text = plain_text(status, incomplete)};
+                  .json_members = json_members(status, uses, incomplete),
+                  .text = plain_text(status, uses, incomplete)};
     for (const wire::CounterValue& counter : status.counters)
         sample.counters.emplace(counter.name, counter.value);
     return sample;
+}
+
+// Of all exports that we may use; an older server has but one.
+Task<Result<std::vector<Use>>> find_uses(client::Session& session, const wire::ServerStatusReply& status) {
+    std::vector<Use> uses;
+    if ((session.hello().features & wire::feature_exports) == 0) {
+        for (const wire::Client& client : status.clients)
+            uses.push_back({client, {}});
+        co_return Result<std::vector<Use>>(std::move(uses));
+    }
+    const auto reply = co_await session.call(wire::Exports{});
+    if (!reply)
+        co_return Result<std::vector<Use>>(reply.error());
+    for (const wire::ExportEntry& entry : reply->body.exports) {
+        for (const wire::Client& client : entry.clients)
+            uses.push_back({client, entry.name});
+    }
+    co_return Result<std::vector<Use>>(std::move(uses));
 }
 
 Task<Result<>> show_status(client::Session& session, transport::Reactor& reactor, const Options& options) {
@@ -172,7 +202,10 @@ Task<Result<>> show_status(client::Session& session, transport::Reactor& reactor
         const auto reply = co_await session.call(wire::ServerStatus{});
         if (!reply)
             co_return Result<>(reply.error());
-        if (!output.write(sample_of(reply->body, incomplete)) || !options.watch)
+        const auto uses = co_await find_uses(session, reply->body);
+        if (!uses)
+            co_return Result<>(uses.error());
+        if (!output.write(sample_of(reply->body, *uses, incomplete)) || !options.watch)
             co_return Result<>();
         Completion<bool> pause;
         reactor.after(*options.watch, [&pause] { pause.deliver(true); });

@@ -18,10 +18,6 @@ constexpr int max_symlinks = 40;
 // Entries of one READDIR: with attributes, some 250 bytes each.
 constexpr std::uint16_t entries_a_request = 1024;
 
-Error path_error(const std::vector<std::string>& components, Status status) {
-    return make_error(status, fmt::format("{}: {}", log::printable(join_path(components)), describe(status)));
-}
-
 bool is_symlink(const RemoteFile& file) {
     return S_ISLNK(file.attributes.mode);
 }
@@ -56,6 +52,29 @@ std::string join_path(const std::vector<std::string>& components) {
     return path.empty() ? "/" : path;
 }
 
+// Those below the session's path.
+Result<std::vector<std::string>> RemoteTree::components_of(std::string_view path) const {
+    auto components = split_path(path);
+    if (!components || export_name_.empty())
+        return components;
+    if (components->empty() || components->front() != export_name_)
+        return make_error(Status::no_entry,
+                          fmt::format("{}: {}", log::printable(join_path(*components)), describe(Status::no_entry)));
+    components->erase(components->begin());
+    return components;
+}
+
+std::string RemoteTree::shown(const std::vector<std::string>& components) const {
+    const std::string path = join_path(components);
+    if (export_name_.empty())
+        return log::printable(path);
+    return log::printable("/" + export_name_ + (components.empty() ? "" : path));
+}
+
+Error RemoteTree::path_error(const std::vector<std::string>& components, Status status) const {
+    return make_error(status, fmt::format("{}: {}", shown(components), describe(status)));
+}
+
 // How far a walk got: the files of the first components, one after the other, and what ended it.
 struct RemoteTree::Walk {
     std::vector<RemoteFile> found;
@@ -87,9 +106,14 @@ Task<Result<RemoteTree::Walk>> RemoteTree::walk(std::vector<std::string> compone
 }
 
 Task<Result<RemoteFile>> RemoteTree::find(std::string path, Symlinks symlinks) {
-    auto components = split_path(path);
+    auto components = components_of(path);
     if (!components)
         co_return Result<RemoteFile>(components.error());
+    co_return co_await find_below(std::move(*components), symlinks);
+}
+
+Task<Result<RemoteFile>> RemoteTree::find_below(std::vector<std::string> first, Symlinks symlinks) {
+    Result<std::vector<std::string>> components(std::move(first));
     for (int followed = 0; followed <= max_symlinks; ++followed) {
         if (components->empty())
             co_return Result<RemoteFile>(RemoteFile{session_.hello().root, session_.hello().root_attributes});
@@ -124,9 +148,9 @@ Task<Result<RemoteFile>> RemoteTree::find(std::string path, Symlinks symlinks) {
         const std::vector<std::string> before(components->begin(), components->begin() + link);
         const std::vector<std::string> after(components->begin() + link + 1, components->end());
         if (target.starts_with('/'))
-            co_return Result<RemoteFile>(make_error(
-                Status::symlink_loop, fmt::format("{}: the link is absolute ({}), which means nothing here",
-                                                  log::printable(join_path(*components)), log::printable(target))));
+            co_return Result<RemoteFile>(
+                make_error(Status::symlink_loop, fmt::format("{}: the link is absolute ({}), which means nothing here",
+                                                             shown(*components), log::printable(target))));
         components = split_path(join_path(before) + "/" + target + join_path(after));
         if (!components)
             co_return Result<RemoteFile>(components.error());
@@ -135,14 +159,15 @@ Task<Result<RemoteFile>> RemoteTree::find(std::string path, Symlinks symlinks) {
 }
 
 Task<Result<RemotePlace>> RemoteTree::find_place(std::string path) {
-    auto components = split_path(path);
+    auto components = components_of(path);
     if (!components)
         co_return Result<RemotePlace>(components.error());
     if (components->empty())
-        co_return Result<RemotePlace>(make_error(Status::bad_usage, "/: that is the root of the export"));
+        co_return Result<RemotePlace>(
+            make_error(Status::bad_usage, shown(*components) + ": that is the root of the export"));
     RemotePlace place{.directory = {}, .name = std::move(components->back())};
     components->pop_back();
-    const auto directory = co_await find(join_path(*components), Symlinks::follow);
+    const auto directory = co_await find_below(std::move(*components), Symlinks::follow);
     if (!directory)
         co_return Result<RemotePlace>(directory.error());
     place.directory = directory->node;

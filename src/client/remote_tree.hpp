@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.hpp"
@@ -54,8 +55,9 @@ enum class Symlinks : std::uint8_t { follow, keep };  // what becomes of the las
 // that of the session. Must outlive its coroutines.
 class RemoteTree {
 public:
-    explicit RemoteTree(Session& session, std::size_t max_listed = max_listed_entries)
-        : session_(session), max_listed_(max_listed) {}
+    // `export_name`: what all paths begin with, and stands for the session's path; empty: nothing does.
+    explicit RemoteTree(Session& session, std::size_t max_listed = max_listed_entries, std::string export_name = {})
+        : session_(session), max_listed_(max_listed), export_name_(std::move(export_name)) {}
 
     // Errors: no_entry and the like, with the path in the message; symlink_loop also for an
     // absolute link.
@@ -78,10 +80,15 @@ public:
 
 private:
     struct Walk;
+    Result<std::vector<std::string>> components_of(std::string_view path) const;
+    std::string shown(const std::vector<std::string>& components) const;
+    Error path_error(const std::vector<std::string>& components, Status status) const;
+    Task<Result<RemoteFile>> find_below(std::vector<std::string> first, Symlinks symlinks);
     Task<Result<Walk>> walk(std::vector<std::string> components);
 
     Session& session_;
     const std::size_t max_listed_;
+    const std::string export_name_;
 };
 
 // The components of a path, "." and ".." taken out. name_too_long, or invalid for a zero byte.

@@ -154,6 +154,10 @@ Task<Result<>> Session::act_as_process() {
     co_return co_await act_as(::geteuid(), ::getegid(), std::move(groups));
 }
 
+const std::string& Session::path() const {
+    return state_->path();
+}
+
 const wire::HelloReply& Session::hello() const {
     return state_->terms.hello();
 }

@@ -33,6 +33,8 @@ enum class LaneKind : std::uint8_t { metadata = 0, data = 1 };
 struct SessionOptions {
     transport::LaneOptions lane;
     std::string path = "/";
+    // Asked for in its place by a server that has several exports, of which `path` names none. Empty: nothing is.
+    std::string export_path;
     std::string client_name;  // "user@host"
     std::string token;        // empty: none
     // As wire::Hello::compression, for both directions.
@@ -231,6 +233,8 @@ public:
 
     // What the server said in its latest HELLO.
     const wire::HelloReply& hello() const;
+    // Where it begins: SessionOptions::path, or export_path.
+    const std::string& path() const;
     // Rises with each new session; ids of another epoch mean nothing.
     std::uint64_t epoch() const;
     bool connected() const;

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <random>
@@ -14,6 +15,7 @@
 
 #include "catch.hpp"
 #include "harness/patience.hpp"
+#include "harness/scratch.hpp"
 #include "remofile/client.hpp"
 #include "remofile/stream.hpp"
 #include "tests/lib/pair.hpp"
@@ -37,6 +39,32 @@ std::string random_text(std::size_t size) {
     for (char& byte : text)
         byte = static_cast<char>(random());
     return text;
+}
+
+TEST_CASE("one of several exports is named by the path, and none cannot be had") {
+    using remofile::test::Scratch;
+    const std::string config = Scratch::instance().make_directory("config");
+    const std::string home = Scratch::instance().make_directory("home");
+    const std::string media = Scratch::instance().make_directory("media");
+    std::ofstream(config + "/server.toml") << "[export.home]\ndirectory = \"" << home
+                                           << "\"\n[export.media]\nread-only = true\ndirectory = \"" << media << "\"\n";
+    remofile::test::ServerProcess server({.config_dir = config, .config_file = config + "/server.toml"});
+    setenv("REMOFILE_CONFIG_DIR", config.c_str(), 1);
+    auto client = Client::connect(server.address() + ":/home");
+    REQUIRE(client);
+    auto file = client->open("/new", Open::write | Open::create);
+    REQUIRE(file);
+    REQUIRE(file->pwrite(std::as_bytes(std::span("text", 4)), 0));
+    REQUIRE(file->close());
+    CHECK(std::filesystem::file_size(home + "/new") == 4);
+    auto other = Client::connect(server.address() + ":/media");
+    REQUIRE(other);
+    CHECK(code(other->stat("/new")) == ErrorCode::no_entry);
+    CHECK_FALSE(other->mkdir("/x"));
+    const auto none = Client::connect(server.address() + ":/");
+    REQUIRE_FALSE(none);
+    CHECK(none.error().code == ErrorCode::no_entry);
+    CHECK(none.error().message.find("it has home, media") != std::string::npos);
 }
 
 TEST_CASE("files are read and written at any offset, in any size") {

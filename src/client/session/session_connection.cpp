@@ -23,7 +23,7 @@ std::string seconds_text(Duration duration) {
 
 std::uint64_t asked_features(const SessionOptions& options) {
     std::uint64_t features = wire::encoding_features | wire::feature_set_id | wire::feature_reclaim_locks |
-                             wire::feature_kept_answers | wire::feature_known_answers;
+                             wire::feature_kept_answers | wire::feature_known_answers | wire::feature_exports;
     if (options.compression == wire::compression_off)
         features &= ~wire::feature_lz4;
     // The keys of a sealed lane come over an encrypted one.
@@ -47,6 +47,15 @@ transport::LaneOptions sealed_lane_options(transport::LaneOptions options, const
     return options;
 }
 
+// Of the answer export_needed, for people.
+std::string named_exports(std::span<const std::byte> body) {
+    const auto needed = wire::decode_body<wire::ExportNeeded>(body);
+    std::string text;
+    for (std::size_t i = 0; needed && i < std::min(needed->names.size(), wire::max_exports); ++i)
+        text += (i == 0 ? "; it has " : ", ") + log::printable(needed->names[i].substr(0, wire::max_export_name_bytes));
+    return text;
+}
+
 bool is_acceptable(const wire::HelloReply& reply) {
     return reply.version == wire::protocol_version && reply.session && reply.root == root_node &&
            are_valid(reply.root_attributes);
@@ -54,21 +63,21 @@ bool is_acceptable(const wire::HelloReply& reply) {
 
 }  // namespace
 
-Error hello_error(Status status, const SessionOptions& options) {
+Error hello_error(Status status, const SessionOptions& options, const std::string& path) {
     switch (status) {
         case Status::no_entry:
-            return make_error(status, fmt::format("the server has no directory {}", options.path));
+            return make_error(status, fmt::format("the server has no directory {}", path));
         case Status::not_directory:
-            return make_error(status, fmt::format("{} on the server is no directory", options.path));
+            return make_error(status, fmt::format("{} on the server is no directory", path));
         case Status::access_denied:
-            return make_error(status, fmt::format("the server may not read {}", options.path));
+            return make_error(status, fmt::format("the server may not read {}", path));
         case Status::stale:
             return make_error(status, "the directory that the server serves has been removed");
         case Status::symlink_loop:
             return make_error(status,
                               fmt::format("{} on the server is, or leads through, a symlink, which a server does not "
                                           "follow; name the directory itself",
-                                          options.path));
+                                          path));
         case Status::bad_token:
             return make_error(status, options.token.empty()
                                           ? "the server asks for a token"
@@ -78,6 +87,8 @@ Error hello_error(Status status, const SessionOptions& options) {
             return make_error(status, fmt::format("the server does not speak protocol version {}; one of the two "
                                                   "programs is too old",
                                                   wire::protocol_version));
+        case Status::export_needed:
+            return make_error(status, "the server has several exports: name one of them, as in HOST:/NAME");
         case Status::limit_exceeded:
             return make_error(status, "the server has as many clients as it takes");
         default:
@@ -178,7 +189,7 @@ void Session::State::send_hello() {
         hello.session_secret = terms.hello().session_secret;
     }
     hello.root = root_node;
-    hello.path = options.path;
+    hello.path = path();
     hello.client_name = options.client_name;
     hello.token = options.token;
     send_greeting(metadata_lane, wire::Opcode::hello, wire::encode_body(hello));
@@ -215,7 +226,14 @@ void Session::State::on_greeting_reply(std::size_t lane, const wire::Record& rec
 }
 
 void Session::State::on_hello_refused(Status status, std::span<const std::byte> body) {
-    Error error = hello_error(status, options);
+    Error error = hello_error(status, options, path());
+    if (status == Status::export_needed) {
+        if (!in_export && !options.export_path.empty()) {
+            in_export = true;
+            return send_hello();
+        }
+        error.message += named_exports(body);
+    }
     if (status == Status::in_use) {
         auto list = wire::decode_body<wire::InUse>(body);
         const bool waits = admission.refused_as_in_use(list ? std::move(list->holders) : admission.holders());

@@ -110,6 +110,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     // ---- the session
     Session* owner = nullptr;  // whose handlers are called; none once it goes
     bool closed = false;
+    bool in_export = false;  // HELLO asks for options.export_path in place of options.path
     Admission admission;
     SessionTerms terms;
     NewIds new_ids;
@@ -127,6 +128,8 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     ~State();
 
     // session.cpp
+    const std::string& path() const { return in_export ? options.export_path : options.path; }
+
     void start(Call& call, std::vector<EncodedRequest> requests, const CallOptions& options, Cancellation* cancellation,
                bool urgent = false);
     void cancel(Call& call);
@@ -241,6 +244,6 @@ void Session::State::guard(std::size_t lane, Work&& work) {
 inline constexpr NodeId root_node{1};
 
 // What a refused HELLO means to a person.
-Error hello_error(Status status, const SessionOptions& options);
+Error hello_error(Status status, const SessionOptions& options, const std::string& path);
 
 }  // namespace remofile::client

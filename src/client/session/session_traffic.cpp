@@ -184,7 +184,7 @@ void Session::State::on_message(std::size_t lane, wire::Message message) {
 void Session::State::reject_message(std::size_t lane, const Error& error) {
     count("client.rejected_messages");
     if (admission.opening() && error.status == Status::version_mismatch)
-        return finish_opening(hello_error(error.status, options));
+        return finish_opening(hello_error(error.status, options, path()));
     log::warn("the server sent a message that is rejected: {}", error.to_string());
     drop_connection(lane, make_error(Status::malformed, "the server broke the protocol: " + error.to_string()));
 }
@@ -240,7 +240,7 @@ void Session::State::on_rejected(std::size_t lane, Status status) {
     const auto self = shared_from_this();
     count("client.rejected_by_server");
     if (admission.opening())
-        return finish_opening(hello_error(status, options));
+        return finish_opening(hello_error(status, options, path()));
     log::error("the server rejects what it was sent: {}", describe(status));
     const std::vector<std::unique_ptr<Batch>> rejected = sent.take_lane(lane);
     for (const auto& batch : rejected)
