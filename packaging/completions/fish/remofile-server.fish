@@ -2,6 +2,8 @@
 # Completion for remofile-server in fish. tests/packaging holds it to remofile-server --help.
 
 complete -c remofile-server -f -a '(__fish_complete_directories)'
+complete -c remofile-server -n '__fish_is_first_arg' -a 'check-config' -d 'say what is wrong with a configuration file, or show its exports'
+complete -c remofile-server -n '__fish_seen_subcommand_from check-config' -F
 complete -c remofile-server -s h -l help -d 'show help'
 complete -c remofile-server -l version -d 'show the version'
 complete -c remofile-server -l config -r -F -d 'read options from a TOML file'
