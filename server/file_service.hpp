@@ -171,6 +171,8 @@ public:
     };
     virtual Result<OpenedSession> open_session(std::string_view path, NodeId root, const Caller& caller,
                                                bool read_only) = 0;
+    // In place of ExportOptions::read_only, for sessions from now on. One that was opened read-only lends no inodes.
+    virtual void change_read_only(bool /*read_only*/) {}
 
     // To be asked before a request is carried out. May take system calls.
     virtual Passage pass(const std::shared_ptr<SessionFiles>& /*files*/, wire::Opcode,

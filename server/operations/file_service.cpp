@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 
 #include "base/log.hpp"
@@ -64,10 +65,12 @@ public:
         REMOFILE_TRY(inode, walk(path, caller));
         REMOFILE_CHECK(check_directory(*inode));
         REMOFILE_TRY(attributes, inodes_->attributes(inode));
-        auto files = std::make_shared<SessionFiles>(options_, read_only, locks_, *budget_);
+        auto files = std::make_shared<SessionFiles>(options_, read_only || read_only_, locks_, *budget_);
         REMOFILE_CHECK(files->bind({.id = root, .reuse = false}, inode));
         return OpenedSession{std::move(files), attributes};
     }
+
+    void change_read_only(bool read_only) override { read_only_ = read_only; }
 
     Passage pass(const std::shared_ptr<SessionFiles>& files, wire::Opcode opcode,
                  std::span<const std::byte> body) override {
@@ -301,6 +304,7 @@ private:
     }
 
     const ExportOptions options_;
+    std::atomic<bool> read_only_ = options_.read_only;
     const OwnIdentity own_;
     std::vector<RowCounters> row_counters_;  // in the order of operation_rows()
     const std::unique_ptr<InodeTable> inodes_;

@@ -11,7 +11,7 @@ SessionFiles::SessionFiles(const ExportOptions& options, bool read_only, std::sh
                            DescriptorBudget& budget)
     : max_nodes_(options.max_nodes),
       max_handles_(options.max_handles),
-      read_only_(read_only || options.read_only),
+      read_only_(read_only),
       locks_(std::move(locks)),
       share_(budget.new_share()) {}
 

@@ -173,6 +173,7 @@ void ServedExport::change(ExportSettings settings, std::string token) {
     settings_.lease_term = before.lease_term;
     settings_.watch = before.watch;
     settings_.no_lent_inodes = before.no_lent_inodes;
+    files_->change_read_only(settings_.read_only);
     service_->change(limits(), callers(), settings_.read_only, std::move(token));
 }
 

@@ -241,6 +241,20 @@ TEST_CASE("SIGHUP adds, changes and removes exports while files are open") {
     CHECK_THAT(read_file(world.home + "/open"), Catch::Matchers::StartsWith("one two "));
 }
 
+TEST_CASE("an export that was read-only may be written to after SIGHUP, by whoever comes") {
+    World world;
+    world.start(world.table("media", world.media, "read-only = true\n"));
+    const MountProcess before = world.mount("/media");
+    world.reload(world.table("media", world.media));
+    const MountProcess after = world.mount("/media");
+    write_file(after.path() + "/new", "written");
+    carried_out(after.path());
+    CHECK(read_file(world.media + "/new") == "written");
+    CHECK(::mkdir((before.path() + "/x").c_str(), 0755) != 0);
+    CHECK(errno == EROFS);
+    CHECK(read_file(before.path() + "/new") == "written");
+}
+
 TEST_CASE("mounts of exports go on when their server is killed and started again") {
     World world;
     world.start(world.table("media", world.media) + world.table("home", world.home));
