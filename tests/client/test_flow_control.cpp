@@ -75,9 +75,7 @@ TEST_CASE("thousands of handles are given back with no more unanswered than the 
         f.session->tell(wire::Release{HandleId{i + 1}}, i % 2 == 0 ? LaneKind::data : LaneKind::metadata);
     // The server is silent. What others wait for goes all the same, and first.
     REQUIRE(f.wait_for([&] { return unanswered.size() == 100 - 32; }));
-    f.session->on_invalidate = [](const Invalidation&, const std::function<void()>& acknowledge) {
-        acknowledge();
-    };
+    f.session->on_invalidate = [](const Invalidation&, const std::function<void()>& acknowledge) { acknowledge(); };
     f.server.push(wire::PushInvalidate{.sequence = 1, .nodes = {NodeId{1}}});
     REQUIRE(f.wait_for([&] { return f.counted("client.invalidations") == 1; }));
     const auto known = std::make_shared<std::optional<Status>>();
