@@ -1072,7 +1072,7 @@ class Misbehaviour(ServerTest):
         for _ in range(self.culprit.hello["max_requests"] + 1):
             self.culprit.call("GETATTR", u64(ROOT, 0))
         # The others wait on, and all get their turn.
-        waits = set(self.culprit.unanswered)
+        self.assertEqual(len(self.culprit.unanswered), limit)
         self.witness.call("FLUSH", u64(1, 1))
         while self.culprit.unanswered:
             self.culprit.take(*self.culprit.lane.receive(20))
