@@ -354,7 +354,7 @@ TEST_CASE("a wrong token is refused, and after five failures so is the right one
     world.pass(60s);
     CHECK(late.ask(2, with_token("right")) == Status::ok);
     // A new one is for those who come; those who are in stay in.
-    world.service->change_token("new");
+    world.service->change(SessionTurns::Limits{}, CallerPolicy{}, false, "new");
     Connection old(world, "o");
     CHECK(old.ask(1, with_token("right")) == Status::bad_token);
     CHECK(old.ask(2, with_token("new")) == Status::ok);
