@@ -40,6 +40,12 @@ bool unless_it_moves_content(std::span<const std::byte> body) {
     return request && (request->mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) == 0;
 }
 
+// A copy within one file may have moved its end, by which it is cut.
+bool unless_within_one_file(std::span<const std::byte> body) {
+    const auto request = decode_body<CopyRange>(body);
+    return request && request->from != request->to;
+}
+
 // One that must not be there is there once it is made.
 bool unless_exclusive(std::span<const std::byte> body) {
     const auto request = decode_body<Create>(body);
@@ -131,7 +137,10 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
     {.opcode = Opcode::fsync, .name = "FSYNC", .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::fallocate, .name = "FALLOCATE", .puts_the_same = unless_it_moves_content, .changes_files = true},
     {.opcode = Opcode::seek, .name = "SEEK", .harmless_late = true, .repeatable = true},
-    {.opcode = Opcode::copy_range, .name = "COPY_RANGE", .puts_the_same = always, .changes_files = true},
+    {.opcode = Opcode::copy_range,
+     .name = "COPY_RANGE",
+     .puts_the_same = unless_within_one_file,
+     .changes_files = true},
     {.opcode = Opcode::hash, .name = "HASH", .reply_bulk = size_of_digests, .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::fetch,
      .name = "FETCH",

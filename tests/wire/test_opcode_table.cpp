@@ -61,7 +61,9 @@ TEST_CASE("what may be carried out by a server that does not know whether one be
     CHECK(of(Setxattr{.flags = 0}));
     CHECK_FALSE(of(Setxattr{.flags = 1}));
     CHECK_FALSE((of(Mkdir{}) || of(Mknod{}) || of(Symlink{}) || of(Link{}) || of(Unlink{}) || of(Rmdir{}) ||
-                 of(Rename{}) || of(MakeLent{}) || of(Removexattr{}) || of(CopyRange{})));
+                 of(Rename{}) || of(MakeLent{}) || of(Removexattr{})));
+    CHECK(of(CopyRange{.from = HandleId{1}, .to = HandleId{2}}));
+    CHECK_FALSE(of(CopyRange{.from = HandleId{1}, .to = HandleId{1}}));
 }
 
 TEST_CASE("how much bulk data a reply may bring is what its request asks for") {
