@@ -768,6 +768,7 @@ void Session::cancel(RequestId request) {
     const auto found = pending_.find(request);
     if (found == pending_.end())
         return;
+    found->second.cancelled = true;
     const BatchPtr batch = found->second.batch;
     if (batch == nullptr)
         return environment_.files.cancel(files_, request);
@@ -806,6 +807,9 @@ void Session::answer(RequestId request, Outcome outcome) {
     const Pending pending = std::move(found->second);
     pending_.erase(found);
     SessionLane& to = lane(pending.lane);
+    // Its wait was cut short by shut_down(): whoever asked is not to take that for a signal.
+    if (outcome.status == Status::interrupted && stopping_ && !pending.cancelled)
+        outcome.status = Status::shutting_down;
 
     ReplyPtr reply = make_reply(pending.header, std::move(outcome));
     reply->account = pending.account;

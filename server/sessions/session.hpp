@@ -182,6 +182,7 @@ private:
         std::uint8_t lane = 0;  // where the answer goes, and for which of its connections
         std::uint64_t generation = 0;
         std::size_t bulk_bytes = 0;
+        bool cancelled = false;  // by its client
     };
 
     SessionLane& lane(std::uint8_t number) { return lanes_[number]; }

@@ -63,6 +63,7 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
     inodes_.on_removed = [this](InodeNumber inode) {
         contents_.removed(inode);
         shown_times_.forget(inode);
+        linked_names_.forget(inode);
     };
     if (settings_.waits_for_names)
         exclusive_.disable();
@@ -262,12 +263,19 @@ void FileSystem::forget(std::span<const Forgotten> entries) {
 }
 
 void FileSystem::give_back(std::vector<wire::ForgetNode> nodes) {
-    for (std::size_t start = 0; start < nodes.size(); start += wire::max_forgets) {
-        const auto first = nodes.begin() + static_cast<std::ptrdiff_t>(start);
-        const auto count = std::min(nodes.size() - start, wire::max_forgets);
-        wire::Forget forget{.nodes = {first, first + static_cast<std::ptrdiff_t>(count)}};
-        session_.tell(std::move(forget));
+    for (wire::Forget& message : messages_to_forget(nodes))
+        session_.tell(std::move(message));
+}
+
+// As few messages as may be.
+std::vector<wire::Forget> FileSystem::messages_to_forget(std::span<const wire::ForgetNode> nodes) {
+    std::vector<wire::Forget> messages;
+    while (!nodes.empty()) {
+        const auto some = nodes.first(std::min(nodes.size(), wire::max_forgets));
+        messages.push_back({.nodes = {some.begin(), some.end()}});
+        nodes = nodes.subspan(some.size());
     }
+    return messages;
 }
 
 // A handle of a file has come, and gone; `maps`: a mapping that is written to can be made through it.

@@ -36,6 +36,7 @@
 #include "filesystem/kept_handles.hpp"
 #include "filesystem/leased_names.hpp"
 #include "filesystem/lent_inodes.hpp"
+#include "filesystem/linked_names.hpp"
 #include "filesystem/open_file.hpp"
 #include "filesystem/operation.hpp"
 #include "filesystem/patience.hpp"
@@ -275,6 +276,7 @@ private:
     Result<Entry> entry_of(InodeNumber parent, std::string_view name, const wire::EntryReply& reply,
                            std::uint64_t asked_at);
     void give_back(std::vector<wire::ForgetNode> nodes);
+    static std::vector<wire::Forget> messages_to_forget(std::span<const wire::ForgetNode> nodes);
     void opened(InodeNumber inode, bool maps);
     void released(InodeNumber inode, bool maps);
 
@@ -295,8 +297,9 @@ private:
                         std::shared_ptr<Questions> all, std::size_t first);
     Task<std::vector<client::EncodedReply>> ask_all(std::vector<client::EncodedRequest> requests,
                                                     std::uint32_t credential);
-    std::optional<Inode::Place> place_to_look(const Inode& inode) const;
-    bool is_restored(InodeNumber id, NodeId node, const client::EncodedReply& answer, std::uint64_t asked_at);
+    std::vector<NamePlace> places_to_look(const Inode& inode) const;
+    bool is_restored(InodeNumber id, NodeId node, const client::EncodedReply& answer, std::uint64_t asked_at,
+                     std::vector<wire::ForgetNode>& others);
     Task<Result<std::vector<InodeNumber>>> restore_nodes(std::vector<InodeNumber> left);
     Task<bool> restore_known_nodes();
     Task<bool> look_at_changed_names();
@@ -591,6 +594,7 @@ private:
     std::size_t lost_files_ = 0;
     FreshLookUps fresh_look_ups_;
     HeldLocks held_locks_;
+    LinkedNames linked_names_;
     std::unordered_map<InodeNumber, unsigned> locked_releases_;  // under way
     client::Waiters locked_release_answered_;
     Statistics statistics_;

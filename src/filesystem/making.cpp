@@ -466,6 +466,8 @@ Entry FileSystem::link_behind(Inode& inode, InodeNumber new_parent, std::string 
     wire::Link message{inode.node, inodes_.find(new_parent)->node, std::move(new_name)};
     auto change =
         begin_change({.inodes = {new_parent, id, inode.place.parent}, .names = {{new_parent, message.new_name, id}}});
+    linked_names_.add(id, {inode.place.parent, inode.place.name});
+    linked_names_.add(id, {new_parent, message.new_name});
     ++known.links;
     known.change = std::max(known.change, time_now());
     behind_.show(id, known);
@@ -632,6 +634,7 @@ void FileSystem::rename_behind(InodeNumber parent, std::string name, InodeNumber
         behind_.show(from.inode, *attributes);
     }
     inodes_.move(*inodes_.find(from.inode), new_parent, new_name);
+    linked_names_.move({parent, name}, {new_parent, new_name});
     spawn(
         carry_out_rename(std::move(change), parent, new_parent, from.inode, std::move(message), look_first, asked_at));
 }

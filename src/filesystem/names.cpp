@@ -142,6 +142,7 @@ void FileSystem::made(InodeNumber parent, std::string_view name, const wire::Att
 
 void FileSystem::removed(InodeNumber parent, std::string_view name, std::uint64_t asked_at) {
     statistics_.changed();
+    linked_names_.remove({parent, std::string(name)});
     names_.known().changed_here(parent, name, nullptr, asked_at, contents_.now());
 }
 
@@ -153,6 +154,8 @@ void FileSystem::has_moved(InodeNumber parent, const std::string& name, InodeNum
     const DirectoryCache::Entry* replaced = names_.known().peek(new_parent, new_name);
     const bool is_link = entry != nullptr && replaced != nullptr &&
                          entry->attributes.identity == replaced->attributes.identity;  // then nothing has happened
+    if (!is_link)
+        linked_names_.move({parent, name}, {new_parent, new_name});
     if (entry == nullptr || entry->attributes.mode == 0 || is_link) {
         names_.known().revoke_name(parent, name, now);
         names_.known().revoke_name(new_parent, new_name, now);
@@ -306,6 +309,11 @@ Task<Result<Entry>> FileSystem::link(Operation& operation, InodeNumber inode, In
     if (!reply)
         co_return Result<Entry>(reply.error());
     made(new_parent, new_name, reply->body.attributes, operation.arrived_at);
+    if (const Inode* linked = inodes_.find(inode); linked != nullptr) {
+        if (!linked->place.name.empty())
+            linked_names_.add(inode, {linked->place.parent, linked->place.name});
+        linked_names_.add(inode, {new_parent, new_name});
+    }
     co_return entry_of(new_parent, new_name, reply->body, operation.arrived_at);
 }
 

@@ -118,21 +118,31 @@ Task<std::vector<client::EncodedReply>> FileSystem::ask_all(std::vector<client::
 
 // ---------------------------------------------------------------- nodes
 
-// Where the file is: where it was found last, or where changes that had been carried out have put it.
-std::optional<Inode::Place> FileSystem::place_to_look(const Inode& inode) const {
+// Where the file may be: where changes that had been carried out have put it or, if they have not, where it was found
+// last, and under the other names that were given to it.
+std::vector<NamePlace> FileSystem::places_to_look(const Inode& inode) const {
     const auto is_touched = [&](const auto& name) { return name.second == inode.id; };
     if (found_again_) {
         const auto name = std::ranges::find_if(found_again_->names, is_touched);
         if (name != found_again_->names.end())
-            return Inode::Place{name->first.directory, name->first.name};
-        if (found_again_->names.contains({inode.place.parent, inode.place.name}))
-            return std::nullopt;
+            return {name->first};
     }
-    return inode.place.name.empty() ? std::nullopt : std::optional(inode.place);
+    std::vector<NamePlace> places;
+    if (!inode.place.name.empty())
+        places.push_back({inode.place.parent, inode.place.name});
+    for (NamePlace& other : linked_names_.of(inode.id)) {
+        if (places.empty() || other != places.front())
+            places.push_back(std::move(other));
+    }
+    if (found_again_)
+        std::erase_if(places, [&](const NamePlace& place) { return found_again_->names.contains(place); });
+    return places;
 }
 
-// Whether the server has the file under the node that it had before.
-bool FileSystem::is_restored(InodeNumber id, NodeId node, const client::EncodedReply& answer, std::uint64_t asked_at) {
+// Whether the server has the file under the node that it had before. If that stands for another one, it is to be given
+// back.
+bool FileSystem::is_restored(InodeNumber id, NodeId node, const client::EncodedReply& answer, std::uint64_t asked_at,
+                             std::vector<wire::ForgetNode>& others) {
     const auto reply = client::decoded<wire::Lookup>(answer);
     if (!reply)
         return false;
@@ -141,7 +151,7 @@ bool FileSystem::is_restored(InodeNumber id, NodeId node, const client::EncodedR
                        (inode->identity == reply->attributes.identity || inode->unmade) &&
                        inode->type == (reply->attributes.mode & S_IFMT);
     if (!is_it) {
-        give_back({{node, 1}});
+        others.push_back({node, 1});
         return false;
     }
     InodeMap::restored(*inode);
@@ -156,31 +166,43 @@ bool FileSystem::is_restored(InodeNumber id, NodeId node, const client::EncodedR
 // Those that are not there. Errors: no_session.
 Task<Result<std::vector<InodeNumber>>> FileSystem::restore_nodes(std::vector<InodeNumber> left) {
     for (const std::uint32_t credential : session_.credentials()) {
-        std::vector<client::EncodedRequest> requests;
-        std::vector<std::pair<InodeNumber, NodeId>> asked;
-        std::vector<InodeNumber> not_found;
-        for (const InodeNumber id : left) {
-            const Inode* inode = inodes_.find(id);
-            const auto place = inode == nullptr ? std::nullopt : place_to_look(*inode);
-            const Inode* parent = place ? inodes_.find(place->parent) : nullptr;
-            if (parent == nullptr || !parent->node) {
-                not_found.push_back(id);
-                continue;
+        // Under one name after the other.
+        for (std::size_t which = 0; which <= LinkedNames::max_names && !left.empty(); ++which) {
+            std::vector<client::EncodedRequest> requests;
+            std::vector<std::pair<InodeNumber, NodeId>> asked;
+            std::vector<InodeNumber> not_found;
+            for (const InodeNumber id : left) {
+                const Inode* inode = inodes_.find(id);
+                const auto places = inode == nullptr ? std::vector<NamePlace>() : places_to_look(*inode);
+                const Inode* parent = which < places.size() ? inodes_.find(places[which].directory) : nullptr;
+                if (parent == nullptr || !parent->node) {
+                    not_found.push_back(id);
+                    continue;
+                }
+                requests.push_back(
+                    client::encoded(wire::Lookup{parent->node, places[which].name, {inode->node, false}}));
+                asked.emplace_back(id, inode->node);
             }
-            requests.push_back(client::encoded(wire::Lookup{parent->node, place->name, {inode->node, false}}));
-            asked.emplace_back(id, inode->node);
+            if (requests.empty() && which > 0)
+                break;
+            const std::uint64_t asked_at = contents_.now();
+            const auto replies = co_await ask_all(std::move(requests), credential);
+            if (is_cut_off(replies))
+                co_return Result<std::vector<InodeNumber>>(Status::no_session);
+            std::vector<wire::ForgetNode> others;
+            for (std::size_t i = 0; i < asked.size(); ++i) {
+                if (!is_restored(asked[i].first, asked[i].second, replies[i], asked_at, others))
+                    not_found.push_back(asked[i].first);
+            }
+            left = std::move(not_found);
+            // Before those nodes are asked for under another name.
+            std::vector<client::EncodedRequest> given_back;
+            for (const wire::Forget& message : messages_to_forget(others))
+                given_back.push_back(client::encoded(message));
+            const auto given = co_await ask_all(std::move(given_back), credential);
+            if (is_cut_off(given))
+                co_return Result<std::vector<InodeNumber>>(Status::no_session);
         }
-        const std::uint64_t asked_at = contents_.now();
-        const auto replies = co_await ask_all(std::move(requests), credential);
-        if (is_cut_off(replies))
-            co_return Result<std::vector<InodeNumber>>(Status::no_session);
-        for (std::size_t i = 0; i < asked.size(); ++i) {
-            if (!is_restored(asked[i].first, asked[i].second, replies[i], asked_at))
-                not_found.push_back(asked[i].first);
-        }
-        left = std::move(not_found);
-        if (left.empty())
-            break;
     }
     co_return left;
 }
@@ -208,7 +230,7 @@ Task<bool> FileSystem::restore_known_nodes() {
     // What is yet to be made is not there.
     std::erase_if(rest, [this](InodeNumber id) {
         const Inode* inode = inodes_.find(id);
-        return inode == nullptr || (inode->unmade && (!found_again_ || !place_to_look(*inode)));
+        return inode == nullptr || (inode->unmade && (!found_again_ || places_to_look(*inode).empty()));
     });
     left = co_await restore_nodes(std::move(rest));
     if (!left)

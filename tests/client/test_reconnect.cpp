@@ -306,6 +306,74 @@ TEST_CASE("a session that is lost again while ids get their meaning is not gone 
     CHECK(f.session->epoch() == 1);
 }
 
+namespace {
+
+std::optional<FakeReply> is_stopping(const FakeRequest&) {
+    return FakeReply{.status = Status::shutting_down};
+}
+
+}  // namespace
+
+TEST_CASE("what a server refuses because it is stopping waits for the next one") {
+    Restorable f;
+    f.server.on_request = is_stopping;
+    const auto refused = f.start(wire::Mkdir{NodeId{1}, "a", {NodeId{6}, false}});
+    const auto data = f.start(wire::Read{HandleId{7}, 0, 10}, {.lane = LaneKind::data});
+    const auto given_up = f.start(wire::Getattr{}, {.timeout = 100ms});
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == 3 && given_up->done(); }));
+    CHECK(given_up->status() == Status::timed_out);
+    CHECK_FALSE(refused->done());
+    f.lose();
+    f.server.start();
+    // The next one stops, too, before it has been told what ids stand for.
+    REQUIRE(f.wait_for([&] { return !f.server.of(Opcode::lookup).empty(); }));
+    CHECK_FALSE(refused->done());
+    f.lose();
+    REQUIRE(f.wait_for([&] { return f.outcomes.size() == 1; }));
+    f.server.on_request = honest;
+    f.server.start();
+    REQUIRE(f.wait_for([&] { return refused->done() && data->done(); }));
+    CHECK(refused->status() == Status::ok);
+    CHECK(data->result->value().bulk.size() == 10);
+    CHECK(f.server.of(Opcode::mkdir).size() == 1);
+    CHECK(f.outcomes.front() == Status::no_session);
+    CHECK(f.outcomes.back() == Status::ok);
+    CHECK(f.session->epoch() == 1);
+}
+
+TEST_CASE("what was linked to a request that a stopping server refuses waits with it") {
+    Restorable f;
+    f.server.on_request = [](const FakeRequest& request) -> std::optional<FakeReply> {
+        return FakeReply{.status = request.header.opcode == Opcode::open ? Status::shutting_down : Status::cancelled};
+    };
+    std::vector<EncodedRequest> requests;
+    requests.push_back(encoded(wire::Open{NodeId{1}, HandleId{7}, 0}, true));
+    requests.push_back(encoded(wire::Read{HandleId{7}, 0, 10}));
+    std::vector<EncodedReply> replies;
+    spawn([](Session& session, std::vector<EncodedRequest> asked, std::vector<EncodedReply>& out) -> Task<void> {
+        out = co_await session.call_batch(std::move(asked), {});
+    }(*f.session, std::move(requests), replies));
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == 2; }));
+    f.settle();
+    CHECK(replies.empty());
+    f.lose();
+    f.server.on_request = honest;
+    f.server.start();
+    REQUIRE(f.wait_for([&] { return replies.size() == 2; }));
+    CHECK(replies[0].status == Status::ok);
+    CHECK(replies[1].status == Status::ok);
+}
+
+TEST_CASE("a server that says that it is stopping, and does not, is left") {
+    Restorable f;
+    f.server.on_request = is_stopping;
+    const auto refused = f.start(wire::Getattr{});
+    REQUIRE(f.wait_for([&] { return f.server.requests.size() == 1; }));
+    f.server.on_request = honest;
+    REQUIRE(f.wait_for([&] { return refused->done(); }));  // after stopping_patience
+    CHECK(refused->status() == Status::ok);
+}
+
 TEST_CASE("a server that knows the answers of the one before is asked again, whatever it is about") {
     constexpr std::uint64_t of_answers = wire::feature_kept_answers | wire::feature_known_answers;
     Restorable f;

@@ -397,6 +397,26 @@ TEST_CASE("what is open goes on in the session that takes a lost one's place") {
     CHECK(f.server_files.open_handles.empty());
 }
 
+TEST_CASE("a file that was given another name goes on under that one") {
+    OpenFiles f;
+    const bool others_take_the_name = GENERATE(false, true);
+    const Opened opened = f.open(to_write);
+    REQUIRE(f.ask(&FileSystem::link, f.inode, root_inode, std::string("other")).has_value());
+    const bool first = GENERATE(true, false);
+    REQUIRE(f.ask(&FileSystem::unlink, root_inode, std::string(first ? "file" : "other")).has_value());
+    if (others_take_the_name)
+        f.server_files.make(first ? "file" : "other", "another");
+    f.lose_session();
+    CHECK(f.read(opened.handle) == "content");
+    CHECK(f.write(opened.handle, 0, "C") == Status::ok);
+    CHECK(f.flush(opened.handle) == Status::ok);
+    CHECK(f.server_files.file(first ? "other" : "file").content == "Content");
+    f.fs->release(opened.handle);
+    f.settle();
+    for (const auto& [node, count] : f.server_files.held_nodes)
+        CHECK(count == 1);
+}
+
 TEST_CASE("what was replaced, or others may have locked, while the session was lost, is stale") {
     OpenFiles f;
     f.server_files.make("locked");

@@ -771,6 +771,32 @@ TEST_CASE("CANCEL ends what has not begun, and a wait") {
     }
 }
 
+TEST_CASE("a wait that the server's stop cuts short is refused, one that its client gives up is interrupted") {
+    World world;
+    Connection client(world, "a");
+    client.hello();
+    std::map<std::uint64_t, std::function<void(Outcome)>> decide;
+    world.files.handler = [&](RequestId id, Opcode, const auto& later) -> std::optional<Outcome> {
+        decide[id.value] = later;
+        return std::nullopt;
+    };
+    client.send(2, wire::Flock{.handle = HandleId{1}, .type = wire::LockType::write, .wait = true});
+    client.send(3, wire::Flock{.handle = HandleId{2}, .type = wire::LockType::write, .wait = true});
+    CHECK(client.ask(4, wire::Cancel{.request = RequestId{3}}) == Status::ok);
+    world.service->stop(5s, [](bool) {});
+    CHECK(std::ranges::count(world.files.cancelled, 2U) == 1);
+    for (const std::uint64_t each : {2, 3}) {
+        Outcome outcome;
+        outcome.status = Status::interrupted;
+        decide.at(each)(std::move(outcome));
+    }
+    world.settle();
+    std::map<std::uint64_t, Status> statuses;
+    for (const auto& reply : client.take())
+        statuses[reply.id] = reply.status;
+    CHECK(statuses == std::map<std::uint64_t, Status>{{2, Status::shutting_down}, {3, Status::interrupted}});
+}
+
 TEST_CASE("credentials say whom a request acts as") {
     ServiceOptions options;
     options.callers.client_identity = true;

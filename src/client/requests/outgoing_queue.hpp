@@ -42,6 +42,7 @@ struct PendingRecord {
     bool link = false;
     bool answered = false;
     bool was_answered = false;   // by a server that has been lost since
+    bool refused = false;        // by a server that is about to end: as if it had not been sent
     Status status = Status::ok;  // once answered
 };
 
@@ -79,6 +80,7 @@ struct Batch {
     std::size_t unanswered = 0;
     std::uint32_t times_sent_again = 0;  // in sessions that took the place of lost ones
     bool is_in_doubt = false;            // it was sent to a server whose answers are not known
+    bool is_untouched = false;           // the server that has been lost had begun nothing of it
     bool is_charged = false;             // its records count in RequestAccounts
 
     // Who waits for it: none for a told one and an abandoned one. Cleared by the call when it ends.

@@ -36,6 +36,12 @@ void Connection::become_ready() {
     failures_ = 0;
 }
 
+void Connection::go_down() {
+    stage_ = Stage::down;
+    reactor_.cancel(end_timer_);
+    end_timer_ = {};
+}
+
 void Connection::close() {
     stop_trying();
     go_down();
@@ -52,6 +58,11 @@ void Connection::report_congestion(const transport::CongestionControl& control, 
     const auto& outcome = lane_->congestion();
     if (outcome && congestion_reports_.is_new(*outcome))
         control.report(which, *outcome);
+}
+
+void Connection::end_after(Duration patience, std::function<void()> end) {
+    if (!end_timer_)
+        end_timer_ = reactor_.after(patience, std::move(end));
 }
 
 Duration Connection::next_pause() {

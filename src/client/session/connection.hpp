@@ -19,7 +19,7 @@ namespace remofile::client {
 // be sent, and what has gone over it. One thread.
 //
 // Invariant: messages are sent only in the stages greeting and ready, and each greeting begins the traffic anew. The
-// timer for the next attempt runs only while the lane is down.
+// timer for the next attempt runs only while the lane is down, that for its end only while it is not.
 class Connection {
 public:
     enum class Stage : std::uint8_t {
@@ -58,7 +58,7 @@ public:
     void begin_greeting();
     void become_ready();
     // It is lost, or not to be had.
-    void go_down() { stage_ = Stage::down; }
+    void go_down();
     // Ends the transport's connection, which says nothing of that.
     void disconnect() { lane_->disconnect(); }
     // For good.
@@ -68,6 +68,8 @@ public:
     // True if it has not been said of this connection that the server is stopping.
     bool announce_stopping() { return !std::exchange(stopping_announced_, true); }
     bool is_stopping() const { return stopping_announced_; }
+    // It should end by itself; if it has not by then, `end` is called. The first time on a connection counts.
+    void end_after(Duration patience, std::function<void()> end);
 
     // ---- when it is tried again
 
@@ -90,6 +92,7 @@ private:
     bool stopping_announced_ = false;
     Duration pause_;
     transport::TimerId retry_timer_;
+    transport::TimerId end_timer_;
     int failures_ = 0;
     transport::CongestionReports congestion_reports_;
 };

@@ -99,7 +99,7 @@ void Session::State::settle_doubts() {
                 for (std::size_t i = 0; i < batch->records.size(); ++i)
                     settle(*batch, i, std::move((*fate.replies)[i]));
                 retire(*batch);
-            } else if (!fate.is_known && !batch->may_be_done_again() && !is_answer_known(*batch)) {
+            } else if (!fate.is_known && !batch->is_untouched && !batch->may_be_done_again() && !is_answer_known(*batch)) {
                 const std::unique_ptr<Batch> lost = sent.take(*batch);
                 end_lost(*lost);
             }
@@ -175,7 +175,8 @@ void Session::State::plan_resending() {
         for (Batch* batch : sent.of_lane(lane)) {
             accounts.release_unanswered(*batch);
             batch->is_in_doubt |= !terms.has(wire::feature_known_answers);
-            const bool may_be_sent = batch->may_be_done_again() || batch->change_number != 0 || is_answer_known(*batch);
+            batch->is_untouched |= std::ranges::all_of(batch->records, &PendingRecord::refused);
+            const bool may_be_sent = batch->is_untouched || batch->may_be_done_again() || batch->change_number != 0 || is_answer_known(*batch);
             if (!may_be_sent || ++batch->times_sent_again > max_times_sent_again) {
                 lost.push_back(sent.take(*batch));
                 continue;
@@ -219,6 +220,9 @@ bool Session::State::send_again(std::size_t lane) {
         if (!accounts.allowance(lane, terms.hello()).takes(*batch))
             return false;
         accounts.charge(*batch);
+        batch->is_untouched = false;
+        for (PendingRecord& record : batch->records)
+            record.refused = false;
         batch->sent_at = options.lease_clock->now();
         count("client.resent_requests", batch->unanswered);
         send_message(lane, build_message({batch}, wire::flag_resent, sent.answered_below(),

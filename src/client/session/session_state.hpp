@@ -35,6 +35,10 @@ namespace remofile::client {
 // The pause between attempts to connect where the server is there and refuses us: waiting is all that is left to do.
 inline constexpr Duration refused_retry_delay = std::chrono::seconds(30);
 
+// How long the end of a connection is waited for on which requests are refused because the server is stopping: longer
+// than a server takes to finish what it has begun.
+inline constexpr Duration stopping_patience = std::chrono::seconds(5);
+
 // How long the server's answer to CANCEL is waited for before the caller is let go without it.
 inline constexpr Duration cancel_grace = std::chrono::seconds(1);
 // Attempts to connect the data lane alone before its requests go by the metadata lane.
@@ -212,6 +216,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void on_message(std::size_t lane, wire::Message message);
     void on_replies(std::size_t lane, wire::ParsedMessage message);
     void on_reply(std::size_t lane, wire::Record& record, bool renews);
+    bool is_left_to_next_server(std::size_t lane, Batch& batch, std::size_t index, wire::RecordHeader& answer);
     void on_rejected(std::size_t lane, Status status);
     void on_push(std::size_t lane, wire::ParsedMessage message);
     void on_stopping(std::size_t lane, const std::string& reason);

@@ -221,6 +221,8 @@ void Session::State::on_reply(std::size_t lane, wire::Record& record, bool renew
 
     if (record.header.detail == static_cast<std::uint32_t>(Status::no_session))
         return restart_session();
+    if (is_left_to_next_server(lane, batch, index, record.header))
+        return;
     connection.reset_pause();
     if (renews && owner != nullptr && owner->on_answered)
         owner->on_answered(batch.sent_at);
@@ -233,6 +235,30 @@ void Session::State::on_reply(std::size_t lane, wire::Record& record, bool renew
     settle(batch, index, std::move(reply));
     if (batch.unanswered == 0)
         retire(batch);
+}
+
+// A server that is stopping begins nothing any more, and ends soon. Where the session can be taken up by the next one,
+// what it refuses waits for that one, as if it had not been sent.
+bool Session::State::is_left_to_next_server(std::size_t lane, Batch& batch, std::size_t index,
+                                            wire::RecordHeader& answer) {
+    if (batch.call == nullptr || !may_restore())
+        return false;
+    const auto status = static_cast<Status>(answer.detail);
+    const auto before = std::span(batch.records).first(index);
+    const bool is_refused = status == Status::shutting_down ||
+                            (status == Status::cancelled && std::ranges::any_of(before, &PendingRecord::refused));
+    if (!is_refused)
+        return false;
+    if (batch.call->cancelling) {
+        answer.detail = static_cast<std::uint32_t>(Status::interrupted);
+        return false;
+    }
+    batch.records[index].refused = true;
+    count("client.refused_by_stopping_server");
+    connections[lane].end_after(stopping_patience, [this, lane] {
+        drop_connection(lane, make_error(Status::unreachable, "the server says that it is stopping, and does not end"));
+    });
+    return true;
 }
 
 // The server could not make sense of a message of ours. It does not say which, so none of this lane may wait on.
