@@ -289,6 +289,7 @@ void Session::State::start(Call& call, std::vector<EncodedRequest> requests, con
     batch->kind = call_options.lane;
     batch->ahead = call_options.ahead;
     batch->in_order = call_options.in_order && terms.has(wire::feature_exclusive_leases);
+    batch->unhurried = batch->in_order && batch->ahead;
     batch->restores = call_options.restores;
     batch->change_number = call_options.change;
     batch->credential = carried->number;

@@ -67,7 +67,7 @@ struct CallOptions {
     bool ahead = false;
     // The server carries it out after all earlier ones with this wish, and it may share a message with them. Metadata
     // lane only; without feature_exclusive_leases it means nothing. With `ahead` it waits a moment for others to share
-    // its message, unless nothing like it is under way; see hurry().
+    // its message; see hurry().
     bool in_order = false;
     // Gives ids their meaning in a session that takes another's place: goes while all else waits. For on_session_lost.
     bool restores = false;

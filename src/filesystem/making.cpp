@@ -832,8 +832,11 @@ Task<void> FileSystem::release_when_settled(const FileHandle& file) {
     inodes_.hand_out(*inodes_.find(id));  // it is known by its number until then
     co_await behind_.settled(id, nullptr);
     co_await contents_.writes().drain(id, nullptr);
-    if (const FileHandle* kept = released_.find(number); kept->epoch == session_.epoch())
-        session_.tell(wire::Release{kept->handle}, client::LaneKind::data);
+    if (const FileHandle* kept = released_.find(number); kept->epoch == session_.epoch()) {
+        // Through one that cannot be read through nothing is under way now, and metadata has messages to take it along.
+        const bool may_be_read = (kept->flags & wire::open_read) != 0;
+        session_.tell(wire::Release{kept->handle}, may_be_read ? client::LaneKind::data : client::LaneKind::metadata);
+    }
     released_.remove(number);
     forget(id);
 }

@@ -175,11 +175,8 @@ struct Reactor::State {
                     spins->found();
                     return ready;
                 }
-                const TimePoint given = std::chrono::steady_clock::now();
                 sched_yield();
                 now = std::chrono::steady_clock::now();
-                if (!spins->yielded(now - given, now))
-                    break;
             } while (now - start < longest);
             if (patience && *patience <= now - start)
                 return poll_for(Duration::zero());  // a timer is due

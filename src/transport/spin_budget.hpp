@@ -19,23 +19,11 @@ public:
 
     // How long to look from `now` on; zero: not at all.
     Duration spin_time(TimePoint now) const {
-        return tries_ > 0 && now >= bulk_until_ && now >= crowded_until_ ? longest_ : Duration::zero();
+        return tries_ > 0 && now >= bulk_until_ ? longest_ : Duration::zero();
     }
 
     // Work came while looking for it.
-    void found() {
-        tries_ = std::min(tries_ + tries_a_success, max_tries);
-        crowded_pause_ = first_crowded_pause;
-    }
-    // The core was given to any thread that wanted it, for so long. False if somebody works on it: from
-    // such a thread a sleeper takes it at once when there is work for him, but one that gives it away waits his turn.
-    bool yielded(Duration away, TimePoint now) {
-        if (away < longest_)
-            return true;
-        crowded_until_ = now + crowded_pause_;
-        crowded_pause_ = std::min(2 * crowded_pause_, longest_crowded_pause);
-        return false;
-    }
+    void found() { tries_ = std::min(tries_ + tries_a_success, max_tries); }
     // Nothing came; work came `waited` after `start`, when looking began, or the sleep without.
     void slept(TimePoint start, Duration waited) {
         if (start < bulk_until_)
@@ -68,16 +56,11 @@ private:
     static constexpr int near_sleeps = 10;
     static constexpr int misses_before_retry = 32;
     static constexpr int tries_of_a_retry = 8;
-    // Each look where others work costs one of their turns, some milliseconds.
-    static constexpr Duration first_crowded_pause = std::chrono::milliseconds(20);
-    static constexpr Duration longest_crowded_pause = std::chrono::seconds(1);
 
     const Duration longest_;
     int tries_ = tries_of_a_retry;
     int near_misses_ = 0;
     TimePoint bulk_until_{};
-    TimePoint crowded_until_{};
-    Duration crowded_pause_ = first_crowded_pause;
 };
 
 }  // namespace remofile::transport

@@ -37,6 +37,8 @@ struct OpcodeFacts {
     bool may_wait = false;
     // Has no effect on files: may be carried out long after its caller has gone.
     bool harmless_late = false;
+    // Gives back what an id stands for: nobody waits for that, and a client may keep it for a moment.
+    bool gives_back = false;
     // Carrying it out twice is the same as once: its reply need not be kept for a resent request. LOOKUP and its like
     // count a reply to a node, so they are not.
     bool repeatable = false;

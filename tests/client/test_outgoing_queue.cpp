@@ -82,6 +82,31 @@ TEST_CASE("what nobody waits for yet shares messages with its like alone") {
     CHECK(opcodes(queue.next_message(plenty)) == Opcodes{Opcode::getattr});
 }
 
+TEST_CASE("what nobody waits for may wait for others, unless there is enough for a message") {
+    OutgoingQueue queue(0);
+    CHECK_FALSE(queue.may_grow());
+    queue.push(told<wire::Release>());
+    queue.push_forget({NodeId{2}, 1}, LaneKind::metadata);
+    queue.push(told<wire::Releasedir>());
+    auto change = awaited<wire::Unlink>();
+    change->unhurried = true;
+    queue.push(std::move(change));
+    CHECK(queue.may_grow());
+    SECTION("somebody waits") {
+        queue.push(awaited<wire::Getattr>());
+        CHECK_FALSE(queue.may_grow());
+    }
+    SECTION("another client waits") {
+        queue.push(told<wire::ShareLeases>());
+        CHECK_FALSE(queue.may_grow());
+    }
+    SECTION("a full message") {
+        for (std::size_t i = 0; i < max_joined_in_order; ++i)
+            queue.push(told<wire::Release>());
+        CHECK_FALSE(queue.may_grow());
+    }
+}
+
 TEST_CASE("a message has no more records, and no longer a head, than the protocol allows") {
     OutgoingQueue queue(0);
     for (std::size_t i = 0; i < wire::max_records + 1; ++i)

@@ -243,6 +243,24 @@ TEST_CASE("a FORGET goes by itself if nothing else does") {
     CHECK(f.wait_for([&] { return f.server.requests.size() == 1; }));
 }
 
+TEST_CASE("what is given back in several turns shares a message, and goes along with what somebody waits for") {
+    SessionFixture f;
+    f.connect();
+    const std::size_t before = f.server.messages;
+    std::function<void(std::uint64_t, std::size_t)> tell_in_turns = [&](std::uint64_t first, std::size_t count) {
+        f.session->tell(wire::Release{HandleId{first}});
+        if (count > 1)
+            f.reactor.post([&, first, count] { tell_in_turns(first + 1, count - 1); });
+    };
+    tell_in_turns(1, 5);
+    REQUIRE(f.wait_for([&] { return f.server.of(Opcode::release).size() == 5; }));
+    CHECK(f.server.messages - before < 5);
+    f.settle();
+    tell_in_turns(10, 1);
+    CHECK(f.ask(wire::Getattr{}).has_value());
+    CHECK(f.server.of(Opcode::release).back().message == f.server.of(Opcode::getattr).back().message);
+}
+
 TEST_CASE("quick requests of one turn share a message, slow ones do not") {
     SessionFixture f;
     f.connect();

@@ -56,27 +56,6 @@ TEST_CASE("success in the past is used up") {
     REQUIRE(spins_of(budget, 10'000, 20ms) < 100);
 }
 
-TEST_CASE("a thread whose core others work on sleeps, and looks more seldom the more often that is so") {
-    SpinBudget budget(longest);
-    REQUIRE(budget.yielded(longest / 2, start));
-    TimePoint now = start;
-    int looks = 0;
-    for (; now < start + 10s; now += 1ms) {
-        if (budget.spin_time(now) == Duration::zero())
-            continue;
-        ++looks;
-        REQUIRE_FALSE(budget.yielded(4ms, now));
-        REQUIRE(budget.spin_time(now) == Duration::zero());
-    }
-    CHECK(looks < 20);
-    // When they are gone, all is as before.
-    now += 1s;
-    REQUIRE(budget.spin_time(now) == longest);
-    budget.found();
-    REQUIRE_FALSE(budget.yielded(4ms, now));
-    CHECK(budget.spin_time(now + 20ms) == longest);
-}
-
 TEST_CASE("where work comes often it is tried again once in a while") {
     SpinBudget budget(longest);
     const int spins = spins_of(budget, 3200, 1ms);

@@ -188,7 +188,7 @@ std::vector<OutgoingQueue::BatchPtr> OutgoingQueue::take_all() {
 
 bool OutgoingQueue::may_grow() const {
     return pings_.empty() && urgent_.empty() && !waiting_.empty() && waiting_.size() < max_joined_in_order &&
-           std::ranges::all_of(waiting_, [](const BatchPtr& batch) { return batch->is_unhurried(); });
+           std::ranges::all_of(waiting_, [](const BatchPtr& batch) { return batch->unhurried; });
 }
 
 bool OutgoingQueue::has(LaneKind kind) const {
@@ -217,6 +217,8 @@ OutgoingQueue::BatchPtr make_told(EncodedRequest request, LaneKind kind) {
     batch->records.push_back({.traits = traits, .account = account, .body = std::move(request.body), .bulk = {}});
     batch->unanswered = 1;
     batch->kind = kind;
+    batch->unhurried = traits->facts->gives_back;
+    batch->ahead = batch->unhurried;
     return batch;
 }
 

@@ -71,6 +71,7 @@ struct Batch {
     std::size_t lane = 0;             // by which it goes: not that of its kind while lanes are merged
     bool ahead = false;               // CallOptions::ahead
     bool in_order = false;            // CallOptions::in_order
+    bool unhurried = false;           // nobody waits for it: what programs were told before, and what is given back
     bool restores = false;            // CallOptions::restores
     std::uint64_t change_number = 0;  // CallOptions::change
 
@@ -91,8 +92,6 @@ struct Batch {
     std::optional<CredentialTable::Use> credential_use;
     // Those that wait for locks, sent or not.
     std::optional<Tally> lock_wait;
-    // That it is a change under way which nobody waits for.
-    std::optional<Tally> change;
     // Bytes of the head of its message, until all that came in it is answered: shared by the batches of the message.
     std::shared_ptr<const Tally> head;
 
@@ -100,8 +99,6 @@ struct Batch {
     std::size_t bulk_bytes() const;
     std::size_t head_bytes() const;
     std::size_t count_of(wire::Account account) const;
-    // A change whose outcome programs were told before.
-    bool is_unhurried() const { return in_order && ahead; }
     bool waits_for_lock() const { return records.back().account == wire::Account::lock_wait; }
     // After a lost connection, to be carried out, that is: one that somebody waits for, always. One whose caller has
     // gone only if carrying it out late does no harm: an UNLINK that its caller was told had timed out must not remove,
@@ -173,7 +170,7 @@ public:
     // Whether a batch of that kind is here.
     bool has(LaneKind kind) const;
 
-    // Whether nothing is here but changes that nobody waits for, and FORGETs: too few for a message of their own.
+    // Whether nothing is here but what nobody waits for, and too little for a message of its own.
     bool may_grow() const;
     bool empty() const { return pings_.empty() && urgent_.empty() && waiting_.empty() && forgets_.empty(); }
     bool only_forgets() const { return pings_.empty() && urgent_.empty() && waiting_.empty() && !forgets_.empty(); }

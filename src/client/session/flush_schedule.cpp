@@ -8,7 +8,7 @@ namespace {
 
 // How long a FORGET waits for a message to go along with.
 constexpr Duration forget_delay = std::chrono::milliseconds(20);
-// How long a change waits for others while the one before is under way: no longer than a program takes for a few.
+// How long a change that nobody waits for does so for others: no longer than a program takes for a few.
 constexpr Duration change_delay = std::chrono::milliseconds(1);
 
 }  // namespace

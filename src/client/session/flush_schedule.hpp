@@ -23,7 +23,8 @@ public:
     void for_forgets();
     // During the flush that for_forgets() asked for.
     bool forgets_are_due() const { return forgets_due_; }
-    // Much sooner, for changes that nobody waits for: more of them are likely to come and share the message.
+    // Sooner, for changes that nobody waits for and what is given back: more of them are likely to come and share the
+    // message.
     void for_changes();
     // During the flush that for_changes() asked for, and until the end of the turn in which somebody waits.
     bool changes_are_due() const { return changes_due_; }

@@ -103,7 +103,6 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     // ---- what requests, queued or sent, take of; before all that holds them
     const std::shared_ptr<Identities> identities;  // shared with those who wait for one
     RequestAccounts accounts;
-    std::size_t changes_under_way = 0;  // sent, of those that nobody waits for
 
     // ---- connections
     std::array<Connection, lane_count> connections;

@@ -38,7 +38,7 @@ void Session::State::flush_lane(std::size_t lane) {
     }
     if (connection.queue.only_forgets() && !flushes->forgets_are_due() && !must_acknowledge(lane))
         return flushes->for_forgets();
-    if (changes_under_way > 0 && connection.queue.may_grow() && !flushes->changes_are_due() && !must_acknowledge(lane))
+    if (connection.queue.may_grow() && !flushes->changes_are_due() && !must_acknowledge(lane))
         return flushes->for_changes();
     do
         prepare(lane);
@@ -97,8 +97,6 @@ bool Session::State::send_next(std::size_t lane, OutgoingQueue& queue, bool urge
         // One that waits for a lock may do so for ever, and the server keeps nothing of its message.
         if (!batch->waits_for_lock())
             batch->head = head;
-        if (batch->is_unhurried())
-            batch->change.emplace(changes_under_way);
         Batch& entered = *batch;
         sent.enter(batch);
         accounts.charge(entered);
