@@ -54,15 +54,21 @@ std::string file_name(const std::string& directory, const Security& security, st
 
 }  // namespace
 
-Result<std::shared_ptr<AnswerJournal>> open_journal(const std::string& directory, const Security& security,
-                                                    std::span<const std::string> endpoints) {
+Result<std::string> prepare_journal_folder() {
     REMOFILE_TRY(folder, journal_folder());
     std::error_code failed;
     if (std::filesystem::create_directory(folder, failed))
         std::filesystem::permissions(folder, std::filesystem::perms::owner_all, failed);
+    return folder.string();
+}
+
+Result<std::shared_ptr<AnswerJournal>> open_journal(const std::string& directory, const Security& security,
+                                                    std::span<const std::string> endpoints) {
+    REMOFILE_TRY(folder, prepare_journal_folder());
     std::string machine_start;
     std::ifstream("/proc/sys/kernel/random/boot_id") >> machine_start;
-    return AnswerJournal::open(folder / file_name(directory, security, endpoints), machine_start);
+    return AnswerJournal::open(std::filesystem::path(folder) / file_name(directory, security, endpoints),
+                               machine_start);
 }
 
 }  // namespace remofile::server

@@ -12,6 +12,9 @@
 
 namespace remofile::server {
 
+// The folder of such files, made if it is not there. Error: no_entry where none is to be had.
+Result<std::string> prepare_journal_folder();
+
 // The journal of whoever serves this directory, by this key, at these endpoints, in systemd's $RUNTIME_DIRECTORY if
 // set, else in $REMOFILE_CONFIG_DIR if set, else /run/remofile for root, else $XDG_RUNTIME_DIR/remofile. Errors:
 // no_entry where there is no such folder; those of AnswerJournal::open().

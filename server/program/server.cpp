@@ -11,12 +11,16 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <filesystem>
 #include <optional>
+#include <string_view>
 
 #include "base/allocator.hpp"
 #include "base/log.hpp"
 #include "server/program/data_port.hpp"
+#include "server/program/journal_file.hpp"
 #include "server/program/pid_file.hpp"
+#include "server/program/sandbox.hpp"
 #include "server/program/served_export.hpp"
 #include "server/program/server_metrics.hpp"
 #include "server/program/server_security.hpp"
@@ -26,6 +30,7 @@
 #include "server/sessions/worker_pool.hpp"
 #include "transport/context.hpp"
 #include "transport/idle_memory.hpp"
+#include "transport/keys.hpp"
 #include "transport/listener.hpp"
 #include "transport/reactor.hpp"
 
@@ -106,6 +111,42 @@ void harden() {
         ::dup2(null.get(), STDIN_FILENO);
 }
 
+// The folders of a file that may be replaced at any time, by its name and where that leads now.
+void add_folders_of(const std::string& file, std::vector<std::string>& into) {
+    if (file.empty())
+        return;
+    std::error_code failed;
+    into.push_back(std::filesystem::path(file).parent_path());
+    const std::filesystem::path real = std::filesystem::weakly_canonical(file, failed);
+    if (!failed)
+        into.push_back(real.parent_path());
+}
+
+// What the options lead to, now and when they are read again.
+Reach reach_of(const ServerOptions& options, const Security& security) {
+    // Names of accounts, programs' libraries, and what the process asks the kernel about itself.
+    Reach reach{
+        .changes = {"/dev/null"}, .reads = {"/etc", "/usr", "/lib", "/lib64", "/proc", "/dev/urandom"}, .tidies = {}};
+    for (const ExportSettings& settings : options.exports) {
+        reach.changes.push_back(settings.directory);
+        add_folders_of(security.file_of_keys(settings), reach.reads);
+        add_folders_of(settings.token_file, reach.reads);
+    }
+    if (const auto folder = prepare_journal_folder())
+        reach.changes.push_back(*folder);
+    if (const auto directory = transport::config_directory())
+        reach.reads.push_back(*directory);
+    add_folders_of(options.token_file, reach.reads);
+    add_folders_of(options.config_file, reach.reads);
+    add_folders_of(options.server_key, reach.reads);
+    add_folders_of(options.pid_file, reach.tidies);
+    for (const std::string& endpoint : security.endpoints) {
+        if (constexpr std::string_view scheme = "ipc://"; endpoint.starts_with(scheme))
+            add_folders_of(endpoint.substr(scheme.size()), reach.tidies);
+    }
+    return reach;
+}
+
 void log_counters(const Counters& counters) {
     for (const auto& [name, value] : counters.snapshot()) {
         if (value != 0)
@@ -136,6 +177,8 @@ private:
     Result<std::unique_ptr<transport::Listener>> bind(transport::ListenerOptions options);
     Result<> open_data_port();
     Result<> offer_metrics();
+    Result<> confine_itself();
+    Result<> check_reach(const ExportSettings& settings, const ServedDirectory& directory) const;
     std::string metrics(std::uint64_t started) const;
     void on_signal();
     ServiceOptions lobby_options() const;
@@ -155,6 +198,8 @@ private:
     Counters counters_;
     std::optional<PidFile> pid_file_;
     Security security_;
+    std::vector<ServedDirectory> confined_to_;  // empty: it is not
+    std::string sandbox_text_;                  // for the log
     transport::Reactor reactor_;
     transport::IdleMemory memory_{reactor_, give_back_freed_memory};
     FileService::SharedDescriptors descriptors_{};
@@ -180,6 +225,7 @@ Result<std::string> Server::start() {
     REMOFILE_TRY(security, prepare_security(options_));
     security_ = std::move(security);
     randombytes_buf(&boot_, sizeof boot_);
+    REMOFILE_CHECK(confine_itself());
     descriptors_ = FileService::share_descriptors(options_.has_names() ? wire::max_exports : 1);
     context_.emplace();
     workers_.emplace(WorkerPool::default_options(), counters_);
@@ -196,6 +242,8 @@ Result<std::string> Server::start() {
     REMOFILE_CHECK(open_data_port());
     REMOFILE_CHECK(offer_metrics());
     thread_.use(listener_.get(), sealed_listener_.get());
+    if (!sandbox_text_.empty())
+        log::info("{}", sandbox_text_);
     for (const auto& served : exports_)
         begin(*served);
 
@@ -215,6 +263,37 @@ Result<std::string> Server::start() {
     for (const std::string& line : client_lines(listener_->endpoints(), security_.server_key, options_.exports))
         say(log::Level::info, line);
     return text;
+}
+
+// Before threads start, and after all has been made that lies elsewhere.
+Result<> Server::confine_itself() {
+    const bool may_have_more = options_.has_names() && options_.sandbox == Sandbox::automatic;
+    if (options_.sandbox == Sandbox::none || may_have_more)
+        return {};
+    const auto confined = confine(reach_of(options_, security_));
+    if (confined) {
+        sandbox_text_ = "of this machine's files the server can use those that it serves, and its own";
+        for (const ExportSettings& settings : options_.exports) {
+            if (auto directory = ServedDirectory::find(settings.directory))
+                confined_to_.push_back(std::move(*directory));
+        }
+        return {};
+    }
+    const std::string reason = confined.status() == Status::not_supported ? "this kernel has no Landlock of version 2"
+                                                                          : confined.error().to_string();
+    if (options_.sandbox == Sandbox::on)
+        return make_error(confined.status(), "the server cannot be kept from other files (--sandbox=on): " + reason);
+    sandbox_text_ = "the server is not kept from other files than it needs: " + reason;
+    return {};
+}
+
+// Whether the files of a directory can be used that was not served when the server was confined. Error: bad_usage.
+Result<> Server::check_reach(const ExportSettings& settings, const ServedDirectory& directory) const {
+    if (confined_to_.empty() || std::ranges::find(confined_to_, directory) != confined_to_.end())
+        return {};
+    return make_error(Status::bad_usage, fmt::format("{}{}: the server can use no directories but those with which it "
+                                                     "was started (--sandbox); start it again",
+                                                     settings.place(), log::printable(directory.path)));
 }
 
 // What is asked of all exports, to those who come to none.
@@ -378,6 +457,10 @@ Result<> Server::take_over(ServerOptions options) {
         });
         kept.push_back(known == exports_.end() ? nullptr : known->get());
         directories.push_back(std::move(*directory));
+    }
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+        if (kept[i] == nullptr)
+            REMOFILE_CHECK(check_reach(options.exports[i], directories[i]));
     }
     std::vector<ServedDirectory> others;
     for (const auto& served : exports_) {

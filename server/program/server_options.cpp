@@ -52,6 +52,8 @@ Result<> take_word(T& into, std::string_view value, const std::array<std::pair<s
 constexpr std::array<std::pair<std::string_view, IdentityMode>, 2> identity_words{
     {{"squash", IdentityMode::squash}, {"client", IdentityMode::client}}};
 constexpr std::array<std::pair<std::string_view, bool>, 2> watch_words{{{"auto", true}, {"none", false}}};
+constexpr std::array<std::pair<std::string_view, Sandbox>, 3> sandbox_words{
+    {{"auto", Sandbox::automatic}, {"on", Sandbox::on}, {"none", Sandbox::none}}};
 constexpr std::array<std::pair<std::string_view, log::Level>, 4> level_words{{{"debug", log::Level::debug},
                                                                               {"info", log::Level::info},
                                                                               {"warn", log::Level::warn},
@@ -101,7 +103,7 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 23> rows{{
+const std::array<Row, 24> rows{{
     {"listen", Of::server, Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
@@ -190,6 +192,12 @@ const std::array<Row, 23> rows{{
      take_flag<&ServerOptions::daemon>},
     {"pid-file", Of::server, Kind::path, "FILE",
      "Write the process id to FILE; refuse to start if its server still runs", take_text<&ServerOptions::pid_file>},
+    {"sandbox", Of::server, Kind::value, "auto|on|none",
+     "Keep the server from all files of this machine that it does not need: where the kernel can (Landlock) and there "
+     "is one export, without a name (auto, the default), always (on), or not (none)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         return take_word(options.sandbox, value, sandbox_words);
+     }},
     {"metrics", Of::server, Kind::number, "ADDRESS:PORT",
      "Offer metrics for Prometheus at http://ADDRESS:PORT/metrics, to whoever can connect; PORT alone is of this "
      "machine's loopback interface (default: none)",
@@ -473,7 +481,8 @@ bool ServerOptions::is_same_process(const ServerOptions& other) const {
     return listen == other.listen && data_port == other.data_port && server_key == other.server_key &&
            insecure == other.insecure && congestion_control == other.congestion_control &&
            strangers_per_second == other.strangers_per_second && daemon == other.daemon && pid_file == other.pid_file &&
-           text(metrics) == text(other.metrics) && log_level == other.log_level && log_format == other.log_format;
+           sandbox == other.sandbox && text(metrics) == text(other.metrics) && log_level == other.log_level &&
+           log_format == other.log_format;
 }
 
 std::filesystem::path working_directory() {
@@ -540,6 +549,7 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
         from_file = std::move(read);
     }
     REMOFILE_TRY(options, apply(from_file, said, working_directory));
+    options.config_file = std::move(config);
     return CommandLine{.options = std::move(options), .text = {}};
 }
 

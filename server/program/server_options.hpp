@@ -16,6 +16,13 @@
 
 namespace remofile::server {
 
+// Whether the server's process may reach more of its machine's files than it needs (sandbox.hpp).
+enum class Sandbox : std::uint8_t {
+    automatic,  // where the kernel cannot keep it from that, or exports may be added
+    on,         // never: without such a kernel it does not start
+    none,
+};
+
 // What it inherits is said of all exports that do not say otherwise themselves.
 struct ServerOptions : ExportSettings {
     // By name, or the only one, without a name, which is as said of all. Never empty once parsed.
@@ -30,6 +37,8 @@ struct ServerOptions : ExportSettings {
     std::uint32_t strangers_per_second = 20;
     bool daemon = false;
     std::string pid_file;
+    Sandbox sandbox = Sandbox::automatic;
+    std::string config_file;  // from which some of this is; empty: none
     std::optional<transport::MetricsAddress> metrics;  // none: they are not offered
     log::Level log_level = log::Level::info;
     log::Format log_format = log::Format::automatic;

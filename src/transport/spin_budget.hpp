@@ -18,9 +18,7 @@ public:
     explicit SpinBudget(Duration longest_spin) : longest_(longest_spin) {}
 
     // How long to look from `now` on; zero: not at all.
-    Duration spin_time(TimePoint now) const {
-        return tries_ > 0 && now >= bulk_until_ ? longest_ : Duration::zero();
-    }
+    Duration spin_time(TimePoint now) const { return tries_ > 0 && now >= bulk_until_ ? longest_ : Duration::zero(); }
 
     // Work came while looking for it.
     void found() { tries_ = std::min(tries_ + tries_a_success, max_tries); }
