@@ -174,6 +174,10 @@ bool Session::stopping() const {
     return state_->connections[metadata_lane].is_stopping();
 }
 
+std::optional<Duration> Session::quickest_answer() const {
+    return state_->quickest_answer;
+}
+
 bool Session::silent() const {
     return state_->silent();
 }

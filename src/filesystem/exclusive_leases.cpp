@@ -31,11 +31,13 @@ ExclusiveLeases::ExclusiveLeases(client::Session& session, const Clock& clock, C
       shared_(counters.at("leases.exclusive_shared")) {
     names_.on_shared = [this](NodeId node, InodeNumber directory) { spawn(share(node, directory)); };
     names_.on_lost = [this](InodeNumber directory) { lost(directory); };
+    names_.on_unknown = [this](NodeId node) { asked_with_.erase(node); };
 }
 
 ExclusiveLeases::~ExclusiveLeases() {
     names_.on_shared = nullptr;
     names_.on_lost = nullptr;
+    names_.on_unknown = nullptr;
 }
 
 // The server acts as one user, whose rights it has looked at.
@@ -129,10 +131,30 @@ void ExclusiveLeases::made(InodeNumber directory) {
         asked->second.state = State::made;
 }
 
+std::optional<wire::TakeLeases> ExclusiveLeases::ask_with(NodeId node) {
+    if (!may_ask())
+        return std::nullopt;
+    begin_epoch();
+    asked_with_.insert_or_assign(node, Asked{.at = now_(), .time = clock_.now()});
+    return wire::TakeLeases{{node}};
+}
+
+void ExclusiveLeases::came_with(NodeId node, InodeNumber directory, const Result<wire::TakeLeasesReply>& reply) {
+    begin_epoch();
+    const auto asked = asked_with_.extract(node);
+    if (directory == 0 || !reply || asked.empty() || directories_.contains(directory))
+        return;
+    directories_[directory] = {};
+    taken(directory, reply->leases.front(), reply->trust_ms == no_limit_of_trust, asked.mapped().at,
+          asked.mapped().time);
+}
+
 // What is known is of one session, and does not grow without bound.
 void ExclusiveLeases::begin_epoch() {
-    if (std::exchange(epoch_, session_.epoch()) != session_.epoch())
+    if (std::exchange(epoch_, session_.epoch()) != session_.epoch()) {
         directories_.clear();
+        asked_with_.clear();
+    }
     if (directories_.size() > max_remembered)
         std::erase_if(directories_, [](const auto& each) {
             return each.second.state == State::refused || each.second.state == State::changed;
@@ -200,6 +222,7 @@ void ExclusiveLeases::refuse(InodeNumber directory) {
 
 Task<void> ExclusiveLeases::share(NodeId node, InodeNumber directory) {
     const std::uint64_t epoch = session_.epoch();
+    asked_with_.erase(node);
     if (directory != 0) {
         refuse(directory);
         co_await carried_out_(directory);
@@ -212,6 +235,7 @@ Task<void> ExclusiveLeases::share(NodeId node, InodeNumber directory) {
 
 void ExclusiveLeases::lost(InodeNumber directory) {
     if (directory == 0) {
+        asked_with_.clear();
         for (auto& [number, each] : directories_)
             each.lost = true;
         std::erase_if(directories_, [](const auto& each) {

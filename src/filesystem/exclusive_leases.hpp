@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -45,6 +47,11 @@ public:
     void ask_for(InodeNumber directory, Change change = Change::any);
     // The directory is made by the request that was sent right before: nobody else knows of it, and it is empty.
     void made(InodeNumber directory);
+    // A directory is about to be made, as that node, by a request that is waited for: what is to go along with it, for
+    // the directory to be held when the answers come; nothing if it is not to be asked for.
+    std::optional<wire::TakeLeases> ask_with(NodeId node);
+    // They have come; the directory is not known (0) if it could not be made.
+    void came_with(NodeId node, InodeNumber directory, const Result<wire::TakeLeasesReply>& reply);
 
 private:
     enum class State : std::uint8_t {
@@ -79,7 +86,12 @@ private:
     Events now_;
     CarriedOut carried_out_;
     std::unordered_map<InodeNumber, Directory> directories_;
-    std::uint64_t epoch_ = 0;  // of which they are
+    struct Asked {
+        std::uint64_t at = 0;
+        TimePoint time{};
+    };
+    std::map<NodeId, Asked> asked_with_;  // those that have no number yet, and of which nothing has been heard
+    std::uint64_t epoch_ = 0;             // of which they are
     bool disabled_ = false;
     Counters::Counter& taken_;
     Counters::Counter& refused_;

@@ -56,6 +56,10 @@ struct FileSystemSettings {
     bool is_single_user = false;
     // Whoever makes, removes or renames something waits until the server has done it.
     bool waits_for_names = false;
+    // From such round trips on, whoever makes a directory has it to himself at once. Programs on the server may make
+    // something in it in that moment, of which word comes some milliseconds later: as late as the answer to a look-up
+    // would have come.
+    Duration far_from = std::chrono::milliseconds(10);
     // Changes that programs have been told of and the server has not answered: whoever must wait for all of them does
     // not wait long, and the session may always send what somebody waits for.
     std::size_t max_changes_behind = 512;
@@ -343,6 +347,7 @@ private:
     Task<Result<wire::EntryReply>> look_up_and_hold(Operation& operation, wire::Lookup message);
     template <class Message>
     Task<Result<Entry>> make(Operation& operation, InodeNumber parent, Message message);
+    Task<Result<Entry>> make_directory(Operation& operation, InodeNumber parent, wire::Mkdir message);
     template <class Message>
     Task<Result<>> remove(Operation& operation, InodeNumber parent, Message message);
     template <class Message>

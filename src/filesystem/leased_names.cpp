@@ -125,8 +125,11 @@ void LeasedNames::revoke(const client::Invalidation& invalidation) {
         for (const auto& [key, pending] : pending_)
             pending->is_void |= pending->node == change.directory;
         Inode* inode = inodes_.find(change.directory);
-        if (inode == nullptr)
+        if (inode == nullptr) {
+            if (on_unknown)
+                on_unknown(change.directory);
             continue;
+        }
         switch (change.what) {
             case What::content:
                 known_.revoke_attributes(inode->id, change.name, now);

@@ -56,6 +56,8 @@ public:
     // Called with a directory whose exclusive lease another client wants to be shared, as the server knows it and by
     // its number, 0 if it has none any more.
     std::function<void(NodeId node, InodeNumber directory)> on_shared;
+    // Called with a directory that has no number here, of whose lease the server has said something.
+    std::function<void(NodeId node)> on_unknown;
     // Called with a directory whose lease has ended, or who may change what in it; 0: all of them.
     std::function<void(InodeNumber directory)> on_lost;
 

@@ -79,17 +79,43 @@ Task<void> LentInodes::ask(NodeId directory, std::uint32_t files, std::uint32_t 
         refused_ = true;
         co_return;
     }
+    const bool has_any = !reply->body.files.empty() || !reply->body.directories.empty();
+    take_in(std::move(reply->body));
+    refused_ = files + directories > 0 && !has_any;
+}
+
+void LentInodes::take_in(wire::LendInodesReply reply) {
     // It was read before the answer was sent: what is made of it is never later than the server's.
-    const wire::Timestamp& now = reply->body.now;
+    const wire::Timestamp& now = reply.now;
     offset_ = std::chrono::seconds(now.seconds) + std::chrono::nanoseconds(now.nanoseconds) -
               std::chrono::nanoseconds(clock_.now().time_since_epoch());
-    std::ranges::move(reply->body.files, std::back_inserter(pool(Kind::file).inodes));
-    std::ranges::move(reply->body.directories, std::back_inserter(pool(Kind::directory).inodes));
-    if (!had_any_ && on_first && !(reply->body.files.empty() && reply->body.directories.empty())) {
+    const bool has_any = !reply.files.empty() || !reply.directories.empty();
+    std::ranges::move(reply.files, std::back_inserter(pool(Kind::file).inodes));
+    std::ranges::move(reply.directories, std::back_inserter(pool(Kind::directory).inodes));
+    if (!had_any_ && on_first && has_any) {
         had_any_ = true;
         on_first();
     }
-    refused_ = files + directories > 0 && reply->body.files.empty() && reply->body.directories.empty();
+}
+
+std::optional<wire::LendInodes> LentInodes::ask_along(NodeId directory) {
+    begin_epoch();
+    if (!borrows_ || !may_ask() || !pool(Kind::file).inodes.empty() || !pool(Kind::directory).inodes.empty())
+        return std::nullopt;
+    asking_ = true;
+    return wire::LendInodes{
+        .directory = directory, .files = pool(Kind::file).wanted, .directories = pool(Kind::directory).wanted};
+}
+
+void LentInodes::came_along(const Result<wire::LendInodesReply>& reply) {
+    if (epoch_ != session_.epoch())
+        return;
+    asking_ = false;
+    // Without an answer they are asked for another time.
+    if (!reply)
+        return;
+    refused_ = reply->files.empty() && reply->directories.empty();
+    take_in(*reply);
 }
 
 std::optional<wire::Timestamp> LentInodes::now() {

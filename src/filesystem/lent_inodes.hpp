@@ -35,6 +35,10 @@ public:
     // Something is about to be made: what the server's clock says is found out, if it is not known.
     // `directory`: any on the file system of the export's root.
     void expect(NodeId directory);
+    // What is to be asked along with something that is made there, for what will be made next; nothing if there are
+    // some already, or none to be had. Then the answer is to be told.
+    std::optional<wire::LendInodes> ask_along(NodeId directory);
+    void came_along(const Result<wire::LendInodesReply>& reply);
     // One, if there is any, from which something is made now. More are asked for when few are left.
     std::optional<wire::LentInode> take(Kind kind, NodeId directory);
     // The time from which the server's file system takes its own, or a little earlier, but no earlier than at the last
@@ -51,6 +55,7 @@ private:
     void begin_epoch();
     bool may_ask() const;
     Task<void> ask(NodeId directory, std::uint32_t files, std::uint32_t directories);
+    void take_in(wire::LendInodesReply reply);
 
     client::Session& session_;
     const Clock& clock_;

@@ -262,7 +262,44 @@ Task<Result<Entry>> FileSystem::mkdir(Operation& operation, InodeNumber parent, 
             co_return make_behind(parent, std::move(making), mode_of_new, &*lent);
         }
     }
-    co_return co_await make(operation, parent, std::move(message));
+    co_return co_await make_directory(operation, parent, std::move(message));
+}
+
+// As make(). Whoever makes a directory goes on in it: for that to need no answers, what it takes is asked for in the
+// same message, where these are slow.
+Task<Result<Entry>> FileSystem::make_directory(Operation& operation, InodeNumber parent, wire::Mkdir message) {
+    if (const Status status = co_await all_settled(&operation.cancellation); status != Status::ok)
+        co_return Result<Entry>(status);
+    exclusive_.ask_for(parent);
+    const auto above = node_of(parent);
+    if (!above)
+        co_return Result<Entry>(above.error());
+    message.parent = *above;
+    message.node = new_node();
+    const NodeId node = message.node.id;
+    const bool is_far = session_.quickest_answer().value_or(Duration::zero()) >= settings_.far_from;
+    const auto leases = is_far ? exclusive_.ask_with(node) : std::nullopt;
+    const auto lent = is_far ? lent_.ask_along(*above) : std::nullopt;
+    if (!lent)
+        lent_.expect(*above);
+    std::vector<client::EncodedRequest> requests;
+    requests.push_back(client::encoded(message, leases.has_value()));
+    if (leases)
+        requests.push_back(client::encoded(*leases));
+    if (lent)
+        requests.push_back(client::encoded(*lent));
+    const auto in_doubt_until_then = ask_for_change(operation, {{{parent, message.name}, 0, unnumbered_inode}});
+    const auto replies = co_await call_batch(operation, std::move(requests));
+    behind_.hide(parent);
+    if (lent)
+        lent_.came_along(client::decoded<wire::LendInodes>(replies.back()));
+    const auto reply = client::decoded<wire::Mkdir>(replies.front());
+    if (reply)
+        made(parent, message.name, reply->attributes, operation.arrived_at);
+    auto entry = reply ? entry_of(parent, message.name, *reply, operation.arrived_at) : Result<Entry>(reply.error());
+    if (leases)
+        exclusive_.came_with(node, entry ? entry->inode : 0, client::decoded<wire::TakeLeases>(replies[1]));
+    co_return std::move(entry);
 }
 
 Task<Result<Entry>> FileSystem::symlink(Operation& operation, InodeNumber parent, std::string name,

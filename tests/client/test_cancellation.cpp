@@ -153,7 +153,7 @@ TEST_CASE("a lost connection lets a cancelled request go") {
     f.settle();
     CHECK(f.server.of(Opcode::lookup).size() == 1);
     REQUIRE(f.ask(wire::Getattr{}).has_value());
-    const FakeRequest& latest = f.server.of(Opcode::getattr).back();
+    const FakeRequest latest = f.server.of(Opcode::getattr).back();
     CHECK(latest.answered_below == latest.header.id);
 }
 

@@ -107,6 +107,51 @@ TEST_CASE("making: the second change in a row asks for the directory's exclusive
     CHECK(take[0].as<wire::TakeLeases>().directories[0] == mkdir[0].as<wire::Mkdir>().parent);
 }
 
+TEST_CASE("making: far from the server, who makes a directory has it to himself with the answer") {
+    Making f;
+    f.settings.far_from = Duration::zero();
+    f.settings.borrows_inodes = GENERATE(false, true);
+    f.make_file_system();
+    CHECK(f.ask(&FileSystem::mkdir, root_inode, "d", 0755U).status() == Status::exists);
+    const auto made = f.ask(&FileSystem::mkdir, root_inode, "new", 0755U);
+    REQUIRE(made.has_value());
+    const auto mkdir = f.server.of(Opcode::mkdir).back();
+    const auto take = f.server.of(Opcode::take_leases).back();
+    CHECK(take.message == mkdir.message);
+    CHECK((mkdir.header.flags & wire::flag_link) != 0);
+    CHECK(take.as<wire::TakeLeases>().directories == std::vector{mkdir.as<wire::Mkdir>().node.id});
+    f.held = {Opcode::mkdir, Opcode::create, Opcode::make_lent, Opcode::lookup};
+    const Created file = f.create("file", made->inode);
+    CHECK(f.at_once(&FileSystem::mkdir, made->inode, "below", 0755U)->has_value());
+    CHECK(f.at_once(&FileSystem::lookup, made->inode, "nothing")->status() == Status::no_entry);
+    CHECK(f.at_once(&FileSystem::lookup, made->inode, "file")->value().inode == file.entry.inode);
+    f.let_all_through();
+    CHECK(f.server.of(Opcode::make_lent).size() == (f.settings.borrows_inodes ? 2 : 0));
+}
+
+TEST_CASE(
+    "making: who is told that another wants to look, before the directory is known to be made, does not have it") {
+    using What = wire::LeaseChange::What;
+    Making f;
+    f.settings.far_from = Duration::zero();
+    f.make_file_system();
+    const auto what = GENERATE(What::shared, What::ended);
+    f.held = {Opcode::take_leases};
+    const auto making = f.begin(&FileSystem::mkdir, root_inode, "new", 0755U);
+    REQUIRE(f.await_held(1));
+    f.tell({.directory = f.server.of(Opcode::mkdir).back().as<wire::Mkdir>().node.id, .what = what, .name = {}});
+    f.held = {Opcode::create};
+    f.release();
+    const auto made = f.finish(making);
+    REQUIRE(made.has_value());
+    const OpenHow how{.flags = wire::open_write | wire::open_exclusive};
+    const auto creating = f.begin(&FileSystem::create, made->inode, "file", 0644U, how);
+    REQUIRE(f.await_held(1));
+    CHECK_FALSE(creating->done());
+    f.let_all_through();
+    CHECK(f.finish(creating).has_value());
+}
+
 TEST_CASE("making: a directory is made at once, and all below it, and the server follows in order") {
     Making f;
     f.held = {Opcode::mkdir, Opcode::create, Opcode::take_leases};

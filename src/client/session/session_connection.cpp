@@ -319,6 +319,7 @@ void Session::State::become_ready(std::size_t lane) {
 
 void Session::State::become_usable() {
     connections[metadata_lane].become_ready();
+    quickest_answer.reset();
     admission.let_in();
     if (const auto away = contact.back(reactor.clock().now()))
         log::info("{}: back after {}", options.lane.endpoint, seconds_text(*away));

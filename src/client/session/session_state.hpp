@@ -108,6 +108,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     std::array<Connection, lane_count> connections;
     DataLane data;
     ServerContact contact;
+    std::optional<Duration> quickest_answer;  // on the metadata lane's connection
     transport::TimerId tick_timer;
 
     // ---- the session

@@ -222,6 +222,10 @@ void Session::State::on_reply(std::size_t lane, wire::Record& record, bool renew
     if (is_left_to_next_server(lane, batch, index, record.header))
         return;
     connection.reset_pause();
+    if (renews) {
+        const Duration taken = options.lease_clock->now() - batch.sent_at;
+        quickest_answer = std::min(quickest_answer.value_or(taken), taken);
+    }
     if (renews && owner != nullptr && owner->on_answered)
         owner->on_answered(batch.sent_at);
     EncodedReply reply;
