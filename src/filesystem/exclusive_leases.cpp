@@ -139,14 +139,15 @@ std::optional<wire::TakeLeases> ExclusiveLeases::ask_with(NodeId node) {
     return wire::TakeLeases{{node}};
 }
 
-void ExclusiveLeases::came_with(NodeId node, InodeNumber directory, const Result<wire::TakeLeasesReply>& reply) {
+void ExclusiveLeases::came_with(NodeId node, InodeNumber directory, const wire::Attributes& attributes,
+                                const Result<wire::TakeLeasesReply>& reply) {
     begin_epoch();
     const auto asked = asked_with_.extract(node);
     if (directory == 0 || !reply || asked.empty() || directories_.contains(directory))
         return;
     directories_[directory] = {};
     taken(directory, reply->leases.front(), reply->trust_ms == no_limit_of_trust, asked.mapped().at,
-          asked.mapped().time);
+          asked.mapped().time, attributes);
 }
 
 // What is known is of one session, and does not grow without bound.
@@ -181,7 +182,7 @@ Task<void> ExclusiveLeases::take(std::vector<InodeNumber> directories, bool unhu
 }
 
 void ExclusiveLeases::taken(InodeNumber number, const wire::TakenLease& lease, bool is_watched, std::uint64_t asked_at,
-                            TimePoint asked) {
+                            TimePoint asked, const wire::Attributes& attributes) {
     const auto found = directories_.find(number);
     Inode* inode = inodes_.find(number);
     if (found == directories_.end() || inode == nullptr || inodes_.stale(*inode))
@@ -203,7 +204,7 @@ void ExclusiveLeases::taken(InodeNumber number, const wire::TakenLease& lease, b
     if (names_.known().place(number) == nullptr) {
         names_.known().learn({.directory = number,
                               .place = {inode->place.parent, inode->place.name},
-                              .attributes = {},
+                              .attributes = attributes,
                               .entries = {},
                               .complete = lease.empty,
                               .asked_at = asked_at,

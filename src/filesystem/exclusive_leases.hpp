@@ -50,8 +50,9 @@ public:
     // A directory is about to be made, as that node, by a request that is waited for: what is to go along with it, for
     // the directory to be held when the answers come; nothing if it is not to be asked for.
     std::optional<wire::TakeLeases> ask_with(NodeId node);
-    // They have come; the directory is not known (0) if it could not be made.
-    void came_with(NodeId node, InodeNumber directory, const Result<wire::TakeLeasesReply>& reply);
+    // They have come. `directory` and what it is like: none if it could not be made.
+    void came_with(NodeId node, InodeNumber directory, const wire::Attributes& attributes,
+                   const Result<wire::TakeLeasesReply>& reply);
 
 private:
     enum class State : std::uint8_t {
@@ -73,8 +74,9 @@ private:
     std::vector<InodeNumber> likely_to_follow(InodeNumber directory) const;
     // `unhurried`: as CallOptions::ahead.
     Task<void> take(std::vector<InodeNumber> directories, bool unhurried);
+    // `attributes`: without a mode they are not known.
     void taken(InodeNumber directory, const wire::TakenLease& lease, bool is_watched, std::uint64_t asked_at,
-               TimePoint asked);
+               TimePoint asked, const wire::Attributes& attributes = {});
     void refuse(InodeNumber directory);
     Task<void> share(NodeId node, InodeNumber directory);
     void lost(InodeNumber directory);

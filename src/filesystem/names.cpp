@@ -298,7 +298,8 @@ Task<Result<Entry>> FileSystem::make_directory(Operation& operation, InodeNumber
         made(parent, message.name, reply->attributes, operation.arrived_at);
     auto entry = reply ? entry_of(parent, message.name, *reply, operation.arrived_at) : Result<Entry>(reply.error());
     if (leases)
-        exclusive_.came_with(node, entry ? entry->inode : 0, client::decoded<wire::TakeLeases>(replies[1]));
+        exclusive_.came_with(node, entry ? entry->inode : 0, reply ? reply->attributes : wire::Attributes(),
+                             client::decoded<wire::TakeLeases>(replies[1]));
     co_return std::move(entry);
 }
 

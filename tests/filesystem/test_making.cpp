@@ -136,14 +136,15 @@ TEST_CASE(
     f.settings.far_from = Duration::zero();
     f.make_file_system();
     const auto what = GENERATE(What::shared, What::ended);
+    f.lookup("d");
     f.held = {Opcode::take_leases};
     const auto making = f.begin(&FileSystem::mkdir, root_inode, "new", 0755U);
     REQUIRE(f.await_held(1));
     f.tell({.directory = f.server.of(Opcode::mkdir).back().as<wire::Mkdir>().node.id, .what = what, .name = {}});
-    f.held = {Opcode::create};
     f.release();
     const auto made = f.finish(making);
     REQUIRE(made.has_value());
+    f.held = {Opcode::create};
     const OpenHow how{.flags = wire::open_write | wire::open_exclusive};
     const auto creating = f.begin(&FileSystem::create, made->inode, "file", 0644U, how);
     REQUIRE(f.await_held(1));
