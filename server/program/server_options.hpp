@@ -38,7 +38,7 @@ struct ServerOptions : ExportSettings {
     bool daemon = false;
     std::string pid_file;
     Sandbox sandbox = Sandbox::automatic;
-    std::string config_file;  // from which some of this is; empty: none
+    std::string config_file;                           // from which some of this is; empty: none
     std::optional<transport::MetricsAddress> metrics;  // none: they are not offered
     log::Level log_level = log::Level::info;
     log::Format log_format = log::Format::automatic;

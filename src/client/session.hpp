@@ -240,8 +240,8 @@ public:
     bool connected() const;
     // Whether the server has said that it is stopping: the connection will end.
     bool stopping() const;
-    // The quickest answer to a request on this connection, from its sending on: hardly more than a round trip. None: none
-    // has come.
+    // The quickest answer to a request on this connection, from its sending on: hardly more than a round trip. None:
+    // none has come.
     std::optional<Duration> quickest_answer() const;
     // Whether the server has said nothing since it was suspected of silence, or the connection was lost, for
     // silence_after; ends with its next word. A connection that swallows everything is noticed only much later.

@@ -466,7 +466,8 @@ Entry FileSystem::link_behind(Inode& inode, InodeNumber new_parent, std::string 
     wire::Link message{inode.node, inodes_.find(new_parent)->node, std::move(new_name)};
     auto change =
         begin_change({.inodes = {new_parent, id, inode.place.parent}, .names = {{new_parent, message.new_name, id}}});
-    linked_names_.add(id, {inode.place.parent, inode.place.name});
+    if (!inode.place.name.empty())
+        linked_names_.add(id, {inode.place.parent, inode.place.name});
     linked_names_.add(id, {new_parent, message.new_name});
     ++known.links;
     known.change = std::max(known.change, time_now());

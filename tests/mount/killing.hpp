@@ -19,8 +19,8 @@ inline std::uint32_t number_from(const char* variable, std::uint32_t otherwise) 
     return text == nullptr ? otherwise : static_cast<std::uint32_t>(std::stoul(text));
 }
 
-// Kills the server at random moments, or ends it as an administrator does (SIGTERM), at most so often, until the program
-// has ended; returns how often.
+// Kills the server at random moments, or ends it as an administrator does (SIGTERM), at most so often, until the
+// program has ended; returns how often.
 inline std::uint32_t kill_under(ServerProcess& server, Child& program, std::mt19937& random, std::uint32_t kills) {
     std::uint32_t killed = 0;
     for (; killed < kills && program.running(); ++killed) {

@@ -99,7 +99,8 @@ void Session::State::settle_doubts() {
                 for (std::size_t i = 0; i < batch->records.size(); ++i)
                     settle(*batch, i, std::move((*fate.replies)[i]));
                 retire(*batch);
-            } else if (!fate.is_known && !batch->is_untouched && !batch->may_be_done_again() && !is_answer_known(*batch)) {
+            } else if (!fate.is_known && !batch->is_untouched && !batch->may_be_done_again() &&
+                       !is_answer_known(*batch)) {
                 const std::unique_ptr<Batch> lost = sent.take(*batch);
                 end_lost(*lost);
             }
@@ -176,7 +177,8 @@ void Session::State::plan_resending() {
             accounts.release_unanswered(*batch);
             batch->is_in_doubt |= !terms.has(wire::feature_known_answers);
             batch->is_untouched |= std::ranges::all_of(batch->records, &PendingRecord::refused);
-            const bool may_be_sent = batch->is_untouched || batch->may_be_done_again() || batch->change_number != 0 || is_answer_known(*batch);
+            const bool may_be_sent = batch->is_untouched || batch->may_be_done_again() || batch->change_number != 0 ||
+                                     is_answer_known(*batch);
             if (!may_be_sent || ++batch->times_sent_again > max_times_sent_again) {
                 lost.push_back(sent.take(*batch));
                 continue;

@@ -37,7 +37,7 @@ inline constexpr Duration refused_retry_delay = std::chrono::seconds(30);
 
 // How long the end of a connection is waited for on which requests are refused because the server is stopping: longer
 // than a server takes to finish what it has begun.
-inline constexpr Duration stopping_patience = std::chrono::seconds(5);
+inline constexpr Duration stopping_patience = std::chrono::seconds(7);
 
 // How long the server's answer to CANCEL is waited for before the caller is let go without it.
 inline constexpr Duration cancel_grace = std::chrono::seconds(1);
