@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -835,6 +836,7 @@ private:
 }  // namespace
 
 std::string run_randomly(const RandomRun& run) {
+    std::signal(SIGPIPE, SIG_IGN);  // a FIFO may have lost its reader: that is an error like others
     umask(022);
     return RandomSteps(run).run();
 }
