@@ -635,7 +635,6 @@ void FileSystem::rename_behind(InodeNumber parent, std::string name, InodeNumber
         behind_.show(from.inode, *attributes);
     }
     inodes_.move(*inodes_.find(from.inode), new_parent, new_name);
-    linked_names_.move({parent, name}, {new_parent, new_name});
     spawn(
         carry_out_rename(std::move(change), parent, new_parent, from.inode, std::move(message), look_first, asked_at));
 }

@@ -1174,6 +1174,20 @@ TEST_CASE("making: a file whose name is changed in doubt stays open") {
     f.fs->release(opened->handle);
 }
 
+TEST_CASE("making: a file of several names, one of which has been renamed here, is found under that one") {
+    Making f;
+    const InodeNumber old = f.lookup("old", f.d).inode;
+    const auto linked = f.ask(&FileSystem::link, old, f.d, std::string("other"));
+    REQUIRE(linked.has_value());
+    REQUIRE(f.ask(&FileSystem::rename, f.d, std::string("other"), f.d, std::string("third"), 0U).has_value());
+    f.let_all_through();
+    f.lookup("old", f.d);
+    REQUIRE(f.ask(&FileSystem::unlink, f.d, std::string("old")).has_value());
+    f.let_all_through();
+    f.lose_session();
+    CHECK(f.ask(&FileSystem::getattr, old, HandleNumber{}).value().attributes.size == 11);
+}
+
 TEST_CASE("making: names that somebody else has changed while the server was lost are not guessed at") {
     LostInTheMiddle f(false);
     const HandleNumber open = f.begin_changes();
