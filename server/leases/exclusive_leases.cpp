@@ -72,17 +72,14 @@ LeaseTable::Taking LeaseTable::take(LeaseHolder key, const InodePtr& directory, 
     return {.taken = true, .is_new = is_new};
 }
 
-void LeaseTable::share(LeaseHolder key, NodeId node) {
+void LeaseTable::share(LeaseHolder key, const Inode& directory) {
     LetGo let_go;
     auto state = state_.lock();
-    const auto found = state->holders.find(key);
-    if (found == state->holders.end())
+    const Lease* lease = find(*state, key, directory);
+    if (lease == nullptr)
         return;
-    Holder& holder = found->second;
-    const auto lease = holder.by_node.find(node);
-    if (lease == holder.by_node.end())
-        return;
-    const LeasePosition shared = lease->second;
+    Holder& holder = *lease->holder;
+    const LeasePosition shared = holder.by_node.at(lease->node);
     end_exclusive(*state, *shared);
     if (shared->ended != 0 && shared->ended <= holder.confirmed)
         remove(*state, shared, let_go);

@@ -78,7 +78,7 @@ bool LeaseTable::grant(State& state, LeaseHolder key, const InodePtr& directory,
         if (!make_room(state, holder))
             return false;
         holder.in_force.push_back(
-            {.holder = &holder, .directory = directory, .node = node, .told = {}, .recalled = {}});
+            {.holder = &holder, .directory = directory, .node = node, .asked_by = node, .told = {}, .recalled = {}});
         const LeasePosition added = std::prev(holder.in_force.end());
         holder.by_node.emplace(node, added);
         state.by_directory.emplace(directory.get(), added);
@@ -89,11 +89,7 @@ bool LeaseTable::grant(State& state, LeaseHolder key, const InodePtr& directory,
         return true;
     }
     const LeasePosition position = holder.by_node.at(lease->node);
-    if (lease->node != node) {
-        holder.by_node.erase(lease->node);
-        holder.by_node.emplace(node, position);
-        lease->node = node;
-    }
+    lease->asked_by = node;
     if (lease->ended != 0) {
         ++state.in_force;
         held_.add();
@@ -155,16 +151,38 @@ bool LeaseTable::asks_for_attributes(LeaseHolder holder, const Inode& directory,
     return taken_back != 0;
 }
 
-void LeaseTable::give_back(LeaseHolder key, NodeId node) {
+void LeaseTable::give_back(LeaseHolder key, const Inode& directory) {
     if (nobody())
         return;
     LetGo let_go;
     auto state = state_.lock();
-    const auto holder = state->holders.find(key);
-    if (holder == state->holders.end())
-        return;
-    if (const auto found = holder->second.by_node.find(node); found != holder->second.by_node.end())
-        remove(*state, found->second, let_go);
+    if (const Lease* lease = find(*state, key, directory); lease != nullptr)
+        remove(*state, lease->holder->by_node.at(lease->node), let_go);
+}
+
+std::optional<NodeId> LeaseTable::node_gone(LeaseHolder key, NodeId node, NodeId other) {
+    if (nobody())
+        return std::nullopt;
+    LetGo let_go;
+    auto state = state_.lock();
+    const auto found = state->holders.find(key);
+    if (found == state->holders.end())
+        return std::nullopt;
+    Holder& holder = found->second;
+    const auto lease = holder.by_node.find(node);
+    if (lease == holder.by_node.end())
+        return std::nullopt;
+    const LeasePosition position = lease->second;
+    if (!other && position->asked_by != node)
+        other = position->asked_by;
+    if (!other || holder.by_node.contains(other)) {
+        remove(*state, position, let_go);
+        return std::nullopt;
+    }
+    holder.by_node.erase(lease);
+    holder.by_node.emplace(other, position);
+    position->node = position->asked_by = other;
+    return other;
 }
 
 bool LeaseTable::others_than(LeaseHolder author) const {

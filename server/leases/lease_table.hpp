@@ -72,7 +72,7 @@ public:
     // ---- while a request is carried out
 
     // The holder may rely on the directory, which it knows as `node`; what it was told of it counts no more. False if
-    // it gets no lease.
+    // it gets no lease. A lease that it has keeps the node under which it is told of: it may not know of another yet.
     bool grant(LeaseHolder holder, const InodePtr& directory, NodeId node);
     // The holder asks what the name stands for; false if it has no lease of the directory, and so cannot keep the
     // answer.
@@ -80,8 +80,12 @@ public:
     // The holder asks for attributes of the file that is known to have that name; with an empty name, of the directory
     // itself. False if it was not told that they had changed.
     bool asks_for_attributes(LeaseHolder holder, const Inode& directory, std::string_view name);
-    // It keeps nothing any more of the directory that it knows as `node`.
-    void give_back(LeaseHolder holder, NodeId node);
+    // It keeps nothing any more of the directory.
+    void give_back(LeaseHolder holder, const Inode& directory);
+    // The holder knows the directory as `node` no more, and as `other`, if that is one, still. Without another the
+    // lease ends, unless it has been granted anew under one meanwhile. The node that takes its place, if one does:
+    // whoever finds that it has gone, too, tells of that in the same way.
+    std::optional<NodeId> node_gone(LeaseHolder holder, NodeId node, NodeId other);
     // Whether anybody but the author has a lease: if not, nobody need be told.
     bool others_than(LeaseHolder author) const;
     bool nobody() const { return total_.load() == 0; }
@@ -100,7 +104,7 @@ public:
     };
     Taking take(LeaseHolder holder, const InodePtr& directory, const Inode* above, NodeId node);
     // All that was answered on the strength of it has been carried out: others may look.
-    void share(LeaseHolder holder, NodeId node);
+    void share(LeaseHolder holder, const Inode& directory);
 
     // What a request looks at or changes: directories, or any that there is.
     struct Concerned {
@@ -193,7 +197,8 @@ private:
     struct Lease {
         Holder* holder = nullptr;
         InodePtr directory;
-        NodeId node;
+        NodeId node;      // by which the holder is told of it
+        NodeId asked_by;  // under which it was granted last
         std::vector<Told> told;
         ToldNumber ended = 0;  // nothing of it may be relied on once this has been confirmed; 0: it is in force
         // An exclusive one stays when its end has been confirmed: others wait until it is shared.

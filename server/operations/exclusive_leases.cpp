@@ -204,9 +204,10 @@ Result<wire::TakeLeasesReply> take_leases(Context& context, const wire::TakeLeas
 Result<wire::Empty> share_leases(Context& context, const wire::ShareLeases& request) {
     if (request.directories.size() > wire::max_returned_leases)
         return Status::limit_exceeded;
-    for (const NodeId directory : request.directories) {
-        if (context.leases != nullptr)
-            context.leases->share(context.files.get(), directory);
+    for (const NodeId node : request.directories) {
+        // Of one that is forgotten there is no lease.
+        if (const auto directory = context.files->node(node); directory && context.leases != nullptr)
+            context.leases->share(context.files.get(), **directory);
     }
     return wire::Empty{};
 }

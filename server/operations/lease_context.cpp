@@ -50,7 +50,7 @@ std::optional<std::uint32_t> Context::lease(const Held& directory, NodeId node) 
         return std::nullopt;
     const auto trust_ms = trust_in_lease(directory, node);
     if (!trust_ms)
-        leases->give_back(files.get(), node);
+        node_gone(node, directory.inode);
     return trust_ms;
 }
 
@@ -64,10 +64,12 @@ std::optional<std::uint32_t> Context::take_lease(const Held& directory, NodeId n
     // Others may have changed that it may be changed until the lease was taken.
     if (trust_ms && may_change(directory, own))
         return trust_ms;
-    if (!trust_ms || taking.is_new)
-        leases->give_back(files.get(), node);
+    if (taking.is_new)
+        leases->give_back(files.get(), *directory.inode);
     else
-        leases->share(files.get(), node);
+        leases->share(files.get(), *directory.inode);
+    if (!trust_ms)
+        node_gone(node, directory.inode);
     return std::nullopt;
 }
 
@@ -77,7 +79,7 @@ std::optional<std::uint32_t> Context::trust_in_lease(const Held& directory, Node
     const bool watched = watch != nullptr && watch->add(directory.inode, directory.fd());
     if (leases->on_asked)
         leases->on_asked();
-    // A FORGET by another lane may have come between; it ends a lease that it finds.
+    // A FORGET by another lane may have come between, and not have seen that it was granted under this one.
     const auto known = files->node(node);
     if (!known || *known != directory.inode)
         return std::nullopt;
@@ -95,10 +97,21 @@ bool Context::is_anothers(const wire::Attributes& attributes, std::uint64_t shar
 }
 
 void Context::forget(std::span<const wire::ForgetNode> nodes) const {
-    for (const NodeId node : files->forget(nodes)) {
-        if (leases != nullptr)
-            leases->give_back(files.get(), node);
-    }
+    for (const auto& [node, inode] : files->forget(nodes))
+        node_gone(node, inode);
+}
+
+// The session has no node of that number any more, but may have others for the same directory.
+void Context::node_gone(NodeId node, const InodePtr& inode) const {
+    if (leases == nullptr || !inode->is_directory())
+        return;
+    do {
+        const std::vector<NodeId> others = files->ids_of(std::span(&inode, 1));
+        const auto in_its_place = leases->node_gone(files.get(), node, others.empty() ? NodeId{} : others.front());
+        if (!in_its_place)
+            return;
+        node = *in_its_place;
+    } while (!files->node(node));
 }
 
 void Context::note_places(const InodePtr& file) {

@@ -167,9 +167,10 @@ Result<Empty> forget(Context& context, const wire::Forget& request) {
 Result<Empty> return_leases(Context& context, const wire::ReturnLeases& request) {
     if (request.directories.size() > wire::max_returned_leases)
         return Status::limit_exceeded;
-    for (const NodeId directory : request.directories) {
-        if (context.leases != nullptr)
-            context.leases->give_back(context.files.get(), directory);
+    for (const NodeId node : request.directories) {
+        // Of one that is forgotten there is no lease.
+        if (const auto directory = context.files->node(node); directory && context.leases != nullptr)
+            context.leases->give_back(context.files.get(), **directory);
     }
     return Empty{};
 }

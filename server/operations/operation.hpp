@@ -74,6 +74,7 @@ struct Context {
     Result<wire::Attributes> attributes(const InodePtr& file) const;
     // Gives back counts of nodes; nothing is kept of what is not known any more.
     void forget(std::span<const wire::ForgetNode> nodes) const;
+    void node_gone(NodeId node, const InodePtr& inode) const;
     void reply_with(wire::EncodedBulk data) {
         reply_bulk = std::move(data);
         has_reply_bulk = true;

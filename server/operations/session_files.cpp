@@ -107,9 +107,8 @@ Result<> SessionFiles::count(NodeId id) {
     return {};
 }
 
-std::vector<NodeId> SessionFiles::forget(std::span<const wire::ForgetNode> forgotten) {
-    std::vector<InodePtr> let_go;  // after the lock
-    std::vector<NodeId> free;
+std::vector<SessionFiles::Freed> SessionFiles::forget(std::span<const wire::ForgetNode> forgotten) {
+    std::vector<Freed> free;
     auto nodes = nodes_.lock();
     for (const wire::ForgetNode& one : forgotten) {
         const auto found = nodes->by_id.find(one.node);
@@ -122,9 +121,8 @@ std::vector<NodeId> SessionFiles::forget(std::span<const wire::ForgetNode> forgo
         const auto [begin, end] = nodes->by_inode.equal_range(found->second.inode.get());
         const auto link = std::find_if(begin, end, [&](const auto& entry) { return entry.second == one.node; });
         nodes->by_inode.erase(link);
-        let_go.push_back(std::move(found->second.inode));
+        free.push_back({one.node, std::move(found->second.inode)});
         nodes->by_id.erase(found);
-        free.push_back(one.node);
     }
     return free;
 }

@@ -49,8 +49,12 @@ public:
     Result<std::vector<NodeId>> bind_all(NodeId first, std::size_t most, std::span<const InodePtr> inodes);
     // One more reply names a node. Errors: stale.
     Result<> count(NodeId id);
-    // Returns those that are free now.
-    std::vector<NodeId> forget(std::span<const wire::ForgetNode> nodes);
+    // Returns those that are free now, and what they stood for.
+    struct Freed {
+        NodeId node;
+        InodePtr inode;
+    };
+    std::vector<Freed> forget(std::span<const wire::ForgetNode> nodes);
     // Every id of these files.
     std::vector<NodeId> ids_of(std::span<const InodePtr> inodes) const;
 

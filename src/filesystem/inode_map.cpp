@@ -23,6 +23,8 @@ namespace {
 // No file system has inodes of such numbers and none of a time.
 constexpr std::uint64_t unconfirmed_inodes = 1ULL << 63;
 constexpr std::uint64_t no_epoch = 0;  // sessions have others
+// More than can be on their way back to the server.
+constexpr std::size_t max_other_nodes = 4096;
 
 // Deeper than any path that a program can name (PATH_MAX / 2); ends a ring that a server might make up.
 constexpr std::size_t max_depth = 2048;
@@ -189,7 +191,23 @@ void InodeMap::claim(Inode& inode, const wire::EntryReply& entry, std::vector<wi
         ++inode.server_count;
     } else {
         give_back.push_back({entry.node, 1});
+        // Until the server has forgotten it, too, it may name the directory so.
+        if (inode.type == S_IFDIR)
+            remember_other_node(inode, entry.node);
     }
+}
+
+void InodeMap::remember_other_node(const Inode& inode, NodeId node) {
+    if (!by_node_.try_emplace(node, inode.id).second)
+        return;
+    other_nodes_.push_back(node);
+    if (other_nodes_.size() <= max_other_nodes)
+        return;
+    // It may have become the only one.
+    const Inode* oldest = find(other_nodes_.front());
+    if (oldest == nullptr || oldest->node != other_nodes_.front())
+        by_node_.erase(other_nodes_.front());
+    other_nodes_.pop_front();
 }
 
 void InodeMap::found_in(Inode& inode, InodeNumber parent) {
@@ -287,6 +305,7 @@ std::size_t InodeMap::levels_of_place(const Inode& inode) const {
 void InodeMap::new_epoch(std::uint64_t epoch, NodeId root_id, const wire::Attributes& attributes) {
     epoch_ = epoch;
     by_node_.clear();
+    other_nodes_.clear();
     Inode& inode = root();
     inode.epoch = epoch;
     inode.identity = attributes.identity;

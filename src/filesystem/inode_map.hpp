@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -186,6 +187,7 @@ private:
     Inode& make(InodeNumber parent, const wire::Attributes& attributes);
     void claim(Inode& inode, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back);
     void found_in(Inode& inode, InodeNumber parent);
+    void remember_other_node(const Inode& inode, NodeId node);
     void bind_node(Inode& inode, NodeId node);
     void unbind_node(const Inode& inode);
     void remove_unless_held(Inode& inode, std::vector<wire::ForgetNode>& give_back);
@@ -197,6 +199,8 @@ private:
     std::unordered_map<InodeNumber, Inode> inodes_;
     std::unordered_set<Inode*, IdentityHash, SameIdentity> by_identity_;
     std::unordered_map<NodeId, InodeNumber> by_node_;  // of the present epoch
+    // Those among them by which directories are not known any more, as they have another one; the oldest first.
+    std::deque<NodeId> other_nodes_;
     wire::Attributes root_attributes_;
     // All but the root, in the order in which they were used.
     Inode* used_first_ = nullptr;

@@ -122,9 +122,10 @@ void LeasedNames::revoke(const client::Invalidation& invalidation) {
                 on_shared(change.directory, shared == nullptr ? 0 : shared->id);
             continue;
         }
-        for (const auto& [key, pending] : pending_)
-            pending->is_void |= pending->node == change.directory;
         Inode* inode = inodes_.find(change.directory);
+        // A node that nobody knows may be that of any listing under way: another answer that has it is, too.
+        for (const auto& [key, pending] : pending_)
+            pending->is_void |= inode == nullptr || pending->node == change.directory;
         if (inode == nullptr) {
             if (on_unknown)
                 on_unknown(change.directory);

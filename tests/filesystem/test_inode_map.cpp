@@ -64,6 +64,32 @@ TEST_CASE("a file that the server names twice is one inode, and the second name 
     CHECK(f.given_back[0].count == 1);
 }
 
+TEST_CASE("a directory is found by a name of the server's that is on its way back, too") {
+    Fixture f;
+    const InodeNumber id = f.adopt(entry(10, 100, S_IFDIR)).id;
+    CHECK(f.adopt(entry(20, 100, S_IFDIR)).id == id);
+    CHECK(f.given_back.size() == 1);
+    REQUIRE(f.table.find(NodeId{20}) != nullptr);
+    CHECK(f.table.find(NodeId{20})->id == id);
+    CHECK(f.table.find(id)->node == NodeId{10});
+    SECTION("as long as there is the directory") {
+        f.table.forget(id, 2, f.given_back);
+        CHECK(f.table.find(NodeId{20}) == nullptr);
+        // Whoever finds it again may do so by that name.
+        const InodeNumber again = f.adopt(entry(20, 100, S_IFDIR)).id;
+        CHECK(f.table.find(NodeId{20})->id == again);
+        for (std::uint64_t other = 1000; other < 6000; ++other)
+            f.adopt(entry(other, 100, S_IFDIR));
+        CHECK(f.table.find(NodeId{20})->id == again);
+        CHECK(f.table.find(NodeId{1000}) == nullptr);
+        CHECK(f.table.find(NodeId{5999})->id == again);
+    }
+    SECTION("in the session") {
+        f.table.new_epoch(2, NodeId{1}, attributes_of(1, S_IFDIR));
+        CHECK(f.table.find(NodeId{20}) == nullptr);
+    }
+}
+
 TEST_CASE("an open file is known until it is closed, whoever forgets its entries") {
     Fixture f;
     Inode& inode = f.adopt(entry(10, 100));

@@ -171,6 +171,22 @@ TEST_CASE("leases: a listing under way when the server tells of a change is not 
     CHECK(f.requests() > 0);
 }
 
+// Which it may be: two answers that name a directory are under way, by two nodes.
+TEST_CASE("leases: a listing under way when the server tells of a node that nobody knows is not kept") {
+    Leased f;
+    f.held = {Opcode::list};
+    const auto first = f.begin(&FileSystem::lookup, root_inode, std::string("nothing"));
+    CHECK(f.finish(first).status() == Status::no_entry);
+    const auto second = f.begin(&FileSystem::lookup, root_inode, std::string("file"));
+    REQUIRE(f.await_held(1));
+    f.tell({NodeId{4711}, What::name, "file"});
+    f.release();
+    CHECK(f.finish(second).value().attributes.size == 7);
+    f.requests();
+    CHECK(f.look("file").has_value());
+    CHECK(f.requests() > 0);
+}
+
 TEST_CASE("leases: nothing is known any longer than the term, counted from the latest request that was answered") {
     Leased f;
     f.get_to_know();

@@ -271,7 +271,10 @@ TEST_CASE("coherence: two mounts make, move and remove names in the same directo
     for (const std::string& path : mounts.paths())
         carried_out(path);
     const std::string expected = describe_tree(server.directory());
-    for (const std::string& path : mounts.paths())
-        CHECK(first_difference(expected, describe_tree(path)).empty());
+    for (const std::string& path : mounts.paths()) {
+        const std::string difference = first_difference(expected, describe_tree(path));
+        INFO("REMOFS_TEST_SEED=" << seed << "\n" << difference);
+        CHECK(difference.empty());
+    }
     mounts.unmount();
 }

@@ -375,6 +375,51 @@ TEST_CASE("a lease ends with its node, or when it is returned") {
     CHECK(f.author->create(f.author_d, "another", HandleId{2}).touched.empty());
 }
 
+TEST_CASE("a directory's lease stays when one of the nodes is forgotten by which its holder knows it") {
+    Leased f;
+    const auto other =
+        f.holder->call(wire::Lookup{.parent = f.root, .name = "d", .node = {f.holder->new_node(), false}});
+    REQUIRE(other);
+    const NodeId second = other.body.node;
+    REQUIRE(second != f.d);
+    // By whichever of the two: it is the same directory.
+    REQUIRE(f.list(second).body.leased);
+    const auto by_name = f.holder->call(wire::List{.node = f.root,
+                                                   .name = "d",
+                                                   .new_node = {f.holder->new_node(), true},
+                                                   .size = wire::max_bulk_bytes,
+                                                   .lease = true});
+    REQUIRE(by_name.body.leased);
+    const Told removed{"d:1:file"};
+    SECTION("the second") {
+        f.holder->call(wire::Forget{.nodes = {{.node = second, .count = 100}}});
+        CHECK(f.by_author(wire::Unlink{f.author_d, "file"}) == removed);
+    }
+    SECTION("the first") {
+        f.holder->call(wire::Forget{.nodes = {{.node = f.d, .count = 100}}});
+        f.d = second;
+        CHECK(f.by_author(wire::Unlink{f.author_d, "file"}) == removed);
+    }
+    SECTION("both") {
+        f.holder->call(wire::Forget{.nodes = {{.node = f.d, .count = 100}, {.node = second, .count = 100}}});
+        CHECK(f.by_author(wire::Unlink{f.author_d, "file"}).empty());
+        CHECK(f.table->figures(f.holder->files().get()).leases == 1);
+    }
+    SECTION("none, but it is returned by the second") {
+        f.holder->call(wire::ReturnLeases{.directories = {second}});
+        CHECK(f.by_author(wire::Unlink{f.author_d, "file"}).empty());
+    }
+    SECTION("the second, on the way of a LIST by it") {
+        f.table->on_asked = [&, done = false]() mutable {
+            if (!std::exchange(done, true))
+                f.holder->call(wire::Forget{.nodes = {{.node = second, .count = 100}}});
+        };
+        CHECK_FALSE(f.list(second).body.leased);
+        f.table->on_asked = nullptr;
+        CHECK(f.by_author(wire::Unlink{f.author_d, "file"}) == removed);
+    }
+}
+
 TEST_CASE("a LIST that fails grants nothing that outlives it") {
     Leased f;
     f.holder->call(wire::Forget{.nodes = {{.node = f.d, .count = 1}}});

@@ -191,7 +191,7 @@ TEST_CASE("what one holder was told of all its leases is bounded, and what it as
     change_other("a");
     CHECK(f.told() == Changes{{other_node, What::ended, ""}});
     // With the lease that it was told of goes what counts.
-    f.table.give_back(f.one, Fixture::node);
+    f.table.give_back(f.one, *f.directory);
     REQUIRE(f.table.grant(f.one, f.other, other_node));
     change_other("a");
     CHECK(f.told() == Changes{{other_node, What::content, "a"}});
@@ -201,16 +201,49 @@ TEST_CASE("a lease that is asked for again is whole again") {
     Fixture f;
     REQUIRE(f.table.grant(f.one, f.directory, Fixture::node));
     f.change("file", true);
-    REQUIRE(f.table.grant(f.one, f.directory, NodeId{8}));
+    REQUIRE(f.table.grant(f.one, f.directory, Fixture::node));
     CHECK(f.table.figures(f.one).leases == 1);
     CHECK(f.change("file", true) == Waits{{Fixture::first, 2}});
-    CHECK(f.told() == Changes{{Fixture::node, What::name, "file"}, {NodeId{8}, What::name, "file"}});
-    // By its old number it is not to be had any more.
-    f.table.give_back(f.one, Fixture::node);
-    CHECK(f.table.figures(f.one).leases == 1);
-    f.table.give_back(f.one, NodeId{8});
+    CHECK(f.told() == Changes{{Fixture::node, What::name, "file"}, {Fixture::node, What::name, "file"}});
+    f.table.give_back(f.one, *f.directory);
     CHECK(f.table.nobody());
     CHECK(f.change("file", true).empty());
+}
+
+TEST_CASE("a lease is told of by the node that it was first granted under, as long as its holder knows that one") {
+    Fixture f;
+    const auto told_by = [&] {
+        f.change("file", true);
+        const Changes told = f.told();
+        f.table.asks_for_name(f.one, *f.directory, "file");
+        f.table.asks_for_attributes(f.one, *f.directory, {});
+        return told.empty() ? NodeId{} : told.front().directory;
+    };
+    constexpr NodeId second{8};
+    constexpr NodeId third{9};
+    REQUIRE(f.table.grant(f.one, f.directory, Fixture::node));
+    REQUIRE(f.table.grant(f.one, f.directory, second));
+    CHECK(told_by() == Fixture::node);
+    // One that it does not go by.
+    CHECK(f.table.node_gone(f.one, third, NodeId{}) == std::nullopt);
+    CHECK(f.table.node_gone(f.two, Fixture::node, NodeId{}) == std::nullopt);
+    CHECK(told_by() == Fixture::node);
+    CHECK(f.table.node_gone(f.one, Fixture::node, third) == third);
+    CHECK(told_by() == third);
+    CHECK(f.table.node_gone(f.one, Fixture::node, NodeId{}) == std::nullopt);
+    // Granted under another one after that was looked for in vain.
+    REQUIRE(f.table.grant(f.one, f.directory, second));
+    CHECK(f.table.node_gone(f.one, third, NodeId{}) == second);
+    CHECK(told_by() == second);
+    CHECK(f.table.node_gone(f.one, second, NodeId{}) == std::nullopt);
+    CHECK(f.table.nobody());
+    CHECK(told_by() == NodeId{});
+    // What is another directory's already does not become this one's.
+    REQUIRE(f.table.grant(f.one, f.directory, Fixture::node));
+    REQUIRE(f.table.grant(f.one, f.other, second));
+    CHECK(f.table.node_gone(f.one, Fixture::node, second) == std::nullopt);
+    CHECK_FALSE(f.table.is_leased(*f.directory));
+    CHECK(f.table.is_leased(*f.other));
 }
 
 TEST_CASE("a lease that was ended and is asked for again before that is confirmed is in force") {
@@ -598,9 +631,9 @@ TEST_CASE("a holder is told once to share, however many wait") {
     CHECK(f.table.pass(f.two, {.directories = {}, .everywhere = true}, false).awaited == std::vector{f.directory});
     CHECK(f.told() == Changes{{Fixture::node, What::shared, {}}});
     CHECK_FALSE(f.table.are_shared(f.two, std::vector{f.other, f.directory}));
-    f.table.share(f.one, NodeId{99});
+    f.table.share(f.one, *some_inode());
     CHECK_FALSE(f.table.newly_shared());
-    f.table.share(f.one, Fixture::node);
+    f.table.share(f.one, *f.directory);
     CHECK(f.table.newly_shared());
     CHECK(f.table.are_shared(f.two, std::vector{f.other, f.directory}));
     CHECK(f.look(f.two, f.directory).empty());
@@ -620,7 +653,7 @@ TEST_CASE("since when something is to be shared is known until it has been") {
     REQUIRE(outstanding.size() == 1);
     CHECK(outstanding[0].is_recall);
     CHECK(outstanding[0].since == begin);
-    f.table.share(f.one, NodeId{8});
+    f.table.share(f.one, *f.other);
     outstanding = f.table.outstanding();
     REQUIRE(outstanding.size() == 1);
     CHECK(outstanding[0].since == begin + 1s);
@@ -639,7 +672,7 @@ TEST_CASE("an exclusive lease that ends for want of room is shared first") {
     f.table.confirm(f.one, 2);
     CHECK(f.look(f.two, f.directory) == std::vector{f.directory});
     CHECK_FALSE(f.take(f.two, f.directory));
-    f.table.share(f.one, Fixture::node);
+    f.table.share(f.one, *f.directory);
     CHECK_FALSE(f.table.is_leased(*f.directory));
     CHECK(f.counters.at("leases.exclusive").value() == 2);
 }
@@ -660,8 +693,8 @@ TEST_CASE("when all leases end, which are to be shared is said after that") {
     f.table.confirm(f.one, news->last);
     CHECK(f.table.exclusive() == 2);
     CHECK(f.counters.at("leases.recalled").value() == 2);
-    f.table.share(f.one, Fixture::node);
-    f.table.share(f.one, NodeId{8});
+    f.table.share(f.one, *f.directory);
+    f.table.share(f.one, *f.other);
     CHECK(f.table.nobody());
 }
 
@@ -673,7 +706,7 @@ TEST_CASE("an exclusive lease that has ended and is asked for again by LIST is s
     REQUIRE(f.table.grant(f.one, f.directory, Fixture::node));
     CHECK(f.table.exclusive() == 1);
     CHECK_FALSE(f.take(f.one, f.directory));
-    f.table.share(f.one, Fixture::node);
+    f.table.share(f.one, *f.directory);
     CHECK(f.table.exclusive() == 0);
     CHECK(f.table.is_leased(*f.directory));
 }
@@ -687,14 +720,14 @@ TEST_CASE("a change under way keeps others from a directory, its author not") {
         CHECK_FALSE(f.take(f.one, above));
         CHECK(f.take(f.one, f.other));
         CHECK(f.table.take(f.two, f.directory, above.get(), Fixture::node).taken);
-        f.table.give_back(f.two, Fixture::node);
+        f.table.give_back(f.two, *f.directory);
     }
     {
         const Passage anywhere = f.table.pass(nullptr, {.directories = {}, .everywhere = true}, true);
         CHECK(anywhere.awaited == std::vector{f.other});  // and so it is not under way
         CHECK(f.take(f.one, f.directory));
     }
-    f.table.give_back(f.one, Fixture::node);
+    f.table.give_back(f.one, *f.directory);
     f.table.leave(f.two);
     f.table.leave(f.one);
     f.table.enter(f.one, Fixture::first, true);
@@ -707,11 +740,11 @@ TEST_CASE("what others had to wait for is nobody's alone for a while, what was s
     REQUIRE(f.take(f.one, f.directory));
     f.table.recall_all();
     CHECK_FALSE(f.take(f.one, f.directory));
-    f.table.share(f.one, Fixture::node);
+    f.table.share(f.one, *f.directory);
     REQUIRE(f.take(f.one, f.directory));
     f.look(f.two, f.directory);
     f.clock.advance(5s);
-    f.table.give_back(f.one, Fixture::node);
+    f.table.give_back(f.one, *f.directory);
     CHECK_FALSE(f.take(f.one, f.directory));
     CHECK_FALSE(f.take(f.two, f.directory));
     CHECK(f.take(f.two, f.other));
@@ -764,13 +797,13 @@ TEST_CASE("threads that take, look, change and share at the same time never have
                 ++taken;
                 std::this_thread::yield();
                 broken = broken || alone[which].exchange(0) != mark;
-                table.share(self, node);
+                table.share(self, *directory);
             }
             // Whatever ended by this is confirmed, and given back so that somebody is given one now and then.
             while (const auto news = table.take_news(self, 1 << 16))
                 table.confirm(self, news->last);
             if (random() % 4 == 0)
-                table.give_back(self, node);
+                table.give_back(self, *directory);
         }
         table.leave(self);
     };

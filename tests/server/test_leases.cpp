@@ -416,7 +416,7 @@ TEST_CASE("a change that comes while an older push is on its way waits for that,
 TEST_CASE("a grant between a change and its report makes the change be told") {
     // Carried out, not reported: the outcome lies at the worker.
     Leased f;
-    f.world.leases->give_back(f.world.files.sessions[0].get(), directory_node);
+    f.world.leases->give_back(f.world.files.sessions[0].get(), *f.directory);
     f.world.hold_workers = true;
     const std::uint64_t id = f.change();
     REQUIRE(f.world.executor.run_one());
