@@ -18,20 +18,31 @@ KernelNames::~KernelNames() {
         reactor_.cancel(waiting.timer);
 }
 
-void KernelNames::drop_name(InodeNumber directory, const std::string& name) {
+void KernelNames::drop_name(InodeNumber directory, const std::string& name, InodeNumber meant) {
     if (notifier_ == nullptr)
         return;
     if (queued_.empty())
         reactor_.at_end_of_turn([this] { send_queued(); });
-    queued_.emplace_back(directory, name);
+    queued_.push_back({directory, name, meant});
+}
+
+void KernelNames::renamed(InodeNumber directory, const std::string& name, InodeNumber new_directory,
+                          const std::string& new_name) {
+    send_queued();
+    const auto names = dropping_.find(directory);
+    if (names == dropping_.end())
+        return;
+    const auto [begin, end] = names->second.equal_range(name);
+    for (auto each = begin; each != end; ++each)
+        drop_name(new_directory, new_name, each->second);
 }
 
 void KernelNames::send_queued() {
     if (queued_.empty())
         return;
     const auto names = std::make_shared<const std::vector<Name>>(std::exchange(queued_, {}));
-    for (const auto& [directory, name] : *names)
-        ++dropping_[directory];
+    for (const Name& each : *names)
+        dropping_[each.directory].emplace(each.name, each.meant);
     on_their_way_ += names->size();
     notifier_->run([this, names, batch = ++sent_batches_] {
         for (const Name& name : *names)
@@ -43,7 +54,7 @@ void KernelNames::send_queued() {
 // On the notifier's thread.
 void KernelNames::send(const Name& name) {
     sending_since_ = reactor_.clock().now();
-    send_(name.first, name.second);
+    send_(name.directory, name.name, name.meant);
     sending_since_ = TimePoint::max();
 }
 
@@ -54,9 +65,14 @@ Duration KernelNames::waits_for_lock() const {
 }
 
 void KernelNames::dropped(std::uint64_t batch, const std::vector<Name>& names) {
-    for (const auto& [directory, name] : names)
-        if (const auto found = dropping_.find(directory); found != dropping_.end() && --found->second == 0)
-            dropping_.erase(found);
+    for (const Name& each : names) {
+        const auto directory = dropping_.find(each.directory);
+        const auto [begin, end] = directory->second.equal_range(each.name);
+        directory->second.erase(
+            std::find_if(begin, end, [&](const auto& dropping) { return dropping.second == each.meant; }));
+        if (directory->second.empty())
+            dropping_.erase(directory);
+    }
     on_their_way_ -= names.size();
     dropped_batches_ = batch;
     release(batch);

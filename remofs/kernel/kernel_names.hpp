@@ -9,6 +9,10 @@
 // lock of which no request tells, once a name has waited for it for a while; not for a thread that has not come to run,
 // for what it would have dropped is still shown to everybody. But where very many names are on their way the server has
 // to wait: it might go on for ever, and withhold the answer too.
+//
+// What is done on this mount to a name before it has been dropped, as the request that does it holds the lock, the
+// kernel does to what it thinks the name stands for: rename(2) moves that to the new name, unlink(2) takes a link from
+// its attributes. So these go right after the name, once the lock is free, and a name is dropped wherever it is moved.
 #pragma once
 
 #include <array>
@@ -16,6 +20,7 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -36,8 +41,9 @@ public:
     KernelNames(const KernelNames&) = delete;
     KernelNames& operator=(const KernelNames&) = delete;
 
-    // Makes the kernel drop a name. Runs on the notifier's thread and may block.
-    using Send = std::function<void(InodeNumber directory, const std::string& name)>;
+    // Makes the kernel drop a name, and then the attributes of what it stood for, unless that is 0. Runs on the
+    // notifier's thread and may block.
+    using Send = std::function<void(InodeNumber directory, const std::string& name, InodeNumber meant)>;
     // Makes the kernel drop what it keeps of a listing. Takes no lock that waits for an answer of ours.
     using DropListing = std::function<void(InodeNumber directory)>;
 
@@ -48,7 +54,10 @@ public:
         drop_listing_ = std::move(drop_listing);
     }
 
-    void drop_name(InodeNumber directory, const std::string& name) override;
+    void drop_name(InodeNumber directory, const std::string& name, InodeNumber meant) override;
+    // The name has become another one by a request that is not answered yet.
+    void renamed(InodeNumber directory, const std::string& name, InodeNumber new_directory,
+                 const std::string& new_name);
     void drop_listing(InodeNumber directory) override {
         if (drop_listing_)
             drop_listing_(directory);
@@ -65,7 +74,11 @@ public:
     static constexpr std::size_t max_on_their_way = 256U << 10;
 
 private:
-    using Name = std::pair<InodeNumber, std::string>;
+    struct Name {
+        InodeNumber directory = 0;
+        std::string name;
+        InodeNumber meant = 0;
+    };
     struct Waiting {
         std::uint64_t batch = 0;  // after which it is done
         std::function<void()> done;
@@ -89,9 +102,10 @@ private:
     std::vector<Name> queued_;
     std::uint64_t sent_batches_ = 0;
     std::uint64_t dropped_batches_ = 0;
-    std::unordered_map<InodeNumber, std::size_t> dropping_;  // names of them that are sent and not dropped yet
-    std::size_t on_their_way_ = 0;                           // all of those
-    std::unordered_map<InodeNumber, std::size_t> locked_;    // requests
+    // By their directories, what is sent and not dropped yet: names, and what they stood for.
+    std::unordered_map<InodeNumber, std::multimap<std::string, InodeNumber, std::less<>>> dropping_;
+    std::size_t on_their_way_ = 0;                         // all of those
+    std::unordered_map<InodeNumber, std::size_t> locked_;  // requests
     std::list<Waiting> waiting_;
     std::atomic<TimePoint> sending_since_{TimePoint::max()};  // the name that the notifier's thread is busy with
 };

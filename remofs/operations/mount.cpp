@@ -77,8 +77,10 @@ Result<> Mount::start(const std::string& mountpoint, std::function<void()> on_re
     name_notifier_.emplace(reactor_, counters_, nullptr);
     names_.notify_by(
         *name_notifier_,
-        [channel = channel_.get()](InodeNumber directory, const std::string& name) {
+        [channel = channel_.get()](InodeNumber directory, const std::string& name, InodeNumber meant) {
             channel->invalidate_name(directory, name);
+            if (meant != 0)
+                channel->invalidate_attributes(meant);
         },
         [channel = channel_.get()](InodeNumber directory) { channel->invalidate(directory); });
     watch_kernel();

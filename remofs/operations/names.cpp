@@ -36,6 +36,25 @@ Task<void> reply_target(Request request, Task<Result<std::string>> answer) {
     request.symlink_target(target->c_str());
 }
 
+struct Renamed {
+    InodeNumber parent = 0;
+    std::string name;
+    InodeNumber new_parent = 0;
+    std::string new_name;
+    bool exchanges = false;
+};
+
+Task<void> reply_renamed(Mount& mount, Request request, Renamed renamed, Task<Result<>> answer) {
+    const auto done = co_await std::move(answer);
+    if (done) {
+        KernelNames& names = mount.names();
+        names.renamed(renamed.parent, renamed.name, renamed.new_parent, renamed.new_name);
+        if (renamed.exchanges)
+            names.renamed(renamed.new_parent, renamed.new_name, renamed.parent, renamed.name);
+    }
+    request.error(done.status());
+}
+
 }  // namespace
 
 void op_lookup(fuse_req_t handle, fuse_ino_t parent, const char* name) {
@@ -110,7 +129,8 @@ void op_rename(fuse_req_t handle, fuse_ino_t parent, const char* name, fuse_ino_
     if ((flags & ~(wire::rename_noreplace | wire::rename_exchange | wire::rename_whiteout)) != 0)
         return request.error(Status::invalid);
     auto answer = mount.file_system().rename(request.operation(), parent, name, new_parent, new_name, flags);
-    spawn(reply_status(std::move(request), std::move(answer)));
+    Renamed renamed{parent, name, new_parent, new_name, (flags & wire::rename_exchange) != 0};
+    spawn(reply_renamed(mount, std::move(request), std::move(renamed), std::move(answer)));
 }
 
 void op_link(fuse_req_t handle, fuse_ino_t inode, fuse_ino_t new_parent, const char* new_name) {

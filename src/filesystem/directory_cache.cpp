@@ -230,9 +230,10 @@ void DirectoryCache::loan_moves(InodeNumber from, std::string_view name, InodeNu
         target->lent_besides.emplace(new_name);
         return;
     }
+    const Entry* moved = peek(from, name);
     if (on_name_void)
-        on_name_void(to, std::string(new_name));
-    if (const Entry* moved = peek(from, name); moved != nullptr)
+        on_name_void(to, std::string(new_name), moved == nullptr ? nullptr : &moved->attributes.identity);
+    if (moved != nullptr)
         attributes_void(moved->attributes.identity);
 }
 
@@ -265,10 +266,12 @@ void DirectoryCache::names_void(Directory& directory) {
 void DirectoryCache::name_void(const Directory& directory, const std::string& name) {
     if (!is_lent(directory.lent_until))
         return;
+    const auto known = directory.by_name.find(name);
+    const auto* meant = known == directory.by_name.end() ? nullptr : &known->second->entry.attributes.identity;
     if (on_name_void)
-        on_name_void(directory.number, name);
-    if (const auto known = directory.by_name.find(name); known != directory.by_name.end())
-        attributes_void(known->second->entry.attributes.identity);
+        on_name_void(directory.number, name, meant);
+    if (meant != nullptr)
+        attributes_void(*meant);
 }
 
 void DirectoryCache::attributes_void(const wire::FileIdentity& identity) {
@@ -331,12 +334,13 @@ bool DirectoryCache::learn(Listed listed) {
     return true;
 }
 
-// The entry that the directory is, if that is known, leads to it.
+// The entry that the directory is, if that is known, leads to it. Another one may have its name by now.
 void DirectoryCache::link(const Directory& directory) {
     Directory* parent = trusted(directory.place.parent);
     if (parent == nullptr)
         return;
-    if (const auto found = parent->by_name.find(directory.place.name); found != parent->by_name.end())
+    const auto found = parent->by_name.find(directory.place.name);
+    if (found != parent->by_name.end() && found->second->entry.attributes.identity == directory.own.identity)
         found->second->directory = directory.number;
 }
 

@@ -117,10 +117,10 @@ public:
     // next had better do it anew, which brings them all.
     void better_listed_anew(InodeNumber directory);
 
-    // Called with what was lent and may not be true any more: a name, the names of a directory, the attributes of a
-    // file. Not for what is changed from here, as that goes through whoever is in front. They must not change what is
-    // known.
-    std::function<void(InodeNumber directory, const std::string& name)> on_name_void;
+    // Called with what was lent and may not be true any more: a name, with what it stood for if that is known, the
+    // names of a directory, the attributes of a file. Not for what is changed from here, as that goes through whoever
+    // is in front. They must not change what is known.
+    std::function<void(InodeNumber directory, const std::string& name, const wire::FileIdentity* meant)> on_name_void;
     std::function<void(InodeNumber directory)> on_names_void;
     std::function<void(const wire::FileIdentity&)> on_attributes_void;
 

@@ -40,9 +40,12 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
     session_.on_invalidate = [this](const client::Invalidation& invalidation, std::function<void()> acknowledge) {
         on_invalidate(invalidation, std::move(acknowledge));
     };
-    names_.known().on_name_void = [this](InodeNumber directory, const std::string& name) {
-        if (front_names_ != nullptr)
-            front_names_->drop_name(directory, name);
+    names_.known().on_name_void = [this](InodeNumber directory, const std::string& name,
+                                         const wire::FileIdentity* meant) {
+        if (front_names_ == nullptr)
+            return;
+        const Inode* inode = meant == nullptr ? nullptr : inodes_.find(*meant);
+        front_names_->drop_name(directory, name, inode == nullptr ? 0 : inode->id);
     };
     names_.known().on_names_void = [this](InodeNumber directory) {
         if (front_names_ != nullptr)

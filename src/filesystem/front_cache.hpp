@@ -35,8 +35,10 @@ class FrontNames {
 public:
     virtual ~FrontNames() = default;
 
-    // That the name stands for what it stood for, or for nothing, is void.
-    virtual void drop_name(InodeNumber directory, const std::string& name) = 0;
+    // That the name stands for what it stood for (`meant`; 0 if that is not known), or for nothing, is void. So are the
+    // attributes of what it stood for: whoever removes the name before it has been dropped thinks that this has a link
+    // less.
+    virtual void drop_name(InodeNumber directory, const std::string& name, InodeNumber meant) = 0;
 
     // The names that are kept of the directory as those that it has are void. None are kept of it when this returns,
     // but for those of an answer that is on its way.

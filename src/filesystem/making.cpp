@@ -324,7 +324,7 @@ void FileSystem::failed_behind(std::string_view what, InodeNumber directory, std
     // What else is done in it would fail likewise: the server is asked before it is answered.
     names_.forget(directory);
     if (front_names_ != nullptr)
-        front_names_->drop_name(directory, std::string(name));
+        front_names_->drop_name(directory, std::string(name), made_as);
     Inode* inode = made_as == 0 ? nullptr : inodes_.find(made_as);
     if (inode == nullptr)
         return;

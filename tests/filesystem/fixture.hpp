@@ -473,7 +473,7 @@ private:
 class FakeFront : public FrontCache, public FrontNames {
 public:
     void drop_attributes(InodeNumber inode) override { dropped_attributes.push_back(inode); }
-    void drop_name(InodeNumber, const std::string& name) override { dropped_names.push_back(name); }
+    void drop_name(InodeNumber, const std::string& name, InodeNumber) override { dropped_names.push_back(name); }
     void drop_listing(InodeNumber directory) override { dropped_listings.push_back(directory); }
     void when_names_dropped(std::function<void()> done) override {
         if (keeps_names)

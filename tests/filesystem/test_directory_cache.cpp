@@ -52,7 +52,9 @@ struct Fixture {
     explicit Fixture(std::size_t limit_bytes = plenty) : cache(term, clock, counters, limit_bytes) {
         term.agree(10s);
         term.heard(clock.time);
-        cache.on_name_void = [this](InodeNumber, const std::string& name) { taken_back_.insert(name); };
+        cache.on_name_void = [this](InodeNumber, const std::string& name, const wire::FileIdentity*) {
+            taken_back_.insert(name);
+        };
         cache.on_attributes_void = [this](const wire::FileIdentity& identity) {
             taken_back_.insert(std::to_string(identity.inode));
         };
@@ -106,13 +108,22 @@ TEST_CASE("a name that stands for another directory does not lead into the one b
     Fixture f;
     CHECK(f.cache.learn(f.listing(home, {entry("d", directory(2))})));
     constexpr InodeNumber inside = 20;
-    auto listing = f.listing(inside, {});
-    listing.place = {home, "d"};
-    CHECK(f.cache.learn(std::move(listing)));
+    const auto list_it = [&] {
+        auto listing = f.listing(inside, {});
+        listing.attributes = directory(2);
+        listing.place = {home, "d"};
+        CHECK(f.cache.learn(std::move(listing)));
+    };
+    list_it();
     CHECK(f.cache.known_directory(home, "d") == inside);
     const wire::Attributes another = directory(3);
     const std::uint64_t asked_at = ++f.events;
     f.cache.changed_here(home, "d", &another, asked_at, ++f.events);
+    CHECK(f.cache.known_directory(home, "d") == 0);
+    // Whoever has the one before open may list it again.
+    list_it();
+    CHECK(f.cache.known_directory(home, "d") == 0);
+    f.cache.put(inside, {home, "d"});
     CHECK(f.cache.known_directory(home, "d") == 0);
 }
 
