@@ -244,13 +244,17 @@ bool FileSystem::surely_allows(const Operation& operation, InodeNumber id, std::
     const std::uint32_t answerable = S_ISDIR(inode == nullptr ? 0 : inode->type) ? R_OK | X_OK : R_OK;
     if (attributes == nullptr || (mask & ~answerable) != 0 || (names_.absent_xattrs(*inode) & no_access_acl) == 0)
         return false;
+    return mode_allows(operation, *attributes, mask);
+}
+
+bool FileSystem::mode_allows(const Operation& operation, const wire::Attributes& attributes, std::uint32_t mask) const {
     const wire::HelloReply& hello = session_.hello();
     const CallerIdentity identity =
         hello.client_identity ? identity_of(operation) : CallerIdentity{hello.server_uid, hello.server_gid, {}};
-    const bool is_owner = identity.uid == attributes->uid;
+    const bool is_owner = identity.uid == attributes.uid;
     const bool is_member =
-        identity.gid == attributes->gid || std::ranges::find(identity.groups, attributes->gid) != identity.groups.end();
-    std::uint32_t allowed = attributes->mode;
+        identity.gid == attributes.gid || std::ranges::find(identity.groups, attributes.gid) != identity.groups.end();
+    std::uint32_t allowed = attributes.mode;
     if (is_owner)
         allowed >>= 6;
     else if (is_member)

@@ -30,8 +30,8 @@ client::FileReader::Data piece_of(const std::shared_ptr<const Buffer>& whole, st
 std::optional<client::FileReader::Data> FileSystem::read_known(const FileHandle& file, std::uint64_t offset,
                                                                std::size_t size) {
     const Inode* inode = inodes_.find(file.inode);
-    const bool is_true =
-        inode != nullptr && inode->content.generation == file.known.generation && inode->changed_at <= file.known.at;
+    const bool is_true = inode != nullptr && file.known.content != nullptr &&
+                         inode->content.generation == file.known.generation && inode->changed_at <= file.known.at;
     return is_true ? std::optional(piece_of(file.known.content, offset, size)) : std::nullopt;
 }
 
@@ -40,7 +40,7 @@ std::optional<client::FileReader::Data> FileSystem::whole_content(HandleNumber h
     const Inode* inode = open ? inodes_.find((*open)->inode) : nullptr;
     if (inode == nullptr || (*open)->past_cache || contents_.writes().pending(inode->id))
         return std::nullopt;
-    if (!(*open)->handle)
+    if ((*open)->known.content != nullptr && !(*open)->handle)
         return read_known(**open, 0, (*open)->known.content->size());
     return contents_.reader().whole(inode->id, inode->content.generation, inode->content.size);
 }
@@ -73,7 +73,7 @@ Task<Result<client::FileReader::Data>> FileSystem::read(Operation& operation, Ha
         if (!open || inodes_.find((*open)->inode) == nullptr)
             co_return Result<Data>(Status::stale);
         // The file is gone: what was there when it was opened is all that there is.
-        if (!had && had.status() == Status::stale)
+        if (!had && had.status() == Status::stale && (*open)->known.content != nullptr)
             co_return piece_of((*open)->known.content, offset, wanted);
         if (!had)
             co_return Result<Data>(had.error());

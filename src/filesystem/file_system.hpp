@@ -422,6 +422,9 @@ private:
     Entry link_behind(Inode& inode, InodeNumber new_parent, std::string new_name, wire::Attributes known);
     Task<void> carry_out_link(ChangesBehind::UnderWay change, InodeNumber inode, InodeNumber new_parent,
                               wire::Link message, std::uint64_t asked_at);
+    bool may_open_behind(const Operation& operation, InodeNumber inode, const OpenHow& how);
+    Opened open_behind(InodeNumber inode, const OpenHow& how);
+    Task<void> carry_out_opening(ChangesBehind::UnderWay change, HandleNumber handle, wire::Open message);
     template <class Message>
     Task<Status> take_away_behind(const ChangesBehind::UnderWay& change, InodeNumber parent, std::string name,
                                   Message message, bool look_first);
@@ -477,6 +480,8 @@ private:
     Task<Result<wire::Attributes>> set_at_server(Operation& operation, InodeNumber inode, wire::Setattr change);
 
     // files.cpp
+    // With more files open, whoever opens or makes one waits: the server may have no descriptor for it.
+    static constexpr std::size_t max_open_unasked = 32;
     struct OpenAnswer {
         HandleId handle;
         wire::Attributes attributes;
@@ -530,6 +535,7 @@ private:
     void remember_xattr(InodeNumber inode, std::string_view name, Status status);
     bool xattr_unsupported(InodeNumber inode, std::string_view name);
     bool surely_allows(const Operation& operation, InodeNumber inode, std::uint32_t mask);
+    bool mode_allows(const Operation& operation, const wire::Attributes& attributes, std::uint32_t mask) const;
     bool lacks_xattr(InodeNumber inode, std::string_view name);
     void remember_absence(InodeNumber inode, std::string_view name, std::uint64_t asked_at);
     Task<Result<Xattr>> ask_for_xattr(Operation& operation, InodeNumber inode, std::string name, std::size_t room);

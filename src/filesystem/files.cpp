@@ -19,9 +19,6 @@ constexpr std::uint64_t max_content_with_open_bytes = 64U << 10;
 // How long a file may be open before the server is asked for a handle whose content is known already.
 constexpr auto late_open_delay = std::chrono::milliseconds(100);
 
-// With more files open, whoever makes one waits: the server may have no descriptor for it.
-constexpr std::size_t max_open_unasked = 32;
-
 constexpr std::uint32_t open_to_read_and_write = wire::open_read | wire::open_write;
 
 // The server is not told to append when it opens a file: each write through the handle says so itself. A page of a
@@ -185,7 +182,12 @@ Task<Result<std::optional<Opened>>> FileSystem::open_kept_file(Operation& operat
 
 // Ends when the server has a handle for an open file.
 Task<Result<>> FileSystem::have_open(Operation& operation, HandleNumber handle) {
-    const auto found = file(handle);
+    auto found = file(handle);
+    if (found && (*found)->opening) {
+        if (const Status status = co_await settled(operation, (*found)->inode); status != Status::ok)
+            co_return Result<>(status);
+        found = file(handle);
+    }
     if (!found || (*found)->handle)
         co_return found ? Result<>() : Result<>(found.error());
     const auto node = co_await node_for(operation, (*found)->inode);
@@ -224,7 +226,7 @@ Task<Result<>> FileSystem::have_all_open(Operation& operation, InodeNumber direc
 const FileHandle* FileSystem::known_handle(InodeNumber inode) {
     const FileHandle* known = nullptr;
     files_.for_each([&](const FileHandle& file) {
-        if (file.inode == inode && !file.handle && file.epoch == session_.epoch())
+        if (file.inode == inode && file.known.content != nullptr && !file.handle && file.epoch == session_.epoch())
             known = &file;
     });
     return known;
@@ -258,6 +260,12 @@ Task<void> FileSystem::open_late(Caller caller, HandleNumber handle) {
 }
 
 Task<Result<Opened>> FileSystem::open(Operation& operation, InodeNumber inode, OpenHow how) {
+    if (may_open_behind(operation, inode, how)) {
+        if (const Status status = co_await behind_.room(&operation.cancellation); status != Status::ok)
+            co_return Result<Opened>(status);
+        if (may_open_behind(operation, inode, how))
+            co_return open_behind(inode, how);
+    }
     if (const Status status = co_await settled(operation, inode); status != Status::ok)
         co_return Result<Opened>(status);
     // What has been closed without waiting is told to whoever has the file open, if it fails.

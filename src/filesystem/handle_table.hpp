@@ -34,6 +34,7 @@ struct FileHandle {
     bool maps = false;         // opened for reading and writing, which a mapping that is written to needs
     bool written = false;      // since the last flush or fsync
     bool made_behind = false;  // by a request that nobody waited for
+    bool opening = false;      // without a handle: it has been asked for, and nobody waits
     bool locked = false;       // a lock was taken through it, which its release may end
     // Opened to be read alone, for this identity: whoever opens the file next may have the handle.
     std::optional<std::uint32_t> lasting_for;

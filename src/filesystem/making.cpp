@@ -498,6 +498,47 @@ Task<void> FileSystem::carry_out_link(ChangesBehind::UnderWay change, InodeNumbe
         give_back({{message.node, 1}});
 }
 
+// ---------------------------------------------------------------- opening what is being made
+
+// Whether a file with changes under way is opened without asking: to be read, by somebody who may.
+bool FileSystem::may_open_behind(const Operation& operation, InodeNumber id, const OpenHow& how) {
+    const Inode* inode = inodes_.find(id);
+    const wire::Attributes* shown = behind_.shown(id);
+    return how.flags == wire::open_read && !how.past_cache && shown != nullptr && inode != nullptr && inode->node &&
+           inode->type == S_IFREG && !inodes_.stale(*inode) && !inode->place.name.empty() &&
+           may_answer(operation, inode->place.parent) && mode_allows(operation, *shown, R_OK) &&
+           // Who else has it open is told of what fails before it is read.
+           (inode->open_count == 0 || !contents_.writes().pending(id)) && files_.size() < max_open_unasked;
+}
+
+// The server opens it in order with what is done to it before and after.
+Opened FileSystem::open_behind(InodeNumber id, const OpenHow& how) {
+    const Inode& inode = *inodes_.find(id);
+    const std::uint64_t size = std::max(behind_.shown(id)->size, inode.content.size);
+    auto change = begin_change({.inodes = {inode.place.parent, id}, .names = {}});
+    FileHandle file{.handle = {}, .epoch = session_.epoch(), .inode = id, .readahead = {}};
+    file.flags = flags_to_open_again(how);
+    file.reads = true;
+    file.opening = true;
+    opened(id, false);
+    const HandleNumber handle = files_.add(std::move(file));
+    spawn(carry_out_opening(std::move(change), handle, wire::Open{inode.node, session_.new_handle_id(), how.flags}));
+    return {.handle = handle, .size = size};
+}
+
+// If it fails, whoever reads the file asks once more, and is told why.
+Task<void> FileSystem::carry_out_opening(ChangesBehind::UnderWay change, HandleNumber handle, wire::Open message) {
+    const auto under_way = std::move(change);
+    const auto reply = co_await session_.call(message, options_of_change(under_way));
+    FileHandle* file = files_.find(handle);
+    if (file != nullptr)
+        file->opening = false;
+    if (reply && file != nullptr)
+        file->handle = message.handle;
+    else if (reply)
+        session_.tell(wire::Release{message.handle}, client::LaneKind::metadata);
+}
+
 // ---------------------------------------------------------------- removing and renaming
 
 // What is open needs a descriptor of the server's once its last name goes, which there may not be.
@@ -511,7 +552,7 @@ bool FileSystem::has_unopened(InodeNumber inode) {
     bool found = false;
     if (const Inode* known = inodes_.find(inode); known == nullptr || known->open_count == 0)
         return false;
-    files_.for_each([&](const FileHandle& file) { found |= file.inode == inode && !file.handle; });
+    files_.for_each([&](const FileHandle& file) { found |= file.inode == inode && !file.handle && !file.opening; });
     return found;
 }
 

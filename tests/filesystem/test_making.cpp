@@ -920,6 +920,84 @@ TEST_CASE("making: who closes a new file that another has open waits, and is tol
     f.fs->release(reader->handle);
 }
 
+TEST_CASE("making: a new file that is closed is opened to be read, changed and closed without waiting") {
+    Making f;
+    f.held = {Opcode::create, Opcode::write, Opcode::open, Opcode::setattr, Opcode::unlink};
+    const Created created = f.create("file", f.d);
+    f.write(created.opened.handle, "text");
+    CHECK(f.at_once(&FileSystem::flush, created.opened.handle, LockOwner{1})->has_value());
+    f.fs->release(created.opened.handle);
+    const auto opened = f.at_once(&FileSystem::open, created.entry.inode, OpenHow{.flags = wire::open_read});
+    REQUIRE(opened.has_value());
+    REQUIRE(opened->has_value());
+    CHECK((*opened)->size == 4);
+    const HandleNumber reader = (*opened)->handle;
+    const wire::Setattr change{.which = wire::set_mode, .mode = 0600};
+    CHECK(f.at_once(&FileSystem::setattr, created.entry.inode, reader, change)->has_value());
+    SECTION("closed at once") {
+        CHECK(f.at_once(&FileSystem::flush, reader, LockOwner{1})->has_value());
+        f.fs->release(reader);
+        f.let_all_through();
+        // Both, whichever was there first.
+        CHECK(f.wait_for([&] { return f.asked(Opcode::release) == 2; }));
+    }
+    SECTION("it is read when it is there") {
+        const auto reading = f.begin(&FileSystem::read, reader, std::uint64_t{0}, std::size_t{100});
+        CHECK_FALSE(reading->done());
+        f.let_all_through();
+        const auto data = f.finish(reading);
+        REQUIRE(data.has_value());
+        CHECK((!data->pieces.empty() && data->pieces.front().size() == 4));
+        CHECK(f.asked(Opcode::open) == 1);
+        f.fs->release(reader);
+    }
+    SECTION("its name goes when it is open there") {
+        const auto removing = f.begin(&FileSystem::unlink, f.d, "file");
+        CHECK_FALSE(removing->done());
+        f.let_all_through();
+        CHECK(f.finish(removing).has_value());
+        const auto open = f.server.of(Opcode::open);
+        REQUIRE(open.size() == 1);
+        CHECK(open[0].header.id < f.server.of(Opcode::unlink)[0].header.id);
+        CHECK(f.server.of(Opcode::create)[0].header.id < open[0].header.id);
+        f.fs->release(reader);
+    }
+    SECTION("what the server says of it is told to who reads") {
+        f.instead = [](const FakeRequest& request) -> std::optional<FakeReply> {
+            if (request.header.opcode == Opcode::open)
+                return FakeReply{.status = Status::too_many_files};
+            return std::nullopt;
+        };
+        f.let_all_through();
+        CHECK(f.ask(&FileSystem::read, reader, std::uint64_t{0}, std::size_t{100}).status() == Status::too_many_files);
+        CHECK(f.asked(Opcode::open) == 2);
+        CHECK(f.ask(&FileSystem::flush, reader, LockOwner{1}).has_value());
+        f.fs->release(reader);
+    }
+}
+
+TEST_CASE("making: whoever else opens a new file, and who may not read it, waits for the server") {
+    Making f;
+    f.held = {Opcode::create};
+    const Created created = f.create("file", f.d);
+    SECTION("to write") {
+        const auto opening =
+            f.begin(&FileSystem::open, created.entry.inode, OpenHow{.flags = wire::open_read | wire::open_write});
+        CHECK_FALSE(opening->done());
+        f.let_all_through();
+        CHECK(f.finish(opening).has_value());
+    }
+    SECTION("what may not be read") {
+        const wire::Setattr change{.which = wire::set_mode, .mode = 0200};
+        REQUIRE(f.at_once(&FileSystem::setattr, created.entry.inode, HandleNumber{}, change)->has_value());
+        const auto opening = f.begin(&FileSystem::open, created.entry.inode, OpenHow{.flags = wire::open_read});
+        CHECK_FALSE(opening->done());
+        f.let_all_through();
+        CHECK(f.finish(opening).has_value());
+        CHECK(f.asked(Opcode::open) == 1);
+    }
+}
+
 TEST_CASE("making: after a failure the server is asked before anything else is answered in the directory") {
     Making f;
     const auto failing = GENERATE(Opcode::write, Opcode::setattr);
