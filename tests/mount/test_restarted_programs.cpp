@@ -82,6 +82,10 @@ TEST_CASE("restarted programs: an archive that is unpacked, copied and removed")
     work_under_kills(archives);
 }
 
+TEST_CASE("restarted programs: rsync") {
+    work_under_kills(mirrors);
+}
+
 TEST_CASE("restarted programs: git") {
     work_under_kills(git);
 }

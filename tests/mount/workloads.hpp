@@ -49,6 +49,34 @@ sync -f .
 [ -z "$(ls -A "$AT_SERVER")" ]
 )sh"};
 
+// rsync writes temporary files, opens each again to set its mode, and renames it.
+inline constexpr Workload mirrors = {"a tree that is mirrored by rsync, changed and mirrored again", R"sh(
+if [ ! -d "$SCRATCH/source" ]; then
+    mkdir "$SCRATCH/source"
+    for d in $(seq 8); do
+        mkdir "$SCRATCH/source/d$d"
+        for f in $(seq 20); do head -c $((f * f * d * 17)) /dev/urandom >"$SCRATCH/source/d$d/f$f"; done
+        ln -s f1 "$SCRATCH/source/d$d/link"
+        ln "$SCRATCH/source/d$d/f2" "$SCRATCH/source/d$d/second"
+        chmod 600 "$SCRATCH/source/d$d/f3"
+        touch -d '2020-01-02 03:04:05' "$SCRATCH/source/d$d/f4"
+    done
+fi
+rsync -aH "$SCRATCH/source/" mirror
+for d in $(seq 8); do
+    head -c $((ROUND + d * 1000)) /dev/urandom >"$SCRATCH/source/d$d/f5"
+    rm -f "$SCRATCH/source/d$d"/new*
+    echo "$ROUND" >"$SCRATCH/source/d$d/new$ROUND"
+done
+rsync -aH --delete "$SCRATCH/source/" mirror
+sync -f .
+for there in mirror "$AT_SERVER/mirror"; do
+    diff -r --no-dereference "$SCRATCH/source" "$there"
+    [ -z "$(rsync -aHni --delete "$SCRATCH/source/" "$there")" ]
+done
+rm -r mirror
+)sh"};
+
 inline constexpr Workload git = {"git clone, commits and checkouts", R"sh(
 export HOME="$SCRATCH" GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=A GIT_AUTHOR_EMAIL=a@example.org
 export GIT_COMMITTER_NAME=C GIT_COMMITTER_EMAIL=c@example.org
