@@ -210,6 +210,8 @@ Task<Result<ShownAttributes>> FileSystem::setattr(Operation& operation, InodeNum
     }
     if (const Status status = co_await written_out(operation, inode); status != Status::ok)
         co_return Result<ShownAttributes>(status);
+    if ((change.which & (wire::set_mode | wire::set_uid | wire::set_gid)) != 0)
+        co_await have_directory_at_server(operation, inode);
     const auto node = co_await node_for(operation, inode);
     if (!node)
         co_return Result<ShownAttributes>(node.error());

@@ -63,7 +63,7 @@ Task<Result<HandleId>> FileSystem::open_at_server(Operation& operation, InodeNum
 Task<Result<FileSystem::OpenedDirectory>> FileSystem::opendir(Operation& operation, InodeNumber inode) {
     if (const auto node = node_of(inode); !node)
         co_return Result<OpenedDirectory>(node.error());
-    if (!co_await settled_briefly(operation, inode))
+    if (may_open_unasked(operation, inode) || !co_await settled_briefly(operation, inode))
         co_return open_unasked(inode);
     if (may_use_names(operation) && names_.in_force())
         if (const auto known = names_.known().names(inode); known != nullptr)
@@ -89,7 +89,19 @@ Task<Result<FileSystem::OpenedDirectory>> FileSystem::opendir(Operation& operati
     co_return add_directory(std::move(opened));
 }
 
-// Of a silent server: df opens the directory that it is given, and wants nothing of it. Whoever wants the names waits.
+// A directory in which changes are under way, and that nobody else changes: programs that have filled one open it to
+// set its mode, and to sync it.
+bool FileSystem::may_open_unasked(const Operation& operation, InodeNumber inode) {
+    if (!behind_.concerns(inode) || !may_answer(operation, inode))
+        return false;
+    const wire::Attributes* known = behind_.shown(inode);
+    if (known == nullptr)
+        known = names_.known().last_own_attributes(inode);
+    return known != nullptr && mode_allows(operation, *known, R_OK);
+}
+
+// Also of a silent server: df opens the directory that it is given, and wants nothing of it. Whoever wants the names
+// waits.
 Result<FileSystem::OpenedDirectory> FileSystem::open_unasked(InodeNumber inode) {
     return add_directory({.epoch = session_.epoch(), .inode = inode, .names = nullptr});
 }
@@ -156,6 +168,18 @@ Task<Result<>> FileSystem::have_at_server(Operation& operation, HandleNumber han
     else
         (*again)->handle = *opened;
     co_return again ? Result<>() : Result<>(again.error());
+}
+
+// The same for all of a directory that may become one that the server opens to nobody, but for those whose names are
+// known. Errors do not matter: whoever reads it is told.
+Task<void> FileSystem::have_directory_at_server(Operation& operation, InodeNumber inode) {
+    std::vector<HandleNumber> handles;
+    directories_.for_each_numbered([&](HandleNumber number, const DirectoryHandle& opened) {
+        if (opened.inode == inode && !opened.handle && opened.names == nullptr)
+            handles.push_back(number);
+    });
+    for (const HandleNumber handle : handles)
+        co_await have_at_server(operation, handle);
 }
 
 void FileSystem::releasedir(HandleNumber handle) {

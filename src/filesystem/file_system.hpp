@@ -452,12 +452,14 @@ private:
     Task<Result<DirectoryCache::Names>> names_of(Operation& operation, InodeNumber inode);
     Task<Result<HandleId>> open_at_server(Operation& operation, InodeNumber inode);
     OpenedDirectory add_directory(DirectoryHandle opened);
+    bool may_open_unasked(const Operation& operation, InodeNumber inode);
     Result<OpenedDirectory> open_unasked(InodeNumber inode);
     bool may_lend_names(InodeNumber inode);
     bool lent_names_are(InodeNumber inode, const DirectoryCache::Names& names);
     void watch_lent_names();
     void check_lent_names();
     Task<Result<>> have_at_server(Operation& operation, HandleNumber handle);
+    Task<void> have_directory_at_server(Operation& operation, InodeNumber inode);
     Task<Result<>> find_entries(Operation& operation, HandleNumber handle, Listing listing);
     void list_known(DirectoryHandle& directory);
     Task<Result<>> fetch_entries(Operation& operation, HandleNumber handle, Listing listing);

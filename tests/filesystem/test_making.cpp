@@ -976,6 +976,50 @@ TEST_CASE("making: a new file that is closed is opened to be read, changed and c
     }
 }
 
+TEST_CASE("making: a directory that is being filled is opened without waiting, and read once all is there") {
+    Making f;
+    f.held = {Opcode::create, Opcode::opendir};
+    const Created created = f.create("file", f.d);
+    f.fs->release(created.opened.handle);
+    const auto opening = f.at_once(&FileSystem::opendir, f.d);
+    REQUIRE(opening.has_value());
+    REQUIRE(opening->has_value());
+    const HandleNumber handle = (*opening)->handle;
+    FakeSink sink(1000);
+    const auto list = [&] {
+        return f.begin(&FileSystem::readdir, handle, std::uint64_t{0}, FileSystem::Listing::plain,
+                       static_cast<ListingSink&>(sink));
+    };
+    SECTION("read") {
+        const auto reading = list();
+        CHECK_FALSE(reading->done());
+        f.let_all_through();
+        CHECK(f.finish(reading).has_value());
+        CHECK(std::ranges::count(sink.names(), "file") == 1);
+        CHECK(f.asked(Opcode::opendir) == 0);
+    }
+    SECTION("synced") {
+        const auto syncing = f.begin(&FileSystem::fsyncdir, handle, false);
+        CHECK_FALSE(syncing->done());
+        f.let_all_through();
+        CHECK(f.finish(syncing).has_value());
+    }
+    SECTION("it is opened at the server before it may not be any more") {
+        f.held.erase(Opcode::opendir);
+        const wire::Setattr change{.which = wire::set_mode, .mode = 0};
+        const auto setting = f.begin(&FileSystem::setattr, f.d, HandleNumber{}, change);
+        CHECK_FALSE(setting->done());
+        f.let_all_through();
+        CHECK(f.finish(setting).has_value());
+        REQUIRE(f.asked(Opcode::opendir) == 1);
+        CHECK(f.server.of(Opcode::opendir)[0].header.id < f.server.of(Opcode::setattr)[0].header.id);
+        CHECK(f.finish(list()).has_value());
+        CHECK(std::ranges::count(sink.names(), "file") == 1);
+        CHECK(f.asked(Opcode::opendir) == 1);
+    }
+    f.fs->releasedir(handle);
+}
+
 TEST_CASE("making: whoever else opens a new file, and who may not read it, waits for the server") {
     Making f;
     f.held = {Opcode::create};

@@ -41,7 +41,7 @@ constexpr std::uint64_t ample_bytes = 256 * mebibyte;
 constexpr char ample_tmpfs[] = "size=272m,nr_inodes=70000";
 constexpr std::uint64_t ample_ext4 = 320 * mebibyte;
 constexpr int usual_tries = 6;
-constexpr Milliseconds patience{60'000};
+constexpr Milliseconds patience{180'000};
 
 int tries_for_tests() {
     const char* given = std::getenv("REMOFS_TEST_TRIES");
