@@ -334,13 +334,16 @@ bool DirectoryCache::learn(Listed listed) {
     return true;
 }
 
-// The entry that the directory is, if that is known, leads to it. Another one may have its name by now.
+// The entry that the directory is, if that is known, leads to it. Another one may have its name by now, but not where
+// the directory is made here, and the server has not said yet what it is like.
 void DirectoryCache::link(const Directory& directory) {
     Directory* parent = trusted(directory.place.parent);
     if (parent == nullptr)
         return;
     const auto found = parent->by_name.find(directory.place.name);
-    if (found != parent->by_name.end() && found->second->entry.attributes.identity == directory.own.identity)
+    if (found == parent->by_name.end())
+        return;
+    if (directory.own.mode == 0 || found->second->entry.attributes.identity == directory.own.identity)
         found->second->directory = directory.number;
 }
 

@@ -125,6 +125,13 @@ TEST_CASE("a name that stands for another directory does not lead into the one b
     CHECK(f.cache.known_directory(home, "d") == 0);
     f.cache.put(inside, {home, "d"});
     CHECK(f.cache.known_directory(home, "d") == 0);
+    // What is made here is known before the server has said what it is like.
+    constexpr InodeNumber made = 21;
+    auto empty = f.listing(made, {});
+    empty.attributes = {};
+    CHECK(f.cache.learn(std::move(empty)));
+    f.cache.put(made, {home, "d"});
+    CHECK(f.cache.known_directory(home, "d") == made);
 }
 
 TEST_CASE("a listing under a lease answers for names, absent names and attributes") {
