@@ -62,6 +62,7 @@ LeaseTable::Taking LeaseTable::take(LeaseHolder key, const InodePtr& directory, 
     if (end_others(*state, key, *directory) || !grant(*state, key, directory, node, let_go))
         return {};
     lease = find(*state, key, *directory);
+    go_by(*lease, node);
     if (!lease->exclusive) {
         lease->exclusive = true;
         state->exclusive.emplace(directory.get(), lease);

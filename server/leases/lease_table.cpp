@@ -179,10 +179,17 @@ std::optional<NodeId> LeaseTable::node_gone(LeaseHolder key, NodeId node, NodeId
         remove(*state, position, let_go);
         return std::nullopt;
     }
-    holder.by_node.erase(lease);
-    holder.by_node.emplace(other, position);
-    position->node = position->asked_by = other;
+    go_by(*position, other);
     return other;
+}
+
+// The holder is told of it by that node, which no other lease of its goes by.
+void LeaseTable::go_by(Lease& lease, NodeId node) {
+    auto& by_node = lease.holder->by_node;
+    const LeasePosition position = by_node.at(lease.node);
+    by_node.erase(lease.node);
+    by_node.emplace(node, position);
+    lease.node = lease.asked_by = node;
 }
 
 bool LeaseTable::others_than(LeaseHolder author) const {

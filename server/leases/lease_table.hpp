@@ -97,7 +97,8 @@ public:
     // ---- exclusive leases: see docs/adr/0020-exclusive-leases.md
 
     // As grant(), for a lease that nobody has one beside. Not while others have one, which ends by this, nor while
-    // another's change of the directory, or of the one `above`, is under way.
+    // another's change of the directory, or of the one `above`, is under way. The holder, which has named the directory
+    // as `node`, is told of it so from then on.
     struct Taking {
         bool taken = false;
         bool is_new = false;  // there was no lease in force before
@@ -266,6 +267,7 @@ private:
     using LetGo = std::vector<InodePtr>;
 
     static Lease* find(State& state, LeaseHolder holder, const Inode& directory);
+    static void go_by(Lease& lease, NodeId node);
     static Told* find_told(Lease& lease, std::string_view name);
     static void mark_told(Lease& lease, Told told);
     static void take_back_all(Lease& lease);

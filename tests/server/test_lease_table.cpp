@@ -640,6 +640,21 @@ TEST_CASE("a holder is told once to share, however many wait") {
     CHECK(f.table.is_leased(*f.directory));
 }
 
+TEST_CASE("who has taken a directory is told to share it by the node that he named it by") {
+    Takers f;
+    REQUIRE(f.table.grant(f.one, f.directory, Fixture::node));
+    constexpr NodeId second{8};
+    REQUIRE(f.take(f.one, f.directory, second));
+    CHECK(f.look(f.two, f.directory) == std::vector{f.directory});
+    CHECK(f.told() == Changes{{second, What::shared, {}}});
+    // That he forgets the other does not matter.
+    CHECK(f.table.node_gone(f.one, Fixture::node, second) == std::nullopt);
+    CHECK_FALSE(f.table.are_shared(f.two, std::vector{f.directory}));
+    f.table.share(f.one, *f.directory);
+    CHECK(f.table.are_shared(f.two, std::vector{f.directory}));
+    CHECK(f.table.is_leased(*f.directory));
+}
+
 TEST_CASE("since when something is to be shared is known until it has been") {
     Takers f;
     REQUIRE(f.take(f.one, f.directory));
