@@ -11,8 +11,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
-#include <ctime>
 #include <fstream>
 #include <random>
 #include <sstream>
@@ -31,12 +29,6 @@ constexpr int max_attempts = 4;
 constexpr unsigned flags_of_its_own = FS_INDEX_FL | FS_EXTENT_FL | FS_TOPDIR_FL | FS_IMMUTABLE_FL | FS_APPEND_FL |
                                       FS_INLINE_DATA_FL | FS_HUGE_FILE_FL | FS_EA_INODE_FL | FS_DIRTY_FL;
 constexpr unsigned extent_flags_of_its_own = FS_XFLAG_IMMUTABLE | FS_XFLAG_APPEND | FS_XFLAG_HASATTR;
-
-// ext4 looks at each inode of a block group that was removed within the last minutes before it takes one that was not:
-// after some thousand removals, making takes twenty times as long there as it does in another one.
-constexpr int least_of_a_look = 64;
-// Where making is slow everywhere, places are not changed for nothing: what is made together should lie together.
-constexpr int most_of_a_look = 4096;
 
 constexpr mode_t lent_file_mode = 0600;
 constexpr mode_t lent_directory_mode = 0700;
@@ -70,23 +62,18 @@ bool is_name_of_loan(const std::string& name) {
     return error == std::errc() && end == name.data() + name.size() && std::to_string(number) == name;
 }
 
-// What is of the form of what is lent, and as empty; of a place, also what is in it.
-void remove_leftover(int directory, const std::string& text, bool may_be_place) {
+// What is of the form of what is lent, and as empty.
+void remove_leftover(int directory, const std::string& text) {
     const auto name = EntryName::check(text);
     if (!name || !is_name_of_loan(text))
         return;
     const auto attributes = stat_entry(directory, *name);
     if (!attributes || attributes->uid != ::geteuid())
         return;
-    if (S_ISREG(attributes->mode) && attributes->links == 1 && attributes->size == 0)
+    if (S_ISDIR(attributes->mode))
+        static_cast<void>(remove_directory(directory, *name));
+    else if (S_ISREG(attributes->mode) && attributes->links == 1 && attributes->size == 0)
         static_cast<void>(remove_file(directory, *name));
-    if (!S_ISDIR(attributes->mode))
-        return;
-    if (const auto place = may_be_place ? open_directory(directory, *name) : Status::stale) {
-        for (const std::string& each : entry_names(place->get()))
-            remove_leftover(place->get(), each, false);
-    }
-    static_cast<void>(remove_directory(directory, *name));
 }
 
 void remove_leftover_directory(int root, const EntryName& name, const wire::Attributes& root_attributes) {
@@ -102,7 +89,7 @@ void remove_leftover_directory(int root, const EntryName& name, const wire::Attr
     if (!opened || opened->identity != attributes->identity)
         return;
     for (const std::string& each : entry_names(directory->get()))
-        remove_leftover(directory->get(), each, true);
+        remove_leftover(directory->get(), each);
     if (!remove_directory(root, name))
         log::warn("{}, which a server has left in the export, has something else in it", name.text());
 }
@@ -126,22 +113,6 @@ bool groups_come_from_above(std::uint64_t mount) {
         return false;
     }
     return true;
-}
-
-// ext4 then puts each directory in it where few others are, as it does with those of its root: chattr(1), T. Others
-// refuse it, and decide for themselves.
-void spread_what_is_in(int directory) {
-    int flags = 0;
-    if (::ioctl(directory, FS_IOC_GETFLAGS, &flags) != 0)
-        return;
-    flags |= FS_TOPDIR_FL;
-    static_cast<void>(::ioctl(directory, FS_IOC_SETFLAGS, &flags));
-}
-
-std::chrono::nanoseconds thread_cpu_time() {
-    timespec now{};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
 }
 
 EntryName random_name() {
@@ -174,19 +145,20 @@ Result<Inheritance> inheritance_of(int directory) {
 
 // ---------------------------------------------------------------- where what is lent is made
 
-// The one that the export's root has. Goes with the last place in it. The lock tells other servers that it is no
-// leftover.
-class HiddenDirectory {
+// Goes when nothing of it is lent any more. The lock tells other servers that it is no leftover.
+class LendingDirectory {
 public:
-    HiddenDirectory(UniqueFd root, EntryName name, UniqueFd opened)
-        : root_(std::move(root)), name_(std::move(name)), opened_(std::move(opened)) {}
-    HiddenDirectory(const HiddenDirectory&) = delete;
-    HiddenDirectory& operator=(const HiddenDirectory&) = delete;
-    ~HiddenDirectory() { static_cast<void>(remove_directory(root_.get(), name_)); }
+    LendingDirectory(UniqueFd root, EntryName name, UniqueFd opened, const Inheritance& inheritance)
+        : root_(std::move(root)), name_(std::move(name)), opened_(std::move(opened)), inheritance_(inheritance) {}
+    LendingDirectory(const LendingDirectory&) = delete;
+    LendingDirectory& operator=(const LendingDirectory&) = delete;
+    ~LendingDirectory() { static_cast<void>(remove_directory(root_.get(), name_)); }
 
-    static Result<std::shared_ptr<HiddenDirectory>> make(int root);
+    // Error: not_supported, if nothing can be lent in this export; and what making it can give.
+    static Result<std::shared_ptr<LendingDirectory>> make(int root);
 
     int fd() const { return opened_.get(); }
+    const Inheritance& inheritance() const { return inheritance_; }
     bool is_gone() const { return is_removed(opened_.get()); }
 
 private:
@@ -195,10 +167,11 @@ private:
     const UniqueFd root_;
     const EntryName name_;
     const UniqueFd opened_;
+    const Inheritance inheritance_;
 };
 
 // Makes, opens and locks it.
-Result<UniqueFd> HiddenDirectory::lock_new(int root, const EntryName& name) {
+Result<UniqueFd> LendingDirectory::lock_new(int root, const EntryName& name) {
     REMOFILE_CHECK(make_directory(root, name, lent_directory_mode));
     auto opened = open_directory(root, name);
     // Also without the set-group-id bit that it may have been given. Only now, for what is open is certainly ours.
@@ -209,85 +182,24 @@ Result<UniqueFd> HiddenDirectory::lock_new(int root, const EntryName& name) {
     return opened ? Status::try_again : opened.error().status;
 }
 
-Result<std::shared_ptr<HiddenDirectory>> HiddenDirectory::make(int root) {
+Result<std::shared_ptr<LendingDirectory>> LendingDirectory::make(int root) {
     REMOFILE_TRY(kept_root, duplicate_as_path(root));
     for (int attempt = 1;; ++attempt) {
         EntryName name = random_name();
         auto opened = lock_new(root, name);
-        if (opened) {
-            spread_what_is_in(opened->get());
-            return std::make_shared<HiddenDirectory>(std::move(kept_root), std::move(name), std::move(*opened));
-        }
-        if (attempt == max_attempts || (opened.status() != Status::exists && opened.status() != Status::try_again))
+        const bool is_over =
+            attempt == max_attempts || (opened.status() != Status::exists && opened.status() != Status::try_again);
+        if (!opened && is_over)
             return opened.error();
+        if (!opened)
+            continue;
+        const auto inheritance = inheritance_of(opened->get());
+        auto made = std::make_shared<LendingDirectory>(std::move(kept_root), std::move(name), std::move(*opened),
+                                                       inheritance.value_or(Inheritance{}));
+        if (!inheritance)
+            return inheritance.error();
+        return made;
     }
-}
-
-// Goes when nothing of it is lent any more.
-class LendingDirectory {
-public:
-    LendingDirectory(std::shared_ptr<HiddenDirectory> above, EntryName name, UniqueFd opened,
-                     const Inheritance& inheritance, int made_at_a_look)
-        : made_at_a_look_(made_at_a_look),
-          above_(std::move(above)),
-          name_(std::move(name)),
-          opened_(std::move(opened)),
-          inheritance_(inheritance) {}
-    LendingDirectory(const LendingDirectory&) = delete;
-    LendingDirectory& operator=(const LendingDirectory&) = delete;
-    ~LendingDirectory() { static_cast<void>(remove_directory(above_->fd(), name_)); }
-
-    // Error: not_supported, if nothing can be lent in this export; and what making it can give.
-    static Result<std::shared_ptr<LendingDirectory>> make(std::shared_ptr<HiddenDirectory> above, EntryName name,
-                                                          int made_at_a_look);
-
-    int fd() const { return opened_.get(); }
-    const Inheritance& inheritance() const { return inheritance_; }
-    bool is_gone() const { return is_removed(opened_.get()); }
-
-    // Something has been made in it. `cpu`: the processor's time that it took; that of the disk says nothing. `slow`:
-    // from where on it was slow, on average.
-    void took(std::chrono::nanoseconds cpu, std::chrono::nanoseconds slow);
-    bool is_slow() const { return slow_since_ > 0; }
-    bool was_slow_at_once() const { return slow_since_ == 1; }
-    int made_at_a_look() const { return made_at_a_look_; }
-
-private:
-    const int made_at_a_look_;
-    const std::shared_ptr<HiddenDirectory> above_;
-    const EntryName name_;
-    const UniqueFd opened_;
-    const Inheritance inheritance_;
-    std::atomic<int> looks_ = 0;
-    std::atomic<int> slow_since_ = 0;  // the first look at which it was; 0: none yet
-    // Since the last look.
-    std::atomic<std::int64_t> cpu_ns_ = 0;
-    std::atomic<int> made_ = 0;
-};
-
-Result<std::shared_ptr<LendingDirectory>> LendingDirectory::make(std::shared_ptr<HiddenDirectory> above, EntryName name,
-                                                                 int made_at_a_look) {
-    REMOFILE_CHECK(make_directory(above->fd(), name, lent_directory_mode));
-    auto opened = open_directory(above->fd(), name);
-    const auto inheritance = opened ? inheritance_of(opened->get()) : Result<Inheritance>(opened.error());
-    if (!inheritance) {
-        static_cast<void>(remove_directory(above->fd(), name));
-        return inheritance.error();
-    }
-    return std::make_shared<LendingDirectory>(std::move(above), std::move(name), std::move(*opened), *inheritance,
-                                              made_at_a_look);
-}
-
-void LendingDirectory::took(std::chrono::nanoseconds cpu, std::chrono::nanoseconds slow) {
-    const auto sum = std::chrono::nanoseconds(cpu_ns_ += cpu.count());
-    if (++made_ != made_at_a_look_)
-        return;
-    const int look = ++looks_;
-    int none = 0;
-    if (sum > slow * made_at_a_look_)
-        slow_since_.compare_exchange_strong(none, look);
-    cpu_ns_ = 0;
-    made_ = 0;
 }
 
 // ---------------------------------------------------------------- what is lent
@@ -346,50 +258,30 @@ std::shared_ptr<LendingDirectory> Lender::place_for(int directory, bool& root_ch
     const std::lock_guard guard(making_);
     if (place_ && place_->is_gone())
         place_.reset();
-    if (place_ ? place_->is_slow() : !has_failed_) {
-        if (auto made = make_place(*wanted, root_changed))
-            place_ = std::move(made);
-    }
-    return place_ && *wanted == place_->inheritance() ? place_ : nullptr;
-}
-
-std::shared_ptr<LendingDirectory> Lender::make_place(const Inheritance& wanted, bool& root_changed) {
-    if (hidden_ && hidden_->is_gone())
-        hidden_.reset();
-    if (!hidden_) {
+    if (!place_ && !has_failed_) {
         const auto root = open_for_io(root_.get(), S_IFDIR, O_RDONLY | O_DIRECTORY);
         const auto above = root ? inheritance_of(root->get()) : Result<Inheritance>(root.error());
         // What can be seen to be in vain leaves the root as it is.
-        if (!above || above->device != wanted.device || above->mount != wanted.mount)
+        if (!above || above->device != wanted->device || above->mount != wanted->mount)
             return nullptr;
         const bool can_lend = !groups_come_from_above(above->mount);
-        auto made = can_lend ? HiddenDirectory::make(root_.get()) : Status::not_supported;
+        auto made = can_lend ? LendingDirectory::make(root_.get()) : Status::not_supported;
         root_changed = can_lend;
         has_failed_ = !made;
-        if (!made)
-            return nullptr;
-        hidden_ = std::move(*made);
+        if (made)
+            place_ = std::move(*made);
     }
-    int made_at_a_look = least_of_a_look;
-    if (place_ && place_->was_slow_at_once())
-        made_at_a_look = std::min(2 * place_->made_at_a_look(), most_of_a_look);
-    auto made = LendingDirectory::make(hidden_, name_of(++last_place_), made_at_a_look);
-    has_failed_ = !made && !place_;
-    if (has_failed_)
-        hidden_.reset();
-    return made ? std::move(*made) : nullptr;
+    return place_ && *wanted == place_->inheritance() ? place_ : nullptr;
 }
 
 Result<Loan> Lender::make(const std::shared_ptr<LendingDirectory>& place, mode_t type) {
     const std::uint64_t number = ++last_number_;
     EntryName name = name_of(number);
-    const auto start = thread_cpu_time();
     if (type == S_IFDIR) {
         REMOFILE_CHECK(make_directory(place->fd(), name, lent_directory_mode));
     } else {
         REMOFILE_TRY(file, create_entry(place->fd(), name, O_RDONLY, lent_file_mode));
     }
-    place->took(thread_cpu_time() - start, slow_making_);
     const auto attributes = stat_entry(place->fd(), name);
     wire::Attributes unknown;
     unknown.mode = type;

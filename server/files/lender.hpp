@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Inodes that clients may give names to later: docs/adr/0021-lent-inodes.md. They are made in a directory of the
-// export's root that no client gets to see (EntryName::is_reserved), one for each server, and moved from there. It has
-// a directory in it for what is made at present, and another one from when making has become slow there.
+// export's root that no client gets to see (EntryName::is_reserved), one for each server, and moved from there.
 #pragma once
 
 #include <sys/types.h>
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -34,7 +32,6 @@ struct Inheritance {
 // there, wherever it comes from: a default ACL, a project. Takes system calls.
 Result<Inheritance> inheritance_of(int directory);
 
-class HiddenDirectory;
 class LendingDirectory;
 
 // An inode that is lent. One that has not been given a name goes with this.
@@ -68,10 +65,8 @@ private:
 // Makes what is lent, as the server itself. Callable from any thread.
 class Lender {
 public:
-    // `root`: an O_PATH descriptor of the export's root. `slow_making`: the processor's time for making one inode, on
-    // average, from which on another place is looked for; ordinarily it is some 10 microseconds.
-    explicit Lender(UniqueFd root, std::chrono::nanoseconds slow_making = std::chrono::microseconds(50))
-        : root_(std::move(root)), slow_making_(slow_making) {}
+    // `root`: an O_PATH descriptor of the export's root.
+    explicit Lender(UniqueFd root) : root_(std::move(root)) {}
     ~Lender();
 
     // Removes what servers have left that were killed. To be called before anybody knows the export.
@@ -86,16 +81,10 @@ public:
 
 private:
     const UniqueFd root_;
-    const std::chrono::nanoseconds slow_making_;
     std::atomic<std::uint64_t> last_number_ = 0;
-    // With `making_` held. Null if nothing can be lent.
-    std::shared_ptr<LendingDirectory> make_place(const Inheritance& wanted, bool& root_changed);
-
-    std::mutex making_;                        // guards what follows; held while directories are made, which is seldom
-    std::shared_ptr<HiddenDirectory> hidden_;  // shared with the places in it
+    std::mutex making_;                        // guards what follows; held while the directory is made, which is once
     std::shared_ptr<LendingDirectory> place_;  // shared with what is lent
-    std::uint64_t last_place_ = 0;
-    bool has_failed_ = false;  // it is not tried again
+    bool has_failed_ = false;                  // it is not tried again
 };
 
 }  // namespace remofile::server
