@@ -174,12 +174,15 @@ Status FileSystem::take_write_error(HandleNumber handle) {
         return Status::ok;
     if (const Inode* inode = inodes_.find(open->inode); open->made_behind && inode != nullptr)
         names_.forget(inode->place.parent);
-    return std::exchange(open->write_error, Status::ok);
+    open->told_by_write = std::exchange(open->write_error, Status::ok);
+    return open->told_by_write;
 }
 
 // How a FLUSH or FSYNC ends: what failed before comes first.
 Result<> FileSystem::after_write_error(HandleNumber handle, Status now) {
-    const Status earlier = take_write_error(handle);
+    take_write_error(handle);
+    FileHandle* open = files_.find(handle);
+    const Status earlier = open == nullptr ? Status::ok : std::exchange(open->told_by_write, Status::ok);
     return outcome_of(earlier != Status::ok ? earlier : now);
 }
 
