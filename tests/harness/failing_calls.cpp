@@ -3,7 +3,9 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <linux/quota.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -17,6 +19,8 @@
 using remofile::test::FailingCalls;
 
 namespace {
+
+constexpr long quotactl_fd_number = 443;  // which older headers do not know
 
 FailingCalls* map_calls() {
     const char* path = std::getenv(FailingCalls::variable);
@@ -45,6 +49,10 @@ bool is_refused(FailingCalls::Kind kind) {
     if (error != 0)
         errno = error;
     return error != 0;
+}
+
+bool says_full() {
+    return calls != nullptr && calls->says_full;
 }
 
 template <class Function>
@@ -103,7 +111,14 @@ int fdatasync(int fd) {
     return is_refused(FailingCalls::syncing) ? -1 : NEXT(fdatasync)(fd);
 }
 
-// openat2(2) has no function of its own.
+int fstatvfs64(int fd, struct statvfs64* statistics) noexcept {
+    const int result = NEXT(fstatvfs64)(fd, statistics);
+    if (result == 0 && says_full())
+        statistics->f_bavail = 0;
+    return result;
+}
+
+// openat2(2) and quotactl_fd(2) have no functions of their own.
 long syscall(long number, ...) noexcept {
     va_list list;
     va_start(list, number);
@@ -115,6 +130,11 @@ long syscall(long number, ...) noexcept {
         const auto* how = reinterpret_cast<const open_how*>(given[2]);
         if ((how->flags & O_CREAT) != 0 && is_refused(FailingCalls::making))
             return -1;
+    }
+    if (number == quotactl_fd_number && says_full()) {
+        auto* quota = reinterpret_cast<if_dqblk*>(given[3]);
+        *quota = {.dqb_bhardlimit = 1, .dqb_curspace = QIF_DQBLKSIZE, .dqb_valid = QIF_BLIMITS | QIF_SPACE};
+        return 0;
     }
     return NEXT(syscall)(number, given[0], given[1], given[2], given[3], given[4], given[5]);
 }

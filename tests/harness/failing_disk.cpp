@@ -14,7 +14,7 @@
 
 namespace remofile::test {
 
-FailingDisk::FailingDisk() : path_(Scratch::instance().make_directory("failing_calls") + "/calls") {
+FailingDisk::FailingDisk(bool says_full) : path_(Scratch::instance().make_directory("failing_calls") + "/calls") {
     const UniqueFd fd(::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
     void* mapped = MAP_FAILED;
     if (fd && ::ftruncate(fd.get(), sizeof(FailingCalls)) == 0)
@@ -22,6 +22,7 @@ FailingDisk::FailingDisk() : path_(Scratch::instance().make_directory("failing_c
     if (mapped == MAP_FAILED)
         throw std::runtime_error("cannot map " + path_);
     calls_ = new (mapped) FailingCalls;
+    calls_->says_full = says_full;
 }
 
 FailingDisk::~FailingDisk() {

@@ -25,11 +25,13 @@ struct FailingCalls {
     std::atomic<std::int64_t> passing = 0;  // so many of these kinds still pass
     std::atomic<std::int64_t> failing = 0;  // and then so many fail
     std::atomic<std::uint64_t> failed = 0;
+    std::atomic<bool> says_full = false;  // of room and quotas: there is none left
 };
 
 class FailingDisk {
 public:
-    FailingDisk();
+    // `says_full`: whoever asks for its room and quotas is told that there is none left, while calls still succeed.
+    explicit FailingDisk(bool says_full = false);
     ~FailingDisk();
     FailingDisk(const FailingDisk&) = delete;
     FailingDisk& operator=(const FailingDisk&) = delete;

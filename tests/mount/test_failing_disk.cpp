@@ -64,7 +64,6 @@ public:
             const std::size_t size = std::min(piece, bytes.size() - done);
             const ssize_t written = ::pwrite(fd, bytes.data() + done, size, static_cast<off_t>(at + done));
             note(written > 0);
-            if (written != static_cast<ssize_t>(size)) history_ += "SHORT " + std::to_string(written) + " of " + std::to_string(size) + " at " + std::to_string(at + done) + " ";
             done += written > 0 ? static_cast<std::size_t>(written) : size;
         }
     }
@@ -101,10 +100,10 @@ public:
     }
 
     // The names of what is not as it should be and nobody was told of.
-    std::string lost_in(const std::string& server, bool are_names_told_late) const {
+    std::string lost_in(const std::string& server, bool may_be_late) const {
         std::string lost;
         for (const auto& [name, content] : wanted_) {
-            if (told(name) != "ok" || (are_names_told_late && told_by_directory_ != "ok"))
+            if (told(name) != "ok" || (may_be_late && told_by_directory_ != "ok"))
                 continue;
             std::string there;
             try {
@@ -272,10 +271,12 @@ struct Kind {
     std::vector<int> errors;
     bool lends_inodes = false;
     Milliseconds one_way{};
+    // It is known to be full: then nothing is answered before the disk has been asked, and nothing is told of late.
+    bool says_full = false;
 };
 
 void check(const Kind& kind) {
-    FailingDisk disk;
+    FailingDisk disk(kind.says_full);
     const ServerProcess server(
         {.directory = {}, .config_dir = {}, .environment = disk.environment(), .lends_inodes = kind.lends_inodes});
     std::optional<TcpProxy> link;
@@ -302,9 +303,8 @@ void check(const Kind& kind) {
         told += work.errors().empty() ? 0 : 1;
         late += work.errors().empty() && work.was_told_late() ? 1 : 0;
         silent += calls > 0 && work.errors().empty() && !work.was_told_late() ? 1 : 0;
-        const bool are_names_told_late = true;
         INFO(errno_name(error) << ", " << calls << " calls failed");
-        CHECK(work.lost_in(server.directory() + name, are_names_told_late) == "");
+        CHECK(work.lost_in(server.directory() + name, !kind.says_full) == "");
         for (const std::string& each : work.errors())
             CHECK((each == errno_name(error) || each == "EIO" || each == "ESTALE" || each == "ENOENT"));
     }
@@ -337,6 +337,13 @@ TEST_CASE("failing disk: names find no room") {
 
 TEST_CASE("failing disk: names and contents find no room where inodes are lent") {
     check({.calls = FailingCalls::making | FailingCalls::contents, .errors = no_room, .lends_inodes = true});
+}
+
+TEST_CASE("failing disk: names and contents find no room on one that is known to be full") {
+    check({.calls = FailingCalls::making | FailingCalls::contents,
+           .errors = no_room,
+           .lends_inodes = true,
+           .says_full = true});
 }
 
 TEST_CASE("failing disk: it is broken") {
