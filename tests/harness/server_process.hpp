@@ -24,6 +24,8 @@ public:
         std::vector<std::pair<std::string, std::string>> environment = {};  // added to the test's own
         bool lends_inodes = false;  // for which it makes a directory in the export when the network is slow
         int open_files = 0;         // its limit of descriptors; 0: the test's own
+        // A file that says which start of the machine it is, in the place of the kernel's; for root.
+        std::string machine_start = {};
     };
 
     // Starts it on a free port of 127.0.0.1 and returns once it listens. Throws std::runtime_error, with what it

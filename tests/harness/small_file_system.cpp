@@ -2,6 +2,7 @@
 #include "harness/small_file_system.hpp"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -11,11 +12,16 @@
 
 #include "base/unique_fd.hpp"
 #include "harness/child.hpp"
+#include "harness/patience.hpp"
 #include "harness/scratch.hpp"
 
 namespace remofile::test {
 
 namespace {
+
+// EXT4_IOC_SHUTDOWN: nothing is written any more, not even what the journal has.
+constexpr unsigned long shutdown_request = _IOR('X', 125, std::uint32_t);
+constexpr std::uint32_t shutdown_without_log = 2;
 
 struct statvfs statistics_of(const std::string& path) {
     struct statvfs statistics {};
@@ -34,6 +40,8 @@ SmallFileSystem::SmallFileSystem(SmallFileSystem&& other) noexcept
 SmallFileSystem::~SmallFileSystem() {
     if (mounted_)
         umount2(path_.c_str(), MNT_DETACH);
+    if (!is_tmpfs_ && !path_.empty())
+        unlink(image().c_str());
 }
 
 SmallFileSystem SmallFileSystem::tmpfs(const std::string& options) {
@@ -46,16 +54,31 @@ SmallFileSystem SmallFileSystem::ext4(std::uint64_t bytes) {
     SmallFileSystem made(false);
     if (geteuid() != 0 || !is_installed("mkfs.ext4"))
         return made;
-    const std::string image = made.path_ + ".image";
-    const UniqueFd fd(open(image.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    const UniqueFd fd(open(made.image().c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     if (!fd || ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0)
         return made;
     // With inodes enough for who wants many, and none of the room set aside for root.
-    const std::string script = "mkfs.ext4 -q -F -m 0 -N 80000 \"$1\" && mount -o loop \"$1\" \"$2\"";
-    const Ended end = run({.arguments = {"/bin/sh", "-c", script, "sh", image, made.path_}});
-    made.mounted_ = end.exit_status == 0;
-    unlink(image.c_str());
+    const Ended end = run({.arguments = {"mkfs.ext4", "-q", "-F", "-m", "0", "-N", "80000", made.image()}});
+    made.mounted_ = end.exit_status == 0 && made.mount_image();
     return made;
+}
+
+bool SmallFileSystem::mount_image() const {
+    return run({.arguments = {"mount", "-o", "loop", image(), path_}}).exit_status == 0;
+}
+
+bool SmallFileSystem::lose_power() {
+    std::uint32_t how = shutdown_without_log;
+    UniqueFd fd(open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd || ioctl(fd.get(), shutdown_request, &how) != 0)
+        return false;
+    fd.reset();
+    // Whoever was killed may still be letting go of its files.
+    mounted_ = !eventually(Milliseconds{10'000}, [this] { return umount2(path_.c_str(), 0) == 0; });
+    if (mounted_)
+        return false;
+    mounted_ = mount_image();
+    return mounted_;
 }
 
 std::uint64_t SmallFileSystem::free_bytes() const {

@@ -25,10 +25,15 @@ public:
     // of its inodes. False if that does not work.
     bool leave_bytes(std::uint64_t bytes);
     bool leave_inodes(std::uint64_t inodes);
+    // Of an ext4 that nobody uses any more: what is not on its disk at this moment is lost, and it is mounted again as
+    // after a power failure. False if that does not work; it is not mounted then.
+    bool lose_power();
 
 private:
     explicit SmallFileSystem(bool is_tmpfs);
     bool remount(const std::string& options) const;
+    bool mount_image() const;
+    std::string image() const { return path_ + ".image"; }
 
     bool is_tmpfs_;
     std::string path_;

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+// The server's machine loses its power while a program is at work on a mount: what fsync() has said to be safe, by file
+// or by directory, is there when the machine is back, and the mount goes on and shows it.
+//
+// REMOFS_TEST_TRIES=N tries so often, REMOFS_TEST_SEED=N begins with one.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <map>
+#include <random>
+#include <sstream>
+#include <thread>
+
+#include "base/unique_fd.hpp"
+#include "catch.hpp"
+#include "harness/mount_process.hpp"
+#include "harness/small_file_system.hpp"
+#include "harness/transcript.hpp"
+#include "mount/killing.hpp"
+#include "mount/random_operations.hpp"
+
+using namespace remofile::test;
+using remofile::UniqueFd;
+
+namespace {
+
+constexpr std::uint64_t ample_ext4 = 400 << 20;
+constexpr std::uint32_t usual_tries = 3;
+constexpr std::size_t record_size = 100;
+constexpr char log_file[] = "log";
+
+std::string content_of(unsigned seed) {
+    return random_bytes(1 + seed % 150'000, seed);
+}
+std::string record_of(unsigned number) {
+    return random_bytes(record_size, number);
+}
+
+// ---------------------------------------------------------------- the program
+
+// Prints a line for each thing that it knows to be safe: what, the name, and a number that tells the content.
+class Program {
+public:
+    Program(std::string root, unsigned seed) : random_(seed), root_(std::move(root)) {}
+
+    // Until it is killed, or anything fails.
+    int run() {
+        constexpr std::array things{&Program::make,   &Program::make_below, &Program::replace,
+                                    &Program::append, &Program::remove,     &Program::make_unsafely};
+        while ((this->*things[random_() % things.size()])(++last_)) {
+        }
+        std::perror("program");
+        return 1;
+    }
+
+private:
+    std::string path(const std::string& name) const { return root_ + "/" + name; }
+    static bool say(const char* what, const std::string& name, unsigned number) {
+        std::printf("%s %s %u\n", what, name.c_str(), number);
+        return std::fflush(stdout) == 0;
+    }
+    static bool put(const std::string& path, const std::string& content, int flags, bool is_synced) {
+        const UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644));
+        for (std::size_t done = 0; fd && done < content.size();) {
+            const ssize_t written =
+                write(fd.get(), content.data() + done, std::min<std::size_t>(content.size() - done, 9'000));
+            if (written <= 0)
+                return false;
+            done += static_cast<std::size_t>(written);
+        }
+        return fd && (!is_synced || fsync(fd.get()) == 0);
+    }
+    bool sync_root() const {
+        const UniqueFd fd(open(root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        return fd && fsync(fd.get()) == 0;
+    }
+
+    bool make(unsigned number) {
+        const std::string name = "file" + std::to_string(number);
+        return put(path(name), content_of(number), O_EXCL, true) && say("there", name, number);
+    }
+    // The names above are safe with the file.
+    bool make_below(unsigned number) {
+        const std::string above = "directory" + std::to_string(number);
+        const std::string name = above + "/below/file";
+        return mkdir(path(above).c_str(), 0755) == 0 && mkdir(path(above + "/below").c_str(), 0755) == 0 &&
+               put(path(name), content_of(number), O_EXCL, true) && say("there", name, number);
+    }
+    // As editors save; the old or the new one is there at any time.
+    bool replace(unsigned number) {
+        const std::string name = "saved" + std::to_string(random_() % 3), beside = path("." + name);
+        return say("saving", name, number) && put(beside, content_of(number), O_TRUNC, true) &&
+               rename(beside.c_str(), path(name).c_str()) == 0 && sync_root() && say("saved", name, number);
+    }
+    bool append(unsigned) {
+        ++records_;
+        const UniqueFd fd(open(path(log_file).c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+        const std::string record = record_of(records_);
+        return fd && write(fd.get(), record.data(), record.size()) == static_cast<ssize_t>(record.size()) &&
+               fdatasync(fd.get()) == 0 && say("records", log_file, records_);
+    }
+    bool remove(unsigned number) {
+        const std::string name = "removed" + std::to_string(number);
+        return put(path(name), content_of(number), O_EXCL, true) && unlink(path(name).c_str()) == 0 && sync_root() &&
+               say("gone", name, number);
+    }
+    bool make_unsafely(unsigned number) {
+        return put(path("unsafe" + std::to_string(number)), content_of(number), O_EXCL, false);
+    }
+
+    std::mt19937 random_;
+    const std::string root_;
+    unsigned last_ = 0;
+    unsigned records_ = 0;
+};
+
+// ---------------------------------------------------------------- what became of it
+
+std::string content_or_error(const std::string& path) {
+    try {
+        return read_file(path);
+    } catch (const std::runtime_error& error) {
+        return error.what();
+    }
+}
+
+// What is not as the program was told, below that directory.
+std::string lost_in(const std::string& root, const std::string& told) {
+    std::ostringstream lost;
+    // Of what is saved again and again: what it was known to be, and what it may have become since.
+    std::map<std::string, std::pair<unsigned, unsigned>> saved;
+    unsigned records = 0;
+    std::istringstream lines(told);
+    std::string what, name;
+    for (unsigned number = 0; lines >> what >> name >> number;) {
+        if (what == "there" && content_or_error(root + "/" + name) != content_of(number))
+            lost << name << " is not whole\n";
+        if (what == "gone" && access((root + "/" + name).c_str(), F_OK) == 0)
+            lost << name << " is there again\n";
+        if (what == "saving")
+            saved[name].second = number;
+        if (what == "saved")
+            saved[name].first = number;
+        if (what == "records")
+            records = number;
+    }
+    for (const auto& [each, numbers] : saved) {
+        const std::string content = content_or_error(root + "/" + each);
+        const bool is_new = content == content_of(numbers.second);
+        if (numbers.first != 0 && content != content_of(numbers.first) && !is_new)
+            lost << each << " is neither the old one nor the new one\n";
+    }
+    const std::string log = records == 0 ? std::string() : content_or_error(root + "/" + log_file);
+    for (unsigned record = 1; record <= records; ++record)
+        if (log.compare((record - 1) * record_size, record_size, record_of(record)) != 0)
+            lost << "record " << record << " of " << records << " is lost\n";
+    return lost.str();
+}
+
+void try_once(std::uint64_t seed) {
+    INFO("REMOFS_TEST_SEED=" << seed);
+    std::mt19937_64 random(seed);
+    SmallFileSystem small = SmallFileSystem::ext4(ample_ext4);
+    if (!small.mounted()) {
+        WARN("there is no ext4 to be had here");
+        return;
+    }
+    const std::string machine_start = small.path() + ".boot_id";
+    write_file(machine_start, "00000000-0000-4000-8000-000000000001\n");
+    ServerProcess server(
+        {.directory = small.path(), .lends_inodes = random() % 2 == 0, .machine_start = machine_start});
+    MountProcess mount(server);
+    Child program = Child::fork([&] { return Program(mount.path(), static_cast<unsigned>(seed)).run(); });
+    std::this_thread::sleep_for(Milliseconds{100 + random() % 1'500});
+    INFO(program.errors());
+    CHECK(program.running());
+    server.kill();
+    // It waits for the server until then, and is told nothing more.
+    CHECK(program.destroy());
+    const std::string told = program.output();
+    REQUIRE(small.lose_power());
+    write_file(machine_start, "00000000-0000-4000-8000-000000000002\n");
+    server.start_again();
+    CHECK(lost_in(small.path(), told) == "");
+    CHECK(lost_in(mount.path(), told) == "");
+    // The mount is of use again.
+    write_file(mount.path() + "/after", "after");
+    CHECK(content_or_error(small.path() + "/after") == "after");
+    CHECK(mount.unmount());
+    server.stop();
+}
+
+}  // namespace
+
+TEST_CASE("power loss: what was synced is there, and the mount goes on") {
+    if (geteuid() != 0) {
+        WARN("only root can mount an ext4");
+        return;
+    }
+    const std::uint64_t first_seed = seed_for_tests();
+    for (std::uint32_t i = 0; i < number_from("REMOFS_TEST_TRIES", usual_tries); ++i)
+        try_once(first_seed + i);
+}
