@@ -54,6 +54,12 @@ std::string file_name(const std::string& directory, const Security& security, st
 
 }  // namespace
 
+std::string machine_start() {
+    std::string id;
+    std::ifstream("/proc/sys/kernel/random/boot_id") >> id;
+    return id;
+}
+
 Result<std::string> prepare_journal_folder() {
     REMOFILE_TRY(folder, journal_folder());
     std::error_code failed;
@@ -65,10 +71,8 @@ Result<std::string> prepare_journal_folder() {
 Result<std::shared_ptr<AnswerJournal>> open_journal(const std::string& directory, const Security& security,
                                                     std::span<const std::string> endpoints) {
     REMOFILE_TRY(folder, prepare_journal_folder());
-    std::string machine_start;
-    std::ifstream("/proc/sys/kernel/random/boot_id") >> machine_start;
     return AnswerJournal::open(std::filesystem::path(folder) / file_name(directory, security, endpoints),
-                               machine_start);
+                               machine_start());
 }
 
 }  // namespace remofile::server

@@ -12,6 +12,9 @@
 
 namespace remofile::server {
 
+// Tells the starts of this machine apart, as the kernel does; empty if it does not say.
+std::string machine_start();
+
 // The folder of such files, made if it is not there. Error: no_entry where none is to be had.
 Result<std::string> prepare_journal_folder();
 

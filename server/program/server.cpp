@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <string_view>
@@ -33,6 +34,7 @@
 #include "transport/keys.hpp"
 #include "transport/listener.hpp"
 #include "transport/reactor.hpp"
+#include "wire/machine_start.hpp"
 
 namespace remofile::server {
 namespace {
@@ -40,6 +42,17 @@ namespace {
 // How long a clean stop waits for requests under way, and then for a worker that a system call holds.
 constexpr Duration stop_deadline = std::chrono::seconds(5);
 constexpr Duration last_grace = std::chrono::milliseconds(500);
+
+// 0: it is not known.
+std::uint32_t number_of_machine_start() {
+    const std::string id = machine_start();
+    std::array<std::uint8_t, crypto_generichash_BYTES_MIN> hash{};
+    crypto_generichash(hash.data(), hash.size(), reinterpret_cast<const std::uint8_t*>(id.data()), id.size(), nullptr,
+                       0);
+    std::uint32_t number = 0;
+    std::memcpy(&number, hash.data(), sizeof number);
+    return id.empty() ? 0 : std::max(number, std::uint32_t{1});
+}
 
 // The service's thread is the reactor's.
 class ReactorThread final : public ServiceThread {
@@ -224,7 +237,7 @@ Result<std::string> Server::start() {
     }
     REMOFILE_TRY(security, prepare_security(options_));
     security_ = std::move(security);
-    randombytes_buf(&boot_, sizeof boot_);
+    boot_ = wire::make_boot(number_of_machine_start(), randombytes_random());
     REMOFILE_CHECK(confine_itself());
     descriptors_ = FileService::share_descriptors(options_.has_names() ? wire::max_exports : 1);
     context_.emplace();

@@ -166,6 +166,10 @@ std::uint64_t Session::epoch() const {
     return state_->terms.epoch();
 }
 
+TimePoint Session::lost_at() const {
+    return state_->contact.lost_at();
+}
+
 bool Session::connected() const {
     return state_->connections[metadata_lane].is_ready() && !state_->restoration.is_under_way();
 }

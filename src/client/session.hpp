@@ -238,6 +238,8 @@ public:
     // Rises with each new session; ids of another epoch mean nothing.
     std::uint64_t epoch() const;
     bool connected() const;
+    // When the connection was last lost.
+    TimePoint lost_at() const;
     // Whether the server has said that it is stopping: the connection will end.
     bool stopping() const;
     // The quickest answer to a request on this connection, from its sending on: hardly more than a round trip. None:

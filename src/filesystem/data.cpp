@@ -138,7 +138,9 @@ Task<Result<std::size_t>> FileSystem::write_through(Operation& operation, InodeN
         co_return Result<std::size_t>(reply.error());
     if (reply->body.size > size)
         co_return Result<std::size_t>(Status::io_error);
-    under_way.written(reply->body);
+    const FileHandle* written_by = files_.find(handle);
+    under_way.written(reply->body, written_by != nullptr &&
+                                       (written_by->flags & (wire::open_sync | wire::open_dsync)) != 0 && !of_mapping);
     // Whoever caches in front believes that the bytes went where it said.
     if (reply->body.offset != message.offset)
         contents_.outdated(inode);

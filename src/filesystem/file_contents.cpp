@@ -60,6 +60,7 @@ FileContents::FileContents(client::Session& session, const Clock& clock, InodeMa
         const Inode* inode = inodes_.find(target.file);
         const bool through = inode != nullptr && inode->content.writes_through > 0;
         written(target.file, offset, reply, through || writes_.pending_of_others(target.file, target.handle));
+        unsynced_.answered(target.file, session_.clock().now());
     };
     writes_.on_failed = [this](const Target& target, std::uint64_t offset, std::uint64_t size, Status status) {
         failed(target.file, offset, size, status);
@@ -206,6 +207,11 @@ bool FileContents::keeps(InodeNumber id, const wire::Attributes& attributes, std
 }
 
 void FileContents::accepted(InodeNumber id, std::uint64_t offset, std::uint64_t size) {
+    unsynced_.accepted(id);
+    now_has(id, offset, size);
+}
+
+void FileContents::now_has(InodeNumber id, std::uint64_t offset, std::uint64_t size) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
         return;
@@ -223,7 +229,7 @@ void FileContents::written(InodeNumber id, std::uint64_t offset, const wire::Wri
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
         return;
-    accepted(id, offset, reply.size);
+    now_has(id, offset, reply.size);
     Inode::Content& content = inode->content;
     const bool alone = !by_others && !content.written_by_several;
     content.written_by_several = by_others;
@@ -245,11 +251,15 @@ FileContents::WriteThrough::~WriteThrough() {
         --written->content.writes_through;
 }
 
-void FileContents::WriteThrough::written(const wire::WriteReply& reply) {
+void FileContents::WriteThrough::written(const wire::WriteReply& reply, bool is_durable) {
     const Inode* inode = contents_.inodes_.find(inode_);
     const bool by_others =
         (inode != nullptr && inode->content.writes_through > 1) || contents_.writes_.pending_of_others(inode_, handle_);
     contents_.written(inode_, reply.offset, reply, by_others);
+    if (is_durable)
+        return;
+    contents_.unsynced_.accepted(inode_);
+    contents_.unsynced_.answered(inode_, contents_.session_.clock().now());
 }
 
 Task<Status> FileContents::send_before(InodeNumber id, HandleId handle, client::Cancellation* cancellation) {
@@ -260,6 +270,7 @@ Task<Status> FileContents::send_before(InodeNumber id, HandleId handle, client::
 }
 
 Task<Status> FileContents::sync(InodeNumber id, wire::Fsync message, client::Cancellation* cancellation) {
+    const std::uint64_t accepted = unsynced_.accepted_so_far(id);
     for (;;) {
         const std::uint64_t continued = writes_.continued();
         Status status = co_await send_before(id, message.handle, cancellation);
@@ -268,13 +279,16 @@ Task<Status> FileContents::sync(InodeNumber id, wire::Fsync message, client::Can
         if (status == Status::ok)
             status = co_await writes_.drain(id, cancellation);
         // The rest of a write of which the server took a part has gone out behind the FSYNC.
-        if (status != Status::ok || writes_.continued() == continued)
-            co_return status;
+        if (status == Status::ok && writes_.continued() != continued)
+            continue;
+        if (status == Status::ok)
+            unsynced_.synced(id, accepted);
+        co_return status;
     }
 }
 
 // Whoever has the file open is told, as after a failed write-back on a local disk; each of them once.
-void FileContents::failed(InodeNumber id, std::uint64_t offset, std::uint64_t size, Status status) {
+bool FileContents::tell_writers(InodeNumber id, Status status) {
     bool told = false;
     files_.for_each([&](FileHandle& file) {
         if (file.inode != id)
@@ -283,10 +297,23 @@ void FileContents::failed(InodeNumber id, std::uint64_t offset, std::uint64_t si
         if (file.write_error == Status::ok)
             file.write_error = write_error(status);
     });
-    log::error("{} bytes at {} of file {} could not be written: {}{}", size, offset, id, describe(status),
-               told ? "" : ", and no program has it open to be told");
     if (!told && on_lost)
         on_lost(id, status);
+    return told;
+}
+
+void FileContents::machine_was_lost(TimePoint lost_at) {
+    for (const InodeNumber id : unsynced_.take_lost(lost_at)) {
+        const bool told = tell_writers(id, Status::io_error);
+        log::error("the server's machine has started anew: what was written to file {} and not synced may be lost{}",
+                   id, told ? "" : ", and no program has it open to be told");
+    }
+}
+
+void FileContents::failed(InodeNumber id, std::uint64_t offset, std::uint64_t size, Status status) {
+    const bool told = tell_writers(id, status);
+    log::error("{} bytes at {} of file {} could not be written: {}{}", size, offset, id, describe(status),
+               told ? "" : ", and no program has it open to be told");
     // What the kernel shows of it is not in the file.
     if (Inode* inode = inodes_.find(id); inode != nullptr) {
         inode->content.written_at = now();

@@ -20,6 +20,7 @@
 #include "client/write_behind.hpp"
 #include "filesystem/handle_table.hpp"
 #include "filesystem/inode_map.hpp"
+#include "filesystem/unsynced_writes.hpp"
 
 namespace remofile::filesystem {
 
@@ -89,8 +90,8 @@ public:
         ~WriteThrough();
         WriteThrough(const WriteThrough&) = delete;
         WriteThrough& operator=(const WriteThrough&) = delete;
-        // The server has carried it out.
-        void written(const wire::WriteReply& reply);
+        // The server has carried it out; durably, by a handle of O_SYNC or O_DSYNC.
+        void written(const wire::WriteReply& reply, bool is_durable);
 
     private:
         FileContents& contents_;
@@ -105,14 +106,20 @@ public:
     // not order what was written through other handles: that is waited for. Errors: interrupted.
     Task<Status> send_before(InodeNumber inode, HandleId handle, client::Cancellation* cancellation);
 
+    // The server's machine was lost at that time, and has started anew. Whoever wrote what may be lost with it, and was
+    // not synced, is told as of a write that failed.
+    void machine_was_lost(TimePoint lost_at);
+
     // What to read through an open handle; the file must be known.
     client::ReadSource source_of(const FileHandle& file) const;
     // Whether reading these bytes has to wait for what is pending.
     bool must_drain_before(InodeNumber inode, std::uint64_t offset, std::uint64_t size) const;
 
 private:
+    void now_has(InodeNumber inode, std::uint64_t offset, std::uint64_t size);
     void written(InodeNumber inode, std::uint64_t offset, const wire::WriteReply& reply, bool by_others);
     void failed(InodeNumber inode, std::uint64_t offset, std::uint64_t size, Status status);
+    bool tell_writers(InodeNumber inode, Status status);
     void tell_changed(InodeNumber inode);
     void begin_generation(Inode& inode);
     void forget(Inode& inode);
@@ -132,6 +139,7 @@ private:
     std::function<void(InodeNumber)> drop_pages_;
     std::uint64_t events_ = 0;
     std::unordered_map<InodeNumber, Recent> recent_;  // of open files
+    UnsyncedWrites unsynced_;
     client::MemoryBudget memory_;
     client::FileReader reader_;
     client::WriteBehind writes_;

@@ -93,6 +93,7 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
     };
     contents_.on_written = [this](InodeNumber inode) { written_here(inode); };
     contents_.on_changed = [this](InodeNumber inode) { changed_here(inode); };
+    note_machine();
     session_.on_session_lost = [this] { return restore_session(); };
     session_.on_change_in_doubt = [this](std::uint64_t change, const auto& requests) {
         return fate_of_change(change, requests);

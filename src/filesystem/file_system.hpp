@@ -296,6 +296,7 @@ private:
     static std::uint32_t flags_to_open_again(const OpenHow& how);
     Task<bool> restore_session();
     Task<void> front_names_dropped();
+    void note_machine();
     struct Questions;
     Task<void> ask_some(std::vector<client::EncodedRequest> requests, std::uint32_t credential,
                         std::shared_ptr<Questions> all, std::size_t first);
@@ -551,6 +552,7 @@ private:
     FrontCache* front_ = nullptr;
     FrontNames* front_names_ = nullptr;
     std::uint64_t export_device_;
+    std::uint64_t machine_start_ = 0;  // of the server's machine; 0: not known
     InodeMap inodes_;
     HandleTable<FileHandle> files_;
     HandleTable<FileHandle> released_;  // closed, and needed until what was written through them is answered

@@ -14,10 +14,12 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <utility>
 
 #include "base/log.hpp"
 #include "client/waiters.hpp"
 #include "filesystem/file_system.hpp"
+#include "wire/machine_start.hpp"
 
 namespace remofile::filesystem {
 namespace {
@@ -45,6 +47,7 @@ std::uint32_t FileSystem::flags_to_open_again(const OpenHow& how) {
 
 Task<bool> FileSystem::restore_session() {
     begin_session();
+    note_machine();
     co_await front_names_dropped();
     found_again_.reset();
     lost_files_ = 0;
@@ -56,6 +59,13 @@ Task<bool> FileSystem::restore_session() {
     if (is_done)
         is_done = co_await restore_directories();
     co_return is_done;
+}
+
+// A server's process may end, and what it has stays; what its machine had and not written is lost with that.
+void FileSystem::note_machine() {
+    const std::uint64_t before = std::exchange(machine_start_, wire::machine_start(session_.hello().boot));
+    if (before != 0 && machine_start_ != 0 && machine_start_ != before)
+        contents_.machine_was_lost(session_.lost_at());
 }
 
 // Ends when no name of before is kept in front: whoever is told next that something failed looks what is there.

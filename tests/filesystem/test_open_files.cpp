@@ -2,6 +2,7 @@
 // Open files: what is kept of their contents and for how long, what is shown of them while writes are pending, and who
 // is told of a write that failed.
 #include "fixture.hpp"
+#include "wire/machine_start.hpp"
 
 namespace remofile::filesystem {
 namespace {
@@ -397,6 +398,74 @@ TEST_CASE("what is open goes on in the session that takes a lost one's place") {
     REQUIRE(f.wait_for([&] { return f.server_files.held_nodes.size() == 1; }));
     f.settle();
     CHECK(f.server_files.open_handles.empty());
+}
+
+TEST_CASE("what was not synced may be lost with the server's machine, and who wrote it is told") {
+    OpenFiles f;
+    std::uint32_t starts = 0;
+    const auto restart = [&](std::uint32_t machine) {
+        f.server.greeting.boot = wire::make_boot(machine, ++starts);
+        f.lose_session();
+    };
+    f.server_files.make("other");
+    const InodeNumber other_inode = f.lookup("other").inode;
+    restart(1);
+    const Opened writer = f.open(to_write);
+    const Opened reader = f.open();
+    const auto other = f.ask(&FileSystem::open, other_inode, to_write);
+    CHECK(f.write(writer.handle, 0, "C") == Status::ok);
+    CHECK(f.write(other->handle, 0, "c") == Status::ok);
+    CHECK(f.fsync(other->handle) == Status::ok);
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
+    SECTION("of every handle, once") {
+        restart(2);
+        CHECK(f.fsync(other->handle) == Status::ok);
+        CHECK(f.fsync(writer.handle) == Status::io_error);
+        CHECK(f.fsync(writer.handle) == Status::ok);
+        CHECK(f.flush(reader.handle) == Status::io_error);
+        restart(3);
+        CHECK(f.fsync(writer.handle) == Status::ok);
+    }
+    SECTION("by its directory, if it was closed") {
+        CHECK(f.flush(writer.handle) == Status::ok);
+        f.fs->release(writer.handle);
+        f.fs->release(reader.handle);
+        restart(2);
+        const auto directory = f.ask(&FileSystem::opendir, root_inode);
+        CHECK(f.ask(&FileSystem::fsyncdir, directory->handle, false).status() == Status::io_error);
+        CHECK(f.ask(&FileSystem::fsyncdir, directory->handle, false).status() == Status::ok);
+    }
+    SECTION("not with the server alone, nor if it does not know") {
+        restart(1);
+        CHECK(f.fsync(writer.handle) == Status::ok);
+        CHECK(f.write(writer.handle, 0, "D") == Status::ok);
+        REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
+        restart(0);
+        CHECK(f.fsync(writer.handle) == Status::ok);
+    }
+    SECTION("unless each write was durable when it was answered") {
+        CHECK(f.fsync(writer.handle) == Status::ok);
+        const Opened durable = f.open({.flags = wire::open_write | wire::open_dsync});
+        CHECK(f.write(durable.handle, 0, "D", {.through = true}) == Status::ok);
+        restart(2);
+        CHECK(f.fsync(durable.handle) == Status::ok);
+        CHECK(f.write(durable.handle, 0, "E", {.through = true}) == Status::ok);
+        CHECK(f.write(writer.handle, 0, "E", {.through = true}) == Status::ok);
+        restart(3);
+        CHECK(f.flush(durable.handle) == Status::io_error);
+    }
+    SECTION("and what was not answered is sent again") {
+        CHECK(f.fsync(writer.handle) == Status::ok);
+        f.held = {Opcode::write};
+        CHECK(f.write(writer.handle, 0, "E") == Status::ok);
+        REQUIRE(f.await_held(1));
+        f.server.greeting.boot = wire::make_boot(2, ++starts);
+        f.lose_session();
+        REQUIRE(f.await_held(1));
+        f.release();
+        CHECK(f.fsync(writer.handle) == Status::ok);
+        CHECK(f.at_server().content == "Eontent");
+    }
 }
 
 TEST_CASE("a file that was given another name goes on under that one") {

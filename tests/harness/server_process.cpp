@@ -62,12 +62,13 @@ void ServerProcess::start(int port) {
         command.arguments.insert(command.arguments.begin(),
                                  {"prlimit", "--nofile=" + std::to_string(options_.open_files)});
     if (!options_.machine_start.empty())
-        command.arguments.insert(command.arguments.begin(),
-                                 {"unshare", "--mount", "sh",
-                                  "-c",  // A mount that is seen in there, too, would not end with its own unmount.
-                                  "mount --bind \"$0\" /proc/sys/kernel/random/boot_id; "
-                                  "umount --internal-only --lazy --all --types fuse.remofs; exec \"$@\"",
-                                  options_.machine_start});
+        command.arguments.insert(
+            command.arguments.begin(),
+            {"unshare", "--mount", "sh",
+             "-c",  // A mount that is seen in there, too, would not end with its own unmount.
+             "mount --bind \"$0\" /proc/sys/kernel/random/boot_id; "
+             "umount --no-canonicalize --internal-only --lazy --all --types fuse.remofs; exec \"$@\"",
+             options_.machine_start});
     command.environment = options_.environment;
     command.environment.emplace_back("REMOFILE_CONFIG_DIR", options_.config_dir);
     command.as = options_.as;

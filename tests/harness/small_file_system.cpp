@@ -73,12 +73,15 @@ bool SmallFileSystem::lose_power() {
     if (!fd || ioctl(fd.get(), shutdown_request, &how) != 0)
         return false;
     fd.reset();
-    // Whoever was killed may still be letting go of its files.
-    mounted_ = !eventually(Milliseconds{10'000}, [this] { return umount2(path_.c_str(), 0) == 0; });
-    if (mounted_)
-        return false;
-    mounted_ = mount_image();
-    return mounted_;
+    // Whoever was killed may still be letting go of its files, and of the mounts that it saw: then what is mounted is
+    // the one that has stopped.
+    const auto unmounted = [this] { return umount2(path_.c_str(), 0) == 0; };
+    const std::string probe = path_ + "/probe";
+    return eventually(Milliseconds{10'000}, [&] {
+        mounted_ = mounted_ && !eventually(Milliseconds{10'000}, unmounted);
+        mounted_ = !mounted_ && mount_image();
+        return mounted_ && mkdir(probe.c_str(), 0700) == 0 && rmdir(probe.c_str()) == 0;
+    });
 }
 
 std::uint64_t SmallFileSystem::free_bytes() const {

@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstdio>
 #include <map>
+#include <optional>
 #include <random>
 #include <sstream>
 #include <thread>
@@ -155,42 +157,62 @@ std::string lost_in(const std::string& root, const std::string& told) {
     }
     const std::string log = records == 0 ? std::string() : content_or_error(root + "/" + log_file);
     for (unsigned record = 1; record <= records; ++record)
-        if (log.compare((record - 1) * record_size, record_size, record_of(record)) != 0)
+        if (log.size() < record * record_size ||
+            log.compare((record - 1) * record_size, record_size, record_of(record)) != 0)
             lost << "record " << record << " of " << records << " is lost\n";
     return lost.str();
 }
 
+// A server on an ext4, in a machine that can lose its power.
+struct Machine {
+    SmallFileSystem small = SmallFileSystem::ext4(ample_ext4);
+    std::string start_file = small.path() + ".boot_id";
+    int starts = 0;
+    std::optional<ServerProcess> server;
+
+    explicit Machine(bool lends_inodes) {
+        if (!small.mounted())
+            return;
+        begin_start();
+        server.emplace(ServerProcess::Options{
+            .directory = small.path(), .config_dir = {}, .lends_inodes = lends_inodes, .machine_start = start_file});
+    }
+    void begin_start() {
+        write_file(start_file, "00000000-0000-4000-8000-00000000000" + std::to_string(++starts) + "\n");
+    }
+    // After the server was killed.
+    void lose_power() {
+        REQUIRE(small.lose_power());
+        begin_start();
+        server->start_again();
+    }
+};
+
 void try_once(std::uint64_t seed) {
     INFO("REMOFS_TEST_SEED=" << seed);
     std::mt19937_64 random(seed);
-    SmallFileSystem small = SmallFileSystem::ext4(ample_ext4);
-    if (!small.mounted()) {
+    Machine machine(random() % 2 == 0);
+    if (!machine.server) {
         WARN("there is no ext4 to be had here");
         return;
     }
-    const std::string machine_start = small.path() + ".boot_id";
-    write_file(machine_start, "00000000-0000-4000-8000-000000000001\n");
-    ServerProcess server(
-        {.directory = small.path(), .lends_inodes = random() % 2 == 0, .machine_start = machine_start});
-    MountProcess mount(server);
+    MountProcess mount(*machine.server);
     Child program = Child::fork([&] { return Program(mount.path(), static_cast<unsigned>(seed)).run(); });
     std::this_thread::sleep_for(Milliseconds{100 + random() % 1'500});
     INFO(program.errors());
     CHECK(program.running());
-    server.kill();
+    machine.server->kill();
     // It waits for the server until then, and is told nothing more.
     CHECK(program.destroy());
     const std::string told = program.output();
-    REQUIRE(small.lose_power());
-    write_file(machine_start, "00000000-0000-4000-8000-000000000002\n");
-    server.start_again();
-    CHECK(lost_in(small.path(), told) == "");
+    machine.lose_power();
+    CHECK(lost_in(machine.small.path(), told) == "");
     CHECK(lost_in(mount.path(), told) == "");
     // The mount is of use again.
     write_file(mount.path() + "/after", "after");
-    CHECK(content_or_error(small.path() + "/after") == "after");
+    CHECK(content_or_error(machine.small.path() + "/after") == "after");
     CHECK(mount.unmount());
-    server.stop();
+    machine.server->stop();
 }
 
 }  // namespace
@@ -203,4 +225,62 @@ TEST_CASE("power loss: what was synced is there, and the mount goes on") {
     const std::uint64_t first_seed = seed_for_tests();
     for (std::uint32_t i = 0; i < number_from("REMOFS_TEST_TRIES", usual_tries); ++i)
         try_once(first_seed + i);
+}
+
+TEST_CASE("power loss: what was not synced is told of") {
+    if (geteuid() != 0) {
+        WARN("only root can mount an ext4");
+        return;
+    }
+    Machine machine(false);
+    if (!machine.server)
+        return;
+    MountProcess mount(*machine.server);
+    const std::string at_server = machine.small.path() + "/unsynced";
+    for (const char* name : {"/synced", "/unsynced"})
+        write_file(mount.path() + name, "before");
+    Bell written, power_lost, again, killed;
+    // Whoever starts a server must not have files open on its mount.
+    Child program = Child::fork([&] {
+        const auto open_file = [&](const char* name) {
+            return UniqueFd(open((mount.path() + name).c_str(), O_RDWR | O_CLOEXEC));
+        };
+        const auto write_to = [](const UniqueFd& fd, const char* text) { return pwrite(fd.get(), text, 5, 0) == 5; };
+        const UniqueFd synced = open_file("/synced"), unsynced = open_file("/unsynced");
+        // The names are safe, so that the files are there.
+        if (fsync(synced.get()) != 0 || fsync(unsynced.get()) != 0)
+            return 1;
+        if (!write_to(unsynced, "after") || !write_to(synced, "after") || fsync(synced.get()) != 0)
+            return 2;
+        written.ring();
+        if (!power_lost.await() || fsync(synced.get()) != 0)
+            return 3;
+        if (fsync(unsynced.get()) == 0 || errno != EIO)
+            return 4;
+        // Whoever is told can write it again.
+        if (!write_to(unsynced, "again") || fsync(unsynced.get()) != 0 || !write_to(unsynced, "alone"))
+            return 5;
+        again.ring();
+        return killed.await() && fsync(unsynced.get()) == 0 ? 0 : 6;
+    });
+    const auto has = [&](const char* content) {
+        return eventually(Milliseconds{10'000}, [&] { return content_or_error(at_server) == content; });
+    };
+    CHECK(written.await());
+    CHECK(has("aftere"));
+    machine.server->kill();
+    machine.lose_power();
+    CHECK(has("before"));
+    CHECK(content_or_error(mount.path() + "/unsynced") == "before");
+    power_lost.ring();
+    CHECK(again.await());
+    CHECK(has("alonee"));
+    // A server that is killed alone loses nothing.
+    machine.server->kill();
+    machine.server->start_again();
+    killed.ring();
+    const Ended end = program.wait(Milliseconds{30'000});
+    INFO(end.to_string());
+    CHECK(end.exit_status == 0);
+    CHECK(mount.unmount());
 }

@@ -41,9 +41,11 @@ public:
     bool lost(TimePoint now) {
         if (lost_since_)
             return false;
-        lost_since_ = now;
+        lost_since_ = lost_at_ = now;
         return true;
     }
+    // When that was last; long ago, if never.
+    TimePoint lost_at() const { return lost_at_; }
     // There is one. For how long there was none, if that was known.
     std::optional<Duration> back(TimePoint now) {
         const auto since = std::exchange(lost_since_, std::nullopt);
@@ -61,6 +63,7 @@ private:
     TimePoint last_heard_{};
     std::optional<TimePoint> suspected_since_;
     std::optional<TimePoint> lost_since_;
+    TimePoint lost_at_{};
     std::size_t idle_pings_ = 0;
     bool given_up_ = false;
 };
