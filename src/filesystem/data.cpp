@@ -176,15 +176,17 @@ Status FileSystem::take_write_error(HandleNumber handle) {
         return Status::ok;
     if (const Inode* inode = inodes_.find(open->inode); open->made_behind && inode != nullptr)
         names_.forget(inode->place.parent);
-    open->told_by_write = std::exchange(open->write_error, Status::ok);
-    return open->told_by_write;
+    open->told_error = std::exchange(open->write_error, Status::ok);
+    return open->told_error;
 }
 
 // How a FLUSH or FSYNC ends: what failed before comes first.
-Result<> FileSystem::after_write_error(HandleNumber handle, Status now) {
+Result<> FileSystem::after_write_error(HandleNumber handle, Status now, bool is_fsync) {
     take_write_error(handle);
     FileHandle* open = files_.find(handle);
-    const Status earlier = open == nullptr ? Status::ok : std::exchange(open->told_by_write, Status::ok);
+    const Status earlier = open == nullptr ? Status::ok : open->told_error;
+    if (open != nullptr && is_fsync)
+        open->told_error = Status::ok;
     return outcome_of(earlier != Status::ok ? earlier : now);
 }
 
@@ -231,11 +233,11 @@ Task<Result<>> FileSystem::flush(Operation& operation, HandleNumber handle, Lock
         co_return Result<>();
     }
     if (open->epoch != session_.epoch())
-        co_return after_write_error(handle, written ? Status::io_error : Status::ok);
+        co_return after_write_error(handle, written ? Status::io_error : Status::ok, false);
     // Nothing written, so no error to report; nothing locked, so nothing to unlock: no need to ask.
     const Inode* known = inodes_.find(inode);
     if (!written && (known == nullptr || !known->has_byte_locks))
-        co_return after_write_error(handle, Status::ok);
+        co_return after_write_error(handle, Status::ok, false);
     const wire::Flush message{open->handle, owner};
     Status status = co_await settled(operation, handle);
     if (status == Status::ok)
@@ -247,7 +249,7 @@ Task<Result<>> FileSystem::flush(Operation& operation, HandleNumber handle, Lock
     // A process that is killed does not wait for the answer, but its locks have to go.
     if (status == Status::interrupted)
         session_.tell(message, client::LaneKind::data);
-    co_return after_write_error(handle, status);
+    co_return after_write_error(handle, status, false);
 }
 
 // What is on the server's disk needs no round trip at close: the handle counts as written again only if this fails.
@@ -265,7 +267,7 @@ Task<Result<>> FileSystem::fsync(Operation& operation, HandleNumber handle, bool
         co_return Result<>(Status::io_error);
     // Its name went, elsewhere, before the server was asked for a handle: there is nothing that could be lost.
     if (had.status() == Status::stale)
-        co_return after_write_error(handle, Status::ok);
+        co_return after_write_error(handle, Status::ok, true);
     if (!had)
         co_return Result<>(Status::io_error);
     const wire::Fsync message{(*open)->handle, data_only};
@@ -280,7 +282,7 @@ Task<Result<>> FileSystem::fsync(Operation& operation, HandleNumber handle, bool
         status = co_await front_is_current(operation, inode);
     if (FileHandle* synced = files_.find(handle); synced != nullptr && status != Status::ok)
         synced->written |= written;
-    co_return after_write_error(handle, status);
+    co_return after_write_error(handle, status, true);
 }
 
 Task<Result<>> FileSystem::fallocate(Operation& operation, HandleNumber handle, std::uint32_t mode,

@@ -519,7 +519,7 @@ private:
                                            std::uint64_t offset, Buffer data);
     void note_accepted(InodeNumber inode, std::uint64_t offset, std::size_t size);
     Status take_write_error(HandleNumber handle);
-    Result<> after_write_error(HandleNumber handle, Status now);
+    Result<> after_write_error(HandleNumber handle, Status now, bool is_fsync);
 
     // locks.cpp
     Task<void> release_locked(InodeNumber inode, HandleId handle);

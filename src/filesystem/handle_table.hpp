@@ -39,9 +39,10 @@ struct FileHandle {
     // Opened to be read alone, for this identity: whoever opens the file next may have the handle.
     std::optional<std::uint32_t> lasting_for;
     Status write_error = Status::ok;  // of a write that was accepted before, until it has been reported
-    // What a later write has reported of it. The kernel sends a write(2) in parts, and where the first was accepted, an
-    // error of the next is a short write to the program: close(2) or fsync(2) reports it again.
-    Status told_by_write = Status::ok;
+    // What a write or a close has reported of it: each close does again, until fsync has. The kernel sends a write(2)
+    // in parts, and where the first was accepted, an error of the next is a short write to the program. And a child
+    // that the program starts closes its copies of what is open.
+    Status told_error = Status::ok;
     // Who opened it, for pages that are written for nobody in particular; null if the server acts as itself.
     std::unique_ptr<const CallerIdentity> opener;
     client::Readahead readahead;

@@ -842,7 +842,7 @@ void FileSystem::attributes_are(InodeNumber id, const wire::Attributes& attribut
 bool FileSystem::may_close_unwaited(const FileHandle& file) {
     const Inode* inode = inodes_.find(file.inode);
     return file.made_behind && file.epoch == session_.epoch() && file.write_error == Status::ok &&
-           file.told_by_write == Status::ok && inode != nullptr && inode->open_count == 1 && !inode->has_byte_locks &&
+           file.told_error == Status::ok && inode != nullptr && inode->open_count == 1 && !inode->has_byte_locks &&
            inode->content.size <= max_closed_unwaited_bytes && exclusive_.holds(inode->place.parent);
 }
 

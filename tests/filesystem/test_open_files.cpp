@@ -330,8 +330,11 @@ TEST_CASE("a write that failed is told to every handle that was open, once each"
     CHECK(f.fsync(other.handle) == Status::ok);
     CHECK(f.write(writer.handle, 0, "x") == Status::no_space);
     CHECK(f.write(writer.handle, 0, "x") == Status::ok);
-    // The program may not have heard of the write's.
+    // The program may not have heard of the write's, nor of what its children were told when they closed it.
     CHECK(f.flush(writer.handle) == Status::no_space);
+    CHECK(f.flush(writer.handle) == Status::no_space);
+    CHECK(f.fsync(writer.handle) == Status::no_space);
+    CHECK(f.fsync(writer.handle) == Status::ok);
     CHECK(f.flush(writer.handle) == Status::ok);
     CHECK(f.flush(later.handle) == Status::ok);
     CHECK(f.at_server().content == "xontent");
@@ -564,7 +567,8 @@ TEST_CASE("a handle of a lost session whose file is gone fails, and flush tells 
     REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
     CHECK(f.ask(&FileSystem::read, only_read.handle, 0U, 10U).status() == Status::stale);
     CHECK(f.flush(only_read.handle) == Status::io_error);  // it had the file open when the write was lost
-    CHECK(f.flush(only_read.handle) == Status::ok);
+    CHECK(f.flush(only_read.handle) == Status::io_error);
+    CHECK(f.fsync(only_read.handle) == Status::io_error);
     CHECK(f.write(written.handle, 0, "x") == Status::io_error);
     CHECK(f.flush(written.handle) == Status::io_error);
     CHECK(f.fsync(written.handle) == Status::io_error);

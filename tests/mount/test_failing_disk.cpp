@@ -55,7 +55,12 @@ public:
         note(fd >= 0);
         return fd;
     }
-    void close(int fd) { note(fd < 0 || ::close(fd) == 0); }
+    // A child closes its copy first.
+    void close(int fd) {
+        if (fd >= 0 && random_() % 8 == 0)
+            run({.arguments = {"true"}});
+        note(fd < 0 || ::close(fd) == 0);
+    }
     // Goes on after an error, as careless programs do.
     void write(int fd, std::string_view bytes, std::size_t at) {
         const std::size_t piece = random_() % 2 == 0 ? 4'096 : 1 + random_() % 70'000;
