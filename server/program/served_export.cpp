@@ -73,7 +73,7 @@ Result<std::unique_ptr<ServedExport>> ServedExport::open(ExportSettings settings
                                           served->counters_));
     served->files_ = std::move(files);
     served->service_.emplace(*served->files_, served->executor_, surroundings.thread, served->counters_,
-                             served->service_options(std::move(token), surroundings.boot));
+                             served->service_options(std::move(token), surroundings));
     served->router_.add(*served->service_);
     return served;
 }
@@ -94,7 +94,7 @@ CallerPolicy ServedExport::callers() const {
     return {.client_identity = settings_.identity == IdentityMode::client, .allow_root = settings_.allow_root};
 }
 
-ServiceOptions ServedExport::service_options(std::string token, std::uint64_t boot) {
+ServiceOptions ServedExport::service_options(std::string token, const ExportSurroundings& surroundings) {
     ServiceOptions service;
     service.export_name = settings_.name;
     service.admits = [this](const std::optional<transport::PublicKey>& key) -> std::optional<Admittance> {
@@ -112,7 +112,8 @@ ServiceOptions ServedExport::service_options(std::string token, std::uint64_t bo
     service.read_only = settings_.read_only;
     service.token = std::move(token);
     service.version = version;
-    service.boot = boot;
+    service.boot = surroundings.boot;
+    service.slow_request = surroundings.slow_request;
     service.leases = leases_;
     return service;
 }

@@ -32,6 +32,7 @@ struct ExportSurroundings {
     FileService::SharedDescriptors descriptors;
     std::size_t exports = 1;  // how many share what memory there is for leases
     std::uint64_t boot = 0;
+    std::chrono::seconds slow_request{};  // see ServiceOptions
 };
 
 // Lives on the reactor's thread.
@@ -81,7 +82,7 @@ private:
     };
 
     ServedExport(ExportSettings settings, ServedDirectory directory, const ExportSurroundings& surroundings);
-    ServiceOptions service_options(std::string token, std::uint64_t boot);
+    ServiceOptions service_options(std::string token, const ExportSurroundings& surroundings);
     SessionTurns::Limits limits() const;
     CallerPolicy callers() const;
     void watch_changes();

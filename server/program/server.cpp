@@ -328,7 +328,8 @@ ExportSurroundings Server::surroundings(std::size_t exports) {
             .security = security_,
             .descriptors = descriptors_,
             .exports = exports,
-            .boot = boot_};
+            .boot = boot_,
+            .slow_request = options_.slow_requests};
 }
 
 Result<Server::Exports> Server::open_exports() {

@@ -67,6 +67,7 @@ constexpr std::uint32_t min_session_timeout_s = 3;
 constexpr std::uint32_t max_session_timeout_s = 86'400;
 // A client that dies keeps those waiting that change what it knows.
 constexpr std::uint32_t max_lease_term_s = 300;
+constexpr std::uint32_t max_slow_requests_s = 3'600;
 constexpr std::uint32_t most_clients = 4096;
 constexpr std::uint32_t most_strangers = 10'000;
 
@@ -103,7 +104,7 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 24> rows{{
+const std::array<Row, 25> rows{{
     {"listen", Of::server, Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
@@ -204,6 +205,13 @@ const std::array<Row, 24> rows{{
      [](ServerOptions& options, std::string_view value) -> Result<> {
          REMOFILE_TRY(address, transport::parse_metrics_address(value));
          options.metrics = std::move(address);
+         return {};
+     }},
+    {"slow-requests", Of::server, Kind::number, "SECONDS",
+     "Log each request that takes so long, and where (default 10; 0: none)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         REMOFILE_TRY(number, parse_number(value, 0, max_slow_requests_s));
+         options.slow_requests = std::chrono::seconds(number);
          return {};
      }},
     {"log-level", Of::server, Kind::value, "LEVEL", "debug, info (the default), warn or error",
@@ -480,9 +488,9 @@ bool ServerOptions::is_same_process(const ServerOptions& other) const {
     };
     return listen == other.listen && data_port == other.data_port && server_key == other.server_key &&
            insecure == other.insecure && congestion_control == other.congestion_control &&
-           strangers_per_second == other.strangers_per_second && daemon == other.daemon && pid_file == other.pid_file &&
-           sandbox == other.sandbox && text(metrics) == text(other.metrics) && log_level == other.log_level &&
-           log_format == other.log_format;
+           strangers_per_second == other.strangers_per_second && slow_requests == other.slow_requests &&
+           daemon == other.daemon && pid_file == other.pid_file && sandbox == other.sandbox &&
+           text(metrics) == text(other.metrics) && log_level == other.log_level && log_format == other.log_format;
 }
 
 std::filesystem::path working_directory() {

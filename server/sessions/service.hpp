@@ -47,7 +47,8 @@ struct ServiceOptions {
 
     SessionGrants grants;
     std::string version;
-    std::uint64_t boot = 0;  // differs for every start
+    std::uint64_t boot = 0;   // differs for every start
+    Duration slow_request{};  // from which on a request is logged; zero: none is
     // The one that the files were opened with. None: no leases are granted.
     std::shared_ptr<LeaseTable> leases;
 };
@@ -200,6 +201,7 @@ private:
     ServiceOptions options_;
     const std::uint64_t started_;
     RequestTimes request_times_;
+    SlowRequestLog slow_requests_;
     SessionEnvironment environment_;
 
     transport::LaneTickets* tickets_ = nullptr;

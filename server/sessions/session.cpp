@@ -617,8 +617,12 @@ void Session::slice_done(const BatchPtr& batch, Slice slice) {
     for (Answered& answered : slice.answers) {
         if (answered.outcome.status == Status::malformed)
             note_violation("a request that cannot be decoded");
-        if (answered.begun != TimePoint{})
-            environment_.request_times.add(*batch->records[answered.record].facts, answered.ended - batch->arrived);
+        if (answered.begun != TimePoint{}) {
+            const wire::OpcodeFacts& facts = *batch->records[answered.record].facts;
+            environment_.request_times.add(facts, answered.ended - batch->arrived);
+            environment_.slow_requests.add(facts.name, terms_.client_name, answered.begun - batch->arrived,
+                                           answered.ended - answered.begun, answered.ended);
+        }
         conclude(batch->records[answered.record].header.id, std::move(answered.outcome));
     }
     if (slice.awaited.empty())

@@ -24,6 +24,7 @@
 #include "server/sessions/session_batch.hpp"
 #include "server/sessions/session_callers.hpp"
 #include "server/sessions/session_lane.hpp"
+#include "server/sessions/slow_request_log.hpp"
 #include "server/sessions/worker_pool.hpp"
 #include "transport/keys.hpp"
 #include "wire/messages.hpp"
@@ -60,6 +61,7 @@ struct SessionEnvironment {
     std::shared_ptr<ServiceCompletions> completions;
     std::shared_ptr<wire::CompressionMeter> compression;  // shared with the work under way
     RequestTimes& request_times;
+    SlowRequestLog& slow_requests;
     LeaseTable* leases;  // none: there are no leases
 
     // A live session by its number, or null.

@@ -38,6 +38,8 @@ FailingCalls* const calls = map_calls();
 
 // The error that a call of that kind gives; 0: it is carried out.
 int refusal(FailingCalls::Kind kind) {
+    if (calls != nullptr && (calls->slow_kinds & kind) != 0)
+        ::usleep(calls->delay_ms * 1'000);
     if (calls == nullptr || (calls->kinds & kind) == 0 || --calls->passing >= 0 || --calls->failing < 0)
         return 0;
     ++calls->failed;

@@ -44,6 +44,11 @@ void FailingDisk::fail(std::uint32_t kinds, int error, std::int64_t passing, std
     calls_->kinds = kinds;
 }
 
+void FailingDisk::slow_down(std::uint32_t kinds, std::uint32_t delay_ms) {
+    calls_->delay_ms = delay_ms;
+    calls_->slow_kinds = kinds;
+}
+
 std::uint64_t FailingDisk::mend() {
     calls_->kinds = 0;
     return calls_->failed;

@@ -25,6 +25,8 @@ struct FailingCalls {
     std::atomic<std::int64_t> passing = 0;  // so many of these kinds still pass
     std::atomic<std::int64_t> failing = 0;  // and then so many fail
     std::atomic<std::uint64_t> failed = 0;
+    std::atomic<std::uint32_t> slow_kinds = 0;  // these take so long
+    std::atomic<std::uint32_t> delay_ms = 0;
     std::atomic<bool> says_full = false;  // of room and quotas: there is none left
 };
 
@@ -40,6 +42,8 @@ public:
     std::vector<std::pair<std::string, std::string>> environment() const;
 
     void fail(std::uint32_t kinds, int error, std::int64_t passing, std::int64_t failing);
+    // Calls of these kinds take so much longer from now on.
+    void slow_down(std::uint32_t kinds, std::uint32_t delay_ms);
     // How many calls have failed since.
     std::uint64_t mend();
 

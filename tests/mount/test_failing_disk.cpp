@@ -351,6 +351,25 @@ TEST_CASE("failing disk: names and contents find no room on one that is known to
            .says_full = true});
 }
 
+TEST_CASE("failing disk: a slow one is told from a slow network in the log") {
+    FailingDisk disk;
+    const ServerProcess server(
+        {.directory = {}, .config_dir = {}, .arguments = {"--slow-requests", "1"}, .environment = disk.environment()});
+    MountProcess mount(server);
+    write_file(mount.path() + "/quick", "quick");
+    carried_out(mount.path());
+    CHECK(server.errors().find(" took ") == std::string::npos);
+    disk.slow_down(FailingCalls::syncing, 1'300);
+    UniqueFd fd(::open((mount.path() + "/quick").c_str(), O_WRONLY | O_CLOEXEC));
+    CHECK(::fsync(fd.get()) == 0);
+    fd.reset();
+    INFO(server.errors());
+    CHECK(eventually(Milliseconds{10'000}, [&] { return server.errors().find("FSYNC of ") != std::string::npos; }));
+    CHECK(server.errors().find("until its turn came, 1.3 in the file system") != std::string::npos);
+    disk.slow_down(0, 0);
+    CHECK(mount.unmount());
+}
+
 TEST_CASE("failing disk: it is broken") {
     check({.calls = FailingCalls::contents | FailingCalls::making | FailingCalls::syncing,
            .errors = {EIO},

@@ -32,6 +32,7 @@ TEST_CASE("a directory is all that is needed") {
     CHECK(options->identity == IdentityMode::squash);
     CHECK(options->session_timeout == std::chrono::seconds(30));
     CHECK(options->lease_term == std::chrono::seconds(10));
+    CHECK(options->slow_requests == std::chrono::seconds(10));
     CHECK(options->watch);
     CHECK(options->congestion_control == transport::CongestionControl());
     CHECK_FALSE(options->insecure);
@@ -60,6 +61,8 @@ TEST_CASE("options are taken from the command line") {
     CHECK(options->log_format == log::Format::automatic);
     CHECK(parse({"--log-format", "json", "dir"})->log_format == log::Format::json);
     CHECK_FALSE(parse({"--log-format", "xml", "dir"}));
+    CHECK(parse({"--slow-requests", "0", "dir"})->slow_requests == std::chrono::seconds(0));
+    CHECK_FALSE(parse({"--slow-requests", "-1", "dir"}));
     CHECK_FALSE(options->metrics);
     CHECK(parse({"--metrics", "9100", "dir"})->metrics->port == 9100);
     CHECK_FALSE(parse({"--metrics", "9100", "dir"})->metrics->beyond_loopback);

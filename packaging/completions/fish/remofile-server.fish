@@ -29,5 +29,6 @@ complete -c remofile-server -l daemon -d 'return once the server listens, and go
 complete -c remofile-server -l pid-file -r -F -d 'write the process id to FILE'
 complete -c remofile-server -l sandbox -x -a 'auto on none' -d 'keep the server from files that it does not need'
 complete -c remofile-server -l metrics -x -d 'offer metrics for Prometheus at ADDRESS:PORT'
+complete -c remofile-server -l slow-requests -x -d 'log each request that takes so long'
 complete -c remofile-server -l log-level -x -a 'debug info warn error' -d 'how much is logged'
 complete -c remofile-server -l log-format -x -a 'text json journald' -d 'how a line of the log looks'
