@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <cinttypes>
 #include <climits>
 #include <cstdio>
@@ -72,8 +73,18 @@ Result<wire::Attributes> stat_at(int directory, const char* name, int flags) {
     return attributes;
 }
 
-constexpr std::string_view reserved_prefix = ".remofile-lent-";
+// In the order of EntryName::Reserved.
+constexpr std::array<std::string_view, 2> reserved_prefixes{".remofile-lent-", ".remofile-kept-"};
 constexpr std::size_t reserved_digits = 16;
+
+std::string_view prefix_of(EntryName::Reserved what) {
+    return reserved_prefixes[static_cast<std::size_t>(what)];
+}
+
+bool has_reserved_form(std::string_view name, std::string_view prefix) {
+    return name.size() == prefix.size() + reserved_digits && name.starts_with(prefix) &&
+           name.find_first_not_of("0123456789abcdef", prefix.size()) == std::string_view::npos;
+}
 
 Result<> outcome_of(int result) {
     if (result != 0)
@@ -101,18 +112,18 @@ Result<EntryName> EntryName::check_new(std::string name) {
 }
 
 bool EntryName::is_reserved(std::string_view name) {
-    return name.size() == reserved_prefix.size() + reserved_digits && name.starts_with(reserved_prefix) &&
-           name.find_first_not_of("0123456789abcdef", reserved_prefix.size()) == std::string_view::npos;
+    return std::ranges::any_of(reserved_prefixes,
+                               [&](std::string_view prefix) { return has_reserved_form(name, prefix); });
 }
 
-EntryName EntryName::reserved(std::uint64_t number) {
+EntryName EntryName::reserved(Reserved what, std::uint64_t number) {
     std::array<char, reserved_digits + 1> digits{};
     std::snprintf(digits.data(), digits.size(), "%016" PRIx64, number);
-    return EntryName(std::string(reserved_prefix) + digits.data());
+    return EntryName(std::string(prefix_of(what)) + digits.data());
 }
 
-std::optional<EntryName> EntryName::as_reserved(std::string name) {
-    if (!is_reserved(name))
+std::optional<EntryName> EntryName::as_reserved(Reserved what, std::string name) {
+    if (!has_reserved_form(name, prefix_of(what)))
         return std::nullopt;
     return EntryName(std::move(name));
 }

@@ -37,12 +37,13 @@ public:
     // The same of a name that shall be given to something: not_permitted if it is reserved.
     static Result<EntryName> check_new(std::string name);
 
-    // Reserved names are those of the directories in which servers make what they lend (lender.hpp). No client gets to
-    // see them, in whatever directory.
+    // Reserved names are those of the servers' hidden directories (hidden_directory.hpp): of what they lend, and of
+    // what they keep. No client gets to see them, in whatever directory.
+    enum class Reserved : std::uint8_t { lent, kept };
     static bool is_reserved(std::string_view name);
-    static EntryName reserved(std::uint64_t number);
-    // None if the name is not reserved.
-    static std::optional<EntryName> as_reserved(std::string name);
+    static EntryName reserved(Reserved what, std::uint64_t number);
+    // None if the name is not reserved for that.
+    static std::optional<EntryName> as_reserved(Reserved what, std::string name);
 
     const std::string& text() const { return text_; }
     const char* c_str() const { return text_.c_str(); }

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "server/files/lender.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,7 +10,6 @@
 #include <algorithm>
 #include <charconv>
 #include <fstream>
-#include <random>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -23,8 +20,6 @@
 namespace remofile::server {
 namespace {
 
-// A directory of that name may be there, or be taken for a leftover before it is locked.
-constexpr int max_attempts = 4;
 // Flags of chattr(1) that say nothing of what is made in the directory.
 constexpr unsigned flags_of_its_own = FS_INDEX_FL | FS_EXTENT_FL | FS_TOPDIR_FL | FS_IMMUTABLE_FL | FS_APPEND_FL |
                                       FS_INLINE_DATA_FL | FS_HUGE_FILE_FL | FS_EA_INODE_FL | FS_DIRTY_FL;
@@ -32,25 +27,6 @@ constexpr unsigned extent_flags_of_its_own = FS_XFLAG_IMMUTABLE | FS_XFLAG_APPEN
 
 constexpr mode_t lent_file_mode = 0600;
 constexpr mode_t lent_directory_mode = 0700;
-
-Result<UniqueFd> open_directory(int parent, const EntryName& name) {
-    REMOFILE_TRY(path, open_entry(parent, name));
-    return open_for_io(path.get(), S_IFDIR, O_RDONLY | O_DIRECTORY);
-}
-
-std::vector<std::string> entry_names(int directory) {
-    std::vector<std::string> names;
-    UniqueFd copy(::fcntl(directory, F_DUPFD_CLOEXEC, 0));
-    DIR* listing = copy ? ::fdopendir(copy.get()) : nullptr;
-    if (listing == nullptr)
-        return names;
-    static_cast<void>(copy.release());  // it is the listing's
-    ::rewinddir(listing);
-    while (const dirent* entry = ::readdir(listing))
-        names.emplace_back(entry->d_name);
-    ::closedir(listing);
-    return names;
-}
 
 EntryName name_of(std::uint64_t number) {
     return EntryName::check(std::to_string(number)).value();
@@ -76,24 +52,6 @@ void remove_leftover(int directory, const std::string& text) {
         static_cast<void>(remove_file(directory, *name));
 }
 
-void remove_leftover_directory(int root, const EntryName& name, const wire::Attributes& root_attributes) {
-    const auto attributes = stat_entry(root, name);
-    if (!attributes || !S_ISDIR(attributes->mode) || attributes->uid != ::geteuid() ||
-        attributes->identity.device != root_attributes.identity.device)
-        return;
-    const auto directory = open_directory(root, name);
-    // Another server lives that lends what is in it.
-    if (!directory || ::flock(directory->get(), LOCK_EX | LOCK_NB) != 0)
-        return;
-    const auto opened = stat_descriptor(directory->get());
-    if (!opened || opened->identity != attributes->identity)
-        return;
-    for (const std::string& each : entry_names(directory->get()))
-        remove_leftover(directory->get(), each);
-    if (!remove_directory(root, name))
-        log::warn("{}, which a server has left in the export, has something else in it", name.text());
-}
-
 // Whether what is made on that mount gets the group of its directory, whatever that directory's bits say. Also if it
 // cannot be found out.
 bool groups_come_from_above(std::uint64_t mount) {
@@ -113,11 +71,6 @@ bool groups_come_from_above(std::uint64_t mount) {
         return false;
     }
     return true;
-}
-
-EntryName random_name() {
-    std::random_device random;
-    return EntryName::reserved(std::uint64_t{random()} << 32U | random());
 }
 
 }  // namespace
@@ -145,61 +98,28 @@ Result<Inheritance> inheritance_of(int directory) {
 
 // ---------------------------------------------------------------- where what is lent is made
 
-// Goes when nothing of it is lent any more. The lock tells other servers that it is no leftover.
+// Goes when nothing of it is lent any more.
 class LendingDirectory {
 public:
-    LendingDirectory(UniqueFd root, EntryName name, UniqueFd opened, const Inheritance& inheritance)
-        : root_(std::move(root)), name_(std::move(name)), opened_(std::move(opened)), inheritance_(inheritance) {}
-    LendingDirectory(const LendingDirectory&) = delete;
-    LendingDirectory& operator=(const LendingDirectory&) = delete;
-    ~LendingDirectory() { static_cast<void>(remove_directory(root_.get(), name_)); }
+    LendingDirectory(std::shared_ptr<HiddenDirectory> hidden, const Inheritance& inheritance)
+        : hidden_(std::move(hidden)), inheritance_(inheritance) {}
 
     // Error: not_supported, if nothing can be lent in this export; and what making it can give.
     static Result<std::shared_ptr<LendingDirectory>> make(int root);
 
-    int fd() const { return opened_.get(); }
+    int fd() const { return hidden_->fd(); }
     const Inheritance& inheritance() const { return inheritance_; }
-    bool is_gone() const { return is_removed(opened_.get()); }
+    bool is_gone() const { return hidden_->is_gone(); }
 
 private:
-    static Result<UniqueFd> lock_new(int root, const EntryName& name);
-
-    const UniqueFd root_;
-    const EntryName name_;
-    const UniqueFd opened_;
+    const std::shared_ptr<HiddenDirectory> hidden_;  // this one's alone
     const Inheritance inheritance_;
 };
 
-// Makes, opens and locks it.
-Result<UniqueFd> LendingDirectory::lock_new(int root, const EntryName& name) {
-    REMOFILE_CHECK(make_directory(root, name, lent_directory_mode));
-    auto opened = open_directory(root, name);
-    // Also without the set-group-id bit that it may have been given. Only now, for what is open is certainly ours.
-    if (opened && ::fchmod(opened->get(), lent_directory_mode) == 0 && ::flock(opened->get(), LOCK_EX | LOCK_NB) == 0 &&
-        !is_removed(opened->get()))
-        return opened;
-    static_cast<void>(remove_directory(root, name));
-    return opened ? Status::try_again : opened.error().status;
-}
-
 Result<std::shared_ptr<LendingDirectory>> LendingDirectory::make(int root) {
-    REMOFILE_TRY(kept_root, duplicate_as_path(root));
-    for (int attempt = 1;; ++attempt) {
-        EntryName name = random_name();
-        auto opened = lock_new(root, name);
-        const bool is_over =
-            attempt == max_attempts || (opened.status() != Status::exists && opened.status() != Status::try_again);
-        if (!opened && is_over)
-            return opened.error();
-        if (!opened)
-            continue;
-        const auto inheritance = inheritance_of(opened->get());
-        auto made = std::make_shared<LendingDirectory>(std::move(kept_root), std::move(name), std::move(*opened),
-                                                       inheritance.value_or(Inheritance{}));
-        if (!inheritance)
-            return inheritance.error();
-        return made;
-    }
+    REMOFILE_TRY(hidden, HiddenDirectory::make(root, EntryName::Reserved::lent));
+    REMOFILE_TRY(inheritance, inheritance_of(hidden->fd()));
+    return std::make_shared<LendingDirectory>(std::move(hidden), inheritance);
 }
 
 // ---------------------------------------------------------------- what is lent
@@ -241,13 +161,11 @@ Result<> Loan::move_to(int directory, const EntryName& name) {
 Lender::~Lender() = default;
 
 void Lender::remove_leftovers(int root) {
-    const auto opened = open_for_io(root, S_IFDIR, O_RDONLY | O_DIRECTORY);
-    const auto attributes = stat_descriptor(root);
-    if (!opened || !attributes)
-        return;
-    for (const std::string& each : entry_names(opened->get())) {
-        if (const auto name = EntryName::as_reserved(each))
-            remove_leftover_directory(root, *name, *attributes);
+    for (const auto& directory : HiddenDirectory::take_over_all(root, EntryName::Reserved::lent)) {
+        for (const std::string& each : entry_names(directory->fd()))
+            remove_leftover(directory->fd(), each);
+        if (!directory->remove())
+            log::warn("{}, which a server has left in the export, has something else in it", directory->name().text());
     }
 }
 

@@ -13,6 +13,7 @@
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
 #include "server/files/export.hpp"
+#include "server/files/hidden_directory.hpp"
 #include "wire/messages.hpp"
 
 namespace remofile::server {
