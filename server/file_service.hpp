@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -51,6 +52,10 @@ struct Asked {
 class Inode;
 using InodePtr = std::shared_ptr<Inode>;
 
+// For which session files are kept that were removed while they are open: nothing that anybody but its client could
+// find, or guess.
+using HolderTag = std::array<std::uint8_t, 16>;
+
 class ChangeWatch;
 class DescriptorBudget;
 class LeaseTable;
@@ -95,6 +100,8 @@ struct ExportOptions {
     bool read_only = false;
     // Inodes are made beforehand for clients that ask for them, in a hidden directory of the export's root.
     bool lends_inodes = true;
+    // Files that lose their last name while they are open are kept in another, for servers after this one.
+    bool keeps_files = true;
     // Descriptors kept for inodes that nobody is using right now; beyond it the least recently used are closed, and
     // found again by their place in the tree, verified by identity.
     std::size_t max_idle_descriptors = 4096;
@@ -230,6 +237,19 @@ public:
     // session.
     virtual void begin_lock_grace(std::chrono::milliseconds /*length*/) {}
     virtual void end_lock_grace() {}
+
+    // Whether files that lose their last name while they are open are kept for servers after this one.
+    virtual bool keeps_files() const { return false; }
+    // What the session has open is kept for that holder, and it finds what was kept for the session in whose place it
+    // is. Before its first request. Takes system calls.
+    virtual void keep_for(const std::shared_ptr<SessionFiles>& /*files*/, const HolderTag& /*holder*/,
+                          const std::optional<HolderTag>& /*in_place_of*/) {}
+    // When the session ends, another may take its place.
+    virtual void expect_back(const std::shared_ptr<SessionFiles>& /*files*/) {}
+    // Whether there is anything that nobody has asked for yet.
+    virtual bool has_unclaimed_files() const { return false; }
+    // What had not been asked for when this was called last is removed. Takes system calls.
+    virtual void remove_unclaimed_files() {}
 
     // Ends every wait and closes what the session holds. Later requests of it get `no_session`.
     virtual void close_session(const std::shared_ptr<SessionFiles>& files) = 0;

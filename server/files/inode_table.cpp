@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "server/files/inode_table.hpp"
 
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <xxhash.h>
 
@@ -18,6 +19,8 @@ namespace {
 
 // Names remembered of one file with several links: enough to outlast the removal of the newest.
 constexpr std::size_t max_places = 8;
+// Sessions for which a file is kept; others that have it open lose it with the server.
+constexpr std::size_t max_holders = 64;
 // Directories above one another. Paths that a client can name in one system call end at 4,096 bytes, but directories
 // can be nested deeper by working from within; beyond this a file whose descriptors were all given up is stale.
 constexpr std::size_t max_depth = 1U << 16;
@@ -181,6 +184,10 @@ void Inode::note_change() {
 void Inode::stamp(wire::Attributes& attributes) {
     const std::uint64_t unsalted = hash_of(attributes, 0);
     auto state = state_.lock();
+    if (is_kept())
+        attributes.links = 0;
+    else if (state->may_be_kept)
+        attributes.links = std::min<std::uint32_t>(attributes.links, 1);
     if (unsalted != state->stamped) {
         state->stamped = unsalted;
         state->stamped_at = std::chrono::steady_clock::now();
@@ -202,9 +209,12 @@ void Inode::add_open(OpenDescription& open) {
 void Inode::remove_open(OpenDescription& open) {
     Descriptor let_go;  // after the lock, as what it was counted as
     std::unique_ptr<DescriptorBudget::Slot> kept;
+    std::vector<KeptFiles::LinkPtr> links;
     {
         auto state = state_.lock();
         std::erase(state->open, &open);
+        if (state->open.empty() && is_kept())
+            links = std::move(state->links);
         if (!state->open.empty() || !state->kept)
             return;
         kept = std::move(state->kept);
@@ -218,6 +228,38 @@ void Inode::remove_open(OpenDescription& open) {
 
 bool Inode::is_open() const {
     return !state_.lock()->open.empty();
+}
+
+bool Inode::is_kept_for(const HolderTag& holder) const {
+    return is_kept() && state_.with([&](const State& state) {
+        return std::ranges::any_of(state.links,
+                                   [&](const KeptFiles::LinkPtr& link) { return link->holder() == holder; });
+    });
+}
+
+void Inode::leave(KeptFiles& kept_files, const HolderTag& holder) {
+    if (!is_kept())
+        return;
+    std::vector<KeptFiles::LinkPtr> left;
+    {
+        auto state = state_.lock();
+        const auto its_own = std::ranges::partition(
+            state->links, [&](const KeptFiles::LinkPtr& link) { return link->holder() != holder; });
+        std::ranges::move(its_own, std::back_inserter(left));
+        state->links.erase(its_own.begin(), its_own.end());
+    }
+    for (KeptFiles::LinkPtr& link : left)
+        kept_files.leave(std::move(link));
+}
+
+// A request that found it nameless was answered before, or finds this one's name.
+void Inode::has_name() {
+    std::vector<KeptFiles::LinkPtr> needless;  // removed after the lock
+    auto state = state_.lock();
+    if (!is_kept())
+        return;
+    is_kept_ = false;
+    needless = std::move(state->links);
 }
 
 Descriptor Inode::open_descriptor() const {
@@ -370,6 +412,7 @@ bool InodeTable::remember_place(const InodePtr& inode, const InodePtr& parent, c
 
 void InodeTable::moved(const InodePtr& inode, const InodePtr& parent, const EntryName& name) {
     remember_place(inode, parent, name);
+    inode->has_name();
 }
 
 // Somebody may have put the file back meanwhile, and others may have found it there and rely on being told of its
@@ -479,7 +522,7 @@ bool InodeTable::is_last_way_to_open_file(Inode& inode, int descriptor) {
         share = state->open.front()->share_;
     }
     const auto attributes = stat_descriptor(descriptor);
-    if (attributes && attributes->links > 0)
+    if (attributes && inode.names_of(*attributes) > 0)
         return false;
     auto slot = std::make_unique<DescriptorBudget::Slot>(budget_->take(share));
     auto state = inode.state_.lock();
@@ -526,6 +569,8 @@ Result<Descriptor> InodeTable::descriptor(const InodePtr& inode) {
         else if (opened.error().status == Status::too_many_files)
             return opened;
     }
+    if (inode->is_kept())
+        return open_kept(inode);
     return open_by_kernel_handle(inode);
 }
 
@@ -579,7 +624,7 @@ Result<Descriptor> InodeTable::open_by_kernel_handle(const InodePtr& inode) {
         return opened.error().status == Status::too_many_files ? Status::too_many_files : Status::stale;
     REMOFILE_TRY(attributes, stat_descriptor(opened->get()));
     if (attributes.identity != inode->identity() ||
-        (attributes.links == 0 && !inode->is_directory() && !inode->is_open()))
+        (inode->names_of(attributes) == 0 && !inode->is_directory() && !inode->is_open()))
         return Status::stale;
     reopens_.add();
     return adopt(inode, std::move(*opened));
@@ -629,6 +674,86 @@ Result<InodeTable::Removal> InodeTable::begin_removal(const InodePtr& inode, con
     return removal;
 }
 
+InodeTable::Keeping InodeTable::begin_keeping(const InodePtr& inode, KeptFiles& kept_files, bool& root_changed) {
+    if (!inode || inode->type() != S_IFREG || inode->is_kept())
+        return {};
+    std::vector<HolderTag> holders = inode->state_.with([](const Inode::State& state) {
+        std::vector<HolderTag> all;
+        for (const OpenDescription* open : state.open)
+            if (open->holder_ && all.size() < max_holders && std::ranges::find(all, *open->holder_) == all.end())
+                all.push_back(*open->holder_);
+        return all;
+    });
+    if (holders.empty())
+        return {};
+    const auto held = descriptor(inode);
+    const auto attributes = held ? stat_descriptor((*held)->get()) : held.error();
+    if (!attributes || attributes->links != 1)
+        return {};
+    inode->state_.lock()->may_be_kept = true;
+    Keeping keeping(inode, *held);
+    for (const HolderTag& holder : holders) {
+        auto link = kept_files.keep((*held)->get(), inode->identity(), holder, root_changed);
+        if (!link)
+            break;
+        inode->state_.lock()->links.push_back(std::move(*link));
+    }
+    return keeping;
+}
+
+InodeTable::Keeping::~Keeping() {
+    if (!inode_)
+        return;
+    std::vector<KeptFiles::LinkPtr> needless;  // removed after the lock
+    auto state = inode_->state_.lock();
+    state->may_be_kept = false;
+    needless = std::move(state->links);
+}
+
+// What has been given another name meanwhile, by a request that did not see this one, is not kept: either this sees
+// that it has one, or who gave it sees that it is kept.
+void InodeTable::Keeping::done() {
+    const InodePtr inode = std::exchange(inode_, nullptr);
+    if (!inode)
+        return;
+    std::size_t links = 0;
+    std::vector<KeptFiles::LinkPtr> needless;  // removed after the lock
+    {
+        auto state = inode->state_.lock();
+        state->may_be_kept = false;
+        links = state->links.size();
+        inode->is_kept_ = links > 0;
+        if (state->open.empty())
+            needless = std::move(state->links);
+    }
+    const auto attributes = stat_descriptor(descriptor_->get());
+    if (attributes && attributes->links > links)
+        inode->has_name();
+}
+
+InodePtr InodeTable::intern_kept(KeptFiles::LinkPtr link) {
+    wire::Attributes attributes;
+    attributes.identity = link->identity();
+    attributes.mode = S_IFREG;
+    InodePtr inode = at(attributes);
+    auto state = inode->state_.lock();
+    state->links.push_back(std::move(link));
+    inode->is_kept_ = true;
+    return inode;
+}
+
+Result<Descriptor> InodeTable::open_kept(const InodePtr& inode) {
+    const KeptFiles::LinkPtr link = inode->state_.with(
+        [](const Inode::State& state) { return state.links.empty() ? nullptr : state.links.front(); });
+    if (!link)
+        return Status::stale;
+    auto opened = with_room([&] { return link->open(); });
+    if (!opened)
+        return opened.error().status == Status::too_many_files ? Status::too_many_files : Status::stale;
+    reopens_.add();
+    return adopt(inode, std::move(*opened));
+}
+
 std::vector<Descriptor> InodeTable::hold_for_change(const InodePtr& inode) {
     std::vector<OpenDescriptionPtr> all;
     // CAP_DAC_READ_SEARCH comes with CAP_DAC_OVERRIDE where anybody has it.
@@ -652,11 +777,11 @@ bool InodeTable::can_find_again(const InodePtr& inode, int descriptor) {
     if (auto handle = usable_kernel_handle(descriptor)) {
         auto state = inode->state_.lock();
         state->kernel_handle = std::move(handle);
-        return attributes->links > 0 || state->kept;
+        return inode->names_of(*attributes) > 0 || state->kept;
     }
     if (inode->state_.with([](const Inode::State& state) { return state.kept != nullptr; }))
         return true;
-    return attributes->links > 0 && is_at_place(inode);
+    return inode->names_of(*attributes) > 0 && is_at_place(inode);
 }
 
 bool InodeTable::is_at_place(const InodePtr& inode) {
@@ -673,7 +798,7 @@ Result<wire::Attributes> InodeTable::attributes(const InodePtr& inode) {
     auto attributes = descriptor ? stat_descriptor(descriptor->get()) : attributes_at_place(inode);
     if (!attributes)
         return attributes;
-    if (attributes->links == 0 && !inode->is_open() && inode->type() == S_IFREG) {
+    if (inode->names_of(*attributes) == 0 && !inode->is_open() && inode->type() == S_IFREG) {
         // It was removed; the descriptor would only keep its blocks from being freed.
         descriptor.reset();
         give_up(inode);

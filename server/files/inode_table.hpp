@@ -31,6 +31,7 @@
 #include "server/file_service.hpp"
 #include "server/files/descriptor_budget.hpp"
 #include "server/files/export.hpp"
+#include "server/files/kept_files.hpp"
 #include "server/files/name_locks.hpp"
 #include "wire/messages.hpp"
 
@@ -61,16 +62,23 @@ public:
 
     // A request of ours has changed content or attributes: attributes read from now on get another version.
     void note_change();
-    // Fills in the version of attributes just read: XXH3 over change time, modification time, size and a salt. The
-    // salt is 0 as long as the file system's times tell states apart. They do not where two changes fall within one of
-    // its steps (base/file_time.hpp), and then, if a change was ours, the salt does. Others' changes are why a version
-    // is fresh for so long: version_is_fresh of attributes read by stat_entry() and stat_descriptor().
+    // Fills in the version of attributes just read, and takes the links by which the file is kept off: XXH3 over change
+    // time, modification time, size and a salt. The salt is 0 as long as the file system's times tell states apart.
+    // They do not where two changes fall within one of its steps (base/file_time.hpp), and then, if a change was ours,
+    // the salt does. Others' changes are why a version is fresh for so long: version_is_fresh of attributes read by
+    // stat_entry() and stat_descriptor().
     void stamp(wire::Attributes& attributes);
 
     // A handle leads to the file even when no name does any more; it says when it goes.
     void add_open(OpenDescription& open);
     void remove_open(OpenDescription& open);
     bool is_open() const;
+
+    // It has lost its last name, and is there for its handles, which other servers may know again.
+    bool is_kept() const { return is_kept_.load(std::memory_order_relaxed); }
+    bool is_kept_for(const HolderTag& holder) const;
+    // The holder goes, and may come back as another.
+    void leave(KeptFiles& kept_files, const HolderTag& holder);
 
 private:
     friend class InodeTable;
@@ -89,10 +97,15 @@ private:
         std::chrono::steady_clock::time_point stamped_at{};  // when that was first seen
         std::uint32_t salt = 0;
         bool changed_since_stamp = false;
+        // By which it is kept, for each of those that have it open; while its last name may be going, too.
+        std::vector<KeptFiles::LinkPtr> links;
+        bool may_be_kept = false;  // its last name may be going
     };
 
     Descriptor held();
     Descriptor open_descriptor() const;
+    void has_name();
+    std::uint64_t names_of(const wire::Attributes& attributes) const { return is_kept() ? 0 : attributes.links; }
 
     // Constant.
     const std::shared_ptr<InodeIndex> index_;  // shared by the table and all inodes, which may outlive the table
@@ -100,7 +113,8 @@ private:
     const mode_t type_;
 
     mutable Guarded<State> state_;
-    std::atomic<bool> used_ = false;  // since the last round of eviction
+    std::atomic<bool> used_ = false;     // since the last round of eviction
+    std::atomic<bool> is_kept_ = false;  // changed with the state's lock
 
     // Guarded by index_->places. Newest first; a directory has at most one.
     std::vector<Place> places_;
@@ -154,7 +168,7 @@ public:
     // Whether the root's file system takes its times from this machine's clock.
     bool has_our_clock() const;
 
-    // A rename by the server: the file is now there.
+    // A rename or link by the server: the file is now there.
     void moved(const InodePtr& inode, const InodePtr& parent, const EntryName& name);
     // It is no longer there, unless it has come back meanwhile. A file that has no other known place and no handle is
     // let go, so that its blocks are freed.
@@ -180,6 +194,29 @@ public:
     // To be called with the name's lock. `share`: who pays for the descriptor that this may take. Error:
     // too_many_files, where there is none left for it. Nothing for a null inode.
     Result<Removal> begin_removal(const InodePtr& inode, const DescriptorBudget::Share& share);
+
+    // While it lives, the last name of a file that is open may be going. Without done() the file is not kept.
+    class Keeping {
+    public:
+        Keeping() = default;
+        Keeping(InodePtr inode, Descriptor descriptor) : inode_(std::move(inode)), descriptor_(std::move(descriptor)) {}
+        Keeping(Keeping&& other) noexcept = default;
+        Keeping& operator=(Keeping&& other) = delete;
+        ~Keeping();
+
+        explicit operator bool() const { return inode_ != nullptr; }
+        // The name is gone.
+        void done();
+
+    private:
+        InodePtr inode_;
+        Descriptor descriptor_;
+    };
+    // To be called with the name's lock. Links the file for those that have it open, if this is its last name; what
+    // cannot be linked goes with its name. `root_changed`: as KeptFiles::keep(). Nothing for a null inode.
+    Keeping begin_keeping(const InodePtr& inode, KeptFiles& kept_files, bool& root_changed);
+    // A file that was kept, and has no name.
+    InodePtr intern_kept(KeptFiles::LinkPtr link);
     // Before who may open the file changes: descriptors of all its handles, which are opened again if they must be.
     // None where the server may open whatever it knows. Those that cannot be had are left out.
     std::vector<Descriptor> hold_for_change(const InodePtr& inode);
@@ -218,6 +255,7 @@ private:
     Result<Descriptor> directory_descriptor(const InodePtr& directory);
     Result<Descriptor> open_at_place(const InodePtr& inode, const Place& place, const Descriptor& parent);
     Result<Descriptor> open_by_kernel_handle(const InodePtr& inode);
+    Result<Descriptor> open_kept(const InodePtr& inode);
     Result<wire::Attributes> attributes_at_place(const InodePtr& inode);
     bool is_at_place(const InodePtr& inode);
 

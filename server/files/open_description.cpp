@@ -8,16 +8,19 @@
 
 namespace remofile::server {
 
-OpenDescription::OpenDescription(InodeTable& inodes, InodePtr inode, int flags, DescriptorBudget::Share share)
+OpenDescription::OpenDescription(InodeTable& inodes, InodePtr inode, int flags, DescriptorBudget::Share share,
+                                 const std::optional<HolderTag>& holder)
     // The file is there, and what it lost at the first opening is not to be lost again.
     : inodes_(inodes),
       inode_(std::move(inode)),
       flags_(flags & ~(O_CREAT | O_EXCL | O_TRUNC)),
-      share_(std::move(share)) {}
+      share_(std::move(share)),
+      holder_(holder) {}
 
 std::shared_ptr<OpenDescription> OpenDescription::make(InodeTable& inodes, InodePtr inode, UniqueFd opened, int flags,
-                                                       const DescriptorBudget::Share& share) {
-    std::shared_ptr<OpenDescription> made(new OpenDescription(inodes, std::move(inode), flags, share));
+                                                       const DescriptorBudget::Share& share,
+                                                       const std::optional<HolderTag>& holder) {
+    std::shared_ptr<OpenDescription> made(new OpenDescription(inodes, std::move(inode), flags, share, holder));
     made->inode_->add_open(*made);
     made->adopt(std::move(opened));
     return made;

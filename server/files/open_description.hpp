@@ -18,10 +18,11 @@ namespace remofile::server {
 // descriptors to close.
 class OpenDescription final : public DescriptorBudget::Holder, public std::enable_shared_from_this<OpenDescription> {
 public:
-    // Counts `opened` for `share`. `flags`: those of open(2). `inodes` outlives the requests, which alone call hold()
-    // and let_go().
+    // Counts `opened` for `share`. `flags`: those of open(2). `holder`: for whom the file is kept if it loses its
+    // names; none: for nobody. `inodes` outlives the requests, which alone call hold() and let_go().
     static std::shared_ptr<OpenDescription> make(InodeTable& inodes, InodePtr inode, UniqueFd opened, int flags,
-                                                 const DescriptorBudget::Share& share);
+                                                 const DescriptorBudget::Share& share,
+                                                 const std::optional<HolderTag>& holder = {});
     ~OpenDescription() override;
 
     const InodePtr& inode() const { return inode_; }
@@ -47,7 +48,8 @@ public:
 private:
     friend class Inode;
     friend class InodeTable;
-    OpenDescription(InodeTable& inodes, InodePtr inode, int flags, DescriptorBudget::Share share);
+    OpenDescription(InodeTable& inodes, InodePtr inode, int flags, DescriptorBudget::Share share,
+                    const std::optional<HolderTag>& holder);
     Descriptor adopt(UniqueFd opened);
     bool could_be_opened_again(int descriptor) const;
 
@@ -56,6 +58,7 @@ private:
     const InodePtr inode_;
     const int flags_;
     const DescriptorBudget::Share share_;
+    const std::optional<HolderTag> holder_;
 
     // Guarded by the inode's state.
     Descriptor descriptor_;

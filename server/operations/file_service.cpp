@@ -39,7 +39,8 @@ struct Watch {
 class ExportService final : public FileService {
 public:
     ExportService(ExportOptions options, std::unique_ptr<InodeTable> inodes, std::shared_ptr<DescriptorBudget> budget,
-                  Watch watch, std::unique_ptr<Lender> lender, Counters& counters)
+                  Watch watch, std::unique_ptr<Lender> lender, std::shared_ptr<KeptFiles> kept_files,
+                  Counters& counters)
         : options_(std::move(options)),
           own_(OwnIdentity::of_this_process()),
           inodes_(std::move(inodes)),
@@ -47,6 +48,7 @@ public:
           watch_(std::move(watch.changes)),
           watch_text_(std::move(watch.text)),
           lender_(std::move(lender)),
+          kept_files_(std::move(kept_files)),
           // Shared with the sessions, which give up their locks even if they outlive the export.
           locks_(std::make_shared<LockTable>(budget_, counters)),
           room_(options_.room ? options_.room : std::make_shared<FileSystemRoom>()) {
@@ -135,6 +137,7 @@ public:
                         .room = *room_,
                         .reserve = reserve_,
                         .lender = lender_.get(),
+                        .kept_files = kept_files_.get(),
                         .own = own_,
                         .files = files,
                         .caller = caller,
@@ -193,6 +196,22 @@ public:
     void begin_lock_grace(std::chrono::milliseconds length) override { locks_->begin_grace(length); }
     void end_lock_grace() override { locks_->end_grace(); }
 
+    bool keeps_files() const override { return kept_files_ != nullptr; }
+    void keep_for(const std::shared_ptr<SessionFiles>& files, const HolderTag& holder,
+                  const std::optional<HolderTag>& in_place_of) override {
+        if (!kept_files_)
+            return;
+        files->set_holder(kept_files_, holder);
+        if (in_place_of)
+            kept_files_->take_place(*in_place_of, holder);
+    }
+    void expect_back(const std::shared_ptr<SessionFiles>& files) override { files->expect_back(); }
+    bool has_unclaimed_files() const override { return kept_files_ && kept_files_->has_left(); }
+    void remove_unclaimed_files() override {
+        if (kept_files_)
+            kept_files_->remove_unclaimed();
+    }
+
     void close_session(const std::shared_ptr<SessionFiles>& files) override { files->close(); }
 
 private:
@@ -216,6 +235,7 @@ private:
                         .room = *room_,
                         .reserve = reserve_,
                         .lender = lender_.get(),
+                        .kept_files = kept_files_.get(),
                         .own = own_,
                         .files = files,
                         .caller = caller,
@@ -312,6 +332,7 @@ private:
     const std::unique_ptr<ChangeWatch> watch_;
     const std::string watch_text_;
     const std::unique_ptr<Lender> lender_;
+    const std::shared_ptr<KeptFiles> kept_files_;  // shared with sessions, which leave what is theirs
     const std::shared_ptr<LockTable> locks_;
     const std::shared_ptr<const Room> room_;  // shared with tests
     Reserve reserve_;
@@ -339,6 +360,19 @@ Result<std::unique_ptr<Lender>> open_lender(const ExportOptions& options, int ro
     return std::make_unique<Lender>(std::move(kept_root));
 }
 
+// None where nothing can be removed, or is to be kept.
+Result<std::shared_ptr<KeptFiles>> open_kept_files(const ExportOptions& options, int root) {
+    if (options.read_only)
+        return std::shared_ptr<KeptFiles>();
+    REMOFILE_TRY(kept_root, duplicate_as_path(root));
+    auto kept_files = std::make_shared<KeptFiles>(std::move(kept_root));
+    kept_files->take_over_leftovers();
+    if (options.keeps_files)
+        return kept_files;
+    kept_files->remove_all_left();
+    return std::shared_ptr<KeptFiles>();
+}
+
 }  // namespace
 
 FileService::SharedDescriptors FileService::share_descriptors(std::size_t exports) {
@@ -362,10 +396,11 @@ Result<std::unique_ptr<FileService>> FileService::open(ExportOptions options, Co
         idle = plan.idle;
     }
     REMOFILE_TRY(lender, open_lender(options, root.get()));
+    REMOFILE_TRY(kept_files, open_kept_files(options, root.get()));
     auto watch = open_watch(options, root.get(), counters);
     REMOFILE_TRY(inodes, InodeTable::open(std::move(root), idle, budget, counters));
     return std::make_unique<ExportService>(std::move(options), std::move(inodes), std::move(budget), std::move(watch),
-                                           std::move(lender), counters);
+                                           std::move(lender), std::move(kept_files), counters);
 }
 
 }  // namespace remofile::server

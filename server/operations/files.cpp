@@ -96,7 +96,8 @@ Result<wire::AttributesReply> hold_open(Context& context, const Context::Held& h
     auto file = std::make_shared<OpenFile>();
     file->inode = held.inode;
     REMOFILE_TRY(path, context.inodes.with_room([&] { return duplicate_as_path(held.fd()); }));
-    file->open = OpenDescription::make(context.inodes, held.inode, std::move(path), O_PATH, context.files->share());
+    file->open = OpenDescription::make(context.inodes, held.inode, std::move(path), O_PATH, context.files->share(),
+                                       context.files->holder());
     REMOFILE_TRY(attributes, context.inodes.attributes(held.inode));
     REMOFILE_CHECK(reservation.commit(std::move(file)));
     return wire::AttributesReply{attributes};
@@ -428,7 +429,7 @@ OpenFilePtr make_handle(Context& context, const InodePtr& inode, UniqueFd opened
     auto file = std::make_shared<OpenFile>();
     file->inode = inode;
     file->open = OpenDescription::make(context.inodes, inode, std::move(opened), to_kernel_flags(flags).value(),
-                                       context.files->share());
+                                       context.files->share(), context.files->holder());
     file->readable = has(flags, wire::open_read) || has(flags, wire::open_execute);
     file->writable = has(flags, wire::open_write);
     file->append = has(flags, wire::open_append);

@@ -74,6 +74,19 @@ Result<EntryReply> make_entry(Context& context, NodeId parent, const std::string
     return EntryReply{id, *made};
 }
 
+// Before the name of a file goes that sessions may have open. Not where the caller cannot remove it in any case.
+InodeTable::Keeping begin_keeping(Context& context, const Context::Held& directory, const InodePtr& target) {
+    if (context.kept_files == nullptr || !target || !target->is_open())
+        return {};
+    if (const auto acting = context.act(); !acting || !check_access(directory.fd(), W_OK | X_OK))
+        return {};
+    bool root_changed = false;
+    auto keeping = context.inodes.begin_keeping(target, *context.kept_files, root_changed);
+    if (root_changed)
+        context.note_change(context.inodes.root());
+    return keeping;
+}
+
 template <class Remove>
 Result<Empty> remove_entry(Context& context, NodeId parent, const std::string& unchecked_name, Remove&& remove) {
     REMOFILE_TRY(directory, context.hold_directory(parent));
@@ -82,10 +95,14 @@ Result<Empty> remove_entry(Context& context, NodeId parent, const std::string& u
     const InodePtr target = context.known_entry(directory, name);
     REMOFILE_TRY(removal, context.inodes.begin_removal(target, context.files->share()));
     context.asks(directory.inode, name);
+    auto keeping = begin_keeping(context, directory, target);
+    if (keeping)
+        context.note_change(target);
     {
         REMOFILE_TRY(acting, context.act());
         REMOFILE_CHECK(remove(directory.fd(), name));
     }
+    keeping.done();
     context.note_name(directory.inode, name);
     if (target) {
         context.note_change(target);
@@ -307,10 +324,15 @@ Result<Empty> rename(Context& context, const wire::Rename& request) {
     REMOFILE_TRY(removal, context.inodes.begin_removal(exchange ? nullptr : target, context.files->share()));
     context.asks(from.inode, name);
     context.asks(to.inode, new_name);
+    const bool replaces = source != target && (flags & (RENAME_NOREPLACE | RENAME_EXCHANGE)) == 0;
+    auto keeping = begin_keeping(context, to, replaces ? target : nullptr);
+    if (keeping)
+        context.note_change(target);
     {
         REMOFILE_TRY(acting, context.act());
         REMOFILE_CHECK(rename_entry(from.fd(), name, to.fd(), new_name, flags));
     }
+    keeping.done();
     context.note_name(from.inode, name);
     context.note_name(to.inode, new_name);
     // A rename between two names of one file does nothing.
@@ -334,6 +356,9 @@ Result<EntryReply> link(Context& context, const wire::Link& request) {
     REMOFILE_TRY(file, context.hold(request.node));
     REMOFILE_TRY(directory, context.hold_directory(request.new_parent));
     REMOFILE_TRY(name, EntryName::check_new(request.new_name));
+    // As the kernel says of what has no name left.
+    if (file.inode->is_kept())
+        return Status::no_entry;
     context.asks(directory.inode, name);
     {
         const auto lock = context.inodes.names().lock(*directory.inode, name.text());
@@ -376,6 +401,31 @@ Result<wire::StatfsReply> statfs(Context& context, const wire::Statfs& request) 
                              .files = stat.f_files,
                              .files_free = stat.f_ffree,
                              .name_max = static_cast<std::uint32_t>(stat.f_namemax)};
+}
+
+// Only what was kept for the session in whose place this one is. What may be done with it is asked when it is opened.
+Result<EntryReply> find_kept(Context& context, const wire::FindKept& request) {
+    KeptFiles* kept_files = context.files->kept_files();
+    if (kept_files == nullptr)
+        return Status::no_entry;
+    const HolderTag& holder = *context.files->holder();
+    InodePtr inode = context.inodes.find(request.identity);
+    // Under another id it may have been asked for before.
+    if (!inode || !inode->is_kept_for(holder)) {
+        auto link = kept_files->take(request.identity, holder);
+        if (!link)
+            return Status::no_entry;
+        inode = context.inodes.intern_kept(std::move(link));
+    }
+    const auto descriptor = context.inodes.descriptor(inode);
+    auto attributes = descriptor ? stat_descriptor((*descriptor)->get()) : descriptor.error();
+    const auto id = attributes ? context.files->bind(request.node, inode) : attributes.error();
+    if (!id) {
+        inode->leave(*kept_files, holder);
+        return id.error();
+    }
+    inode->stamp(*attributes);
+    return EntryReply{*id, *attributes};
 }
 
 }  // namespace operations

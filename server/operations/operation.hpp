@@ -31,7 +31,8 @@ struct Context {
     ChangeWatch* watch;  // none: changes by programs on the server go unnoticed
     const Room& room;
     Reserve& reserve;
-    Lender* lender;  // none: the export is only read
+    Lender* lender;         // none: the export is only read
+    KeptFiles* kept_files;  // none: likewise
     const OwnIdentity& own;
     const std::shared_ptr<SessionFiles>& files;
     const Caller& caller;
@@ -132,6 +133,7 @@ Result<wire::Empty> rename(Context& context, const wire::Rename& request);
 Result<wire::EntryReply> link(Context& context, const wire::Link& request);
 Result<wire::Empty> access(Context& context, const wire::Access& request);
 Result<wire::StatfsReply> statfs(Context& context, const wire::Statfs& request);
+Result<wire::EntryReply> find_kept(Context& context, const wire::FindKept& request);
 
 // Open files.
 Result<wire::AttributesReply> open(Context& context, const wire::Open& request);

@@ -118,6 +118,7 @@ constexpr auto rows =
             [](Uses& uses, const MakeLent& r) { uses.changes(r.parent).makes(r.node).changes(r.handle); }>(),
         row<Access, op::access, [](Uses& uses, const Access& r) { uses.reads(r.node); }>(),
         row<Statfs, op::statfs, [](Uses& uses, const Statfs& r) { uses.reads(r.node); }>(),
+        row<FindKept, op::find_kept, [](Uses& uses, const FindKept& r) { uses.makes(r.node); }>(),
 
         row<Open, op::open, [](Uses& uses, const Open& r) { uses.reads(r.node).changes(r.handle); }>(),
         row<Create, op::create,

@@ -253,6 +253,15 @@ std::optional<Loan> SessionFiles::take_lent(std::uint64_t number) {
     return loan;
 }
 
+void SessionFiles::leave_kept_files(const std::unordered_map<HandleId, Handle>& handles, const Nodes& nodes) {
+    for (const auto& [id, handle] : handles)
+        if (handle.file)
+            handle.file->inode->leave(*kept_files_, *holder_);
+    // It may have found some that it has not opened yet.
+    for (const auto& [id, node] : nodes.by_id)
+        node.inode->leave(*kept_files_, *holder_);
+}
+
 void SessionFiles::close() {
     if (closed_.exchange(true))
         return;
@@ -264,6 +273,8 @@ void SessionFiles::close() {
             locks_->close_handle(share_, handle.file);
     Nodes nodes;
     std::swap(nodes, *nodes_.lock());
+    if (holder_ && is_expected_back_)
+        leave_kept_files(handles, nodes);
     Lent lent;
     std::swap(lent, *lent_.lock());
 }

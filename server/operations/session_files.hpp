@@ -102,6 +102,17 @@ public:
             std::call_once(first_lock_, before_first_lock_);
     }
 
+    // What it has open is kept for that one if it loses its names. Before its first request.
+    void set_holder(std::shared_ptr<KeptFiles> kept_files, const HolderTag& holder) {
+        kept_files_ = std::move(kept_files);
+        holder_ = holder;
+    }
+    const std::optional<HolderTag>& holder() const { return holder_; }
+    // Null if nothing is kept for it.
+    KeptFiles* kept_files() const { return kept_files_.get(); }
+    // When it ends, what is kept for it is left to whoever takes its place.
+    void expect_back() { is_expected_back_ = true; }
+
     // Lets everything go. What is called later fails with stale, bad_handle or no_session.
     void close();
 
@@ -127,6 +138,7 @@ private:
         std::size_t& count(bool of_directories) { return of_directories ? directories : files; }
     };
 
+    void leave_kept_files(const std::unordered_map<HandleId, Handle>& handles, const Nodes& nodes);
     Result<> commit(HandleId id, Handle handle);
     Result<Handle> take(HandleId id, bool directory);
 
@@ -142,6 +154,9 @@ private:
     mutable Guarded<std::optional<Predecessor>> predecessor_;
     std::function<void()> before_first_lock_;
     std::once_flag first_lock_;
+    std::shared_ptr<KeptFiles> kept_files_;  // shared by the export and its sessions
+    std::optional<HolderTag> holder_;
+    std::atomic<bool> is_expected_back_ = false;
     std::atomic<bool> closed_ = false;
     mutable Guarded<Nodes> nodes_;
     Guarded<std::unordered_map<HandleId, Handle>> handles_;

@@ -99,6 +99,7 @@ private:
         add("read-only", settings.read_only);
         add("exclusive", settings.exclusive);
         add("no-lent-inodes", settings.no_lent_inodes);
+        add("no-kept-files", settings.no_kept_files);
         add("token-file", settings.token_file.empty() ? "none" : log::printable(settings.token_file));
         add("authorized-keys",
             options_.insecure ? std::string("none: whoever can connect is let in") : describe_keys(settings));

@@ -22,6 +22,7 @@ struct ExportSettings {
     bool read_only = false;
     bool exclusive = false;
     bool no_lent_inodes = false;
+    bool no_kept_files = false;
     std::string token_file;
     std::string authorized_keys;  // empty: in the configuration directory
     IdentityMode identity = IdentityMode::squash;

@@ -66,6 +66,7 @@ Result<std::unique_ptr<ServedExport>> ServedExport::open(ExportSettings settings
     REMOFILE_TRY(files, FileService::open({.directory = served->settings_.directory,
                                            .read_only = served->settings_.read_only,
                                            .lends_inodes = !served->settings_.no_lent_inodes,
+                                           .keeps_files = !served->settings_.no_kept_files,
                                            .max_idle_descriptors = surroundings.descriptors.idle_each,
                                            .descriptors = surroundings.descriptors.open,
                                            .leases = served->leases_,
@@ -164,16 +165,18 @@ void ServedExport::watch_mounts() {
 
 void ServedExport::change(ExportSettings settings, std::string token) {
     if (settings.session_timeout != settings_.session_timeout || settings.lease_term != settings_.lease_term ||
-        settings.watch != settings_.watch || settings.no_lent_inodes != settings_.no_lent_inodes)
+        settings.watch != settings_.watch || settings.no_lent_inodes != settings_.no_lent_inodes ||
+        settings.no_kept_files != settings_.no_kept_files)
         log::warn(
-            "{}session-timeout, lease-term, watch and no-lent-inodes of what is served already stay as they were "
-            "until the server is started again",
+            "{}session-timeout, lease-term, watch, no-lent-inodes and no-kept-files of what is served already stay as "
+            "they were until the server is started again",
             settings.place());
     const ExportSettings before = std::exchange(settings_, std::move(settings));
     settings_.session_timeout = before.session_timeout;
     settings_.lease_term = before.lease_term;
     settings_.watch = before.watch;
     settings_.no_lent_inodes = before.no_lent_inodes;
+    settings_.no_kept_files = before.no_kept_files;
     files_->change_read_only(settings_.read_only);
     service_->change(limits(), callers(), settings_.read_only, std::move(token));
 }

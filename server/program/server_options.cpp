@@ -104,7 +104,7 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 25> rows{{
+const std::array<Row, 26> rows{{
     {"listen", Of::server, Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
@@ -130,6 +130,9 @@ const std::array<Row, 25> rows{{
     {"no-lent-inodes", Of::each_export, Kind::flag, "",
      "Make no files beforehand, for which DIRECTORY gets a hidden directory",
      take_flag<&ServerOptions::no_lent_inodes>},
+    {"no-kept-files", Of::each_export, Kind::flag, "",
+     "Keep no removed files that are open for the next server, for which DIRECTORY gets a hidden directory",
+     take_flag<&ServerOptions::no_kept_files>},
     {"token-file", Of::each_export, Kind::path, "FILE", "Ask every client for the token in FILE, besides its key",
      take_text<&ServerOptions::token_file>},
     {"authorized-keys", Of::each_export, Kind::path, "FILE",

@@ -50,6 +50,18 @@ SessionId new_session_id() {
     return id;
 }
 
+HolderTag tag_of(SessionId session, const SessionSecret& secret, const std::optional<transport::PublicKey>& key) {
+    HolderTag tag{};
+    crypto_generichash_state state;
+    crypto_generichash_init(&state, nullptr, 0, tag.size());
+    crypto_generichash_update(&state, reinterpret_cast<const unsigned char*>(&session.value), sizeof session.value);
+    crypto_generichash_update(&state, secret.data(), secret.size());
+    if (key)
+        crypto_generichash_update(&state, key->bytes.data(), key->bytes.size());
+    crypto_generichash_final(&state, tag.data(), tag.size());
+    return tag;
+}
+
 // A Remofile 1 client speaks pickle, behind an empty frame if its socket is a REQ. Its first byte gives it away;
 // nothing more of it is looked at.
 bool looks_like_pickle(const wire::Message& message) {
@@ -79,6 +91,8 @@ Service::Service(FileService& files, Executor& executor, ServiceThread& thread, 
           answer_held(author, request, std::move(outcome));
       }) {
     REMOFILE_ASSERT(!options_.leases || options_.leases->term() <= options_.grants.timeout);
+    if (files_.has_unclaimed_files())
+        arm_kept_files_timer();
 }
 
 SessionEnvironment Service::make_environment() {
@@ -145,10 +159,14 @@ Service::~Service() {
         thread_.cancel(*room_timer_);
     if (stop_timer_)
         thread_.cancel(*stop_timer_);
+    if (kept_files_timer_)
+        thread_.cancel(*kept_files_timer_);
     for (auto& [id, member] : sessions_) {
         log_closed(*member.session, "the server stops");
         if (options_.leases)
             options_.leases->leave(member.session->files().get());
+        if (!member.session->has_said_goodbye())
+            files_.expect_back(member.session->files());
         files_.close_session(member.session->files());
     }
 }
@@ -392,11 +410,16 @@ void Service::refuse(const Opening& opening, Status status) {
 // Looks the path up, on a worker: it may block.
 void Service::open(Opening opening) {
     // As NFS's mountd, the server itself looks up what a client asks for; what can be done there is each caller's.
+    opening.session = new_session_id();
+    randombytes_buf(opening.secret.data(), opening.secret.size());
+    const bool keeps_files = (opening.hello.features & offered_features(opening.peer) & wire::feature_kept_files) != 0;
     executor_.submit(service_group, [this, completions = environment_.completions, service = &files_,
-                                     opening = std::move(opening)]() mutable {
+                                     opening = std::move(opening), keeps_files]() mutable {
         Result<FileService::OpenedSession> result = Status::io_error;
         try {
             result = service->open_session(opening.path, opening.hello.root, Caller{}, opening.read_only);
+            if (result && keeps_files)
+                keep_files_for(*service, opening, result->files);
         } catch (...) {
             result = status_of_exception("opening a session");
         }
@@ -404,6 +427,14 @@ void Service::open(Opening opening) {
             opened(std::move(opening), std::move(result));
         });
     });
+}
+
+// On a worker. Only the client of a session has its secret: by it the next one finds what was kept for this one.
+void Service::keep_files_for(FileService& service, const Opening& opening, const std::shared_ptr<SessionFiles>& files) {
+    std::optional<HolderTag> before;
+    if (opening.hello.resume)
+        before = tag_of(opening.hello.resume, opening.hello.session_secret, opening.peer.key);
+    service.keep_for(files, tag_of(opening.session, opening.secret, opening.peer.key), before);
 }
 
 void Service::opened(Opening opening, Result<FileService::OpenedSession> result) {
@@ -416,8 +447,8 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
         return;
     }
     SessionTerms terms{
-        .id = new_session_id(),
-        .secret = {},
+        .id = opening.session,
+        .secret = opening.secret,
         .owner = opening.owner,
         .key = opening.peer.key,
         .client_name = opening.hello.client_name,
@@ -439,7 +470,6 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
         terms.features &= ~wire::feature_exclusive_leases;
     if ((terms.features & wire::feature_exclusive_leases) == 0)
         terms.features &= ~wire::feature_lent_inodes;
-    randombytes_buf(terms.secret.data(), terms.secret.size());
     keep_answers(terms, opening.hello);
     take_place_of_lost(terms, opening, result->files);
     log::info("session opened: {} on {}{}{}", terms.describe(), terms.path, terms.read_only ? ", read-only" : "",
@@ -454,6 +484,8 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
     sessions_.emplace(id, Member{std::move(session), opening.visitor});
     say_hello(entered, opening, false, result->root_attributes);
     arm_timer();
+    if (files_.has_unclaimed_files())
+        arm_kept_files_timer();
 }
 
 void Service::keep_answers_in(std::shared_ptr<AnswerJournal> journal) {
@@ -586,6 +618,8 @@ std::uint64_t Service::offered_features(const transport::Peer& peer) const {
         offered |= wire::feature_sealed_lanes;
     if (journal_ != nullptr)
         offered |= wire::feature_kept_answers;
+    if (files_.keeps_files())
+        offered |= wire::feature_kept_files;
     if (options_.leases)
         offered |= wire::feature_leases | wire::feature_exclusive_leases | wire::feature_lent_inodes;
     return offered;
@@ -631,8 +665,11 @@ void Service::end(SessionId id, const std::string& reason) {
         options_.leases->leave(session.files().get());
     turn_has_work();  // others may have waited for its leases
     held_.let_go(id);
-    if (!session.has_said_goodbye())
+    if (!session.has_said_goodbye()) {
         ended_.remember(session.terms(), files_.locks_lost_at(session.files()));
+        files_.expect_back(session.files());
+        arm_kept_files_timer();
+    }
     executor_.submit(service_group, [files = session.files(), service = &files_] { service->close_session(files); });
     turns_.leave(ended.mapped().visitor);
     next_turns();
@@ -981,6 +1018,31 @@ void Service::check_room() {
 }
 
 // ---------------------------------------------------------------- time
+
+// What sessions have left that ended, or were of a server before this one, is there for one to two of these times.
+void Service::arm_kept_files_timer() {
+    if (!kept_files_timer_)
+        kept_files_timer_ = thread_.after(options_.grants.timeout, [this] {
+            kept_files_timer_.reset();
+            remove_unclaimed_files();
+        });
+}
+
+void Service::remove_unclaimed_files() {
+    executor_.submit(service_group, [this, completions = environment_.completions, files = &files_] {
+        bool are_left = false;
+        try {
+            files->remove_unclaimed_files();
+            are_left = files->has_unclaimed_files();
+        } catch (...) {
+            status_of_exception("removing files that were kept");
+        }
+        completions->push([this, are_left] {
+            if (are_left)
+                arm_kept_files_timer();
+        });
+    });
+}
 
 void Service::arm_timer() {
     std::optional<TimePoint> soonest = turns_.next_deadline();

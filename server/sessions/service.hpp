@@ -124,6 +124,9 @@ private:
         std::string owner;
         std::string path;  // below the export
         bool read_only = false;
+        // Of the session that it may become.
+        SessionId session{};
+        SessionSecret secret{};
     };
     struct Member {
         std::unique_ptr<Session> session;
@@ -151,6 +154,8 @@ private:
     void resumed(Opening opening, Outcome outcome);
     void ask_turn(Opening opening);
     void open(Opening opening);
+    static void keep_files_for(FileService& service, const Opening& opening,
+                               const std::shared_ptr<SessionFiles>& files);
     void opened(Opening opening, Result<FileService::OpenedSession> result);
     void refuse(const Opening& opening, Status status);
     std::uint64_t offered_features(const transport::Peer& peer) const;
@@ -189,6 +194,8 @@ private:
     void check_leases();
     void arm_lease_timer();
     void check_room();
+    void arm_kept_files_timer();
+    void remove_unclaimed_files();
     void arm_room_timer();
     void check_time();
     void arm_timer();
@@ -231,6 +238,7 @@ private:
     std::optional<TimePoint> loss_logged_;  // of changes by programs
     TimePoint lease_timer_due_{};
     std::optional<transport::TimerId> room_timer_;
+    std::optional<transport::TimerId> kept_files_timer_;
     bool room_is_looked_at_ = false;
     TimePoint last_exclusive_{};  // lease that there was when room was looked at
     std::optional<transport::TimerId> stop_timer_;

@@ -532,6 +532,15 @@ struct Statfs {
     static constexpr auto fields = std::tuple{&Statfs::node};
 };
 
+// LOOKUP of a file that was removed while the session had it open in whose place this one is.
+struct FindKept {
+    using Reply = EntryReply;
+    static constexpr Opcode opcode = Opcode::find_kept;
+    FileIdentity identity;
+    NewNode node;
+    static constexpr auto fields = std::tuple{&FindKept::identity, &FindKept::node};
+};
+
 // ---------------------------------------------------------------- open files
 
 inline constexpr std::uint32_t open_read = 1U << 0;

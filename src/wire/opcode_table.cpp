@@ -123,6 +123,7 @@ constexpr auto rows = std::to_array<OpcodeFacts>({
     {.opcode = Opcode::access, .name = "ACCESS", .quick = true, .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::statfs, .name = "STATFS", .harmless_late = true, .repeatable = true},
     {.opcode = Opcode::make_lent, .name = "MAKE_LENT", .changes_files = true},
+    {.opcode = Opcode::find_kept, .name = "FIND_KEPT", .harmless_late = true},
 
     {.opcode = Opcode::open, .name = "OPEN", .puts_the_same = always},
     {.opcode = Opcode::create, .name = "CREATE", .puts_the_same = unless_exclusive},

@@ -47,6 +47,7 @@ enum class Opcode : std::uint16_t {
     access = 28,
     statfs = 29,
     make_lent = 30,
+    find_kept = 31,
 
     // Open files.
     open = 32,
@@ -135,6 +136,8 @@ inline constexpr std::uint64_t feature_lent_inodes = 1U << 6;
 inline constexpr std::uint64_t feature_reclaim_locks = 1U << 9;
 // EXPORTS, and export_needed as HELLO's answer.
 inline constexpr std::uint64_t feature_exports = 1U << 10;
+// Files that lose their last name while they are open are kept for whoever takes the session's place: FIND_KEPT.
+inline constexpr std::uint64_t feature_kept_files = 1U << 11;
 
 // What HELLO says of the compression of replies: never, at a level from 1 to max_compression_level, or as the server
 // sees fit. It binds nobody: raw data is always allowed.

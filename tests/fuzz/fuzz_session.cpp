@@ -198,9 +198,9 @@ typename Request::Reply some_reply(const Request& request) {
 // What a call may ask for; the rest is the session's own.
 using Askable = std::tuple<ServerStatus, ReturnLeases, TakeLeases, ShareLeases, LendInodes, Exports, Lookup, Forget,
                            Getattr, Setattr, Readlink, Mknod, Mkdir, Unlink, Rmdir, Symlink, Rename, Link, Access,
-                           Statfs, MakeLent, Open, Create, Tmpfile, Read, Write, Release, Flush, Fsync, Fallocate, Seek,
-                           CopyRange, Hash, Fetch, Opendir, Readdir, Releasedir, Fsyncdir, List, Getxattr, Setxattr,
-                           Listxattr, Removexattr, Getlk, Setlk, Flock, ReclaimLocks>;
+                           Statfs, MakeLent, FindKept, Open, Create, Tmpfile, Read, Write, Release, Flush, Fsync,
+                           Fallocate, Seek, CopyRange, Hash, Fetch, Opendir, Readdir, Releasedir, Fsyncdir, List,
+                           Getxattr, Setxattr, Listxattr, Removexattr, Getlk, Setlk, Flock, ReclaimLocks>;
 
 // Calls visit with a null pointer to the structure at that place.
 template <class Tuple, class Visit>

@@ -154,6 +154,15 @@ public:
     void take_place_of(const std::shared_ptr<SessionFiles>&, std::uint64_t lost_at, std::function<void()>) override {
         place_lost_at = lost_at;
     }
+    bool keeps_files() const override { return true; }
+    void keep_for(const std::shared_ptr<SessionFiles>&, const HolderTag& holder,
+                  const std::optional<HolderTag>& in_place_of) override {
+        kept_for.push_back(holder);
+        kept_in_place_of = in_place_of;
+    }
+    void expect_back(const std::shared_ptr<SessionFiles>&) override { ++expected_back; }
+    bool has_unclaimed_files() const override { return unclaimed > 0; }
+    void remove_unclaimed_files() override { --unclaimed; }
 
     static InodePtr some_inode() {
         auto owner = std::make_shared<int>(0);
@@ -174,6 +183,10 @@ public:
     std::vector<std::shared_ptr<SessionFiles>> sessions;  // in the order in which they were opened
     std::uint64_t moment = 0;                             // of locks
     std::optional<std::uint64_t> place_lost_at;           // of the session in whose place another was opened
+    std::vector<HolderTag> kept_for;
+    std::optional<HolderTag> kept_in_place_of;
+    int expected_back = 0;
+    int unclaimed = 0;  // times that it has to be looked for
     int known_as_calls = 0;
     bool known_as_fails = false;
     bool at_once_fails = false;

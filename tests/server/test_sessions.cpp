@@ -438,6 +438,54 @@ TEST_CASE("a session that its client has ended is not remembered for its locks")
     CHECK((after.hello(second).features & wire::feature_reclaim_locks) == 0);
 }
 
+TEST_CASE("what a session has open is kept for whoever has its secret and key, until it has ended for good") {
+    World world;
+    Connection before(world, "a");
+    wire::Hello first{.root = NodeId{1}, .path = "/", .client_name = "someone"};
+    CHECK((before.hello(first).features & wire::feature_kept_files) == 0);
+    CHECK(world.files.kept_for.empty());
+    Connection asking(world, "b");
+    first.features |= wire::feature_kept_files;
+    const auto hello = asking.hello(first);
+    CHECK((hello.features & wire::feature_kept_files) != 0);
+    REQUIRE(world.files.kept_for.size() == 1);
+    CHECK_FALSE(world.files.kept_in_place_of);
+    const HolderTag tag = world.files.kept_for.front();
+    SECTION("it ends for good") {
+        CHECK(asking.ask(2, wire::Bye{}) == Status::ok);
+        CHECK(world.files.expected_back == 0);
+    }
+    SECTION("it is not heard of, and comes back as another") {
+        world.files.unclaimed = 2;
+        world.pass(31s);
+        REQUIRE(world.service->sessions() == 0);
+        CHECK(world.files.expected_back == 2);
+        Connection after(world, "c");
+        wire::Hello second = hello_again(hello);
+        second.features |= wire::feature_kept_files;
+        bool is_it = true;
+        SECTION("both are right") {}
+        SECTION("a wrong secret") {
+            second.session_secret[3] ^= 1;
+            is_it = false;
+        }
+        SECTION("another key") {
+            after.peer.key = transport::KeyPair::generate().public_key();
+            is_it = false;
+        }
+        const auto another = after.hello(second);
+        REQUIRE(world.files.kept_for.size() == 2);
+        CHECK(world.files.kept_for.back() != tag);
+        REQUIRE(world.files.kept_in_place_of);
+        CHECK((*world.files.kept_in_place_of == tag) == is_it);
+        // What nobody asks for is looked for as long as there is any.
+        world.pass(31s);
+        world.pass(31s);
+        CHECK(world.files.unclaimed == 0);
+        CHECK((another.features & wire::feature_kept_files) != 0);
+    }
+}
+
 TEST_CASE("a request under way when the connection was lost is answered on the new one, once") {
     World world;
     Connection before(world, "a");

@@ -11,9 +11,9 @@ namespace remofile::wire {
 using Requests =
     std::tuple<Hello, Attach, Bye, Ping, Cancel, Credential, ServerStatus, Invalidated, LaneTicket, ReturnLeases,
                TakeLeases, ShareLeases, LendInodes, Exports, Lookup, Forget, Getattr, Setattr, Readlink, Mknod, Mkdir,
-               Unlink, Rmdir, Symlink, Rename, Link, Access, Statfs, MakeLent, Open, Create, Tmpfile, Read, Write,
-               Release, Flush, Fsync, Fallocate, Seek, CopyRange, Hash, Fetch, Opendir, Readdir, Releasedir, Fsyncdir,
-               List, Getxattr, Setxattr, Listxattr, Removexattr, Getlk, Setlk, Flock, ReclaimLocks>;
+               Unlink, Rmdir, Symlink, Rename, Link, Access, Statfs, MakeLent, FindKept, Open, Create, Tmpfile, Read,
+               Write, Release, Flush, Fsync, Fallocate, Seek, CopyRange, Hash, Fetch, Opendir, Readdir, Releasedir,
+               Fsyncdir, List, Getxattr, Setxattr, Listxattr, Removexattr, Getlk, Setlk, Flock, ReclaimLocks>;
 using Pushes = std::tuple<PushInvalidate, PushShutdown>;
 using OtherStructures =
     std::tuple<HelloReply, InUse, ExportNeeded, LaneTicketReply, ServerStatusReply, ExportsReply, ExportEntry,

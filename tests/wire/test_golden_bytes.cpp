@@ -218,6 +218,10 @@ TEST_CASE("golden bytes: names and attributes") {
                            .time = {.seconds = 5, .nanoseconds = 6}},
                   "0100000000000000 0100 66 0200000000000000 00 0300000000000000 0400000000000000 02000000 a4010000 "
                   "12000000 0500000000000000 06000000");
+    check_request(31,
+                  FindKept{.identity = {.device = 0x0102, .inode = 0x0304, .birth = {.seconds = 5, .nanoseconds = 6}},
+                           .node = {.id = NodeId{2}}},
+                  "0201000000000000 0403000000000000 0500000000000000 06000000 0200000000000000 00");
     check_request(22, Mkdir{.parent = NodeId{1}, .name = "d", .node = {.id = NodeId{2}}, .mode = 0777, .umask = 027},
                   "0100000000000000 0100 64 0200000000000000 00 ff010000 17000000");
     check_request(23, Unlink{.parent = NodeId{1}, .name = "\xff"}, "0100000000000000 0100 ff");
@@ -404,6 +408,6 @@ TEST_CASE("every opcode has one structure") {
     const auto collect = [&]<class... T>(std::tuple<T...>*) { (all.insert(static_cast<unsigned>(T::opcode)), ...); };
     collect(static_cast<Requests*>(nullptr));
     collect(static_cast<Pushes*>(nullptr));
-    CHECK(all.size() == 57);
+    CHECK(all.size() == 58);
     CHECK(std::set(all.begin(), all.end()).size() == all.size());
 }

@@ -51,7 +51,8 @@ TEST_CASE("what may be carried out by a server that does not know whether one be
     const auto of = [](const auto& request) {
         return may_be_done_again(*find_opcode(request.opcode), encode_body(request));
     };
-    CHECK((of(Lookup{}) && of(Read{}) && of(Open{}) && of(Setattr{}) && of(Fallocate{}) && of(Setlk{}) && of(Flock{})));
+    CHECK((of(Lookup{}) && of(FindKept{}) && of(Read{}) && of(Open{}) && of(Setattr{}) && of(Fallocate{}) &&
+           of(Setlk{}) && of(Flock{})));
     CHECK(of(Fallocate{.mode = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE}));
     CHECK_FALSE((of(Fallocate{.mode = FALLOC_FL_COLLAPSE_RANGE}) || of(Fallocate{.mode = FALLOC_FL_INSERT_RANGE})));
     CHECK(of(Write{.append = false}));

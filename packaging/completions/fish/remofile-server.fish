@@ -12,6 +12,7 @@ complete -c remofile-server -l data-port -x -a 'none' -d 'also listen on this TC
 complete -c remofile-server -l read-only -d 'refuse every change'
 complete -c remofile-server -l exclusive -d 'serve one client at a time'
 complete -c remofile-server -l no-lent-inodes -d 'make no files beforehand, for which DIRECTORY gets a hidden directory'
+complete -c remofile-server -l no-kept-files -d 'keep no removed files that are open for the next server'
 complete -c remofile-server -l token-file -r -F -d 'ask every client for the token in FILE, besides its key'
 complete -c remofile-server -l authorized-keys -r -F -d 'public keys of the clients to let in'
 complete -c remofile-server -l server-key -r -F -d 'the server\'s secret key'
