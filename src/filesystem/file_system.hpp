@@ -306,6 +306,7 @@ private:
     bool is_restored(InodeNumber id, NodeId node, const client::EncodedReply& answer, std::uint64_t asked_at,
                      std::vector<wire::ForgetNode>& others);
     Task<Result<std::vector<InodeNumber>>> restore_nodes(std::vector<InodeNumber> left);
+    Task<Result<std::vector<InodeNumber>>> restore_kept(std::vector<InodeNumber> left);
     Task<bool> restore_known_nodes();
     Task<bool> look_at_changed_names();
     using FoundNames = std::map<NamePlace, wire::FileIdentity>;

@@ -2,9 +2,9 @@
 // Going on with a session that takes the place of one that the server has lost.
 //
 // What ids stand for is made known to the server again: nodes by the names under which they were found last, if the
-// same file is there, open files and directories by their nodes, and locks by those who have them. What is not there
-// any more, or is another file, is stale from now on; so is a file through which a lock was held that somebody else
-// has, or may have had meanwhile.
+// same file is there, or by that it is kept for having been open when it was removed, open files and directories by
+// their nodes, and locks by those who have them. What is not there any more, or is another file, is stale from now on;
+// so is a file through which a lock was held that somebody else has, or may have had meanwhile.
 //
 // Of the changes that programs were told of and the server has not answered, those that it had carried out are found by
 // what their names stand for (carried_out.hpp); the others are sent again.
@@ -217,6 +217,39 @@ Task<Result<std::vector<InodeNumber>>> FileSystem::restore_nodes(std::vector<Ino
     co_return left;
 }
 
+// Files that have no name any more, but handles, are there as long as the server keeps them. Those that are not there.
+// Errors: no_session.
+Task<Result<std::vector<InodeNumber>>> FileSystem::restore_kept(std::vector<InodeNumber> left) {
+    if ((session_.hello().features & wire::feature_kept_files) == 0)
+        co_return left;
+    std::set<InodeNumber> open;
+    for (HandleTable<FileHandle>* files : {&files_, &released_})
+        files->for_each_numbered([&](HandleNumber, const FileHandle& file) { open.insert(file.inode); });
+    std::vector<client::EncodedRequest> requests;
+    std::vector<std::pair<InodeNumber, NodeId>> asked;
+    std::vector<InodeNumber> not_found;
+    for (const InodeNumber id : left) {
+        const Inode* inode = inodes_.find(id);
+        if (inode == nullptr || inode->unmade || inode->type != S_IFREG || !open.contains(id)) {
+            not_found.push_back(id);
+            continue;
+        }
+        requests.push_back(client::encoded(wire::FindKept{inode->identity, {inode->node, false}}));
+        asked.emplace_back(id, inode->node);
+    }
+    const std::uint64_t asked_at = contents_.now();
+    const auto replies = co_await ask_all(std::move(requests), 0);
+    if (is_cut_off(replies))
+        co_return Result<std::vector<InodeNumber>>(Status::no_session);
+    std::vector<wire::ForgetNode> others;
+    for (std::size_t i = 0; i < asked.size(); ++i) {
+        if (!is_restored(asked[i].first, asked[i].second, replies[i], asked_at, others))
+            not_found.push_back(asked[i].first);
+    }
+    give_back(std::move(others));
+    co_return not_found;
+}
+
 // Directories first: changes that are under way put files elsewhere, but not those.
 Task<bool> FileSystem::restore_known_nodes() {
     std::vector<InodeNumber> directories;
@@ -243,6 +276,9 @@ Task<bool> FileSystem::restore_known_nodes() {
         return inode == nullptr || (inode->unmade && (!found_again_ || places_to_look(*inode).empty()));
     });
     left = co_await restore_nodes(std::move(rest));
+    if (!left)
+        co_return false;
+    left = co_await restore_kept(std::move(*left));
     if (!left)
         co_return false;
     for (const InodeNumber id : *left) {

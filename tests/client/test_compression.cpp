@@ -73,7 +73,7 @@ TEST_CASE("data is sent as the option says") {
         CHECK(sent_as(wire::compression_off) == wire::BulkEncoding::raw);
         CHECK(f.server.greetings.front().as<wire::Hello>().features ==
               (wire::feature_zeros | wire::feature_set_id | wire::feature_kept_answers | wire::feature_known_answers |
-               wire::feature_reclaim_locks | wire::feature_exports));
+               wire::feature_reclaim_locks | wire::feature_exports | wire::feature_kept_files));
     }
     SECTION("automatic, on this machine") {
         CHECK(sent_as(wire::compression_automatic) == wire::BulkEncoding::raw);

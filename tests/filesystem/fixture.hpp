@@ -38,6 +38,7 @@ public:
         wire::Timestamp modification;
         wire::Timestamp change;
         std::map<std::string, std::string> xattrs;
+        bool kept = false;  // for FIND_KEPT
     };
 
     FakeExport() {
@@ -125,6 +126,8 @@ private:
         switch (request.header.opcode) {
             case Opcode::lookup:
                 return lookup(request.as<wire::Lookup>());
+            case Opcode::find_kept:
+                return find_kept(request.as<wire::FindKept>());
             case Opcode::getattr:
                 return attributes_of(request.as<wire::Getattr>().node);
             case Opcode::setattr:
@@ -223,6 +226,12 @@ private:
     FakeReply lookup(const wire::Lookup& asked) {
         const File* file = find(asked.parent, asked.name);
         return file == nullptr ? FakeReply{.status = Status::no_entry} : FakeReply::of(entry(asked.node, *file));
+    }
+    FakeReply find_kept(const wire::FindKept& asked) {
+        const auto found = files_.find(asked.identity.inode);
+        const bool is_it =
+            found != files_.end() && found->second.kept && attributes(found->second).identity == asked.identity;
+        return is_it ? FakeReply::of(entry(asked.node, found->second)) : FakeReply{.status = Status::no_entry};
     }
     FakeReply forget(const wire::Forget& asked) {
         for (const wire::ForgetNode& forgotten : asked.nodes) {

@@ -579,6 +579,58 @@ TEST_CASE("a handle of a lost session whose file is gone fails, and flush tells 
     f.held.clear();
 }
 
+TEST_CASE("a file of a lost session that has lost its name is asked for by its identity, if it is open") {
+    OpenFiles f;
+    f.server.greeting.features |= wire::feature_kept_files;
+    f.server_files.make("closed", "closed");
+    f.server_files.make("lost", "lost");
+    const Entry closed = f.lookup("closed");
+    const Opened opened = f.open(to_write);
+    const auto lost = f.ask(&FileSystem::open, f.lookup("lost").inode, to_write);
+    REQUIRE(lost.has_value());
+    const auto remove = [&](const std::string& name) {
+        FakeExport::File& file = f.server_files.file(name);
+        f.server_files.file(1).names.erase(name);
+        file.links = 0;
+        return &file;
+    };
+    remove("file")->kept = true;
+    remove("closed")->kept = true;
+    remove("lost");
+    // Another one has its name now.
+    f.server_files.make("file", "another");
+    f.held = {Opcode::write};
+    CHECK(f.write(opened.handle, 0, "x") == Status::ok);
+    f.lose_session();
+    f.held.clear();
+    f.release();
+
+    const auto asked = f.server.of(Opcode::find_kept);
+    REQUIRE(asked.size() == 2);
+    for (const FakeRequest& request : asked)
+        CHECK(request.as<wire::FindKept>().identity.inode != closed.attributes.identity.inode);
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
+    CHECK(f.ask(&FileSystem::read, opened.handle, 0U, 10U).has_value());
+    CHECK(f.write(opened.handle, 0, "y") == Status::ok);
+    CHECK(f.fsync(opened.handle) == Status::ok);
+    CHECK(f.ask(&FileSystem::read, lost->handle, 0U, 10U).status() == Status::stale);
+    CHECK(f.server_files.file("file").content == "another");
+    f.fs->release(opened.handle);
+    f.fs->release(lost->handle);
+    f.settle();
+}
+
+TEST_CASE("what has lost its name is not asked for where the server keeps nothing") {
+    OpenFiles f;
+    const Opened opened = f.open(to_write);
+    f.server_files.file(1).names.erase("file");
+    f.lose_session();
+    CHECK(f.asked(Opcode::find_kept) == 0);
+    CHECK(f.ask(&FileSystem::read, opened.handle, 0U, 10U).status() == Status::stale);
+    f.fs->release(opened.handle);
+    f.settle();
+}
+
 TEST_CASE("a rename waits for what was written to any file") {
     OpenFiles f;
     const Opened opened = f.open(to_write);

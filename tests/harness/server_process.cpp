@@ -54,6 +54,8 @@ void ServerProcess::start(int port) {
     command.arguments.insert(command.arguments.end(), options_.arguments.begin(), options_.arguments.end());
     if (!options_.lends_inodes)
         command.arguments.emplace_back("--no-lent-inodes");
+    if (!options_.keeps_files)
+        command.arguments.emplace_back("--no-kept-files");
     if (options_.config_file.empty())
         command.arguments.push_back(options_.directory);
     else

@@ -23,6 +23,7 @@ public:
         std::optional<Credentials> as = {};
         std::vector<std::pair<std::string, std::string>> environment = {};  // added to the test's own
         bool lends_inodes = false;  // for which it makes a directory in the export when the network is slow
+        bool keeps_files = false;   // for which it makes another when an open file is removed
         int open_files = 0;         // its limit of descriptors; 0: the test's own
         // A file that says which start of the machine it is, in the place of the kernel's; for root.
         std::string machine_start = {};

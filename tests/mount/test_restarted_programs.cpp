@@ -48,8 +48,11 @@ void work_under_kills(const Workload& workload, const Setting& setting = {}) {
     const std::uint32_t seed = number_from("REMOFS_TEST_SEED", std::random_device()());
     INFO(workload.name << ", seed " << seed);
     std::mt19937 random(seed);
-    ServerProcess server(
-        {.directory = {}, .config_dir = {}, .arguments = setting.server_arguments, .lends_inodes = true});
+    ServerProcess server({.directory = {},
+                          .config_dir = {},
+                          .arguments = setting.server_arguments,
+                          .lends_inodes = true,
+                          .keeps_files = true});
     MountProcess mount(server, setting.mount_options);
     const std::string scratch = Scratch::instance().make_directory("local");
     std::uint32_t killed = 0;

@@ -90,6 +90,51 @@ void check_tree(const std::string& top, std::uint32_t number) {
     }
 }
 
+// Links by which the server keeps files that were removed while they are open.
+std::size_t kept_at(const ServerProcess& server) {
+    std::size_t count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(server.directory())) {
+        if (entry.path().filename().string().starts_with(".remofile-kept-"))
+            for ([[maybe_unused]] const auto& link : std::filesystem::directory_iterator(entry.path()))
+                ++count;
+    }
+    return count;
+}
+
+void must_have_no_name(int fd) {
+    struct stat attributes {};
+    must(fstat(fd, &attributes) == 0, "fstat");
+    must(attributes.st_nlink == 0, "a file that was removed has a name");
+}
+
+// As programs use temporary files, and as they save what others have open.
+void use_removed_files(const std::string& top, std::uint32_t number) {
+    const std::string path = top + "/temporary" + std::to_string(number);
+    const std::string saved = top + "/saved" + std::to_string(number);
+    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600);
+    must(fd >= 0 && unlink(path.c_str()) == 0, "making and removing " + path);
+    const int old = open(saved.c_str(), O_RDWR | O_CREAT | O_APPEND, 0600);
+    must(old >= 0 && write(old, "old", 3) == 3, "making " + saved);
+    const int fresh = open((saved + "~").c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600);
+    must(fresh >= 0 && write(fresh, "new", 3) == 3 && close(fresh) == 0, "making " + saved + "~");
+    must(rename((saved + "~").c_str(), saved.c_str()) == 0, "replacing " + saved);
+    for (std::uint32_t i = 0; i < 10; ++i) {
+        const std::string content = content_of(number + i);
+        must(pwrite(fd, content.data(), content.size(), 0) == static_cast<ssize_t>(content.size()), "pwrite");
+        must(write(old, "+", 1) == 1 && fsync(old) == 0, "appending");
+        std::string back(content.size(), 0);
+        must(pread(fd, back.data(), back.size(), 0) == static_cast<ssize_t>(back.size()) && back == content, "pread");
+        must_have_no_name(fd);
+        must_have_no_name(old);
+    }
+    std::string back(20, 0);
+    must(pread(old, back.data(), back.size(), 0) == 13, "reading what was replaced");
+    back.resize(13);
+    must(back == "old++++++++++", "what was replaced is another");
+    must(close(fd) == 0 && close(old) == 0, "close");
+    must(unlink(saved.c_str()) == 0, "removing " + saved);
+}
+
 }  // namespace
 
 TEST_CASE("restarts: trees that are made while the server is killed are there, once, and no program sees an error") {
@@ -157,6 +202,86 @@ TEST_CASE("restarts: what is open is read and written on, whatever becomes of th
         REQUIRE(end.exit_status == 0);
         CHECK((read_file(server.directory() + "/file" + std::to_string(round)) == data));
     }
+    CHECK(mount.unmount());
+}
+
+TEST_CASE("restarts: a file that was removed while it is open is read and written on, and gone once it is closed") {
+    const std::uint32_t seed = number_from("REMOFS_TEST_SEED", std::random_device()());
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
+    ServerProcess server({.keeps_files = true});
+    MountProcess mount(server);
+    Bell removed;
+    Bell killed;
+    Child program = Child::fork([&] {
+        const std::string path = mount.path() + "/file";
+        const int fd = open(path.c_str(), O_RDWR | O_CREAT, 0600);
+        const int appending = open(path.c_str(), O_WRONLY | O_APPEND);
+        must(fd >= 0 && appending >= 0 && write(fd, "content", 7) == 7, "making the file");
+        must(unlink(path.c_str()) == 0 && fsync(fd) == 0, "unlink");
+        must(write(appending, "+", 1) == 1 && pwrite(fd, "C", 1, 0) == 1, "writing");
+        removed.ring();
+        must(killed.await(Milliseconds{60'000}), "waiting for the restarts");
+        std::string back(20, 0);
+        must(pread(fd, back.data(), back.size(), 0) == 8, "pread");
+        back.resize(8);
+        must(back == "Content+", "it has another content");
+        must_have_no_name(fd);
+        must(write(appending, "more", 4) == 4 && write(fd, "!", 1) == 1 && fsync(fd) == 0, "writing on");
+        back.resize(20);
+        must(pread(fd, back.data(), back.size(), 0) == 12, "pread");
+        back.resize(12);
+        must(back == "Content!more", "it has another content in the end");
+        must(access(path.c_str(), F_OK) != 0 && errno == ENOENT, "the name is there again");
+        must(close(fd) == 0 && close(appending) == 0, "close");
+        return 0;
+    });
+    REQUIRE(removed.await());
+    const std::uint32_t kills = number_from("REMOFS_TEST_TRIES", 4);
+    for (std::uint32_t kill = 0; kill < kills; ++kill) {
+        std::this_thread::sleep_for(Milliseconds{random() % 200});
+        if (kill % 2 == 0)
+            server.kill();
+        else
+            CHECK(server.stop().exit_status == 0);
+        CHECK(kept_at(server) > 0);
+        server.start_again();
+    }
+    killed.ring();
+    const Ended end = program.wait(Milliseconds{60'000});
+    INFO(end.to_string());
+    INFO("the mount: " << mount.errors());
+    REQUIRE(end.exit_status == 0);
+    // What was left for a session in between goes in its time.
+    CHECK(eventually(Milliseconds{90'000}, [&] { return kept_at(server) == 0; }));
+    CHECK(mount.unmount());
+    CHECK(server.stop().exit_status == 0);
+    CHECK(std::filesystem::is_empty(server.directory()));
+}
+
+TEST_CASE("restarts: temporary files without names, and what is replaced while it is open, survive all of them") {
+    const std::uint32_t kills = number_from("REMOFS_TEST_TRIES", 20);
+    const std::uint32_t seed = number_from("REMOFS_TEST_SEED", std::random_device()());
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
+    ServerProcess server({.lends_inodes = true, .keeps_files = true});
+    MountProcess mount(server);
+    std::uint32_t number = 0;
+    for (std::uint32_t killed = 0; killed < kills;) {
+        constexpr std::uint32_t at_a_time = 20;
+        Child program = Child::fork([&] {
+            for (std::uint32_t i = 0; i < at_a_time; ++i)
+                use_removed_files(mount.path(), number + i);
+            return 0;
+        });
+        number += at_a_time;
+        killed += kill_under(server, program, random, kills - killed);
+        const Ended end = program.wait(Milliseconds{60'000});
+        INFO("killed " << killed << " times: " << end.to_string());
+        INFO("the mount: " << mount.errors());
+        REQUIRE(end.exit_status == 0);
+    }
+    CHECK(eventually(Milliseconds{10'000}, [&] { return std::filesystem::is_empty(mount.path()); }));
     CHECK(mount.unmount());
 }
 

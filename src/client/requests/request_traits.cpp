@@ -292,6 +292,7 @@ const auto& table() {
         row<Access>(),
         row<Statfs>({.accepts = decodes<Statfs>}),
         row<MakeLent>({.accepts = accepts_entry<MakeLent>, .give_back = release_lent}),
+        entry_row<FindKept>(),
 
         row<Open>({.accepts = accepts_attributes<Open>, .give_back = release_opened<Open, Release>}),
         row<Create>({.accepts = accepts_create, .give_back = release_created}),

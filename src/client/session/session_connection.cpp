@@ -23,7 +23,8 @@ std::string seconds_text(Duration duration) {
 
 std::uint64_t asked_features(const SessionOptions& options) {
     std::uint64_t features = wire::encoding_features | wire::feature_set_id | wire::feature_reclaim_locks |
-                             wire::feature_kept_answers | wire::feature_known_answers | wire::feature_exports;
+                             wire::feature_kept_answers | wire::feature_known_answers | wire::feature_exports |
+                             wire::feature_kept_files;
     if (options.compression == wire::compression_off)
         features &= ~wire::feature_lz4;
     // The keys of a sealed lane come over an encrypted one.

@@ -68,9 +68,9 @@ public:
     }
 
 private:
-    // What a session has for being in the place of another.
-    static constexpr std::uint64_t of_place =
-        wire::feature_reclaim_locks | wire::feature_kept_answers | wire::feature_known_answers;
+    // What a session has for being in the place of another, or for one that will be in its own.
+    static constexpr std::uint64_t of_place = wire::feature_reclaim_locks | wire::feature_kept_answers |
+                                              wire::feature_known_answers | wire::feature_kept_files;
     static bool are_like(const wire::HelloReply& one, const wire::HelloReply& other) {
         const auto terms = [](const wire::HelloReply& reply) {
             return std::tuple(reply.version, reply.features & ~of_place, reply.read_only, reply.client_identity,
