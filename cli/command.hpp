@@ -36,6 +36,7 @@ std::function<ExitStatus()> prepare_get(CLI::App& app);
 std::function<ExitStatus()> prepare_sync(CLI::App& app);
 std::function<ExitStatus()> prepare_status(CLI::App& app);
 std::function<ExitStatus()> prepare_ping(CLI::App& app);
+std::function<ExitStatus()> prepare_trust(CLI::App& app);
 std::function<ExitStatus()> prepare_generate_keys(CLI::App& app);
 std::function<ExitStatus()> prepare_generate_token(CLI::App& app);
 

@@ -29,6 +29,7 @@ constexpr auto table = std::to_array<Command>({
     {"rm", "Remove files", "remove", prepare_rm},
     {"status", "Show a server's clients and counters", "", prepare_status},
     {"ping", "Measure round trips to a server", "", prepare_ping},
+    {"trust", "Ask a server for its key, and write it down", "", prepare_trust},
     {"generate-keys", "Make a key pair", "", prepare_generate_keys},
     {"generate-token", "Make a token", "", prepare_generate_token},
 });

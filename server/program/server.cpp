@@ -31,6 +31,7 @@
 #include "server/sessions/worker_pool.hpp"
 #include "transport/context.hpp"
 #include "transport/idle_memory.hpp"
+#include "transport/key_inquiry.hpp"
 #include "transport/keys.hpp"
 #include "transport/listener.hpp"
 #include "transport/reactor.hpp"
@@ -189,6 +190,7 @@ private:
 
     Result<std::unique_ptr<transport::Listener>> bind(transport::ListenerOptions options);
     Result<> open_data_port();
+    void tell_key();
     Result<> offer_metrics();
     Result<> confine_itself();
     Result<> check_reach(const ExportSettings& settings, const ServedDirectory& directory) const;
@@ -225,6 +227,7 @@ private:
     std::optional<WorkerPool> workers_;
     std::optional<ExportRouter> router_;
     std::unique_ptr<transport::MetricsPort> metrics_;
+    std::unique_ptr<transport::KeyResponder> key_responder_;
     std::optional<transport::TimerId> sweep_timer_;
     bool stopping_ = false;
     bool finished_ = true;
@@ -253,6 +256,7 @@ Result<std::string> Server::start() {
     REMOFILE_TRY(listener, bind(std::move(listener_options)));
     listener_ = std::move(listener);
     REMOFILE_CHECK(open_data_port());
+    tell_key();
     REMOFILE_CHECK(offer_metrics());
     thread_.use(listener_.get(), sealed_listener_.get());
     if (!sandbox_text_.empty())
@@ -275,6 +279,10 @@ Result<std::string> Server::start() {
         say(log::Level::info, "listening on " + endpoint);
     for (const std::string& line : client_lines(listener_->endpoints(), security_.server_key, options_.exports))
         say(log::Level::info, line);
+    if (key_responder_) {
+        for (const std::string& line : trust_lines(listener_->endpoints(), security_.server_key->public_key()))
+            say(log::Level::info, line);
+    }
     return text;
 }
 
@@ -421,6 +429,20 @@ Result<> Server::open_data_port() {
     else
         sealed_listener_ = std::move(*bound);
     return {};
+}
+
+// Everything works without it, for whoever has the key from elsewhere.
+void Server::tell_key() {
+    if (!security_.server_key || !options_.tell_key)
+        return;
+    const transport::KeyResponder::Limits limits{.per_second_of_a_host =
+                                                     static_cast<int>(options_.strangers_per_second)};
+    auto opened = transport::KeyResponder::open(reactor_, listener_->endpoints(), security_.server_key->public_key(),
+                                                limits, counters_);
+    if (opened)
+        key_responder_ = std::move(*opened);
+    else
+        log::warn("clients cannot ask for this server's key: {}", opened.error().to_string());
 }
 
 void Server::stop() {

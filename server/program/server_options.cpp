@@ -51,7 +51,7 @@ Result<> take_word(T& into, std::string_view value, const std::array<std::pair<s
 
 constexpr std::array<std::pair<std::string_view, IdentityMode>, 2> identity_words{
     {{"squash", IdentityMode::squash}, {"client", IdentityMode::client}}};
-constexpr std::array<std::pair<std::string_view, bool>, 2> watch_words{{{"auto", true}, {"none", false}}};
+constexpr std::array<std::pair<std::string_view, bool>, 2> auto_words{{{"auto", true}, {"none", false}}};
 constexpr std::array<std::pair<std::string_view, Sandbox>, 3> sandbox_words{
     {{"auto", Sandbox::automatic}, {"on", Sandbox::on}, {"none", Sandbox::none}}};
 constexpr std::array<std::pair<std::string_view, log::Level>, 4> level_words{{{"debug", log::Level::debug},
@@ -169,7 +169,7 @@ const std::array<Row, 26> rows{{
      "Notice what programs on this machine change, so that clients can go on answering from memory: where it can be "
      "done (auto, the default), or not (none: clients ask again after a second)",
      [](ServerOptions& options, std::string_view value) -> Result<> {
-         return take_word(options.watch, value, watch_words);
+         return take_word(options.watch, value, auto_words);
      }},
     {"congestion-control", Of::server, Kind::value, "NAME",
      "What TCP sends with: one of the kernel's congestion controls, system (what the system uses), or auto (the "
@@ -191,6 +191,13 @@ const std::array<Row, 26> rows{{
          REMOFILE_TRY(number, parse_number(value, 1, most_strangers));
          options.strangers_per_second = number;
          return {};
+     }},
+    {"tell-key", Of::server, Kind::value, "auto|none",
+     "Tell whoever asks (remofile trust) this server's public key, by UDP at the ports of --listen (auto, the "
+     "default), "
+     "or not (none)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         return take_word(options.tell_key, value, auto_words);
      }},
     {"daemon", Of::server, Kind::flag, "", "Return once the server listens, and go on in the background; log to syslog",
      take_flag<&ServerOptions::daemon>},
@@ -492,8 +499,9 @@ bool ServerOptions::is_same_process(const ServerOptions& other) const {
     return listen == other.listen && data_port == other.data_port && server_key == other.server_key &&
            insecure == other.insecure && congestion_control == other.congestion_control &&
            strangers_per_second == other.strangers_per_second && slow_requests == other.slow_requests &&
-           daemon == other.daemon && pid_file == other.pid_file && sandbox == other.sandbox &&
-           text(metrics) == text(other.metrics) && log_level == other.log_level && log_format == other.log_format;
+           tell_key == other.tell_key && daemon == other.daemon && pid_file == other.pid_file &&
+           sandbox == other.sandbox && text(metrics) == text(other.metrics) && log_level == other.log_level &&
+           log_format == other.log_format;
 }
 
 std::filesystem::path working_directory() {

@@ -36,6 +36,7 @@ struct ServerOptions : ExportSettings {
     transport::CongestionControl congestion_control;
     std::uint32_t strangers_per_second = 20;
     std::chrono::seconds slow_requests{10};  // from which on one is logged; 0: none
+    bool tell_key = true;                    // to whoever asks
     bool daemon = false;
     std::string pid_file;
     Sandbox sandbox = Sandbox::automatic;

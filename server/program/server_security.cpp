@@ -126,6 +126,17 @@ Result<Security> prepare_security(const ServerOptions& options) {
     return security;
 }
 
+std::vector<std::string> trust_lines(const std::vector<std::string>& endpoints, const transport::PublicKey& key) {
+    std::vector<std::string> lines;
+    for (const std::string& endpoint : endpoints) {
+        const auto address = transport::parse_listen_endpoint(endpoint);
+        if (address && address->beyond_loopback)
+            lines.push_back(fmt::format("on a client: remofile trust {}    which must show {}",
+                                        host_of_client_line(endpoint), key.to_text()));
+    }
+    return lines;
+}
+
 std::vector<std::string> client_lines(const std::vector<std::string>& endpoints,
                                       const std::optional<transport::KeyPair>& server_key,
                                       std::span<const ExportSettings> exports) {

@@ -49,4 +49,7 @@ std::vector<std::string> client_lines(const std::vector<std::string>& endpoints,
                                       const std::optional<transport::KeyPair>& server_key,
                                       std::span<const ExportSettings> exports);
 
+// What to type there instead to learn the key, and what must be seen then.
+std::vector<std::string> trust_lines(const std::vector<std::string>& endpoints, const transport::PublicKey& key);
+
 }  // namespace remofile::server

@@ -89,9 +89,10 @@ Result<transport::PublicKey> find_server_key(const ConnectOptions& options, cons
             return own;
     }
     REMOFILE_CHECK(check_host(source));
-    const std::string remedy = source.host_and_port.empty() ? std::string()
-                                                            : fmt::format(", or add the line \"{} KEY\" to {}",
-                                                                          source.host_and_port, known_servers.native());
+    const std::string remedy = source.host_and_port.empty()
+                                   ? std::string()
+                                   : fmt::format(", or run \"remofile trust {0}\", or add the line \"{0} KEY\" to {1}",
+                                                 source.host_and_port, known_servers.native());
     return make_error(Status::wrong_server_key,
                       fmt::format("the server's key is unknown: pass {}KEY (the server prints it when it "
                                   "starts){}",

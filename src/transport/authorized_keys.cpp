@@ -18,13 +18,8 @@
 namespace remofile::transport {
 namespace {
 
-constexpr std::size_t max_list_file_bytes = 4U << 20;  // some 60,000 keys; parsed anew after each change
-constexpr std::size_t max_comment_bytes = 128;         // it is repeated in log lines and to other clients
-constexpr std::size_t max_problems = 10;               // that are told of one file
-
-bool is_skipped(std::string_view line) {
-    return line.empty() || line.front() == '#';
-}
+constexpr std::size_t max_comment_bytes = 128;  // it is repeated in log lines and to other clients
+constexpr std::size_t max_problems = 10;        // that are told of one file
 
 // What tells one content of a file from the next.
 struct FileVersion {
@@ -270,7 +265,7 @@ std::vector<AuthorizedKey> parse_authorized_keys(std::string_view text, std::vec
     std::vector<AuthorizedKey> keys;
     for (std::size_t number = 1; !text.empty(); ++number) {
         const std::string_view line = trimmed(take_line(text));
-        if (is_skipped(line))
+        if (is_comment(line))
             continue;
         auto entry = parse_line(line);
         if (entry)
@@ -279,37 +274,6 @@ std::vector<AuthorizedKey> parse_authorized_keys(std::string_view text, std::vec
             problems.push_back(fmt::format("line {}: {}", number, entry.error().message));
     }
     return keys;
-}
-
-Result<std::optional<PublicKey>> find_known_server(const std::filesystem::path& file, std::string_view host_and_port) {
-    auto content = read_text_file(file, max_list_file_bytes);
-    if (!content && content.error().status == Status::no_entry)
-        return std::optional<PublicKey>();
-    if (!content)
-        return content.error();
-    std::string_view text = *content;
-    std::optional<PublicKey> found;
-    std::optional<Error> wrong;  // this server's line
-    for (std::size_t number = 1; !text.empty(); ++number) {
-        std::string_view rest = trimmed(take_line(text));
-        if (is_skipped(rest))
-            continue;
-        const std::string_view server = take_word(rest);
-        const auto key = PublicKey::from_text(take_word(rest));
-        if (key && !found && server == host_and_port)
-            found = *key;
-        if (key)
-            continue;
-        const std::string problem = fmt::format("{}, line {}: after {}, {}", file.native(), number,
-                                                log::printable(server), key.error().message);
-        if (server == host_and_port)
-            wrong = wrong ? wrong : make_error(Status::invalid, problem);
-        else
-            log::warn("{}; the line is left out", problem);
-    }
-    if (!found && wrong)
-        return *wrong;
-    return found;
 }
 
 std::unique_ptr<FileAuthorizer> make_file_authorizer(std::filesystem::path authorized_keys,

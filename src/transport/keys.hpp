@@ -94,6 +94,11 @@ std::vector<AuthorizedKey> parse_authorized_keys(std::string_view text, std::vec
 // warning in the log. Error: invalid, naming the line, if it is this server's.
 Result<std::optional<PublicKey>> find_known_server(const std::filesystem::path& file, std::string_view host_and_port);
 
+// Makes that the only line of an endpoint; all other lines stay as they are. The file, whose directory must be there,
+// is replaced by one that its owner alone may read, whole or not at all; whoever does the same at the same time waits.
+// Errors: those of reading and writing, naming the file.
+Result<> write_known_server(const std::filesystem::path& file, std::string_view host_and_port, const PublicKey& key);
+
 // Which clients a server lets in: read again whenever a file has changed, so that an edit takes effect at the next
 // connection. A file that cannot be read lets nobody in, a line without a key nobody either; both are logged. Callable
 // from any thread.

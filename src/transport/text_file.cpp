@@ -48,6 +48,10 @@ Result<std::string> read_text_file(const std::filesystem::path& file, std::size_
     return read_text(fd.get(), file, max_bytes);
 }
 
+bool is_comment(std::string_view line) {
+    return line.empty() || line.front() == '#';
+}
+
 std::string_view trimmed(std::string_view text) {
     const auto first = text.find_first_not_of(blanks);
     if (first == std::string_view::npos)

@@ -15,6 +15,11 @@ Result<std::string> read_text_file(const std::filesystem::path& file, std::size_
 // The same from an open descriptor; `file` is for messages.
 Result<std::string> read_text(int fd, const std::filesystem::path& file, std::size_t max_bytes);
 
+// A file of keys, one a line: some 60,000 of them; parsed anew after each change.
+inline constexpr std::size_t max_list_file_bytes = 4U << 20;
+// Whether a trimmed line of such a file says nothing.
+bool is_comment(std::string_view line);
+
 // Without blanks, tabs and line ends at both ends.
 std::string_view trimmed(std::string_view text);
 

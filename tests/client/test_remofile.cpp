@@ -43,7 +43,7 @@ TEST_CASE("remofile says how it is used") {
     const Ended help = remofile(config_dir, {"--help"});
     CHECK(help.exit_status == 0);
     for (const std::string command : {"ls", "stat", "cat", "put", "get", "touch", "mkdir", "mv", "rm", "status", "ping",
-                                      "generate-keys", "generate-token"}) {
+                                      "trust", "generate-keys", "generate-token"}) {
         CHECK_THAT(help.output, ContainsSubstring(command));
         CHECK(remofile(config_dir, {command, "--help"}).exit_status == 0);
     }

@@ -7,6 +7,7 @@ so, /srv, /mnt and /usr/local. The server and the client of two machines have a 
 
 import os
 import pathlib
+import pty
 import re
 import shutil
 import stat
@@ -60,6 +61,18 @@ class Machine:
 
     def run(self, script):
         done = subprocess.run(self.command(script), capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode != 0:
+            raise AssertionError(f"exit status {done.returncode} of:\n{script}\n{done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
+
+    def run_at_terminal(self, script, typed_text):
+        ours, theirs = pty.openpty()
+        try:
+            os.write(ours, typed_text.encode())
+            done = subprocess.run(self.command(script), stdin=theirs, capture_output=True, text=True, timeout=60, check=False)
+        finally:
+            os.close(ours)
+            os.close(theirs)
         if done.returncode != 0:
             raise AssertionError(f"exit status {done.returncode} of:\n{script}\n{done.stdout}{done.stderr}")
         return done.stdout + done.stderr
@@ -123,9 +136,9 @@ class ReadmeTest(unittest.TestCase):
         log = self.directory / "log"
         with open(log, "w", encoding="utf-8") as output:
             self.processes.append(server.start(listen, output))
-        wait_for(lambda: "on a client: " in log.read_text(encoding="utf-8"))
-        line = re.search(r"on a client: (.*)", log.read_text(encoding="utf-8")).group(1)
-        key = re.search(r"server_key='(.*)'", line).group(1)
+        wait_for(lambda: "which must show " in log.read_text(encoding="utf-8"))
+        line = re.search(r"on a client: (remofs .*)", log.read_text(encoding="utf-8")).group(1)
+        key = re.search(r"which must show (\S*)", log.read_text(encoding="utf-8")).group(1)
 
         said = client.run("\n".join(typed(commands_after("2. On the client"))))
         own = re.search(r"public key: (.*)", said).group(1)
@@ -137,14 +150,17 @@ class ReadmeTest(unittest.TestCase):
         mountpoint = "/mnt" if uid == 0 else f"{client.home}/there"
         os.makedirs(mountpoint, exist_ok=True)
         os.chown(mountpoint, uid, uid)
-        client.run(line.replace(" /mnt ", f" {mountpoint} ") + f"; echo content > {mountpoint}/by-mount")
-        self.assertEqual(pathlib.Path("/srv/files/by-mount").read_text(encoding="utf-8"), "content\n")
-        client.run(f"fusermount3 -u {mountpoint}" if uid else f"umount {mountpoint}")
+        unmount = f"fusermount3 -u {mountpoint}" if uid else f"umount {mountpoint}"
+        # The line that the server shows for clients that are not to ask it.
+        client.run(line.replace(" /mnt ", f" {mountpoint} ") + f"; {unmount}")
 
-        write_down = typed(commands_after("4. On the client"))[0]
-        if uid == 0:
-            write_down = write_down.replace("~/.config/remofile", "/etc/remofile")
-        client.run(write_down.replace("'server.example:6768 KEY'", f"'server.example:6768 {key}'"))
+        trust, mount = typed(commands_after("4. On the client"))
+        said = client.run_at_terminal(trust, "y\n")
+        self.assertIn(f"server.example:6768 has the key {key}\n", said)
+        self.assertEqual((client.config / "known_servers").read_text(encoding="utf-8"), f"server.example:6768 {key}\n")
+        client.run(mount.replace(" /mnt", f" {mountpoint}") + f"; echo content > {mountpoint}/by-mount")
+        self.assertEqual(pathlib.Path("/srv/files/by-mount").read_text(encoding="utf-8"), "content\n")
+        client.run(unmount)
         self.without_a_mount(client)
         return client, key
 

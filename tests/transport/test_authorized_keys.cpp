@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <thread>
 
 #include "fixture.hpp"
 #include "transport/keys.hpp"
@@ -145,6 +146,45 @@ TEST_CASE("known_servers gives the key of a server, and an absent file none") {
     REQUIRE_THAT(broken.error().message, ContainsSubstring("line 1"));
     write_file(file, "nas:6768");
     REQUIRE(find_known_server(file, "nas:6768").status() == Status::invalid);
+}
+
+TEST_CASE("a server's line is written, or takes the place of those it had, among others that stay") {
+    const TemporaryDirectory directory;
+    const auto file = directory / "known_servers";
+    const auto text = [&] {
+        std::ifstream stream(file);
+        return std::string(std::istreambuf_iterator<char>(stream), {});
+    };
+    REQUIRE(write_known_server(file, "nas:6768", key(key_a)));
+    REQUIRE(text() == "nas:6768 " + key_a + "\n");
+    write_file(file, "# mine\nother:1 oops\nnas:6768 oops\n\n nas:6768 " + key_a + "\nnas:67 " + key_a);
+    REQUIRE(write_known_server(file, "nas:6768", key(key_b)));
+    REQUIRE(text() == "# mine\nother:1 oops\n\nnas:67 " + key_a + "\nnas:6768 " + key_b + "\n");
+    REQUIRE(value_of(find_known_server(file, "nas:6768")) == std::optional(key(key_b)));
+    struct stat status {};
+    REQUIRE(::stat(file.c_str(), &status) == 0);
+    REQUIRE((status.st_mode & 07777) == 0600);
+
+    const auto link = directory / "link";
+    std::filesystem::create_symlink(file, link);
+    REQUIRE(write_known_server(link, "third:1", key(key_a)));
+    REQUIRE(std::filesystem::is_symlink(link));
+    REQUIRE(value_of(find_known_server(file, "third:1")) == std::optional(key(key_a)));
+    REQUIRE_FALSE(write_known_server(directory / "none" / "known_servers", "nas:6768", key(key_a)));
+    REQUIRE_FALSE(write_known_server(directory / "", "nas:6768", key(key_a)));
+}
+
+TEST_CASE("of servers that are written at the same time none is lost") {
+    const TemporaryDirectory directory;
+    const auto file = directory / "known_servers";
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 16; ++i)
+        threads.emplace_back(
+            [&, i] { static_cast<void>(write_known_server(file, "nas:" + std::to_string(i), key(key_a))); });
+    for (std::thread& thread : threads)
+        thread.join();
+    for (int i = 0; i < 16; ++i)
+        REQUIRE(value_of(find_known_server(file, "nas:" + std::to_string(i))));
 }
 
 TEST_CASE("the file authoriser lets in listed keys and the account's own, and notices each change") {

@@ -25,6 +25,7 @@ complete -c remofile-server -l watch -x -a 'auto none' -d 'notice what programs 
 complete -c remofile-server -l congestion-control -x -a 'auto system bbr cubic' -d 'what TCP sends with'
 complete -c remofile-server -l max-clients -x -d 'sessions at a time'
 complete -c remofile-server -l max-clients-per-key -x -d 'sessions at a time of one key, or of one address with --insecure'
+complete -c remofile-server -l tell-key -x -a 'auto none' -d 'tell whoever asks this server\'s public key'
 complete -c remofile-server -l strangers-per-second -x -d 'connections of a host without an authorised key that are answered a second'
 complete -c remofile-server -l daemon -d 'return once the server listens, and go on in the background'
 complete -c remofile-server -l pid-file -r -F -d 'write the process id to FILE'

@@ -21,7 +21,7 @@ function __remofile_remote
     end
 end
 
-set -l commands ls list stat cat put upload get download sync touch file mkdir folder mv rm remove status ping generate-keys generate-token
+set -l commands ls list stat cat put upload get download sync touch file mkdir folder mv rm remove status ping trust generate-keys generate-token
 set -l connecting ls list stat cat put upload get download sync touch file mkdir folder mv rm remove status ping
 set -l transferring put upload get download sync generate-keys generate-token
 
@@ -50,6 +50,7 @@ complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a rm -d 're
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a remove -d 'remove files'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a status -d 'show a server\'s clients and counters'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a ping -d 'measure round trips to a server'
+complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a trust -d 'ask a server for its key, and write it down'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a generate-keys -d 'make a key pair'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a generate-token -d 'make a token'
 
@@ -108,6 +109,10 @@ complete -c remofile -n '__fish_seen_subcommand_from status' -l json -d 'write J
 complete -c remofile -n '__fish_seen_subcommand_from status' -l watch -d 'show it again and again, with what happens a second'
 
 complete -c remofile -n '__fish_seen_subcommand_from ping' -s c -l count -x -d 'number of round trips'
+
+complete -c remofile -n '__fish_seen_subcommand_from trust' -a '(__fish_print_hostnames)' -d host
+complete -c remofile -n '__fish_seen_subcommand_from trust' -l yes -d 'do not ask'
+complete -c remofile -n '__fish_seen_subcommand_from trust' -l replace -d 'let the key take the place of another one'
 
 complete -c remofile -n '__fish_seen_subcommand_from generate-keys' -l force -d 'replace an existing file'
 
