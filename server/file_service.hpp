@@ -28,8 +28,8 @@
 
 namespace remofile::server {
 
-// Whom a request acts as. Only with --identity=client does the server take on another's identity, for the one request
-// and on the one thread that carries it out.
+// Whom a request acts as. Only with --identity=client, or by identity= at the client's key, does the server take on
+// another's identity, for the one request and on the one thread that carries it out.
 struct Caller {
     bool switch_identity = false;
     uid_t uid = 0;

@@ -40,7 +40,7 @@ std::optional<Admittance> ClientKeys::admits(const std::string& file, std::strin
     const auto line = keys == nullptr ? std::nullopt : keys->known(key);
     if (!line || !line->may_use(export_name))
         return std::nullopt;
-    return Admittance{.read_only = line->read_only};
+    return Admittance{.read_only = line->read_only, .identity = line->identity};
 }
 
 }  // namespace remofile::server

@@ -294,6 +294,9 @@ Status Service::enter_export(Opening& opening) {
         return Status::no_entry;
     opening.read_only =
         options_.read_only || admittance->read_only || (opening.hello.flags & wire::hello_read_only) != 0;
+    opening.callers = options_.callers;
+    if (admittance->identity)
+        opening.callers = {.client_identity = false, .allow_root = false, .account = admittance->identity};
     opening.path = opening.hello.path;
     if (options_.export_name.empty())
         return Status::ok;
@@ -409,15 +412,18 @@ void Service::refuse(const Opening& opening, Status status) {
 
 // Looks the path up, on a worker: it may block.
 void Service::open(Opening opening) {
-    // As NFS's mountd, the server itself looks up what a client asks for; what can be done there is each caller's.
     opening.session = new_session_id();
     randombytes_buf(opening.secret.data(), opening.secret.size());
     const bool keeps_files = (opening.hello.features & offered_features(opening.peer) & wire::feature_kept_files) != 0;
-    executor_.submit(service_group, [this, completions = environment_.completions, service = &files_,
+    // As NFS's mountd, the server itself looks up what a client asks for; what can be done there is each caller's. A
+    // key that acts as one user gets no further than that user.
+    const Caller whom =
+        opening.callers.account ? *SessionCallers(opening.callers).find(0, wire::SetId::as_caller) : Caller{};
+    executor_.submit(service_group, [this, completions = environment_.completions, service = &files_, whom,
                                      opening = std::move(opening), keeps_files]() mutable {
         Result<FileService::OpenedSession> result = Status::io_error;
         try {
-            result = service->open_session(opening.path, opening.hello.root, Caller{}, opening.read_only);
+            result = service->open_session(opening.path, opening.hello.root, whom, opening.read_only);
             if (result && keeps_files)
                 keep_files_for(*service, opening, result->files);
         } catch (...) {
@@ -457,7 +463,7 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
         .path = opening.hello.path,
         .exclusive = options_.limits.always_exclusive || (opening.hello.flags & wire::hello_exclusive) != 0,
         .read_only = opening.read_only,
-        .callers = options_.callers,
+        .callers = opening.callers,
         .grants = next_grants(),
         .local = transport::is_local_address(opening.peer.address),
         .features = opening.hello.features & offered_features(opening.peer),
@@ -466,14 +472,16 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
         .opened = thread_.clock().now(),
         .root = opening.hello.root,
         .root_attributes = result->root_attributes};
-    if ((terms.features & wire::feature_leases) == 0)
+    // What is answered before it is carried out is carried out as the server.
+    if ((terms.features & wire::feature_leases) == 0 || terms.callers.account)
         terms.features &= ~wire::feature_exclusive_leases;
     if ((terms.features & wire::feature_exclusive_leases) == 0)
         terms.features &= ~wire::feature_lent_inodes;
     keep_answers(terms, opening.hello);
     take_place_of_lost(terms, opening, result->files);
-    log::info("session opened: {} on {}{}{}", terms.describe(), terms.path, terms.read_only ? ", read-only" : "",
-              terms.exclusive ? ", exclusive" : "");
+    log::info("session opened: {} on {}{}{}{}", terms.describe(), terms.path, terms.read_only ? ", read-only" : "",
+              terms.exclusive ? ", exclusive" : "",
+              terms.callers.account ? fmt::format(", as uid {}", terms.callers.account->uid) : "");
     counters_.at("server.sessions_opened").add();
 
     const SessionId id = terms.id;
@@ -561,8 +569,8 @@ void Service::say_hello(Session& session, const Opening& opening, bool resumed, 
         .resumed = resumed,
         .read_only = terms.read_only,
         .client_identity = terms.callers.client_identity,
-        .server_uid = ::geteuid(),
-        .server_gid = ::getegid(),
+        .server_uid = terms.callers.account ? terms.callers.account->uid : ::geteuid(),
+        .server_gid = terms.callers.account ? terms.callers.account->gid : ::getegid(),
         .root = terms.root,
         .root_attributes = attributes,
         .max_requests = terms.grants.max_requests,
@@ -1076,7 +1084,7 @@ void Service::check_time() {
 
 void Service::change(SessionTurns::Limits limits, CallerPolicy callers, bool read_only, std::string token) {
     options_.limits = limits;
-    options_.callers = callers;
+    options_.callers = std::move(callers);
     options_.read_only = read_only;
     turns_.change(limits);
     tokens_.change(std::move(token));

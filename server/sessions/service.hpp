@@ -27,6 +27,7 @@ namespace remofile::server {
 // What a client may do in an export.
 struct Admittance {
     bool read_only = false;
+    std::optional<transport::Account> identity = {};  // whom all its requests act as; none: as the export says
 };
 
 struct ServiceOptions {
@@ -124,6 +125,7 @@ private:
         std::string owner;
         std::string path;  // below the export
         bool read_only = false;
+        CallerPolicy callers = {};
         // Of the session that it may become.
         SessionId session{};
         SessionSecret secret{};

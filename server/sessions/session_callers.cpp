@@ -8,6 +8,11 @@ namespace remofile::server {
 namespace {
 
 Caller without_credential(const CallerPolicy& policy) {
+    if (policy.account)
+        return {.switch_identity = true,
+                .uid = policy.account->uid,
+                .gid = policy.account->gid,
+                .groups = policy.account->groups};
     return {.switch_identity = policy.client_identity, .uid = anonymous_id, .gid = anonymous_id, .groups = {}};
 }
 
@@ -35,7 +40,8 @@ const std::shared_ptr<const Caller>& SessionCallers::Variants::of(wire::SetId se
     }
 }
 
-SessionCallers::SessionCallers(CallerPolicy policy) : policy_(policy), unnumbered_(without_credential(policy)) {}
+SessionCallers::SessionCallers(CallerPolicy policy)
+    : policy_(std::move(policy)), unnumbered_(without_credential(policy_)) {}
 
 Result<> SessionCallers::bind(const wire::Credential& credential) {
     // (uid_t)-1 means "leave as it is" to the system calls that switch identities.

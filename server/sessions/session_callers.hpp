@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "base/result.hpp"
 #include "server/file_service.hpp"
+#include "transport/keys.hpp"
 #include "wire/messages.hpp"
 
 namespace remofile::server {
@@ -15,6 +17,8 @@ namespace remofile::server {
 struct CallerPolicy {
     bool client_identity = false;  // --identity=client; otherwise every request acts as the server's own user
     bool allow_root = false;       // --allow-root; otherwise a client's root becomes `anonymous`, as NFS's root_squash
+    // Every request acts as that user; then credentials say nothing. None: as above.
+    std::optional<transport::Account> account = {};
 };
 
 // Whom a client's root, and a request without a credential, act as under --identity=client: "nobody" and "nogroup".

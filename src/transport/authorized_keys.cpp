@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <chrono>
 #include <map>
 
@@ -74,7 +78,7 @@ Result<std::vector<AuthorizedKey>> read_clients(const std::filesystem::path& fil
 Result<std::vector<AuthorizedKey>> read_own_identity(const std::filesystem::path& file) {
     REMOFILE_CHECK(check_trustworthy(file));
     REMOFILE_TRY(key, load_public_key(file));
-    return std::vector<AuthorizedKey>{{.key = key, .comment = "this account", .exports = {}}};
+    return std::vector<AuthorizedKey>{{.key = key, .comment = "this account", .exports = {}, .identity = {}}};
 }
 
 // One file's keys, as of the last time it changed.
@@ -212,13 +216,65 @@ Result<> take_export_names(std::string_view value, AuthorizedKey& into) {
     return {};
 }
 
+// As getgrouplist(3) gives them, the user's own among them.
+std::vector<gid_t> groups_of(const char* user, gid_t own) {
+    std::vector<gid_t> groups(64);
+    int count = static_cast<int>(groups.size());
+    while (::getgrouplist(user, own, groups.data(), &count) < 0)
+        groups.resize(static_cast<std::size_t>(count));
+    groups.resize(static_cast<std::size_t>(count));
+    return groups;
+}
+
+// "UID:GID", of whoever that is. The last number means "none" to the system calls.
+std::optional<Account> numbered_account(std::string_view text) {
+    Account account;
+    const char* end = text.data() + text.size();
+    const auto uid = std::from_chars(text.data(), end, account.uid);
+    if (uid.ec != std::errc() || uid.ptr == end || *uid.ptr != ':')
+        return std::nullopt;
+    const auto gid = std::from_chars(uid.ptr + 1, end, account.gid);
+    if (gid.ec != std::errc() || gid.ptr != end || account.uid == static_cast<uid_t>(-1) ||
+        account.gid == static_cast<gid_t>(-1))
+        return std::nullopt;
+    account.groups = {account.gid};
+    return account;
+}
+
+std::optional<Account> named_account(const std::string& name) {
+    passwd entry{};
+    passwd* found = nullptr;
+    std::array<char, 16384> text{};
+    if (::getpwnam_r(name.c_str(), &entry, text.data(), text.size(), &found) != 0 || found == nullptr)
+        return std::nullopt;
+    return Account{.uid = found->pw_uid, .gid = found->pw_gid, .groups = groups_of(name.c_str(), found->pw_gid)};
+}
+
+Result<> take_identity(std::string_view value, AuthorizedKey& into) {
+    constexpr std::size_t most_name_bytes = 256;
+    if (value.size() < 3 || value.front() != '"' || value.find('"', 1) != value.size() - 1)
+        return make_error(Status::invalid,
+                          "identity= needs a user in quotes, as in identity=\"alice\" or \"1000:1000\"");
+    const std::string name(value.substr(1, std::min(value.size() - 2, most_name_bytes)));
+    into.identity = name.find(':') != std::string::npos ? numbered_account(name) : named_account(name);
+    if (!into.identity)
+        return make_error(Status::invalid,
+                          fmt::format("identity=\"{}\": there is no such user on this machine", log::printable(name)));
+    if (::geteuid() != 0)
+        return make_error(Status::invalid, "identity= needs a server that root runs: only root can act as others");
+    return {};
+}
+
 Result<> take_options(std::string_view options, AuthorizedKey& into) {
     constexpr std::string_view export_option = "export=";
+    constexpr std::string_view identity_option = "identity=";
     constexpr std::size_t most_shown_bytes = 64;
     for (bool more = true; more;) {
         const std::string_view option = take_element(options, more);
         if (option.starts_with(export_option) && into.exports.empty())
             REMOFILE_CHECK(take_export_names(option.substr(export_option.size()), into));
+        else if (option.starts_with(identity_option) && !into.identity)
+            REMOFILE_CHECK(take_identity(option.substr(identity_option.size()), into));
         else if (option == "read-only" && !into.read_only)
             into.read_only = true;
         else
@@ -230,8 +286,8 @@ Result<> take_options(std::string_view options, AuthorizedKey& into) {
 
 // Options are told from a key that somebody has mistyped by a letter that no key has, or by the key that follows.
 bool are_options(std::string_view word, std::string_view rest) {
-    return word == "read-only" || word.starts_with("export=") || word.find_first_of("\",") != std::string_view::npos ||
-           PublicKey::from_text(take_word(rest));
+    return word == "read-only" || word.starts_with("export=") || word.starts_with("identity=") ||
+           word.find_first_of("\",") != std::string_view::npos || PublicKey::from_text(take_word(rest));
 }
 
 Result<AuthorizedKey> parse_line(std::string_view line) {

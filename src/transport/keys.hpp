@@ -10,6 +10,8 @@
 //   known_servers               servers and their keys: "HOST:PORT KEY" a line
 #pragma once
 
+#include <sys/types.h>
+
 #include <array>
 #include <cstdint>
 #include <filesystem>
@@ -74,20 +76,29 @@ Result<KeyPair> create_key_pair(const std::filesystem::path& secret_file, bool o
 
 Result<PublicKey> load_public_key(const std::filesystem::path& file);
 
+// A user of this machine, and the groups that a process of theirs has.
+struct Account {
+    uid_t uid = 0;
+    gid_t gid = 0;
+    std::vector<gid_t> groups;
+};
+
 struct AuthorizedKey {
     PublicKey key;
     std::string comment;
     std::vector<std::string> exports;  // that it may use, by their names; none: all
     bool read_only = false;
-    std::size_t line = 0;  // of its file, from 1 on
+    std::optional<Account> identity;  // whom its requests act as; none: as the export says
+    std::size_t line = 0;             // of its file, from 1 on
 
     // Whether it may use the export of that name; the empty name is that of an export without one.
     bool may_use(std::string_view export_name) const;
 };
 
 // The keys in the text of an authorized_keys file. As in sshd's, options may stand before a key, separated by commas:
-// export="NAME,..." and read-only. A line that holds no key, or an option that is not understood, is left out, and
-// `problems` says why, naming the line; of many only the first.
+// export="NAME,...", read-only and identity="USER" or "UID:GID", which only root's server can have. A line that holds
+// no key, an option that is not understood, or a user that there is not, is left out, and `problems` says why, naming
+// the line; of many only the first.
 std::vector<AuthorizedKey> parse_authorized_keys(std::string_view text, std::vector<std::string>& problems);
 
 // The key that known_servers has for an endpoint, if any. Lines of other servers that hold no key are left out, with a

@@ -171,6 +171,45 @@ TEST_CASE("a key is bound to an export, and may be let read alone") {
     CHECK(home.alive());
 }
 
+TEST_CASE("a key acts as the user that its line names") {
+    if (::geteuid() != 0)
+        return;
+    constexpr uid_t alice = 61'001;
+    World world;
+    world.start(world.table("media", world.media));
+    const ::Account bound(world.config_dir);
+    write_file(world.config_dir + "/authorized_keys", "identity=\"61001:61001\" " + bound.key + " alice\n");
+    const std::string closed = world.media + "/closed";
+    const std::string own = world.media + "/own";
+    for (const std::string& directory : {closed, closed + "/in", own})
+        REQUIRE(::mkdir(directory.c_str(), 0755) == 0);
+    REQUIRE(::chmod(closed.c_str(), 0700) == 0);
+    REQUIRE(::chown(own.c_str(), alice, alice) == 0);
+    write_file(world.media + "/root's", "secret");
+    REQUIRE(::chmod((world.media + "/root's").c_str(), 0600) == 0);
+    {
+        const MountProcess mounted = world.mount("/media", bound.config);
+        // By root of the client's machine.
+        write_file(mounted.path() + "/own/made", "content");
+        carried_out(mounted.path() + "/own");
+        struct stat made {};
+        REQUIRE(::stat((own + "/made").c_str(), &made) == 0);
+        CHECK(made.st_uid == alice);
+        CHECK(made.st_gid == alice);
+        CHECK(read_file(mounted.path() + "/own/made") == "content");
+        const auto fails = [](int outcome) { return outcome < 0 && errno == EACCES; };
+        CHECK(fails(::open((mounted.path() + "/root's").c_str(), O_RDONLY | O_CLOEXEC)));
+        CHECK(fails(::mkdir((mounted.path() + "/x").c_str(), 0755)));
+        CHECK(fails(::access((mounted.path() + "/closed/in").c_str(), F_OK)));
+        CHECK(::chown((mounted.path() + "/own/made").c_str(), 0, 0) != 0);
+    }
+    // Nor does a mount begin where the user could not go.
+    CHECK_THAT(world.refusal("/media/closed/in", bound.config), Contains("may not read"));
+    // The server's own client is the server's user, as ever.
+    const MountProcess by_root = world.mount("/media");
+    CHECK(read_file(by_root.path() + "/root's") == "secret");
+}
+
 TEST_CASE("SIGHUP adds, changes and removes exports while files are open") {
     World world;
     const std::string third = Scratch::instance().make_directory("third");

@@ -246,6 +246,31 @@ TEST_CASE("a session of an old client is not told of exports") {
     CHECK(client.ask(2, wire::Exports{}).status == Status::not_implemented);
 }
 
+TEST_CASE("a key that acts as a user does so whatever its client says") {
+    Exports world;
+    ServiceOptions options;
+    options.callers.client_identity = GENERATE(false, true);
+    const transport::Account account{.uid = 1000, .gid = 100, .groups = {100, 27}};
+    world.add("media", {{key_of(alice), {.read_only = false, .identity = account}}, {key_of(bob), {}}}, options);
+    Client client(world, "a", alice);
+    const auto hello = client.hello("/media").as<wire::HelloReply>();
+    CHECK_FALSE(hello.client_identity);
+    CHECK(hello.server_uid == 1000);
+    CHECK(hello.server_gid == 100);
+    CHECK(client.ask(2, wire::Credential{.number = 1, .uid = 0, .gid = 0, .groups = {0}}).status == Status::ok);
+    CHECK(client.ask(3, wire::Getattr{}).status == Status::ok);
+    const Caller& caller = world.exports["media"].files.calls.back().caller;
+    CHECK(caller.switch_identity);
+    CHECK(caller.uid == 1000);
+    CHECK(caller.gid == 100);
+    CHECK(caller.groups == std::vector<gid_t>{100, 27});
+    // Others are as the export says.
+    Client other(world, "b", bob);
+    CHECK(other.hello("/media").as<wire::HelloReply>().client_identity == options.callers.client_identity);
+    CHECK(other.ask(2, wire::Getattr{}).status == Status::ok);
+    CHECK(world.exports["media"].files.calls.back().caller.switch_identity == options.callers.client_identity);
+}
+
 TEST_CASE("an export without a name takes whole paths") {
     Exports world;
     world.add("", both);

@@ -228,13 +228,15 @@ TEST_CASE("check-config says what is wrong with a file, or shows its exports") {
     CHECK(check("directory = \"" + place.directory + "\"\n", {file}).exit_status == 0);
 
     const std::string key(40, '0');
-    std::ofstream(keys) << key << "\nno-pty " << key << "\nexport=\"media,nowhere\" " << key << "\n";
+    std::ofstream(keys) << key << "\nno-pty " << key << "\nexport=\"media,nowhere\" " << key
+                        << "\nidentity=\"no-such-user-here\" " << key << "\n";
     ended = check(media + "authorized-keys = \"" + keys + "\"\ntoken-file = \"" + place.other + "/none\"\n");
     INFO(ended.to_string());
     CHECK(ended.exit_status == 2);
     CHECK(ended.output.empty());
     CHECK_THAT(ended.errors, ContainsSubstring(keys + ", line 2: ") && ContainsSubstring("no-pty") &&
                                  ContainsSubstring(keys + ", line 3: there is no export nowhere") &&
+                                 ContainsSubstring(keys + ", line 4: identity=\"no-such-user-here\"") &&
                                  ContainsSubstring("/none"));
 
     ended = check(media + "[export.in]\ndirectory = \"" + place.directory + "\"\n");

@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <thread>
 
@@ -119,6 +120,43 @@ TEST_CASE("what a key may is known as it was when it was let in") {
     CHECK(authorizer->known(key(key_a))->read_only);
     REQUIRE(authorizer->authorize(key(key_b), "local"));
     CHECK_FALSE(authorizer->known(key(key_a))->read_only);
+}
+
+TEST_CASE("a key acts as a user whom the server's machine knows, if the server is root's") {
+    const auto parse = [](const std::string& options, std::vector<std::string>& problems) {
+        return parse_authorized_keys(options + " " + key_a + " alice\n", problems);
+    };
+    for (const std::string& wrong :
+         {std::string("identity=root"), std::string("identity=\"\""), std::string("identity=\"no-such-user-here\""),
+          std::string("identity=\"1000:\""), std::string("identity=\":1\""), std::string("identity=\"1:2:3\""),
+          std::string("identity=\"1:4294967295\""), std::string("identity=\"-1:1\""),
+          std::string("identity=\"1:1\",identity=\"1:1\""), "identity=\"" + std::string(100'000, 'x') + "\""}) {
+        std::vector<std::string> problems;
+        CAPTURE(wrong.substr(0, 80));
+        CHECK(parse(wrong, problems).empty());
+        REQUIRE(problems.size() == 1);
+        CHECK_THAT(problems.front(), ContainsSubstring("line 1: "));
+        CHECK(problems.front().size() < 1000);
+    }
+    std::vector<std::string> problems;
+    const auto named = parse("read-only,identity=\"root\"", problems);
+    const auto numbered = parse("identity=\"61001:61002\",export=\"media\"", problems);
+    if (::geteuid() != 0) {
+        REQUIRE(problems.size() == 2);
+        REQUIRE_THAT(problems.front(), ContainsSubstring("root"));
+        return;
+    }
+    REQUIRE(problems.empty());
+    REQUIRE(named.size() == 1);
+    CHECK(named.front().read_only);
+    REQUIRE(named.front().identity);
+    CHECK(named.front().identity->uid == 0);
+    CHECK(std::ranges::count(named.front().identity->groups, gid_t{0}) == 1);
+    REQUIRE(numbered.size() == 1);
+    REQUIRE(numbered.front().identity);
+    CHECK(numbered.front().identity->uid == 61001);
+    CHECK(numbered.front().identity->gid == 61002);
+    CHECK(numbered.front().identity->groups == std::vector<gid_t>{61002});
 }
 
 TEST_CASE("a comment cannot steer a terminal or fill the log") {
