@@ -67,7 +67,9 @@ private:
     Task<void> get_root(LocalDirectory into, client::RemoteFile root);
     Task<bool> is_destination(client::RemoteFile directory);
     Result<> add_destination(const LocalDirectory& directory);
-    Task<void> get_entries(LocalDirectory into, std::vector<client::RemoteEntry> entries, std::string shown);
+    // Of a directory that is shown so, and has that path below the transfer's root.
+    Task<void> get_entries(LocalDirectory into, std::vector<client::RemoteEntry> entries, std::string shown,
+                           std::string relative);
     Task<void> get_small(LocalDirectory into, RemoteItem item);
     Task<void> get_large(LocalDirectory into, RemoteItem item);
     void ended(const RemoteItem& item, const Result<>& received);
@@ -115,6 +117,10 @@ bool Receiver::is_unchanged(const LocalDirectory& into, const RemoteItem& item) 
 
 Task<void> Receiver::get(LocalDirectory into, RemoteItem item, bool named) {
     const wire::Attributes& attributes = item.file.attributes;
+    if (options_.filter.excludes(item.relative, S_ISDIR(attributes.mode))) {
+        tree_.forget(item.file.node);
+        co_return;
+    }
     if (S_ISDIR(attributes.mode)) {
         next_.push_back({std::move(into), std::move(item), named});
         co_return;
@@ -242,7 +248,7 @@ Task<void> Receiver::get_directory(FoundDirectory found) {
         else
             entered = listed.error();
         if (entered)
-            co_await get_entries(*entered, std::move(*listed), item.shown);
+            co_await get_entries(*entered, std::move(*listed), item.shown, item.relative);
         else if (listed)
             tree_.forget(*listed);
     }
@@ -262,12 +268,16 @@ Task<void> Receiver::get_root(LocalDirectory into, client::RemoteFile root) {
     auto listed = co_await tree_.list(root.node);
     if (!listed)
         co_return failed("/", listed.error());
-    co_await get_entries(into, std::move(*listed), "");
+    co_await get_entries(into, std::move(*listed), "", "");
 }
 
-Task<void> Receiver::get_entries(LocalDirectory into, std::vector<client::RemoteEntry> entries, std::string shown) {
+Task<void> Receiver::get_entries(LocalDirectory into, std::vector<client::RemoteEntry> entries, std::string shown,
+                                 std::string relative) {
     for (client::RemoteEntry& entry : entries) {
-        RemoteItem child{.file = entry.file, .name = entry.name, .shown = shown + "/" + entry.name};
+        RemoteItem child{.file = entry.file,
+                         .name = entry.name,
+                         .shown = shown + "/" + entry.name,
+                         .relative = relative.empty() ? entry.name : relative + "/" + entry.name};
         if (entry.problem != Status::ok)
             failed(child.shown, make_error(entry.problem));
         else if (is_partial(entry.name))
@@ -307,7 +317,8 @@ Task<Result<>> Receiver::run(std::vector<std::string> remotes, std::string desti
                 progress_.say(found.error().to_string());
             continue;
         }
-        RemoteItem item{.file = *found, .name = name.empty() ? last_component(remote) : name, .shown = remote};
+        const std::string own_name = last_component(remote);
+        RemoteItem item{.file = *found, .name = name.empty() ? own_name : name, .shown = remote, .relative = own_name};
         if (item.name.empty()) {
             co_await get_root(into, *found);
         } else {

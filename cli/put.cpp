@@ -106,6 +106,8 @@ bool Sender::is_unchanged(const RemoteDirectory& into, const LocalFile& file) co
 
 Task<void> Sender::put(Directory into, LocalFile file, bool named) {
     const mode_t type = file.status.st_mode & S_IFMT;
+    if (options_.filter.excludes(file.relative, type == S_IFDIR))
+        co_return;
     if (type == S_IFDIR) {
         next_.push_back({std::move(into), std::move(file), named});
         co_return;
@@ -234,7 +236,11 @@ Task<void> Sender::put_directory(FoundDirectory found) {
     for (const std::string& name : *names) {
         if (is_partial(name))
             continue;
-        LocalFile child{.path = file.path + "/" + name, .name = name, .status = {}, .directory = fd};
+        LocalFile child{.path = file.path + "/" + name,
+                        .name = name,
+                        .relative = file.relative + "/" + name,
+                        .status = {},
+                        .directory = fd};
         if (::fstatat(child.at(), child.name_there(), &child.status, AT_SYMLINK_NOFOLLOW) != 0)
             failed(child.path, errno_error());
         else
@@ -294,7 +300,8 @@ Task<Result<>> Sender::run(std::vector<std::string> locals, std::string destinat
     if (!target)
         co_return Result<>(target.error());
     for (const std::string& local : locals) {
-        LocalFile file{.path = local, .name = name.empty() ? base_name(local) : name};
+        const std::string own_name = base_name(local);
+        LocalFile file{.path = local, .name = name.empty() ? own_name : name, .relative = own_name};
         // What a person names is meant itself, also through a link.
         if (::stat(local.c_str(), &file.status) != 0)
             failed(local, errno_error());

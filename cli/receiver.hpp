@@ -18,7 +18,8 @@ namespace remofile::cli {
 struct RemoteItem {
     client::RemoteFile file;
     std::string name;
-    std::string shown;  // in messages
+    std::string shown;          // in messages
+    std::string relative = {};  // its path below the transfer's root
 };
 
 timespec to_timespec(const wire::Timestamp& time);

@@ -26,7 +26,8 @@ struct RemoteDirectory {
 
 struct LocalFile {
     std::string path;
-    std::string name;  // that it gets
+    std::string name;           // that it gets
+    std::string relative = {};  // its path below the transfer's root
     struct stat status {};
     // That it was found in, under `name`. Without, `path` is what a person named, and links in it are meant. Shared by
     // all that were found there: whoever may change the tree must not lead us elsewhere by links put into it since.

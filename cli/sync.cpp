@@ -157,6 +157,8 @@ private:
     Task<Result<>> scan_both();
     Result<> leave_out_each_other();
     void leave_out(Tree& tree, const std::string& path);
+    void set_aside_what_is_excluded();
+    Result<> save(Memory memory) const;
     Task<Result<Comparisons>> compare();
     Task<void> compare_one(std::string path, Comparisons& comparisons, Result<>& outcome);
     Result<> check_removals(const Plan& plan) const;
@@ -209,6 +211,7 @@ private:
     Tree local_;
     ServerTree server_;
     Memory memory_;
+    Memory excluded_memory_;
     std::set<std::string, std::less<>> failed_;
     bool session_ended_ = false;
     Result<> outcome_;  // the first error
@@ -265,7 +268,7 @@ Result<> Syncer::open_local_root(bool may_be_made) {
 
 Task<Result<>> Syncer::scan(std::string server_path) {
     const bool both = !options_.settings.from;
-    const bool first_time = both && memory_.empty();
+    const bool first_time = both && memory_.empty() && excluded_memory_.empty();
     const Result<> opened = open_local_root(both ? first_time : options_.settings.from == Side::server);
     if (!opened)
         co_return opened;
@@ -285,9 +288,10 @@ Task<Result<>> Syncer::scan_both() {
     const Complain complain = [this](const std::string& path, const Error& error) { failed(path, error); };
     std::optional<LocalScan> scan;
     if (local_root_)
-        scan.emplace(reactor_, options_.local, options_.transfer.archive);
+        scan.emplace(reactor_, options_.local, options_.transfer.archive, options_.transfer.filter);
     if (server_root_.node) {
-        auto server = co_await scan_server(tree_, server_root_.node, options_.transfer.archive, complain);
+        auto server = co_await scan_server(tree_, server_root_.node, options_.transfer.archive,
+                                           options_.transfer.filter, complain);
         if (!server)
             co_return Result<>(server.error());
         server_ = std::move(*server);
@@ -338,8 +342,11 @@ Result<> Syncer::leave_out_each_other() {
     inside.clear();
     for (const auto& [path, directory] : server_.directories) {
         for (const auto& [name, entry] : directory.entries) {
-            if (S_ISDIR(entry.attributes.mode) && looks_the_same(entry.attributes, here, session_))
-                inside.push_back(path.empty() ? name : path + "/" + name);
+            const std::string child = path.empty() ? name : path + "/" + name;
+            const auto item = server_.items.find(child);
+            if (item != server_.items.end() && item->second.type == ItemType::directory &&
+                looks_the_same(entry.attributes, here, session_))
+                inside.push_back(child);
         }
     }
     for (const std::string& path : inside)
@@ -413,12 +420,28 @@ void Syncer::show(const Plan& plan, bool planned) const {
     }
 }
 
+// What is left out this time is neither gone nor forgotten.
+void Syncer::set_aside_what_is_excluded() {
+    for (auto it = memory_.begin(); it != memory_.end();) {
+        const auto entry = it++;
+        const bool is_directory = entry->second.local.type == ItemType::directory;
+        if (options_.transfer.filter.excludes_on_the_way(entry->first, is_directory))
+            excluded_memory_.insert(memory_.extract(entry));
+    }
+}
+
+Result<> Syncer::save(Memory memory) const {
+    memory.insert(excluded_memory_.begin(), excluded_memory_.end());
+    return memory_file_->save(memory);
+}
+
 Task<Result<>> Syncer::run(std::string server_path) {
     if (memory_file_ != nullptr) {
         auto memory = memory_file_->load();
         if (!memory)
             co_return Result<>(memory.error());
         memory_ = std::move(*memory);
+        set_aside_what_is_excluded();
     }
     const Result<> scanned = co_await scan(std::move(server_path));
     if (!scanned)
@@ -445,13 +468,13 @@ Task<Result<>> Syncer::run(std::string server_path) {
         co_return outcome_;
     if (memory_file_ != nullptr && !plan.renames.empty()) {
         forget_conflicts(memory_, plan);
-        const Result<> saved = memory_file_->save(memory_);
+        const Result<> saved = save(memory_);
         if (!saved)
             co_return saved;
     }
     co_await carry_out(plan);
     if (memory_file_ != nullptr) {
-        const Result<> saved = memory_file_->save(remember(local_, server_.items, memory_, failed_));
+        const Result<> saved = save(remember(local_, server_.items, memory_, failed_));
         if (!saved)
             co_return saved;
     }

@@ -23,6 +23,11 @@ bool is_content(const Item& item) {
     return item.type == ItemType::file || item.type == ItemType::symlink;
 }
 
+// Nothing is done with it, nor concluded from it.
+bool is_no_concern(const Item& item) {
+    return item.type == ItemType::unusable || item.type == ItemType::excluded;
+}
+
 // Some file systems keep only microseconds, or whole seconds.
 bool same_time(const Item& a, const Item& b) {
     if (a.seconds != b.seconds)
@@ -132,7 +137,7 @@ Fate Planner::decide_both_ways(const std::string& path, const Item& local, const
 Fate Planner::decide(const std::string& path) const {
     const Item& local = item_at(local_, path);
     const Item& server = item_at(server_, path);
-    if (local.type == ItemType::unusable || server.type == ItemType::unusable)
+    if (is_no_concern(local) || is_no_concern(server))
         return Fate::left_alone;
     const auto above = fates_.find(std::string(parent_of(path)));
     if (above != fates_.end() && above->second == Fate::left_alone)
@@ -264,6 +269,9 @@ void Planner::act(const std::string& path, Fate fate) {
             keep_both(path, local, server);
             break;
         case Fate::left_alone:
+            // Who has left it out knows.
+            if (local.type == ItemType::excluded || server.type == ItemType::excluded)
+                break;
             if (!fates_.contains(std::string(parent_of(path))) ||
                 fates_.at(std::string(parent_of(path))) != Fate::left_alone)
                 plan_.left_alone.push_back(path);
@@ -339,7 +347,7 @@ Memory remember(const Tree& local, const Tree& server, const Memory& before,
     Memory memory;
     for (const auto& [path, item] : local) {
         const Item& other = item_at(server, path);
-        if (item.type != ItemType::unusable && looks_alike(item, other) && !failed.contains(path))
+        if (!is_no_concern(item) && looks_alike(item, other) && !failed.contains(path))
             memory.emplace(path, Known{item, other});
     }
     // What is gone from both is forgotten; of the rest the last that was good.

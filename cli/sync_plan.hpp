@@ -18,7 +18,14 @@ constexpr Side opposite(Side side) {
     return side == Side::local ? Side::server : Side::local;
 }
 
-enum class ItemType : std::uint8_t { none, file, directory, symlink, unusable };  // unusable: devices, the unreadable
+enum class ItemType : std::uint8_t {
+    none,
+    file,
+    directory,
+    symlink,
+    unusable,  // devices, the unreadable
+    excluded,  // left out because the person said so
+};
 
 struct Item {
     ItemType type = ItemType::none;

@@ -49,6 +49,7 @@ std::string below(const std::string& directory, const std::string& name) {
 struct LocalWalk {
     std::string root;
     bool archive;
+    const FileFilter& filter;
     const std::atomic<bool>& given_up;
     Tree tree = {};
     std::vector<std::pair<std::string, Error>> problems = {};
@@ -87,6 +88,8 @@ struct LocalWalk {
             Item item = look_at(path);
             if (item.type == ItemType::none)
                 continue;
+            if (filter.excludes(path, item.type == ItemType::directory))
+                item = {.type = ItemType::excluded};
             Item& entry = tree.emplace(path, std::move(item)).first->second;
             if (entry.type != ItemType::directory)
                 continue;
@@ -102,6 +105,7 @@ struct LocalWalk {
 struct ServerScan {
     client::RemoteTree& tree;
     bool archive;
+    const FileFilter& filter;
     const Complain& complain;
     ServerTree found = {};
     std::vector<std::pair<std::string, NodeId>> next = {};  // directories not listed yet
@@ -131,7 +135,9 @@ struct ServerScan {
             if (is_partial(entry.name))
                 continue;
             const std::string child = below(path, entry.name);
-            const Item item = cli::item_of(file.attributes, archive);
+            Item item = cli::item_of(file.attributes, archive);
+            if (filter.excludes(child, item.type == ItemType::directory))
+                item = {.type = ItemType::excluded};
             found.items.emplace(child, item);
             if (item.type == ItemType::directory)
                 next.emplace_back(child, file.node);
@@ -175,11 +181,12 @@ struct LocalScan::State {
     Result<> outcome;  // as the walk, the thread's until `done`
     Completion<bool> done;
 
-    State(std::string root, bool archive) : walk{std::move(root), archive, given_up} {}
+    State(std::string root, bool archive, const FileFilter& filter)
+        : walk{std::move(root), archive, filter, given_up} {}
 };
 
-LocalScan::LocalScan(transport::Reactor& reactor, std::string root, bool archive)
-    : state_(std::make_shared<State>(std::move(root), archive)), thread_([state = state_, &reactor] {
+LocalScan::LocalScan(transport::Reactor& reactor, std::string root, bool archive, const FileFilter& filter)
+    : state_(std::make_shared<State>(std::move(root), archive, filter)), thread_([state = state_, &reactor] {
           ::pthread_setname_np(::pthread_self(), "scan");
           try {
               state->outcome = state->walk.list("");
@@ -204,8 +211,9 @@ Task<Result<Tree>> LocalScan::result(Complain complain) {
     co_return Result<Tree>(std::move(state.walk.tree));
 }
 
-Task<Result<ServerTree>> scan_server(client::RemoteTree& tree, NodeId root, bool archive, const Complain& complain) {
-    ServerScan scan{tree, archive, complain};
+Task<Result<ServerTree>> scan_server(client::RemoteTree& tree, NodeId root, bool archive, const FileFilter& filter,
+                                     const Complain& complain) {
+    ServerScan scan{tree, archive, filter, complain};
     scan.next.emplace_back("", root);
     Parallel listings(max_listings);
     // A level of the tree at a time.

@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "cli/file_filter.hpp"
 #include "cli/sender.hpp"
 #include "cli/sync_plan.hpp"
 #include "client/remote_tree.hpp"
@@ -22,11 +23,12 @@ Item item_of(const struct stat& status, bool archive);
 Item item_of(const wire::Attributes& attributes, bool archive);
 
 // A scan of a local tree, on a thread of its own: it may take minutes, in which the session has to be kept alive.
-// Incomplete copies of interrupted transfers are left out.
+// Incomplete copies of interrupted transfers are left out. What the filter excludes is in the tree as such, without
+// what it holds; the filter must outlive the object.
 class LocalScan {
 public:
     // Begins with it. The reactor must outlive the object.
-    LocalScan(transport::Reactor& reactor, std::string root, bool archive);
+    LocalScan(transport::Reactor& reactor, std::string root, bool archive, const FileFilter& filter);
     // Ends it soon, though not before the call of the file system that it is in.
     ~LocalScan();
     LocalScan(const LocalScan&) = delete;
@@ -47,6 +49,7 @@ struct ServerTree {
     // By their paths; the root's is empty. They hold the incomplete copies too, and the nodes of all entries.
     std::map<std::string, RemoteDirectory, std::less<>> directories;
 };
-Task<Result<ServerTree>> scan_server(client::RemoteTree& tree, NodeId root, bool archive, const Complain& complain);
+Task<Result<ServerTree>> scan_server(client::RemoteTree& tree, NodeId root, bool archive, const FileFilter& filter,
+                                     const Complain& complain);
 
 }  // namespace remofile::cli

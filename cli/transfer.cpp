@@ -26,6 +26,28 @@ std::string stem_of(std::string_view name) {
     return "." + std::string(name.substr(0, max_named_bytes)) + ".";
 }
 
+// In the order in which they stand on the command line, whichever of the three they are.
+void add_filter_options(CLI::App& app, FileFilter& filter) {
+    const auto add = [&app](const char* name, const char* type, const char* description, auto rule) {
+        app.add_option_function<std::string>(
+               name,
+               [name, rule](const std::string& text) {
+                   if (const Result<> added = rule(text); !added)
+                       throw CLI::ValidationError(name, added.error().to_string());
+               },
+               description)
+            ->type_name(type)
+            ->trigger_on_parse();
+    };
+    add("--exclude", "PATTERN",
+        "Leave out what matches, and what is in it, as rsync does; the first rule that matches decides",
+        [&filter](const std::string& text) { return filter.add(text, FileFilter::Verdict::exclude); });
+    add("--include", "PATTERN", "Copy what matches, in spite of what is left out by rules that come later",
+        [&filter](const std::string& text) { return filter.add(text, FileFilter::Verdict::include); });
+    add("--exclude-from", "FILE", "The same as --exclude with each line of a file; - is standard input",
+        [&filter](const std::string& text) { return filter.add_file(text); });
+}
+
 bool same_digest(const XXH128_hash_t& local, std::span<const std::byte> remote) {
     XXH128_canonical_t canonical;
     XXH128_canonicalFromHash(&canonical, local);
@@ -50,6 +72,7 @@ void add_copy_options(CLI::App& app, TransferOptions& options) {
     app.add_flag("-z,--compress", options.compress, "Compress whatever the link's speed");
     app.add_option("--compress-level", options.compress_level, "The same, from 1 (fast) to 12; 0: not at all")
         ->check(CLI::Range(0, int{wire::max_compression_level}));
+    add_filter_options(app, options.filter);
 }
 
 Error into_itself() {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "cli/connection.hpp"
+#include "cli/file_filter.hpp"
 #include "cli/progress.hpp"
 #include "wire/messages.hpp"
 
@@ -46,6 +47,7 @@ struct TransferOptions {
     bool json = false;
     bool compress = false;
     int compress_level = -1;  // not given
+    FileFilter filter;        // what is left out
 };
 
 void add_transfer_options(CLI::App& app, TransferOptions& options);

@@ -76,6 +76,9 @@ complete -c remofile -n '__fish_seen_subcommand_from put upload' -l json -d 'say
 complete -c remofile -n '__fish_seen_subcommand_from put upload' -s z -l compress -d 'compress whatever the link\'s speed'
 complete -c remofile -n '__fish_seen_subcommand_from put upload' -l compress-level -x -d 'the same, from 1'
 complete -c remofile -n '__fish_seen_subcommand_from put upload' -s f -l force -d 'of a tree, copy also what is there with the same size and time'
+complete -c remofile -n '__fish_seen_subcommand_from put upload' -l exclude -x -d 'leave out what matches'
+complete -c remofile -n '__fish_seen_subcommand_from put upload' -l include -x -d 'copy what matches, in spite of later rules'
+complete -c remofile -n '__fish_seen_subcommand_from put upload' -l exclude-from -r -F -d 'leave out what the lines of a file match'
 
 complete -c remofile -n '__fish_seen_subcommand_from get download' -s a -l archive -d 'keep owner, group, set-id bits and extended attributes too, as far as one may'
 complete -c remofile -n '__fish_seen_subcommand_from get download' -l fsync -d 'have each file on the disk before it gets its name'
@@ -84,6 +87,9 @@ complete -c remofile -n '__fish_seen_subcommand_from get download' -l json -d 's
 complete -c remofile -n '__fish_seen_subcommand_from get download' -s z -l compress -d 'compress whatever the link\'s speed'
 complete -c remofile -n '__fish_seen_subcommand_from get download' -l compress-level -x -d 'the same, from 1'
 complete -c remofile -n '__fish_seen_subcommand_from get download' -s f -l force -d 'of a tree, copy also what is there with the same size and time'
+complete -c remofile -n '__fish_seen_subcommand_from get download' -l exclude -x -d 'leave out what matches'
+complete -c remofile -n '__fish_seen_subcommand_from get download' -l include -x -d 'copy what matches, in spite of later rules'
+complete -c remofile -n '__fish_seen_subcommand_from get download' -l exclude-from -r -F -d 'leave out what the lines of a file match'
 
 complete -c remofile -n '__fish_seen_subcommand_from sync' -s a -l archive -d 'keep owner, group, set-id bits and extended attributes too, as far as one may'
 complete -c remofile -n '__fish_seen_subcommand_from sync' -l fsync -d 'have each file on the disk before it gets its name'
@@ -96,6 +102,9 @@ complete -c remofile -n '__fish_seen_subcommand_from sync' -l delete -d 'delete 
 complete -c remofile -n '__fish_seen_subcommand_from sync' -s n -l dry-run -d 'only say what would be done'
 complete -c remofile -n '__fish_seen_subcommand_from sync' -s c -l checksum -d 'compare contents, not times'
 complete -c remofile -n '__fish_seen_subcommand_from sync' -s v -l verbose -d 'say what is done'
+complete -c remofile -n '__fish_seen_subcommand_from sync' -l exclude -x -d 'leave out what matches'
+complete -c remofile -n '__fish_seen_subcommand_from sync' -l include -x -d 'copy what matches, in spite of later rules'
+complete -c remofile -n '__fish_seen_subcommand_from sync' -l exclude-from -r -F -d 'leave out what the lines of a file match'
 
 complete -c remofile -n '__fish_seen_subcommand_from mkdir folder' -s p -l parents -d 'make what is missing on the way, and accept what is there'
 
