@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/log.hpp"
+#include "cli/activity.hpp"
 #include "cli/connection.hpp"
 #include "cli/local_files.hpp"
 #include "cli/transfer.hpp"
@@ -26,6 +27,7 @@ struct Options {
     bool force = false;
     bool no_clobber = false;
     bool partial = false;
+    ActivityOptions activity;
 };
 
 Error at(const std::string& path, const Error& error) {
@@ -33,6 +35,10 @@ Error at(const std::string& path, const Error& error) {
     return error.message.empty()
                ? make_error(error.status, fmt::format("{}: {}", log::printable(path), describe(error.status)))
                : error;
+}
+
+std::string below(const std::string& directory, const std::string& name) {
+    return directory + (directory.ends_with('/') ? "" : "/") + name;
 }
 
 // One after the other; what is wrong with one does not keep the rest from being done. The first error is the command's.
@@ -126,23 +132,58 @@ Task<Result<>> make_directories(RemoteTree& tree, std::string path) {
 
 // ---------------------------------------------------------------- rm
 
-Task<Result<>> remove_directory(RemoteTree& tree, NodeId parent, std::string name, NodeId node, std::string path);
+// Removes files, or tells what it would remove.
+class Remover {
+public:
+    Remover(RemoteTree& tree, const Options& options, Activity& activity)
+        : tree_(tree), options_(options), activity_(activity) {}
+
+    Task<Result<>> remove(std::string path);
+    // What interrupted transfers have left in a directory.
+    Task<Result<>> remove_partials(std::string path);
+
+private:
+    Task<Result<>> remove_at(client::RemotePlace place, std::string path);
+    Task<Result<>> remove_directory(NodeId parent, std::string name, NodeId node, std::string path);
+    Task<Result<>> empty_directory(NodeId node, std::string path);
+    Task<std::vector<Status>> unlink(NodeId directory, std::vector<std::string> names, std::string path);
+
+    RemoteTree& tree_;
+    const Options& options_;
+    Activity& activity_;
+};
+
+// Files of one directory, in one message.
+Task<std::vector<Status>> Remover::unlink(NodeId directory, std::vector<std::string> names, std::string path) {
+    std::vector<Status> outcomes(names.size(), Status::ok);
+    if (!activity_.is_dry_run()) {
+        std::vector<client::EncodedRequest> unlinks;
+        for (const std::string& name : names)
+            unlinks.push_back(client::encoded(wire::Unlink{directory, name}));
+        const auto replies = co_await tree_.session().call_batch(std::move(unlinks));
+        std::ranges::transform(replies, outcomes.begin(), &client::EncodedReply::status);
+    }
+    for (std::size_t i = 0; i < names.size(); ++i) {
+        if (outcomes[i] == Status::ok)
+            activity_.tell("delete on the server: " + log::printable(below(path, names[i])));
+    }
+    co_return outcomes;
+}
 
 // Removes what a directory holds: files many at a time.
-Task<Result<>> empty_directory(RemoteTree& tree, NodeId node, std::string path) {
-    const auto entries = co_await tree.list(node);
+Task<Result<>> Remover::empty_directory(NodeId node, std::string path) {
+    const auto entries = co_await tree_.list(node);
     if (!entries)
         co_return Result<>(at(path, entries.error()));
     Result<> outcome;
-    std::vector<client::EncodedRequest> unlinks;
     std::vector<std::string> names;
     for (std::size_t i = 0; i <= entries->size(); ++i) {
-        if (unlinks.size() == wire::max_records || (i == entries->size() && !unlinks.empty())) {
-            const auto replies = co_await tree.session().call_batch(std::exchange(unlinks, {}));
-            for (std::size_t k = 0; k < replies.size(); ++k) {
-                const Status status = replies[k].status;
+        if (names.size() == wire::max_records || (i == entries->size() && !names.empty())) {
+            const std::vector<Status> outcomes = co_await unlink(node, names, path);
+            for (std::size_t k = 0; k < outcomes.size(); ++k) {
+                const Status status = outcomes[k];
                 if (status != Status::ok && status != Status::no_entry && outcome)
-                    outcome = at(path + "/" + names[k], make_error(status));
+                    outcome = at(below(path, names[k]), make_error(status));
             }
             names.clear();
         }
@@ -151,86 +192,98 @@ Task<Result<>> empty_directory(RemoteTree& tree, NodeId node, std::string path) 
         const RemoteEntry& entry = (*entries)[i];
         if (S_ISDIR(entry.file.attributes.mode)) {
             const Result<> removed =
-                co_await remove_directory(tree, node, entry.name, entry.file.node, path + "/" + entry.name);
+                co_await remove_directory(node, entry.name, entry.file.node, below(path, entry.name));
             if (!removed && outcome)
                 outcome = removed;
         } else {
-            unlinks.push_back(client::encoded(wire::Unlink{node, entry.name}));
             names.push_back(entry.name);
         }
     }
-    tree.forget(*entries);
+    tree_.forget(*entries);
     co_return outcome;
 }
 
-Task<Result<>> remove_directory(RemoteTree& tree, NodeId parent, std::string name, NodeId node, std::string path) {
-    const Result<> emptied = co_await empty_directory(tree, node, path);
+Task<Result<>> Remover::remove_directory(NodeId parent, std::string name, NodeId node, std::string path) {
+    const Result<> emptied = co_await empty_directory(node, path);
     if (!emptied)
         co_return emptied;
-    const wire::Rmdir rmdir{parent, std::move(name)};
-    const auto removed = co_await tree.session().call(rmdir);
-    co_return Result<>(removed ? Result<>() : Result<>(at(path, removed.error())));
+    if (!activity_.is_dry_run()) {
+        const wire::Rmdir rmdir{parent, std::move(name)};
+        const auto removed = co_await tree_.session().call(rmdir);
+        if (!removed)
+            co_return Result<>(at(path, removed.error()));
+    }
+    activity_.tell("delete directory on the server: " + log::printable(path));
+    co_return Result<>();
 }
 
-Task<Result<>> remove_at(RemoteTree& tree, client::RemotePlace place, std::string path, bool recursive) {
-    const auto file = co_await tree.find_entry(place.directory, place.name);
+Task<Result<>> Remover::remove_at(client::RemotePlace place, std::string path) {
+    const auto file = co_await tree_.find_entry(place.directory, place.name);
     if (!file)
         co_return Result<>(file.error());
     Result<> removed;
     if (!S_ISDIR(file->attributes.mode)) {
-        const wire::Unlink unlink{place.directory, place.name};
-        if (const auto unlinked = co_await tree.session().call(unlink); !unlinked)
-            removed = unlinked.error();
-    } else if (recursive) {
-        removed = co_await remove_directory(tree, place.directory, place.name, file->node, path);
+        const std::vector<Status> unlinked =
+            co_await unlink(place.directory, {1, place.name}, path.substr(0, path.rfind('/')));
+        removed = unlinked.front();
+    } else if (options_.recursive) {
+        removed = co_await remove_directory(place.directory, place.name, file->node, path);
     } else {
         removed = make_error(Status::is_directory, fmt::format("{}: is a directory (pass -r to remove it with all that "
                                                                "it holds)",
                                                                log::printable(path)));
     }
-    tree.forget(file->node);
+    tree_.forget(file->node);
     co_return removed;
 }
 
-Task<Result<>> remove(RemoteTree& tree, std::string path, bool recursive, bool force) {
-    const auto place = co_await tree.find_place(path);
+Task<Result<>> Remover::remove(std::string path) {
+    const auto place = co_await tree_.find_place(path);
     Result<> removed;
     if (place) {
-        removed = co_await remove_at(tree, *place, path, recursive);
-        tree.forget(place->directory);
+        removed = co_await remove_at(*place, path);
+        tree_.forget(place->directory);
     } else {
         removed = place.error();
     }
-    if (force && removed.status() == Status::no_entry)
+    if (options_.force && removed.status() == Status::no_entry)
         removed = Result<>();
     co_return removed;
 }
 
-// Removes what interrupted transfers have left in a directory.
-Task<Result<>> remove_partials(RemoteTree& tree, std::string path, bool recursive) {
-    const auto directory = co_await tree.find(path, client::Symlinks::follow);
+Task<Result<>> Remover::remove_partials(std::string path) {
+    const auto directory = co_await tree_.find(path, client::Symlinks::follow);
     if (!directory)
         co_return Result<>(directory.error());
-    const auto entries = co_await tree.list(directory->node);
+    const auto entries = co_await tree_.list(directory->node);
     Result<> outcome = entries ? Result<>() : Result<>(entries.error());
     for (std::size_t i = 0; entries && i < entries->size(); ++i) {
         const RemoteEntry& entry = (*entries)[i];
         Result<> done;
         if (S_ISDIR(entry.file.attributes.mode)) {
-            if (recursive)
-                done = co_await remove_partials(tree, path + "/" + entry.name, recursive);
+            if (options_.recursive)
+                done = co_await remove_partials(below(path, entry.name));
         } else if (is_partial(entry.name)) {
-            const wire::Unlink unlink{directory->node, entry.name};
-            if (const auto removed = co_await tree.session().call(unlink); !removed)
-                done = at(path + "/" + entry.name, removed.error());
+            const std::vector<Status> removed = co_await unlink(directory->node, {1, entry.name}, path);
+            if (removed.front() != Status::ok)
+                done = at(below(path, entry.name), make_error(removed.front()));
         }
         if (!done && outcome)
             outcome = done;
     }
     if (entries)
-        tree.forget(*entries);
-    tree.forget(directory->node);
+        tree_.forget(*entries);
+    tree_.forget(directory->node);
     co_return outcome;
+}
+
+Task<Result<>> remove_all(RemoteTree& tree, const Options& options, std::vector<std::string> paths,
+                          Activity& activity) {
+    Remover remover(tree, options, activity);
+    const Result<> removed = co_await each(tree, std::move(paths), [&](RemoteTree&, std::string path) {
+        return options.partial ? remover.remove_partials(std::move(path)) : remover.remove(std::move(path));
+    });
+    co_return activity.end(removed);
 }
 
 // ---------------------------------------------------------------- mv
@@ -301,14 +354,15 @@ std::function<ExitStatus()> prepare_rm(CLI::App& app) {
     app.add_flag("-f,--force", options->force, "Accept files that are not there");
     app.add_flag("--partial", options->partial,
                  "In the directories named (and below, with -r), remove what interrupted transfers have left");
+    add_activity_options(app, options->activity);
     return [options] {
-        return with_files(
-            options->connect, options->files, [options](RemoteTree& tree, std::vector<std::string> paths) {
-                return each(tree, std::move(paths), [options](RemoteTree& from, std::string path) {
-                    return options->partial ? remove_partials(from, std::move(path), options->recursive)
-                                            : remove(from, std::move(path), options->recursive, options->force);
-                });
-            });
+        auto activity = Activity::open(options->activity);
+        if (!activity)
+            return complain(activity.error());
+        return with_files(options->connect, options->files,
+                          [options, &activity](RemoteTree& tree, std::vector<std::string> paths) {
+                              return remove_all(tree, *options, std::move(paths), *activity);
+                          });
     };
 }
 

@@ -73,6 +73,12 @@ private:
     Task<void> get_small(LocalDirectory into, RemoteItem item);
     Task<void> get_large(LocalDirectory into, RemoteItem item);
     void ended(const RemoteItem& item, const Result<>& received);
+    void would_fetch(const RemoteItem& item);
+    void tell_of_copy(const RemoteItem& item) { progress_.tell("fetch: " + log::printable(item.relative)); }
+    void tell_of_directory(const RemoteItem& item) {
+        progress_.tell("make directory here: " + log::printable(item.relative));
+    }
+    Result<LocalDirectory> look_at_directory(const LocalDirectory& into, const RemoteItem& item);
     Result<LocalDirectory> make_directory(const LocalDirectory& into, const RemoteItem& item, Xattrs xattrs);
     void finish_directory(const ReceivedDirectory& directory);
     bool is_unchanged(const LocalDirectory& into, const RemoteItem& item) const;
@@ -100,10 +106,15 @@ void Receiver::failed(const std::string& shown, const Error& error) {
 
 void Receiver::ended(const RemoteItem& item, const Result<>& received) {
     tree_.forget(item.file.node);
-    if (received)
-        progress_.file_done();
-    else
-        failed(item.shown, received.error());
+    if (!received)
+        return failed(item.shown, received.error());
+    tell_of_copy(item);
+    progress_.file_done();
+}
+
+void Receiver::would_fetch(const RemoteItem& item) {
+    tree_.forget(item.file.node);
+    tell_of_copy(item);
 }
 
 bool Receiver::is_unchanged(const LocalDirectory& into, const RemoteItem& item) const {
@@ -125,6 +136,8 @@ Task<void> Receiver::get(LocalDirectory into, RemoteItem item, bool named) {
         next_.push_back({std::move(into), std::move(item), named});
         co_return;
     }
+    if (S_ISLNK(attributes.mode) && progress_.is_dry_run())
+        co_return would_fetch(item);
     if (S_ISLNK(attributes.mode))
         co_return ended(item, co_await files_.receive_symlink(into->get(), item));
     if (!S_ISREG(attributes.mode) && named)
@@ -139,6 +152,8 @@ Task<void> Receiver::get(LocalDirectory into, RemoteItem item, bool named) {
         tree_.forget(item.file.node);
         co_return progress_.file_unchanged(size);
     }
+    if (progress_.is_dry_run())
+        co_return would_fetch(item);
     if (size > small_file_bytes)
         co_await large_.add(1, get_large(std::move(into), std::move(item)));
     else
@@ -163,16 +178,37 @@ void open_up(int directory, const std::string& name) {
         ::chmod(path_of(fd.get()).c_str(), (status.st_mode & 07777U) | private_directory);
 }
 
+Error no_directory_here() {
+    return make_error(Status::not_directory,
+                      "what is in its place here is no directory (or a link, which is not followed)");
+}
+
+// What a dry run has in the place of a directory: what is there, or nothing, in which nothing is found.
+Result<LocalDirectory> Receiver::look_at_directory(const LocalDirectory& into, const RemoteItem& item) {
+    UniqueFd fd;
+    if (into->fd) {
+        fd = UniqueFd(::openat(into->get(), item.name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+        if (!fd && errno != ENOENT)
+            return errno == ENOTDIR || errno == ELOOP ? no_directory_here() : here(errno_error());
+    }
+    if (!fd)
+        tell_of_directory(item);
+    return std::make_shared<const ReceivedDirectory>(std::move(fd));
+}
+
 Result<LocalDirectory> Receiver::make_directory(const LocalDirectory& into, const RemoteItem& item, Xattrs xattrs) {
+    if (progress_.is_dry_run())
+        return look_at_directory(into, item);
     if (::mkdirat(into->get(), item.name.c_str(), private_directory) != 0) {
         if (errno != EEXIST)
             return here(errno_error());
         open_up(into->get(), item.name);
+    } else {
+        tell_of_directory(item);
     }
     UniqueFd fd(::openat(into->get(), item.name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
     if (!fd && errno == ENOTDIR)
-        return make_error(Status::not_directory,
-                          "what is in its place here is no directory (or a link, which is not followed)");
+        return no_directory_here();
     if (!fd)
         return here(errno_error());
     return std::make_shared<const ReceivedDirectory>(
@@ -209,7 +245,12 @@ Result<> Receiver::add_destination(const LocalDirectory& directory) {
 
 Task<bool> Receiver::is_destination(client::RemoteFile directory) {
     for (const LocalDirectory& destination : destinations_.like(numbers_of(directory.attributes, tree_.session()))) {
-        const bool same = co_await is_same_made_here(tree_, directory.node, destination->get());
+        struct stat status {};
+        bool same = false;
+        if (!progress_.is_dry_run())
+            same = co_await is_same_made_here(tree_, directory.node, destination->get());
+        else if (::fstat(destination->get(), &status) == 0)
+            same = looks_the_same(directory.attributes, status, tree_.session());
         if (same)
             co_return true;
     }
@@ -224,7 +265,7 @@ Task<Result<LocalDirectory>> Receiver::enter(FoundDirectory found) {
     if (!xattrs)
         co_return Result<LocalDirectory>(xattrs.error());
     auto made = make_directory(found.into, found.item, std::move(*xattrs));
-    if (!made || !found.named)
+    if (!made || !found.named || !(*made)->fd)
         co_return made;
     const Result<> added = add_destination(*made);
     if (!added)
@@ -334,16 +375,16 @@ Task<Result<>> Receiver::run(std::vector<std::string> remotes, std::string desti
 }
 
 Task<Result<>> receive(RemoteTree& tree, const TransferOptions& options, std::vector<std::string> remotes,
-                       std::string destination) {
+                       std::string destination, Activity& activity) {
     if (!options.quiet)
         say_who_else_is_there(tree.session());
-    Progress progress(Clock::system(), progress_form(options), "fetched");
+    Progress progress(Clock::system(), progress_form(options), "fetched", activity);
     const Result<> received = co_await in_one_session(tree.session(), progress, [&]() -> Task<Result<>> {
         Receiver one(tree, options, progress);
         co_return co_await one.run(remotes, destination);
     });
     progress.finish();
-    co_return received;
+    co_return activity.end(received);
 }
 
 }  // namespace
@@ -355,12 +396,15 @@ std::function<ExitStatus()> prepare_get(CLI::App& app) {
     return [options] {
         if (const Result<> completed = complete(*options); !completed)
             return complain(completed.error());
+        auto activity = Activity::open(options->activity);
+        if (!activity)
+            return complain(activity.error());
         std::vector<std::string> remotes = options->files;
         const std::string destination = remotes.back();
         remotes.pop_back();
         return with_files(options->connect, remotes,
-                          [options, destination](RemoteTree& tree, std::vector<std::string> paths) {
-                              return receive(tree, *options, std::move(paths), destination);
+                          [options, destination, &activity](RemoteTree& tree, std::vector<std::string> paths) {
+                              return receive(tree, *options, std::move(paths), destination, *activity);
                           });
     };
 }

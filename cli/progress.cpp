@@ -33,8 +33,8 @@ std::string size_text(double bytes) {
     return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 1, units[unit]);
 }
 
-Progress::Progress(const Clock& clock, ProgressForm form, std::string verb)
-    : clock_(clock), form_(form), verb_(std::move(verb)), begun_(clock.now()), drawn_(begun_) {}
+Progress::Progress(const Clock& clock, ProgressForm form, std::string verb, Activity& activity)
+    : clock_(clock), form_(form), verb_(std::move(verb)), activity_(activity), begun_(clock.now()), drawn_(begun_) {}
 
 void Progress::advance(std::uint64_t bytes, bool sent) {
     done_bytes_ += bytes;
@@ -84,29 +84,44 @@ void Progress::wipe() {
 void Progress::say(const std::string& line) {
     wipe();
     std::fprintf(stderr, "remofile: %s\n", line.c_str());
+    activity_.note(line);
+}
+
+void Progress::tell(const std::string& line) {
+    if (activity_.is_shown())
+        wipe();
+    activity_.tell(line);
 }
 
 double Progress::seconds() const {
     return std::chrono::duration<double>(clock_.now() - begun_).count();
 }
 
+std::string Progress::summary() const {
+    const double seconds = this->seconds();
+    std::string line = fmt::format("{} file{} {}, {} in {:.1f} s ({}/s)", files_, files_ == 1 ? "" : "s", verb_,
+                                   size_text(static_cast<double>(sent_bytes_)), seconds,
+                                   size_text(seconds > 0 ? static_cast<double>(sent_bytes_) / seconds : 0));
+    if (unchanged_ > 0)
+        line += fmt::format("; {} unchanged", unchanged_);
+    if (sent_bytes_ < done_bytes_)
+        line += fmt::format("; {} were there already", size_text(static_cast<double>(done_bytes_ - sent_bytes_)));
+    return line;
+}
+
 void Progress::finish() {
     wipe();
-    const double seconds = this->seconds();
+    if (is_dry_run())
+        return;
+    if (files_ + unchanged_ > 0)
+        activity_.note(summary());
     if (form_ == ProgressForm::json) {
         std::printf("%s\n", fmt::format("{{\"files\": {}, \"unchanged\": {}, \"bytes\": {}, \"bytes_{}\": {}, "
                                         "\"seconds\": {:.3f}}}",
-                                        files_, unchanged_, done_bytes_, verb_, sent_bytes_, seconds)
+                                        files_, unchanged_, done_bytes_, verb_, sent_bytes_, seconds())
                                 .c_str());
     } else if (form_ != ProgressForm::none && files_ + unchanged_ > 0) {
-        std::string line = fmt::format("{} file{} {}, {} in {:.1f} s ({}/s)", files_, files_ == 1 ? "" : "s", verb_,
-                                       size_text(static_cast<double>(sent_bytes_)), seconds,
-                                       size_text(seconds > 0 ? static_cast<double>(sent_bytes_) / seconds : 0));
-        if (unchanged_ > 0)
-            line += fmt::format("; {} unchanged", unchanged_);
-        if (sent_bytes_ < done_bytes_)
-            line += fmt::format("; {} were there already", size_text(static_cast<double>(done_bytes_ - sent_bytes_)));
-        std::printf("%s\n", line.c_str());
+        std::printf("%s\n", summary().c_str());
     }
 }
 

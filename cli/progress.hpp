@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/clock.hpp"
+#include "cli/activity.hpp"
 
 namespace remofile::cli {
 
@@ -19,10 +20,10 @@ enum class ProgressForm : std::uint8_t {
 // "1.5 MiB"
 std::string size_text(double bytes);
 
-// One thread.
+// One thread. The activity must outlive it.
 class Progress {
 public:
-    Progress(const Clock& clock, ProgressForm form, std::string verb);
+    Progress(const Clock& clock, ProgressForm form, std::string verb, Activity& activity);
 
     void expect(std::uint64_t bytes) { total_bytes_ += bytes; }
     // Bytes that the other end has. `sent` says that they went over the network now; others were there already.
@@ -36,6 +37,10 @@ public:
 
     // A line that is to stay, on standard error, past the bar.
     void say(const std::string& line);
+    // One of the activity, which goes past the bar too.
+    void tell(const std::string& line);
+    bool is_dry_run() const { return activity_.is_dry_run(); }
+    // The last line; none of a dry run.
     void finish();
 
     // Bytes that went over the network, and how long all has taken so far.
@@ -45,10 +50,12 @@ public:
 private:
     void draw();
     void wipe();
+    std::string summary() const;
 
     const Clock& clock_;
     ProgressForm form_;
     std::string verb_;  // "sent", "fetched"
+    Activity& activity_;
     TimePoint begun_;
     TimePoint drawn_;
     bool visible_ = false;

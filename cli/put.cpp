@@ -55,12 +55,13 @@ private:
     Task<void> put_directories();
     Task<void> put_directory(FoundDirectory found);
     Task<bool> is_destination(int fd, struct stat status);
-    Task<Result<client::RemoteFile>> make_or_open(Directory into, std::string name);
+    Task<Result<client::RemoteFile>> make_or_open(Directory into, LocalFile local);
     Task<Result<Directory>> enter(Directory into, LocalFile file, bool named);
     Result<Directory> make_known(NodeId node, Result<std::vector<client::RemoteEntry>> listed);
     Task<void> put_small(NodeId into, LocalFile file);
     Task<void> put_large(Directory into, LocalFile file);
-    void ended(const std::string& path, const Result<>& sent);
+    void ended(const LocalFile& file, const Result<>& sent);
+    void tell_of_copy(const LocalFile& file) { progress_.tell("send: " + log::printable(file.relative)); }
     Task<void> finish_directories();
     Task<void> finish_directory(SentDirectory directory);
     bool is_unchanged(const RemoteDirectory& into, const LocalFile& file) const;
@@ -88,11 +89,11 @@ void Sender::failed(const std::string& path, const Error& error) {
         progress_.say(text);
 }
 
-void Sender::ended(const std::string& path, const Result<>& sent) {
-    if (sent)
-        progress_.file_done();
-    else
-        failed(path, sent.error());
+void Sender::ended(const LocalFile& file, const Result<>& sent) {
+    if (!sent)
+        return failed(file.path, sent.error());
+    tell_of_copy(file);
+    progress_.file_done();
 }
 
 bool Sender::is_unchanged(const RemoteDirectory& into, const LocalFile& file) const {
@@ -112,8 +113,10 @@ Task<void> Sender::put(Directory into, LocalFile file, bool named) {
         next_.push_back({std::move(into), std::move(file), named});
         co_return;
     }
+    if (type == S_IFLNK && progress_.is_dry_run())
+        co_return tell_of_copy(file);
     if (type == S_IFLNK)
-        co_return ended(file.path, co_await files_.send_symlink(into->node, file));
+        co_return ended(file, co_await files_.send_symlink(into->node, file));
     if (type != S_IFREG && named)
         co_return failed(file.path, make_error(Status::invalid, "is no regular file, directory or link"));
     if (type != S_IFREG) {
@@ -124,6 +127,8 @@ Task<void> Sender::put(Directory into, LocalFile file, bool named) {
     progress_.expect(size);
     if (!named && is_unchanged(*into, file))
         co_return progress_.file_unchanged(size);
+    if (progress_.is_dry_run())
+        co_return tell_of_copy(file);
     if (size > small_file_bytes)
         co_await large_.add(1, put_large(std::move(into), std::move(file)));
     else
@@ -131,11 +136,13 @@ Task<void> Sender::put(Directory into, LocalFile file, bool named) {
 }
 
 Task<void> Sender::put_large(Directory into, LocalFile file) {
-    ended(file.path, co_await files_.send_large(into.get(), file));
+    const Result<> sent = co_await files_.send_large(into.get(), file);
+    ended(file, sent);
 }
 
 Task<void> Sender::put_small(NodeId into, LocalFile file) {
-    ended(file.path, co_await files_.send_small(into, file));
+    const Result<> sent = co_await files_.send_small(into, file);
+    ended(file, sent);
 }
 
 Result<Sender::Directory> Sender::make_known(NodeId node, Result<std::vector<client::RemoteEntry>> listed) {
@@ -153,21 +160,31 @@ Result<Sender::Directory> Sender::make_known(NodeId node, Result<std::vector<cli
     return directory;
 }
 
-Task<Result<client::RemoteFile>> Sender::make_or_open(Directory into, std::string name) {
+// No node: a dry run, which makes none.
+Task<Result<client::RemoteFile>> Sender::make_or_open(Directory into, LocalFile local) {
     using Opened = Result<client::RemoteFile>;
-    const auto found = into->entries.find(name);
+    const auto found = into->entries.find(local.name);
     if (found == into->entries.end()) {
-        const wire::Mkdir mkdir{
-            .parent = into->node, .name = name, .node = {session_.new_node_id(), false}, .mode = private_directory};
-        const auto made = co_await session_.call(mkdir, data_lane);
-        co_return made ? Opened({made->body.node, made->body.attributes}) : Opened(on_server(made.error()));
+        client::RemoteFile directory;
+        if (!progress_.is_dry_run()) {
+            const wire::Mkdir mkdir{.parent = into->node,
+                                    .name = local.name,
+                                    .node = {session_.new_node_id(), false},
+                                    .mode = private_directory};
+            const auto made = co_await session_.call(mkdir, data_lane);
+            if (!made)
+                co_return Opened(on_server(made.error()));
+            directory = {made->body.node, made->body.attributes};
+        }
+        progress_.tell("make directory on the server: " + log::printable(local.relative));
+        co_return Opened(directory);
     }
     const client::RemoteFile file = found->second;
     if (!S_ISDIR(file.attributes.mode))
         co_return Opened(make_error(Status::not_directory, "what is in its place on the server is no directory"));
     // It is this directory's own from now on.
     into->entries.erase(found);
-    if ((file.attributes.mode & private_directory) != private_directory) {
+    if ((file.attributes.mode & private_directory) != private_directory && !progress_.is_dry_run()) {
         // Its owner may not write to it as it is. It gets its mode at the end; whether others may change it shows then.
         const wire::Setattr opening{
             .node = file.node, .which = wire::set_mode, .mode = (file.attributes.mode & 07777U) | private_directory};
@@ -177,9 +194,11 @@ Task<Result<client::RemoteFile>> Sender::make_or_open(Directory into, std::strin
 }
 
 Task<Result<Sender::Directory>> Sender::enter(Directory into, LocalFile file, bool named) {
-    const auto opened = co_await make_or_open(into, file.name);
+    const auto opened = co_await make_or_open(into, file);
     if (!opened)
         co_return Result<Directory>(opened.error());
+    if (!opened->node)
+        co_return Result<Directory>(std::make_shared<RemoteDirectory>());
     if (named)
         destinations_.add(numbers_of(opened->attributes, session_), opened->node);
     co_return make_known(opened->node, co_await tree_.list(opened->node));
@@ -187,7 +206,11 @@ Task<Result<Sender::Directory>> Sender::enter(Directory into, LocalFile file, bo
 
 Task<bool> Sender::is_destination(int fd, struct stat status) {
     for (const NodeId destination : destinations_.like(numbers_of(status))) {
-        const bool same = co_await is_same_made_there(tree_, destination, fd);
+        bool same = false;
+        if (progress_.is_dry_run())
+            same = co_await looks_the_same_now(session_, destination, status);
+        else
+            same = co_await is_same_made_there(tree_, destination, fd);
         if (same)
             co_return true;
     }
@@ -226,8 +249,9 @@ Task<void> Sender::put_directory(FoundDirectory found) {
     auto entered = co_await enter(found.into, file, found.named);
     if (!entered)
         co_return failed(file.path, entered.error());
-    directories_.push_back(
-        {(*entered)->node, file.path, file.status, options_.archive ? local_xattrs(fd->get()) : Xattrs()});
+    if (!progress_.is_dry_run())
+        directories_.push_back(
+            {(*entered)->node, file.path, file.status, options_.archive ? local_xattrs(fd->get()) : Xattrs()});
     if (found.named) {
         const bool onto_this = co_await is_destination(fd->get(), status);
         if (onto_this)
@@ -319,16 +343,16 @@ Task<Result<>> Sender::run(std::vector<std::string> locals, std::string destinat
 }
 
 Task<Result<>> send(RemoteTree& tree, const TransferOptions& options, std::vector<std::string> locals,
-                    std::string destination) {
+                    std::string destination, Activity& activity) {
     if (!options.quiet)
         say_who_else_is_there(tree.session());
-    Progress progress(Clock::system(), progress_form(options), "sent");
+    Progress progress(Clock::system(), progress_form(options), "sent", activity);
     const Result<> sent = co_await in_one_session(tree.session(), progress, [&]() -> Task<Result<>> {
         Sender one(tree, options, progress);
         co_return co_await one.run(locals, destination);
     });
     progress.finish();
-    co_return sent;
+    co_return activity.end(sent);
 }
 
 }  // namespace
@@ -340,12 +364,15 @@ std::function<ExitStatus()> prepare_put(CLI::App& app) {
     return [options] {
         if (const Result<> completed = complete(*options); !completed)
             return complain(completed.error());
+        auto activity = Activity::open(options->activity);
+        if (!activity)
+            return complain(activity.error());
         std::vector<std::string> locals = options->files;
         const std::string destination = locals.back();
         locals.pop_back();
         return with_files(options->connect, {&destination, 1},
-                          [options, locals](RemoteTree& tree, std::vector<std::string> paths) {
-                              return send(tree, *options, locals, paths.front());
+                          [options, locals, &activity](RemoteTree& tree, std::vector<std::string> paths) {
+                              return send(tree, *options, locals, paths.front(), *activity);
                           });
     };
 }

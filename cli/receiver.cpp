@@ -307,6 +307,7 @@ Task<Result<>> FileReceiver::receive_large(int into, const RemoteItem& item, Occ
         received = taken.error();
     } else {
         origins.add(*taken, Origin::taken_up);
+        tell_taken_up(progress_, item.relative, *taken);
         const auto base = co_await open_base(into, item, handle, origins);
         if (base)
             received = co_await receive_chunks(item, handle, *partial, base->get(), origins);

@@ -76,4 +76,10 @@ bool looks_the_same(const wire::Attributes& remote, const struct stat& local, co
            remote.modification == to_wire(local.st_mtim) && remote.change == to_wire(local.st_ctim);
 }
 
+Task<bool> looks_the_same_now(client::Session& session, NodeId remote, struct stat local) {
+    const wire::Getattr getattr{remote, {}};
+    const auto now = co_await session.call(getattr, data_lane);
+    co_return now.has_value() && looks_the_same(now->body.attributes, local, session);
+}
+
 }  // namespace remofile::cli

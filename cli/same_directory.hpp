@@ -52,5 +52,7 @@ Task<bool> is_same_made_there(client::RemoteTree& tree, NodeId remote, int local
 Task<bool> is_same_made_here(client::RemoteTree& tree, NodeId remote, int local);
 // The same by all that is known of both, without touching either; wrong if one of them changes just then.
 bool looks_the_same(const wire::Attributes& remote, const struct stat& local, const client::Session& session);
+// And with the attributes that the directory of the server has now.
+Task<bool> looks_the_same_now(client::Session& session, NodeId remote, struct stat local);
 
 }  // namespace remofile::cli

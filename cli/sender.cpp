@@ -264,6 +264,7 @@ Task<Result<>> FileSender::take_up(const RemoteDirectory* into, const LocalFile&
     if (!common)
         co_return Result<>(common.error());
     origins.add(*common, Origin::taken_up);
+    tell_taken_up(progress_, file.relative, *common);
     co_return Result<>();
 }
 

@@ -48,8 +48,6 @@ struct Options {
     std::string source;  // the server's directory, as the person wrote it
     SyncSettings settings;
     bool both = false;
-    bool dry_run = false;
-    bool verbose = false;
 };
 
 const char* where(Side side) {
@@ -162,7 +160,8 @@ private:
     Task<Result<Comparisons>> compare();
     Task<void> compare_one(std::string path, Comparisons& comparisons, Result<>& outcome);
     Result<> check_removals(const Plan& plan) const;
-    void show(const Plan& plan, bool planned) const;
+    void show(const Plan& plan);
+    std::string described(const Step& step) const;
     Task<void> carry_out(const Plan& plan);
     Task<void> open_directories(const Plan& plan);
     Task<void> open_on_server(std::string path);
@@ -236,7 +235,7 @@ Task<Result<client::RemoteFile>> Syncer::open_server_root(std::string path, bool
         auto place = co_await tree_.find_place(path);
         if (!place)
             co_return Opened(place.error());
-        if (options_.dry_run)
+        if (progress_.is_dry_run())
             co_return Opened(client::RemoteFile());
         const wire::Mkdir mkdir{.parent = place->directory,
                                 .name = place->name,
@@ -258,10 +257,10 @@ Task<Result<client::RemoteFile>> Syncer::open_server_root(std::string path, bool
 }
 
 Result<> Syncer::open_local_root(bool may_be_made) {
-    if (may_be_made && !options_.dry_run)
+    if (may_be_made && !progress_.is_dry_run())
         ::mkdir(options_.local.c_str(), 0777);
     local_root_ = UniqueFd(::open(options_.local.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!local_root_ && !(may_be_made && options_.dry_run && errno == ENOENT))
+    if (!local_root_ && !(may_be_made && progress_.is_dry_run() && errno == ENOENT))
         return errno_error(fmt::format("{}: {}", log::printable(options_.local), describe(from_errno(errno))));
     return {};
 }
@@ -409,14 +408,17 @@ Result<> Syncer::check_removals(const Plan& plan) const {
     return {};
 }
 
-void Syncer::show(const Plan& plan, bool planned) const {
+// Of a step that is about to be done, or has been: of one that removes it, before.
+std::string Syncer::described(const Step& step) const {
+    const auto item = tree_of(step.side).find(step.path);
+    return describe(step, item != tree_of(step.side).end() && item->second.type == ItemType::directory);
+}
+
+void Syncer::show(const Plan& plan) {
     for (const std::vector<Step>* steps :
          {&plan.renames, &plan.removals, &plan.directories, &plan.copies, &plan.attributes}) {
-        for (const Step& step : *steps) {
-            const auto item = tree_of(step.side).find(step.path);
-            const bool is_directory = item != tree_of(step.side).end() && item->second.type == ItemType::directory;
-            std::printf("%s%s\n", planned ? "would " : "", describe(step, is_directory).c_str());
-        }
+        for (const Step& step : *steps)
+            progress_.tell(described(step));
     }
 }
 
@@ -462,10 +464,10 @@ Task<Result<>> Syncer::run(std::string server_path) {
     for (const std::string& conflict : plan.conflicts)
         progress_.say("conflict: " + log::printable(conflict));
     totals_.conflicts.insert(totals_.conflicts.end(), plan.conflicts.begin(), plan.conflicts.end());
-    if (options_.dry_run || options_.verbose)
-        show(plan, options_.dry_run);
-    if (options_.dry_run)
+    if (progress_.is_dry_run()) {
+        show(plan);
         co_return outcome_;
+    }
     if (memory_file_ != nullptr && !plan.renames.empty()) {
         forget_conflicts(memory_, plan);
         const Result<> saved = save(memory_);
@@ -582,9 +584,12 @@ Task<void> Syncer::carry_out_by_depth(std::vector<Step> steps, bool deepest_firs
 Task<void> Syncer::carry_out_one(const Step& step, Carry how) {
     if ((session_ended_ || failed_.contains(step.path)) && step.kind != Kind::restore)
         co_return;
+    const std::string what = described(step);
     const Result<> done = co_await (this->*how)(step);
     if (!done)
         failed(step.path, done.error());
+    else if (step.kind != Kind::restore)
+        progress_.tell(what);
 }
 
 // What is known of a name, which must be it still when it is replaced.
@@ -752,6 +757,7 @@ Task<Result<>> Syncer::send(const Step& step) {
         co_return Result<>(parent_fd.error());
     LocalFile file{.path = options_.local + "/" + step.path,
                    .name = name,
+                   .relative = step.path,
                    .status = {},
                    .directory = std::make_shared<const UniqueFd>(std::move(*parent_fd))};
     if (::fstatat(file.at(), file.name_there(), &file.status, AT_SYMLINK_NOFOLLOW) != 0)
@@ -781,7 +787,10 @@ Task<Result<>> Syncer::fetch(const Step& step) {
     const auto directory = open_directory(parent);
     if (!directory)
         co_return Result<>(directory.error());
-    const RemoteItem item{.file = server_.directories.at(parent).entries.at(name), .name = name, .shown = step.path};
+    const RemoteItem item{.file = server_.directories.at(parent).entries.at(name),
+                          .name = name,
+                          .shown = step.path,
+                          .relative = step.path};
     const Occupant there = occupant(Side::local, step.path);
     Result<> fetched;
     if (S_ISLNK(item.file.attributes.mode))
@@ -940,6 +949,13 @@ Task<Result<>> Syncer::set_attributes(const Step& step) {
 
 // ---------------------------------------------------------------- the command
 
+std::string summary(const Totals& totals, const Progress& progress) {
+    return fmt::format("{} sent, {} fetched, {} deleted, {} unchanged, {} conflict{}; {} transferred in {:.1f} s",
+                       totals.sent, totals.fetched, totals.deleted_here + totals.deleted_on_server, totals.unchanged,
+                       totals.conflicts.size(), totals.conflicts.size() == 1 ? "" : "s",
+                       size_text(static_cast<double>(progress.sent_bytes())), progress.seconds());
+}
+
 void print_summary(const Totals& totals, const Progress& progress, bool json) {
     if (json) {
         std::string conflicts;
@@ -954,20 +970,15 @@ void print_summary(const Totals& totals, const Progress& progress, bool json) {
                 .c_str());
         return;
     }
-    std::printf("%s\n", fmt::format("{} sent, {} fetched, {} deleted, {} unchanged, {} conflict{}; {} transferred in "
-                                    "{:.1f} s",
-                                    totals.sent, totals.fetched, totals.deleted_here + totals.deleted_on_server,
-                                    totals.unchanged, totals.conflicts.size(), totals.conflicts.size() == 1 ? "" : "s",
-                                    size_text(static_cast<double>(progress.sent_bytes())), progress.seconds())
-                            .c_str());
+    std::printf("%s\n", summary(totals, progress).c_str());
 }
 
 Task<Result<>> synchronise(RemoteTree& tree, transport::Reactor& reactor, const Options& options,
-                           const SyncMemory* memory, std::string path) {
+                           const SyncMemory* memory, std::string path, Activity& activity) {
     if (!options.transfer.quiet)
         say_who_else_is_there(tree.session());
     const ProgressForm form = progress_form(options.transfer);
-    Progress progress(Clock::system(), form == ProgressForm::bar ? form : ProgressForm::none, "transferred");
+    Progress progress(Clock::system(), form == ProgressForm::bar ? form : ProgressForm::none, "transferred", activity);
     Totals totals;
     const Result<> done = co_await in_one_session(tree.session(), progress, [&]() -> Task<Result<>> {
         Syncer syncer(tree, reactor, options, memory, progress, totals);
@@ -975,9 +986,11 @@ Task<Result<>> synchronise(RemoteTree& tree, transport::Reactor& reactor, const 
     });
     progress.finish();
     const bool in_vain = !done && totals == Totals();  // which a program that reads JSON wants to hear all the same
-    if (!options.dry_run && (options.transfer.json || (form != ProgressForm::none && !in_vain)))
+    if (!activity.is_dry_run() && !in_vain)
+        activity.note(summary(totals, progress));
+    if (!activity.is_dry_run() && (options.transfer.json || (form != ProgressForm::none && !in_vain)))
         print_summary(totals, progress, options.transfer.json);
-    co_return done;
+    co_return activity.end(done);
 }
 
 // HOST:…, remofile://… or remofile+ipc:///…; all else is a local path, as for scp and rsync.
@@ -1014,6 +1027,9 @@ Result<SyncMemory> open_memory(const Options& options) {
 }
 
 ExitStatus sync(const Options& options) {
+    auto activity = Activity::open(options.transfer.activity);
+    if (!activity)
+        return complain(activity.error());
     std::optional<SyncMemory> memory;
     if (options.both) {
         auto opened = open_memory(options);
@@ -1023,7 +1039,8 @@ ExitStatus sync(const Options& options) {
     }
     return with_files(options.transfer.connect, {&options.source, 1},
                       [&](RemoteTree& tree, transport::Reactor& reactor, std::vector<std::string> paths) {
-                          return synchronise(tree, reactor, options, memory ? &*memory : nullptr, paths.front());
+                          return synchronise(tree, reactor, options, memory ? &*memory : nullptr, paths.front(),
+                                             *activity);
                       });
 }
 
@@ -1043,9 +1060,7 @@ std::function<ExitStatus()> prepare_sync(CLI::App& app) {
     app.add_flag("--both", options.both, "Both ways: changes and deletions on either side since the last time");
     app.add_flag("--delete", options.settings.remove,
                  "Delete in TO what FROM does not have; both ways: delete even most of a side");
-    app.add_flag("-n,--dry-run", options.dry_run, "Only say what would be done");
     app.add_flag("-c,--checksum", options.settings.checksum, "Compare contents, not times");
-    app.add_flag("-v,--verbose", options.verbose, "Say what is done");
     app.footer("FROM and TO are a local directory and a SOURCE.");
     return [arguments] {
         if (const Result<> completed = complete(arguments->options, arguments->from, arguments->to); !completed)

@@ -73,6 +73,7 @@ void add_copy_options(CLI::App& app, TransferOptions& options) {
     app.add_option("--compress-level", options.compress_level, "The same, from 1 (fast) to 12; 0: not at all")
         ->check(CLI::Range(0, int{wire::max_compression_level}));
     add_filter_options(app, options.filter);
+    add_activity_options(app, options.activity);
 }
 
 Error into_itself() {
@@ -178,6 +179,13 @@ Task<Result<>> in_one_session(client::Session& session, Progress& progress, std:
             break;
     }
     co_return done;
+}
+
+void tell_taken_up(Progress& progress, const std::string& path, const std::vector<bool>& common) {
+    const auto blocks = static_cast<std::uint64_t>(std::ranges::count(common, true));
+    if (blocks > 0)
+        progress.tell(fmt::format("take up where it was interrupted: {}, of which {} are there", log::printable(path),
+                                  size_text(static_cast<double>(blocks * block_bytes))));
 }
 
 void Origins::add(const std::vector<bool>& common, Origin origin) {

@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/activity.hpp"
 #include "cli/connection.hpp"
 #include "cli/file_filter.hpp"
 #include "cli/progress.hpp"
@@ -48,6 +49,7 @@ struct TransferOptions {
     bool compress = false;
     int compress_level = -1;  // not given
     FileFilter filter;        // what is left out
+    ActivityOptions activity;
 };
 
 void add_transfer_options(CLI::App& app, TransferOptions& options);
@@ -96,6 +98,10 @@ struct Occupant {
     enum class Kind : std::uint8_t { anything, nothing, only } kind = Kind::anything;
     SourceIdentity identity = {};  // of the `only` thing
 };
+
+// What is told of a file that goes on from the blocks that its incomplete copy has in common with it; nothing if these
+// are none.
+void tell_taken_up(Progress& progress, const std::string& path, const std::vector<bool>& common);
 
 // Where a part of a copy comes from.
 enum class Origin : std::uint8_t {
