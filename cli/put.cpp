@@ -12,6 +12,7 @@
 #include "cli/parallel.hpp"
 #include "cli/same_directory.hpp"
 #include "cli/sender.hpp"
+#include "cli/standard_input.hpp"
 #include "cli/transfer.hpp"
 
 namespace remofile::cli {
@@ -19,6 +20,8 @@ namespace {
 
 using client::RemoteTree;
 
+// What stands for standard input.
+constexpr std::string_view input_name = "-";
 const client::CallOptions data_lane{.lane = client::LaneKind::data};
 
 // Sends trees.
@@ -355,12 +358,52 @@ Task<Result<>> send(RemoteTree& tree, const TransferOptions& options, std::vecto
     co_return activity.end(sent);
 }
 
+// The place that a stream goes to, which has no name of its own.
+Task<Result<client::RemotePlace>> find_place_of_file(RemoteTree& tree, std::string path) {
+    using Place = Result<client::RemotePlace>;
+    const auto existing = co_await tree.find(path, client::Symlinks::follow);
+    if (existing)
+        tree.forget(existing->node);
+    const bool is_directory = existing && S_ISDIR(existing->attributes.mode);
+    if (is_directory || path.ends_with('/'))
+        co_return Place(make_error(is_directory ? Status::is_directory : Status::not_directory,
+                                   log::printable(path) + ": standard input needs the name of a file to go to"));
+    co_return co_await tree.find_place(path);
+}
+
+// Not in one session: what has been read does not come again.
+Task<Result<>> send_input(RemoteTree& tree, transport::Reactor& reactor, const TransferOptions& options,
+                          std::string path, Activity& activity) {
+    if (!options.quiet)
+        say_who_else_is_there(tree.session());
+    const auto place = co_await find_place_of_file(tree, path);
+    if (!place)
+        co_return activity.end(place.error());
+    Progress progress(Clock::system(), progress_form(options), "sent", activity);
+    Result<> sent;
+    if (!activity.is_dry_run()) {
+        FileSender sender(tree, options, progress);
+        StandardInput input(reactor);
+        const auto next = [&input](std::size_t bytes) { return input.read(bytes); };
+        sent = co_await sender.send_stream(place->directory, place->name, next);
+    }
+    if (sent) {
+        progress.tell("send: " + std::string(input_name));
+        progress.file_done();
+    } else {
+        sent = make_error(sent.status(), fmt::format("standard input: {}", sent.error().to_string()));
+    }
+    tree.forget(place->directory);
+    progress.finish();
+    co_return activity.end(sent);
+}
+
 }  // namespace
 
 std::function<ExitStatus()> prepare_put(CLI::App& app) {
     const auto options = std::make_shared<TransferOptions>();  // shared by the parser and the action
     add_transfer_options(app, *options);
-    app.footer("FILES are local files or directories, and last the SOURCE they go to.");
+    app.footer("FILES are local files or directories, or - for standard input, and last the SOURCE they go to.");
     return [options] {
         if (const Result<> completed = complete(*options); !completed)
             return complain(completed.error());
@@ -370,6 +413,14 @@ std::function<ExitStatus()> prepare_put(CLI::App& app) {
         std::vector<std::string> locals = options->files;
         const std::string destination = locals.back();
         locals.pop_back();
+        const bool from_input = std::ranges::find(locals, input_name) != locals.end();
+        if (from_input && locals.size() > 1)
+            return complain(make_error(Status::bad_usage, "standard input (-) goes alone; a file of that name is ./-"));
+        if (from_input)
+            return with_files(options->connect, {&destination, 1},
+                              [&](RemoteTree& tree, transport::Reactor& reactor, std::vector<std::string> paths) {
+                                  return send_input(tree, reactor, *options, paths.front(), *activity);
+                              });
         return with_files(options->connect, {&destination, 1},
                           [options, locals, &activity](RemoteTree& tree, std::vector<std::string> paths) {
                               return send(tree, *options, locals, paths.front(), *activity);

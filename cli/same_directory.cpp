@@ -4,8 +4,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <random>
-
 #include "base/log.hpp"
 #include "base/unique_fd.hpp"
 #include "cli/sender.hpp"
@@ -18,10 +16,9 @@ namespace {
 constexpr std::uint64_t mixed_bit = std::uint64_t{1} << 63U;
 const client::CallOptions data_lane{.lane = client::LaneKind::data};
 
-// One that nobody else uses, and that every transfer leaves out should it be left behind.
+// One that every transfer leaves out should it be left behind.
 std::string marker_name() {
-    std::random_device random;
-    return partial_name("remofile", {.size = random(), .inode = random()});
+    return unique_partial_name("remofile");
 }
 
 }  // namespace

@@ -414,4 +414,58 @@ Task<Result<>> FileSender::send_large(const RemoteDirectory* into, LocalFile& fi
     co_return sent;
 }
 
+// ---------------------------------------------------------------- streams
+
+Task<Result<>> FileSender::send_pieces(HandleId handle, NextPiece next) {
+    constexpr std::uint64_t unknown = 0;
+    const std::uint64_t piece_bytes = chunk_bytes(unknown);
+    Parallel under_way(window_bytes(unknown));
+    Result<> outcome;
+    bool end = false;
+    for (std::uint64_t offset = 0; outcome && !end; offset += piece_bytes) {
+        auto piece = co_await next(piece_bytes);
+        if (!piece) {
+            outcome = here(piece.error());
+            break;
+        }
+        const std::size_t size = piece->size();
+        end = size < piece_bytes;
+        progress_.expect(size);
+        if (size > 0)
+            co_await under_way.add(size, send_chunk(handle, offset, std::move(*piece), outcome));
+    }
+    co_await under_way.idle();
+    co_return outcome;
+}
+
+Task<Result<>> FileSender::send_stream(NodeId into, std::string name, NextPiece next) {
+    const Target target{.directory = into,
+                        .partial = unique_partial_name(name),
+                        .node = session_.new_node_id(),
+                        .handle = session_.new_handle_id()};
+    const wire::Create create{.parent = into,
+                              .name = target.partial,
+                              .node = {target.node, false},
+                              .handle = target.handle,
+                              .flags = wire::open_write | wire::open_exclusive,
+                              .mode = 0666,
+                              .umask = current_umask()};
+    const auto created = co_await session_.call(create, data_lane);
+    if (!created)
+        co_return Result<>(on_server(created.error()));
+    Result<> sent = co_await send_pieces(target.handle, std::move(next));
+    if (sent) {
+        std::vector<EncodedRequest> requests;
+        if (options_.sync)
+            requests.push_back(encoded(wire::Fsync{target.handle, false}, true));
+        requests.push_back(naming(into, target.partial, name, {}));
+        const auto replies = co_await session_.call_batch(std::move(requests), data_lane);
+        sent = outcome_of(replies, {});
+    }
+    if (!sent)
+        co_await remove(into, target.partial);
+    let_go(target);
+    co_return sent;
+}
+
 }  // namespace remofile::cli

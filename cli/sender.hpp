@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -53,6 +54,9 @@ public:
     // A regular file of any size, in chunks; an incomplete copy is taken up. With `options.delta`, what the file that
     // is to be replaced has in common with it is copied on the server.
     Task<Result<>> send_large(const RemoteDirectory* into, LocalFile& file, Occupant occupant = {});
+    // What comes piece by piece, the last one shorter than asked for. It cannot be taken up.
+    using NextPiece = std::function<Task<Result<Buffer>>(std::size_t bytes)>;
+    Task<Result<>> send_stream(NodeId into, std::string name, NextPiece next);
     // A symbolic link itself.
     Task<Result<>> send_symlink(NodeId into, const LocalFile& file, Occupant occupant = {});
 
@@ -74,6 +78,7 @@ private:
     Task<HandleId> open_base(const RemoteDirectory* into, const LocalFile& file, int fd, Origins& origins);
     Task<Result<>> send_chunks(const LocalFile& file, int fd, const Target& target, HandleId base,
                                const Origins& origins);
+    Task<Result<>> send_pieces(HandleId handle, NextPiece next);
     Task<void> send_chunk(HandleId handle, std::uint64_t offset, Buffer data, Result<>& outcome);
     Task<void> copy_range(HandleId from, HandleId to, std::uint64_t offset, std::uint64_t size, Result<>& outcome);
     Task<Result<>> check(NodeId directory, std::string name, Occupant occupant);

@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstring>
+#include <random>
 
 #include "base/log.hpp"
 #include "cli/local_files.hpp"
@@ -133,6 +134,11 @@ std::string partial_name(std::string_view name, const SourceIdentity& identity) 
     const std::string text =
         fmt::format("{}\n{}\n{}\n{}\n{}", name, identity.size, identity.seconds, identity.nanoseconds, identity.inode);
     return fmt::format("{}{:016x}{}", stem_of(name), XXH3_64bits(text.data(), text.size()), partial_suffix);
+}
+
+std::string unique_partial_name(std::string_view name) {
+    std::random_device random;
+    return partial_name(name, {.size = random(), .inode = random()});
 }
 
 bool is_other_partial(std::string_view candidate, std::string_view name, const SourceIdentity& identity) {

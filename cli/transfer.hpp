@@ -79,6 +79,8 @@ SourceIdentity identity_of(const wire::Attributes& attributes);
 
 // Of the incomplete copy of a file that is to have `name`.
 std::string partial_name(std::string_view name, const SourceIdentity& identity);
+// Of one that nobody goes on with, nor anybody else uses.
+std::string unique_partial_name(std::string_view name);
 // Whether `candidate` is that of another state of the source.
 bool is_other_partial(std::string_view candidate, std::string_view name, const SourceIdentity& identity);
 // Whether it is one of any file.

@@ -574,4 +574,60 @@ TEST_CASE("what has no room is told, and leaves nothing behind") {
     CHECK_FALSE(fs::exists(home + "/full/other"));
 }
 
+TEST_CASE("standard input is sent as a file of the name that it is given") {
+    const ServerProcess server;
+    const std::string home = Scratch::instance().make_directory("input");
+    const std::string content = random_bytes(12 * mebibyte + 123);
+    write_file(home + "/data", content);
+    const std::string program = fmt::format("umask 027; export REMOFILE_CONFIG_DIR={}; {} put ", server.config_dir(),
+                                            program_from_environment("REMOFILE"));
+    const auto put = [&](const std::string& before, const std::string& path, const std::string& after = "") {
+        const Ended ended =
+            run_script(home, fmt::format("{} {} - {} {}", before, program, source_of(server, path), after));
+        INFO(ended.to_string());
+        return ended;
+    };
+    const auto partials = [&] { return partials_in(server.directory()); };
+    // A pipe that comes in small pieces and with a pause, a file, and nothing at all.
+    CHECK(put("umask 0; (head -c 5000000 data; sleep 0.2; tail -c +5000001 data) | (", "/piped", ")").exit_status == 0);
+    CHECK((read_file(server.directory() + "/piped") == content));
+    struct stat status {};
+    REQUIRE(::stat((server.directory() + "/piped").c_str(), &status) == 0);
+    CHECK((status.st_mode & 07777) == 0640);
+    CHECK(put("", "/file", "-v <data").output.starts_with("send: -\n"));
+    CHECK((read_file(server.directory() + "/file") == content));
+    CHECK(put("", "/file", "--fsync </dev/null").exit_status == 0);
+    CHECK(read_file(server.directory() + "/file").empty());
+    CHECK(put("", "/dry", "-n <data").output == "would send: -\n");
+    CHECK_FALSE(fs::exists(server.directory() + "/dry"));
+
+    fs::create_directory(server.directory() + "/d");
+    for (const char* path : {"/d", "/d/", "/none/"})
+        CHECK_THAT(put("", path, "<data").errors, ContainsSubstring("standard input needs the name of a file"));
+    CHECK(put("", "/none/x", "<data").exit_status == 7);
+    CHECK_THAT(put("", "/d", "<.").errors, ContainsSubstring("standard input"));
+    const Ended unreadable = put("", "/x", "<.");
+    CHECK(unreadable.exit_status == 1);
+    CHECK_THAT(unreadable.errors, ContainsSubstring("standard input: here: is a directory"));
+    CHECK(remofile(server, {"put", "-", home + "/data", source_of(server, "/d")}).exit_status == 1);
+    CHECK(partials().empty());
+    CHECK_FALSE(fs::exists(server.directory() + "/x"));
+}
+
+TEST_CASE("the session is served while standard input says nothing") {
+    const ServerProcess server(ServerProcess::Options{.arguments = {"--exclusive"}});
+    const std::string pipe = Scratch::instance().make_directory("input") + "/pipe";
+    REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+    const UniqueFd writer(::open(pipe.c_str(), O_RDWR | O_CLOEXEC));
+    Command command = remofile_command(server, {"put", "-", source_of(server, "/f")});
+    command.arguments.insert(command.arguments.begin(), {"sh", "-c", "exec \"$@\" <\"$0\"", pipe});
+    Child child = Child::start(command);
+    REQUIRE(eventually(Milliseconds{30'000}, [&] { return !partials_in(server.directory()).empty(); }));
+    // Only who is not held up says good-bye, without which nobody else would be let in.
+    child.signal(SIGINT);
+    CHECK(child.wait(Milliseconds{10'000}).exit_status == 128 + SIGINT);
+    succeeds(server, {"rm", "--partial", source_of(server, "/")});
+    CHECK(partials_in(server.directory()).empty());
+}
+
 }  // namespace remofile::test
