@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "cli/activity.hpp"
 #include "cli/connection.hpp"
+#include "cli/each.hpp"
 #include "cli/local_files.hpp"
 #include "cli/transfer.hpp"
 
@@ -30,31 +31,8 @@ struct Options {
     ActivityOptions activity;
 };
 
-Error at(const std::string& path, const Error& error) {
-    // What has a message of its own names the file already.
-    return error.message.empty()
-               ? make_error(error.status, fmt::format("{}: {}", log::printable(path), describe(error.status)))
-               : error;
-}
-
 std::string below(const std::string& directory, const std::string& name) {
     return directory + (directory.ends_with('/') ? "" : "/") + name;
-}
-
-// One after the other; what is wrong with one does not keep the rest from being done. The first error is the command's.
-Task<Result<>> each(RemoteTree& tree, std::vector<std::string> paths,
-                    std::function<Task<Result<>>(RemoteTree&, std::string)> action) {
-    Result<> outcome;
-    for (const std::string& path : paths) {
-        const Result<> done = co_await action(tree, path);
-        if (done)
-            continue;
-        if (outcome)
-            outcome = at(path, done.error());
-        else
-            complain(at(path, done.error()));
-    }
-    co_return outcome;
 }
 
 // ---------------------------------------------------------------- touch and mkdir

@@ -16,6 +16,7 @@
 #include "base/log.hpp"
 #include "cli/connection.hpp"
 #include "cli/local_files.hpp"
+#include "cli/short_size.hpp"
 
 namespace remofile::cli {
 namespace {
@@ -36,6 +37,11 @@ struct Options {
     bool directory_itself = false;
     bool slash = false;
     bool json = false;
+    bool recursive = false;
+    bool human = false;
+    bool by_time = false;
+    bool by_size = false;
+    bool reversed = false;
 };
 
 struct TypeRow {
@@ -113,37 +119,78 @@ std::string json_of(const std::string& name, const Attributes& attributes) {
 
 // ---------------------------------------------------------------- ls
 
+// They come by name.
+void sort(std::vector<RemoteEntry>& entries, const Options& options) {
+    const auto time = [](const RemoteEntry& entry) {
+        const wire::Timestamp& modification = entry.file.attributes.modification;
+        return std::pair(modification.seconds, modification.nanoseconds);
+    };
+    const auto size = [](const RemoteEntry& entry) { return entry.file.attributes.size; };
+    if (options.by_size)
+        std::ranges::stable_sort(entries, std::ranges::greater(), size);
+    else if (options.by_time)
+        std::ranges::stable_sort(entries, std::ranges::greater(), time);
+    if (options.reversed)
+        std::ranges::reverse(entries);
+}
+
+// `directory` is where they are, below what was named: only JSON says it of each.
 void print_entries(const std::vector<RemoteEntry>& entries, const std::vector<std::string>& targets,
-                   const Options& options) {
+                   const std::string& directory, const Options& options) {
+    const auto size_of = [&](const Attributes& attributes) {
+        return options.human ? short_size(attributes.size) : std::to_string(attributes.size);
+    };
     std::size_t size_width = 1;
     std::size_t links_width = 1;
     for (const RemoteEntry& entry : entries) {
-        size_width = std::max(size_width, std::to_string(entry.file.attributes.size).size());
+        size_width = std::max(size_width, size_of(entry.file.attributes).size());
         links_width = std::max(links_width, std::to_string(entry.file.attributes.links).size());
     }
     for (std::size_t i = 0; i < entries.size(); ++i) {
         const RemoteEntry& entry = entries[i];
         const Attributes& attributes = entry.file.attributes;
         if (options.json)
-            print(json_of(entry.name, attributes) + "\n");
+            print(json_of(directory + entry.name, attributes) + "\n");
         else if (!options.long_form)
             print(shown(entry.name) + (options.slash && S_ISDIR(attributes.mode) ? "/\n" : "\n"));
         else
             print(fmt::format("{} {:>{}} {:>5} {:>5} {:>{}} {} {}{}\n",
                               mode_text(attributes.mode, type_of(attributes).letter), attributes.links, links_width,
-                              attributes.uid, attributes.gid, attributes.size, size_width,
+                              attributes.uid, attributes.gid, size_of(attributes), size_width,
                               time_text(attributes.modification, "%Y-%m-%d %H:%M"), shown(entry.name),
                               targets[i].empty() ? "" : " -> " + shown(targets[i])));
     }
 }
 
-Task<Result<>> list_one(RemoteTree& tree, std::string path, const Options& options) {
+Task<Result<>> list_one(RemoteTree& tree, std::string path, std::string directory, const Options& options);
+
+std::string below(const std::string& directory, const std::string& name) {
+    return directory + (directory.empty() || directory.ends_with('/') ? "" : "/") + name;
+}
+
+Task<Result<>> list_below(RemoteTree& tree, std::string path, std::string directory, std::vector<std::string> names,
+                          const Options& options) {
+    Result<> outcome;
+    for (const std::string& name : names) {
+        if (!options.json)
+            print(fmt::format("\n{}:\n", shown(below(path, name))));
+        const Result<> listed = co_await list_one(tree, below(path, name), directory + name + "/", options);
+        if (!listed && !outcome)
+            complain(listed.error());
+        else if (!listed)
+            outcome = listed;
+    }
+    co_return outcome;
+}
+
+Task<Result<>> list_one(RemoteTree& tree, std::string path, std::string directory, const Options& options) {
     const auto found = co_await tree.find(
         path, options.long_form || options.directory_itself ? client::Symlinks::keep : client::Symlinks::follow);
     if (!found)
         co_return Result<>(found.error());
     std::vector<RemoteEntry> entries;
-    if (S_ISDIR(found->attributes.mode) && !options.directory_itself) {
+    const bool is_listed = S_ISDIR(found->attributes.mode) && !options.directory_itself;
+    if (is_listed) {
         auto listed = co_await tree.list(found->node);
         tree.forget(found->node);
         if (!listed)
@@ -170,6 +217,7 @@ Task<Result<>> list_one(RemoteTree& tree, std::string path, const Options& optio
         outcome = error;
     }
     entries.erase(unknown.begin(), unknown.end());
+    sort(entries, options);
     std::vector<std::string> targets(entries.size());
     for (std::size_t i = 0; options.long_form && i < entries.size(); ++i) {
         if (!S_ISLNK(entries[i].file.attributes.mode))
@@ -177,16 +225,22 @@ Task<Result<>> list_one(RemoteTree& tree, std::string path, const Options& optio
         auto link = co_await tree.session().call(wire::Readlink{entries[i].file.node});
         targets[i] = link ? std::move(link->body.target) : "?";
     }
-    print_entries(entries, targets, options);
+    print_entries(entries, targets, directory, options);
     tree.forget(entries);
-    co_return outcome;
+    std::vector<std::string> directories;
+    for (const RemoteEntry& entry : entries) {
+        if (options.recursive && is_listed && S_ISDIR(entry.file.attributes.mode))
+            directories.push_back(entry.name);
+    }
+    const Result<> listed = co_await list_below(tree, path, directory, std::move(directories), options);
+    co_return outcome ? listed : outcome;
 }
 
 Task<Result<>> list(RemoteTree& tree, std::vector<std::string> paths, const Options& options) {
     for (std::size_t i = 0; i < paths.size(); ++i) {
-        if (paths.size() > 1 && !options.json && !options.directory_itself)
+        if ((paths.size() > 1 || options.recursive) && !options.json && !options.directory_itself)
             print(fmt::format("{}{}:\n", i > 0 ? "\n" : "", shown(paths[i])));
-        const Result<> listed = co_await list_one(tree, paths[i], options);
+        const Result<> listed = co_await list_one(tree, paths[i], "", options);
         if (!listed)
             co_return listed;
     }
@@ -301,11 +355,18 @@ std::shared_ptr<Options> common_options(CLI::App& app) {
 }  // namespace
 
 std::function<ExitStatus()> prepare_ls(CLI::App& app) {
+    // -h is what it is to ls(1).
+    app.set_help_flag("--help", "Print this help message and exit");
     const auto options = common_options(app);
     app.add_flag("-a,--all", options->all, "Show names that begin with a dot too");
     app.add_flag("-l,--long", options->long_form, "Show type, permissions, links, uid, gid, size and time too");
     app.add_flag("-d,--directory", options->directory_itself, "Show directories themselves, not what they hold");
     app.add_flag("-p,--slash", options->slash, "Put a slash after the names of directories");
+    app.add_flag("-R,--recursive", options->recursive, "List what is in directories below too");
+    app.add_flag("-h,--human-readable", options->human, "With -l, show sizes as 1.5K, 12M or 3G");
+    app.add_flag("-t", options->by_time, "Sort by time of modification, the latest first");
+    app.add_flag("-S", options->by_size, "Sort by size, the largest first");
+    app.add_flag("-r,--reverse", options->reversed, "Sort the other way round");
     app.add_flag("--json", options->json, "Write one JSON object a line");
     return [options] {
         return with_files(options->connect, options->files,

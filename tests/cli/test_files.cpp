@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // remofile ls, stat, cat, touch, mkdir, mv and rm.
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -246,6 +247,90 @@ TEST_CASE("bash completes commands, options, servers and paths of servers") {
     write_file(server.config_dir() + "/known_servers", "# keys\npaper.example:6768 key\nother.example:7 key\n");
     CHECK(completions("remofile put pap") == "paper|paper.example:|");
     CHECK(completions("remofile ls oth") == "other.example:7:|");
+}
+
+TEST_CASE("ls sorts, goes into directories, and shows sizes for people") {
+    const ServerProcess server;
+    const std::string& files = server.directory();
+    fs::create_directories(files + "/sub/deep");
+    fs::create_directory_symlink("sub", files + "/link");
+    write_file(files + "/sub/large", std::string(1536, 'x'));
+    write_file(files + "/sub/small", "x");
+    write_file(files + "/sub/deep/last", "");
+    const auto set_time = [&](const std::string& path, int seconds) {
+        const timespec times[] = {{.tv_sec = seconds, .tv_nsec = 0}, {.tv_sec = seconds, .tv_nsec = 0}};
+        REQUIRE(::utimensat(AT_FDCWD, (files + path).c_str(), times, 0) == 0);
+    };
+    set_time("/sub/large", 100);
+    set_time("/sub/small", 300);
+    set_time("/sub/deep", 200);
+    const auto ls = [&](const std::string& option) {
+        return output_of(server, {"ls", option, source_of(server, "/sub")});
+    };
+    CHECK(ls("-t") == "small\ndeep\nlarge\n");
+    CHECK(ls("-tr") == "large\ndeep\nsmall\n");
+    CHECK(ls("-r") == "small\nlarge\ndeep\n");
+    CHECK(ls("-Sr").starts_with("small\n"));
+    CHECK_THAT(ls("-lh"), ContainsSubstring(" 1.5K 1970-01-01"));
+    CHECK(output_of(server, {"ls", "-R", source_of(server, "/")}) ==
+          "/:\nlink\nsub\n\n/sub:\ndeep\nlarge\nsmall\n\n/sub/deep:\nlast\n");
+    CHECK(ls("-RS").ends_with("\n/sub/deep:\nlast\n"));
+    CHECK_THAT(output_of(server, {"ls", "-R", "--json", source_of(server, "/")}),
+               ContainsSubstring("{\"name\": \"sub/deep/last\", \"type\": \"regular file\""));
+    CHECK_THAT(output_of(server, {"ls", "--help"}), ContainsSubstring("-h,--human-readable"));
+}
+
+TEST_CASE("chmod changes modes, of trees too") {
+    const ServerProcess server;
+    const std::string& files = server.directory();
+    fs::create_directories(files + "/d/sub");
+    write_file(files + "/f", "f");
+    write_file(files + "/d/sub/f", "f");
+    fs::create_symlink("../f", files + "/d/link");
+    const auto mode_of = [&](const std::string& path) {
+        return static_cast<unsigned>(fs::status(files + path).permissions());
+    };
+    CHECK(output_of(server, {"chmod", "640", source_of(server, "/f"), source_of(server, "/d/sub/f")}).empty());
+    CHECK(mode_of("/f") == 0640);
+    output_of(server, {"chmod", "u+x,o+r", source_of(server, "/f")});
+    CHECK(mode_of("/f") == 0744);
+    output_of(server, {"chmod", "-R", "go=rX,u=rwX", source_of(server, "/d")});
+    CHECK(mode_of("/d/sub") == 0755);
+    CHECK(mode_of("/d/sub/f") == 0644);
+    CHECK(mode_of("/f") == 0744);
+    check_refused(server, {"chmod", "u+q", source_of(server, "/f")}, 1, "\"u+q\" is no mode");
+    check_refused(server, {"chmod", "644", source_of(server, "/none")}, 7, "/none: no such file");
+}
+
+TEST_CASE("ln gives files further names, and makes symbolic links") {
+    const ServerProcess server;
+    const std::string& files = server.directory();
+    write_file(files + "/f", "f");
+    fs::create_directory(files + "/d");
+    output_of(server, {"ln", source_of(server, "/f"), source_of(server, "/g")});
+    output_of(server, {"ln", source_of(server, "/f"), source_of(server, "/d")});
+    CHECK(fs::hard_link_count(files + "/f") == 3);
+    CHECK(fs::exists(files + "/d/f"));
+    output_of(server, {"ln", "-s", "../f", source_of(server, "/d/link")});
+    output_of(server, {"ln", "-s", "nowhere/there", source_of(server, "/d")});
+    CHECK(fs::read_symlink(files + "/d/link") == "../f");
+    CHECK(fs::read_symlink(files + "/d/there") == "nowhere/there");
+    check_refused(server, {"ln", source_of(server, "/f"), source_of(server, "/g")}, 1, "/g: ");
+    check_refused(server, {"ln", "-s", "x", source_of(server, "/g")}, 1, "/g: ");
+    check_refused(server, {"ln", source_of(server, "/none"), source_of(server, "/x")}, 7, "/none: no such file");
+}
+
+TEST_CASE("df shows space") {
+    const ServerProcess server;
+    const std::string text = output_of(server, {"df", source_of(server, "/")});
+    CHECK_THAT(text, ContainsSubstring("1K-blocks"));
+    CHECK(text.ends_with("% /\n"));
+    CHECK(std::ranges::count(text, '\n') == 2);
+    CHECK_THAT(output_of(server, {"df", "-h", source_of(server, "/")}), ContainsSubstring("Avail  Use% Path\n"));
+    CHECK_THAT(
+        output_of(server, {"df", "--json", source_of(server, "/")}),
+        ContainsSubstring(fmt::format("{{\"path\": \"/\", \"size\": {}, ", fs::space(server.directory()).capacity)));
+    check_refused(server, {"df", source_of(server, "/none")}, 7, "/none: no such file");
 }
 
 }  // namespace remofile::test

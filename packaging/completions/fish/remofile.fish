@@ -21,8 +21,8 @@ function __remofile_remote
     end
 end
 
-set -l commands ls list stat cat put upload get download sync touch file mkdir folder mv rm remove status ping trust generate-keys generate-token
-set -l connecting ls list stat cat put upload get download sync touch file mkdir folder mv rm remove status ping
+set -l commands ls list stat cat put upload get download sync touch file mkdir folder mv rm remove ln chmod df status ping trust generate-keys generate-token
+set -l connecting ls list stat cat put upload get download sync touch file mkdir folder mv rm remove ln chmod df status ping
 set -l transferring put upload get download sync generate-keys generate-token
 
 complete -c remofile -f
@@ -48,6 +48,9 @@ complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a folder -d
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a mv -d 'rename a file, or move it into a directory of the same server'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a rm -d 'remove files'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a remove -d 'remove files'
+complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a ln -d 'give a file of a server a further name, or make a symbolic link'
+complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a chmod -d 'change permissions'
+complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a df -d 'show how much space there is'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a status -d 'show a server\'s clients and counters'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a ping -d 'measure round trips to a server'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a trust -d 'ask a server for its key, and write it down'
@@ -66,6 +69,11 @@ complete -c remofile -n '__fish_seen_subcommand_from ls list' -s l -l long -d 's
 complete -c remofile -n '__fish_seen_subcommand_from ls list' -s d -l directory -d 'show directories themselves, not what they hold'
 complete -c remofile -n '__fish_seen_subcommand_from ls list' -s p -l slash -d 'put a slash after the names of directories'
 complete -c remofile -n '__fish_seen_subcommand_from ls list' -l json -d 'write one JSON object a line'
+complete -c remofile -n '__fish_seen_subcommand_from ls list' -s R -l recursive -d 'list what is in directories below too'
+complete -c remofile -n '__fish_seen_subcommand_from ls list' -s h -l human-readable -d 'with -l, show sizes as 1.5K, 12M or 3G'
+complete -c remofile -n '__fish_seen_subcommand_from ls list' -s t -d 'sort by time of modification, the latest first'
+complete -c remofile -n '__fish_seen_subcommand_from ls list' -s S -d 'sort by size, the largest first'
+complete -c remofile -n '__fish_seen_subcommand_from ls list' -s r -l reverse -d 'sort the other way round'
 
 complete -c remofile -n '__fish_seen_subcommand_from stat' -l json -d 'write one JSON object a line'
 
@@ -123,6 +131,13 @@ complete -c remofile -n '__fish_seen_subcommand_from rm remove' -l partial -d 'i
 complete -c remofile -n '__fish_seen_subcommand_from rm remove' -s n -l dry-run -d 'only say what would be done'
 complete -c remofile -n '__fish_seen_subcommand_from rm remove' -s v -l verbose -d 'say what is done'
 complete -c remofile -n '__fish_seen_subcommand_from rm remove' -l log-file -r -F -d 'add what is done, with the time, to the end of this file'
+
+complete -c remofile -n '__fish_seen_subcommand_from ln' -s s -l symbolic -d 'make a symbolic link, which says what stands first'
+
+complete -c remofile -n '__fish_seen_subcommand_from chmod' -s R -l recursive -d 'of directories, change all that they hold too'
+
+complete -c remofile -n '__fish_seen_subcommand_from df' -s h -l human-readable -d 'show sizes as 1.5K, 12M or 3G'
+complete -c remofile -n '__fish_seen_subcommand_from df' -l json -d 'write one JSON object a line, with sizes in bytes'
 
 complete -c remofile -n '__fish_seen_subcommand_from status' -l json -d 'write JSON, with the counters that are zero too'
 complete -c remofile -n '__fish_seen_subcommand_from status' -l watch -d 'show it again and again, with what happens a second'
