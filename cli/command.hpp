@@ -31,6 +31,7 @@ std::function<ExitStatus()> prepare_touch(CLI::App& app);
 std::function<ExitStatus()> prepare_mkdir(CLI::App& app);
 std::function<ExitStatus()> prepare_rm(CLI::App& app);
 std::function<ExitStatus()> prepare_mv(CLI::App& app);
+std::function<ExitStatus()> prepare_cp(CLI::App& app);
 std::function<ExitStatus()> prepare_chmod(CLI::App& app);
 std::function<ExitStatus()> prepare_ln(CLI::App& app);
 std::function<ExitStatus()> prepare_df(CLI::App& app);

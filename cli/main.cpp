@@ -27,6 +27,7 @@ constexpr auto table = std::to_array<Command>({
     {"mkdir", "Make directories", "folder", prepare_mkdir},
     {"mv", "Rename a file, or move it into a directory of the same server", "", prepare_mv},
     {"rm", "Remove files", "remove", prepare_rm},
+    {"cp", "Copy files and directories within a server", "", prepare_cp},
     {"ln", "Give a file of a server a further name, or make a symbolic link", "", prepare_ln},
     {"chmod", "Change permissions", "", prepare_chmod},
     {"df", "Show how much space there is", "", prepare_df},

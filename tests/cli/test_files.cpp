@@ -333,4 +333,59 @@ TEST_CASE("df shows space") {
     check_refused(server, {"df", source_of(server, "/none")}, 7, "/none: no such file");
 }
 
+TEST_CASE("cp copies files and trees within the server") {
+    const ServerProcess server;
+    const std::string& files = server.directory();
+    fs::create_directories(files + "/tree/sub");
+    fs::create_directory(files + "/d");
+    const std::string large(3'000'000, 'x');
+    write_file(files + "/tree/sub/large", large);
+    write_file(files + "/f", "content");
+    write_file(files + "/empty", "");
+    fs::create_symlink("sub/large", files + "/tree/link");
+    fs::permissions(files + "/f", fs::perms{0640});
+    const timespec times[] = {{.tv_sec = 5, .tv_nsec = 0}, {.tv_sec = 7, .tv_nsec = 9}};
+    REQUIRE(::utimensat(AT_FDCWD, (files + "/f").c_str(), times, 0) == 0);
+    const auto read = [&](const std::string& path) {
+        std::ifstream in(files + path, std::ios::binary);
+        return std::string(std::istreambuf_iterator<char>(in), {});
+    };
+    output_of(server, {"cp", source_of(server, "/f"), source_of(server, "/g")});
+    CHECK(read("/g") == "content");
+    CHECK((fs::status(files + "/g").permissions() & fs::perms::owner_all) == (fs::perms{0600}));
+    CHECK(fs::last_write_time(files + "/g") != fs::last_write_time(files + "/f"));
+    output_of(server, {"cp", "-p", source_of(server, "/f"), source_of(server, "/empty"), source_of(server, "/d")});
+    CHECK(fs::last_write_time(files + "/d/f") == fs::last_write_time(files + "/f"));
+    CHECK(fs::status(files + "/d/f").permissions() == fs::perms{0640});
+    CHECK(fs::file_size(files + "/d/empty") == 0);
+
+    CHECK(output_of(server, {"cp", "-rn", source_of(server, "/tree"), source_of(server, "/new")}) ==
+          "would copy on the server: /tree to /new\nwould copy on the server: /tree/link to /new/link\n"
+          "would copy on the server: /tree/sub to /new/sub\n"
+          "would copy on the server: /tree/sub/large to /new/sub/large\n");
+    CHECK_FALSE(fs::exists(files + "/new"));
+    output_of(server, {"cp", "-r", source_of(server, "/tree"), source_of(server, "/new")});
+    CHECK((read("/new/sub/large") == large));
+    CHECK(fs::read_symlink(files + "/new/link") == "sub/large");
+    // Into what is there, and replacing what it holds.
+    write_file(files + "/new/sub/large", "old");
+    output_of(server, {"cp", "-r", source_of(server, "/tree/sub"), source_of(server, "/new")});
+    CHECK((read("/new/sub/large") == large));
+
+    check_refused(server, {"cp", source_of(server, "/tree"), source_of(server, "/x")}, 1,
+                  "/tree: is a directory (pass -r");
+    check_refused(server, {"cp", source_of(server, "/f"), source_of(server, "/f")}, 1, "/f and /f are the same");
+    check_refused(server, {"cp", source_of(server, "/none"), source_of(server, "/x")}, 7, "/none: no such file");
+    check_refused(server, {"cp", source_of(server, "/f"), source_of(server, "/x/")}, 7, "there is no such directory");
+    check_refused(server, {"cp", source_of(server, "/f"), source_of(server, "/g"), source_of(server, "/x")}, 7,
+                  "there is no such directory");
+    check_refused(server, {"cp", "-r", source_of(server, "/tree"), source_of(server, "/f")}, 7, "no directory");
+    check_refused(server, {"cp", "-r", source_of(server, "/tree"), source_of(server, "/tree/sub")}, 1,
+                  "a directory is not copied into itself");
+    CHECK(fs::exists(files + "/tree/sub/tree/sub/large"));
+    CHECK_FALSE(fs::exists(files + "/tree/sub/tree/sub/tree"));
+    for (const auto& entry : fs::recursive_directory_iterator(files))
+        CHECK_FALSE(entry.path().native().ends_with("partial"));
+}
+
 }  // namespace remofile::test

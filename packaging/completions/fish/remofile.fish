@@ -21,8 +21,8 @@ function __remofile_remote
     end
 end
 
-set -l commands ls list stat cat put upload get download sync touch file mkdir folder mv rm remove ln chmod df status ping trust generate-keys generate-token
-set -l connecting ls list stat cat put upload get download sync touch file mkdir folder mv rm remove ln chmod df status ping
+set -l commands ls list stat cat put upload get download sync touch file mkdir folder mv rm remove cp ln chmod df status ping trust generate-keys generate-token
+set -l connecting ls list stat cat put upload get download sync touch file mkdir folder mv rm remove cp ln chmod df status ping
 set -l transferring put upload get download sync generate-keys generate-token
 
 complete -c remofile -f
@@ -48,6 +48,7 @@ complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a folder -d
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a mv -d 'rename a file, or move it into a directory of the same server'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a rm -d 'remove files'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a remove -d 'remove files'
+complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a cp -d 'copy files and directories within a server'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a ln -d 'give a file of a server a further name, or make a symbolic link'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a chmod -d 'change permissions'
 complete -c remofile -n "not __fish_seen_subcommand_from $commands" -a df -d 'show how much space there is'
@@ -138,6 +139,12 @@ complete -c remofile -n '__fish_seen_subcommand_from chmod' -s R -l recursive -d
 
 complete -c remofile -n '__fish_seen_subcommand_from df' -s h -l human-readable -d 'show sizes as 1.5K, 12M or 3G'
 complete -c remofile -n '__fish_seen_subcommand_from df' -l json -d 'write one JSON object a line, with sizes in bytes'
+
+complete -c remofile -n '__fish_seen_subcommand_from cp' -s r -l recursive -d 'copy directories with all that they hold'
+complete -c remofile -n '__fish_seen_subcommand_from cp' -s p -l preserve -d 'keep modes, whatever the umask, and times'
+complete -c remofile -n '__fish_seen_subcommand_from cp' -s n -l dry-run -d 'only say what would be done'
+complete -c remofile -n '__fish_seen_subcommand_from cp' -s v -l verbose -d 'say what is done'
+complete -c remofile -n '__fish_seen_subcommand_from cp' -l log-file -r -F -d 'add what is done, with the time, to the end of this file'
 
 complete -c remofile -n '__fish_seen_subcommand_from status' -l json -d 'write JSON, with the counters that are zero too'
 complete -c remofile -n '__fish_seen_subcommand_from status' -l watch -d 'show it again and again, with what happens a second'
