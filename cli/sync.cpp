@@ -48,6 +48,7 @@ struct Options {
     std::string source;  // the server's directory, as the person wrote it
     SyncSettings settings;
     bool both = false;
+    std::optional<std::uint64_t> max_delete;
 };
 
 const char* where(Side side) {
@@ -160,6 +161,7 @@ private:
     Task<Result<Comparisons>> compare();
     Task<void> compare_one(std::string path, Comparisons& comparisons, Result<>& outcome);
     Result<> check_removals(const Plan& plan) const;
+    Result<> check_limit(const Plan& plan) const;
     void show(const Plan& plan);
     std::string described(const Step& step) const;
     Task<void> carry_out(const Plan& plan);
@@ -408,6 +410,14 @@ Result<> Syncer::check_removals(const Plan& plan) const {
     return {};
 }
 
+Result<> Syncer::check_limit(const Plan& plan) const {
+    const std::size_t count = plan.removals.size();
+    if (!options_.max_delete || count <= *options_.max_delete)
+        return {};
+    return make_error(Status::invalid, fmt::format("{} deletions are more than --max-delete={} allows: nothing is done",
+                                                   count, *options_.max_delete));
+}
+
 // Of a step that is about to be done, or has been: of one that removes it, before.
 std::string Syncer::described(const Step& step) const {
     const auto item = tree_of(step.side).find(step.path);
@@ -464,10 +474,13 @@ Task<Result<>> Syncer::run(std::string server_path) {
     for (const std::string& conflict : plan.conflicts)
         progress_.say("conflict: " + log::printable(conflict));
     totals_.conflicts.insert(totals_.conflicts.end(), plan.conflicts.begin(), plan.conflicts.end());
-    if (progress_.is_dry_run()) {
+    if (progress_.is_dry_run())
         show(plan);
+    const Result<> few_enough = check_limit(plan);
+    if (!few_enough)
+        co_return few_enough;
+    if (progress_.is_dry_run())
         co_return outcome_;
-    }
     if (memory_file_ != nullptr && !plan.renames.empty()) {
         forget_conflicts(memory_, plan);
         const Result<> saved = save(memory_);
@@ -1060,6 +1073,10 @@ std::function<ExitStatus()> prepare_sync(CLI::App& app) {
     app.add_flag("--both", options.both, "Both ways: changes and deletions on either side since the last time");
     app.add_flag("--delete", options.settings.remove,
                  "Delete in TO what FROM does not have; both ways: delete even most of a side");
+    app.add_option("--max-delete", options.max_delete,
+                   "Do nothing if more files and directories than this would be deleted")
+        ->check(CLI::NonNegativeNumber)
+        ->type_name("N");
     app.add_flag("-c,--checksum", options.settings.checksum, "Compare contents, not times");
     app.footer("FROM and TO are a local directory and a SOURCE.");
     return [arguments] {

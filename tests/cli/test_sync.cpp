@@ -566,4 +566,31 @@ TEST_CASE("directories that cannot be synchronised are refused with a line") {
     refused({pair.home + "/file", pair.source}, 7, "file");
 }
 
+TEST_CASE("no more is deleted than is allowed") {
+    const Pair pair;
+    fs::create_directories(pair.there + "/d");
+    write_file(pair.there + "/d/f", "f");
+    write_file(pair.here + "/new", "new");
+    const auto sync = [&](std::vector<std::string> options) {
+        options.insert(options.begin(), {"sync", "--delete"});
+        options.insert(options.end(), {pair.here, pair.source});
+        return remofile(pair.server, options);
+    };
+    const Ended refused = sync({"--max-delete=1"});
+    CHECK(refused.exit_status == 1);
+    CHECK_THAT(refused.errors, ContainsSubstring("2 deletions are more than --max-delete=1 allows: nothing is done"));
+    CHECK(fs::exists(pair.there + "/d/f"));
+    CHECK_FALSE(fs::exists(pair.there + "/new"));
+    // A dry run says both what it would be, and that it would not be done.
+    const Ended dry = sync({"-n", "--max-delete=1"});
+    CHECK(dry.exit_status == 1);
+    CHECK_THAT(dry.output, ContainsSubstring("would delete on the server: d/f\n"));
+    CHECK(sync({"--max-delete=x"}).exit_status == 1);
+    CHECK(sync({"--max-delete=-1"}).exit_status == 1);
+    CHECK(sync({"--max-delete=2"}).exit_status == 0);
+    CHECK_FALSE(fs::exists(pair.there + "/d"));
+    CHECK(fs::exists(pair.there + "/new"));
+    CHECK(sync({"--max-delete=0"}).exit_status == 0);
+}
+
 }  // namespace remofile::test

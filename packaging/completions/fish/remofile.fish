@@ -121,6 +121,7 @@ complete -c remofile -n '__fish_seen_subcommand_from sync' -l exclude-from -r -F
 complete -c remofile -n '__fish_seen_subcommand_from sync' -s n -l dry-run -d 'only say what would be done'
 complete -c remofile -n '__fish_seen_subcommand_from sync' -s v -l verbose -d 'say what is done'
 complete -c remofile -n '__fish_seen_subcommand_from sync' -l log-file -r -F -d 'add what is done, with the time, to the end of this file'
+complete -c remofile -n '__fish_seen_subcommand_from sync' -l max-delete -x -d 'do nothing if more files and directories than this would be deleted'
 
 complete -c remofile -n '__fish_seen_subcommand_from mkdir folder' -s p -l parents -d 'make what is missing on the way, and accept what is there'
 
