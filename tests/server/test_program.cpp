@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 
 #include "base/unique_fd.hpp"
 #include "harness/child.hpp"
@@ -54,11 +55,16 @@ struct Daemon {
         if (alive())
             ::kill(pid, SIGKILL);
     }
-    // A zombie is not alive: who adopts it may not collect it.
+    // A zombie is not alive: who adopts it may not collect it. But its first thread is one before the others have let
+    // go of the files.
     bool alive() const {
         if (pid <= 0 || ::kill(pid, 0) != 0)
             return false;
-        return content_of("/proc/" + std::to_string(pid) + "/stat").find(") Z ") == std::string::npos;
+        const std::string process = "/proc/" + std::to_string(pid);
+        std::error_code gone;
+        const std::filesystem::directory_iterator threads(process + "/task", gone);
+        return !gone && (content_of(process + "/stat").find(") Z ") == std::string::npos ||
+                         std::distance(begin(threads), end(threads)) > 1);
     }
 };
 
