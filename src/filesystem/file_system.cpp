@@ -419,6 +419,7 @@ void FileSystem::begin_session() {
     kept_handles_.forget_all();
     lent_.lost();
     names_.begin_session();
+    note_machine();
 }
 
 void FileSystem::on_new_epoch() {

@@ -47,7 +47,6 @@ std::uint32_t FileSystem::flags_to_open_again(const OpenHow& how) {
 
 Task<bool> FileSystem::restore_session() {
     begin_session();
-    note_machine();
     co_await front_names_dropped();
     found_again_.reset();
     lost_files_ = 0;

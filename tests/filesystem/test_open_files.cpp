@@ -457,6 +457,18 @@ TEST_CASE("what was not synced may be lost with the server's machine, and who wr
         restart(3);
         CHECK(f.flush(durable.handle) == Status::io_error);
     }
+    SECTION("once, also where the session could not be taken up") {
+        const auto take_up = std::exchange(f.session->on_session_lost, nullptr);
+        restart(2);
+        f.session->on_session_lost = take_up;
+        REQUIRE(f.session->epoch() == 2);
+        f.inode = f.lookup("file").inode;
+        const Opened later = f.open(to_write);
+        CHECK(f.write(later.handle, 0, "F") == Status::ok);
+        REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
+        restart(2);
+        CHECK(f.fsync(later.handle) == Status::ok);
+    }
     SECTION("and what was not answered is sent again") {
         CHECK(f.fsync(writer.handle) == Status::ok);
         f.held = {Opcode::write};
