@@ -78,9 +78,9 @@ Result<> go_to(OpenDirectory& directory, std::uint64_t cookie) {
     return {};
 }
 
-std::size_t encoded_bytes(const OpenDirectory::Entry& entry) {
+std::size_t encoded_bytes(std::string_view name) {
     static const std::size_t fixed = wire::encode_body(wire::DirectoryEntry{}).size();
-    return fixed + entry.name.size();
+    return fixed + name.size();
 }
 
 // What a client asks for at once.
@@ -108,7 +108,7 @@ Result<std::vector<OpenDirectory::Entry>> take_entries(OpenDirectory& directory,
                 break;
         }
         auto& entry = directory.unsent[used];
-        bytes += encoded_bytes(entry);
+        bytes += encoded_bytes(entry.name);
         full = bytes > portion.bytes || taken.size() == portion.entries;
         if (!full) {
             directory.unsent_cookie = entry.cookie;
@@ -260,12 +260,18 @@ Result<Context::Held> find_directory(Context& context, const wire::List& request
     return Context::Held{found.inode, std::move(descriptor)};
 }
 
-// What a lease covers besides names and attributes; `room`: for symlinks' targets. By the server itself, not as the
-// caller: trusted.* count too.
-void add_details(const Context::Held& directory, std::size_t room, wire::ListReply& reply,
-                 std::vector<wire::DirectoryEntry>& listed) {
+bool directory_has_no_xattrs(const Context::Held& directory) {
+    return has_no_xattrs((std::string(DescriptorPath(directory.fd()).c_str()) + "/.").c_str());
+}
+
+// What a lease covers besides names and attributes, in an answer that is of at most `size` bytes without. By the
+// server itself, not as the caller: trusted.* count too.
+void add_details(const Context::Held& directory, std::uint32_t size, std::vector<wire::DirectoryEntry>& listed) {
     const std::string path = DescriptorPath(directory.fd()).c_str();
-    reply.no_xattrs = has_no_xattrs((path + "/.").c_str());
+    std::size_t bytes = 0;
+    for (const wire::DirectoryEntry& entry : listed)
+        bytes += encoded_bytes(entry.name);
+    std::size_t room = std::min<std::size_t>(size, wire::max_bulk_bytes - bytes);  // for symlinks' targets
     for (wire::DirectoryEntry& entry : listed) {
         // The lease covers none of those of directories in it.
         if (entry.entry.attributes.mode == 0 || S_ISDIR(entry.entry.attributes.mode))
@@ -289,13 +295,12 @@ Result<> read_listing(Context& context, std::uint32_t size, const Context::Held&
     REMOFILE_TRY(attributes, attributes_of(context, held));
     reply.entry.attributes = attributes;
     REMOFILE_TRY(entries, take_entries(directory, held.descriptor, {size, UINT16_MAX}, reply.end));
-    std::size_t bytes = 0;
-    for (const OpenDirectory::Entry& entry : entries)
-        bytes += encoded_bytes(entry);
     std::vector<wire::DirectoryEntry> listed = plain_listing(context, held.inode, std::move(entries));
     REMOFILE_CHECK(fill_alone(context, held, listed));
-    if (reply.leased)
-        add_details(held, std::min<std::size_t>(size, wire::max_bulk_bytes - bytes), reply, listed);
+    if (reply.leased) {
+        reply.no_xattrs = directory_has_no_xattrs(held);
+        add_details(held, size, listed);
+    }
     reply.count = static_cast<std::uint16_t>(listed.size());
     reply_with(context, listed);
     return {};
@@ -339,7 +344,7 @@ Result<wire::AttributesReply> opendir(Context& context, const wire::Opendir& req
 Result<wire::ReaddirReply> readdir(Context& context, const wire::Readdir& request) {
     REMOFILE_TRY(directory, context.files->directory(request.handle));
     if (request.size > wire::max_bulk_bytes || request.max_entries == 0 ||
-        request.attributes > wire::ListedAttributes::alone)
+        request.attributes > wire::ListedAttributes::leased)
         return Status::invalid;
     REMOFILE_TRY(descriptor, directory->open->hold());
     std::vector<OpenDirectory::Entry> entries;
@@ -354,8 +359,10 @@ Result<wire::ReaddirReply> readdir(Context& context, const wire::Readdir& reques
     std::vector<wire::DirectoryEntry> listed = plain_listing(context, directory->inode, std::move(entries));
     if (request.attributes == wire::ListedAttributes::with_nodes)
         REMOFILE_CHECK(fill_with_nodes(context, {directory->inode, descriptor}, request, listed));
-    else if (request.attributes == wire::ListedAttributes::alone)
+    else if (request.attributes != wire::ListedAttributes::none)
         REMOFILE_CHECK(fill_alone(context, {directory->inode, descriptor}, listed));
+    if (request.attributes == wire::ListedAttributes::leased)
+        add_details({directory->inode, descriptor}, request.size, listed);
     reply.count = static_cast<std::uint16_t>(listed.size());
     reply_with(context, listed);
     return reply;

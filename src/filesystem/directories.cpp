@@ -37,7 +37,8 @@ bool is_dot(std::string_view name) {
 Task<Result<DirectoryCache::Names>> FileSystem::names_of(Operation& operation, InodeNumber inode) {
     using Names = DirectoryCache::Names;
     const Inode* directory = inodes_.find(inode);
-    if (directory == nullptr || directory->unlistable || !may_use_names(operation) || !names_.in_force())
+    if (directory == nullptr || directory->unlistable || directory->too_large || !may_use_names(operation) ||
+        !names_.in_force())
         co_return Names();
     if (Names names = names_.known().names(inode); names != nullptr)
         co_return std::move(names);

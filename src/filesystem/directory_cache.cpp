@@ -663,6 +663,11 @@ InodeNumber DirectoryCache::directory_at(InodeNumber parent, std::string_view na
     return found == by_use_.end() ? 0 : *found;
 }
 
+bool DirectoryCache::is_partial(InodeNumber number) const {
+    const Directory* directory = trusted(number);
+    return directory != nullptr && !directory->complete;
+}
+
 const DirectoryCache::Entry* DirectoryCache::peek(InodeNumber number, std::string_view name) const {
     const Directory* directory = trusted(number);
     if (directory == nullptr)

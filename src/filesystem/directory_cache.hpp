@@ -200,6 +200,8 @@ public:
     const Entry* peek(InodeNumber directory, std::string_view name) const;
     // The number of the entry, if it is a directory of which something is known; else 0.
     InodeNumber known_directory(InodeNumber parent, std::string_view name) const;
+    // Whether it is known, but not all of its names are.
+    bool is_partial(InodeNumber directory) const;
     // The entry that comes after `name` in that order; the first, if `name` is empty. Null at the end, and where
     // nothing is known of the directory or of the name. Valid until the next call that changes anything.
     enum class Order : std::uint8_t { listing, names };

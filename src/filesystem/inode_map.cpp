@@ -178,6 +178,7 @@ void InodeMap::move(Inode& inode, InodeNumber parent, std::string_view name) {
 
 void InodeMap::let_go(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
     inode.leased = false;
+    inode.too_large = false;
     remove_unless_held(inode, give_back);
 }
 

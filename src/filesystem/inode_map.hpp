@@ -47,6 +47,8 @@ struct Inode {
     std::uint64_t changed_at = 0;  // FileContents::now() when something of it was last changed from here
     std::uint64_t changed_otherwise_at = 0;  // the same, but for its content by writes
     bool has_byte_locks = false;             // bytes of it have been locked from here since it was opened
+    bool too_large = false;                  // a leased directory with more names than are kept of one
+    std::uint16_t looked_beyond = 0;         // a directory: look-ups of what its listing was too short for
     std::uint32_t open_count = 0;            // handles: while it is not 0, what is kept in front is relied on
     std::uint64_t entry_count = 0;           // entries that were given out and not forgotten
     std::uint64_t server_count = 0;          // replies that named `node`

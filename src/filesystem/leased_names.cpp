@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <bit>
+#include <iterator>
 
 #include "client/directory.hpp"
 
@@ -13,8 +15,13 @@ namespace {
 // What is known of names takes no more: some 85,000 of them. Besides the files that the kernel knows (remofs/
 // kernel_inodes.hpp) there is room for so much in what a walk may take.
 constexpr std::size_t max_known_bytes = 28U << 20;
-// One answer: most directories; of a larger one the rest is asked for name by name, or by whoever reads it.
+// One answer: most directories. Who lists a larger one has the rest in ever larger pieces; who looks up names in it has
+// it once he has asked for so many of the rest, and again after twice as many if it could not be kept.
 constexpr std::uint32_t listing_bytes = 128U << 10;
+constexpr std::uint32_t largest_piece_bytes = 512U << 10;
+constexpr std::uint32_t enough_look_ups_beyond = 64;
+// Of names as long as they may be, not more than what may be kept of all directories.
+constexpr std::size_t max_listed_entries = 40'000;
 // A directory is listed at the second look-up in it: one alone is cheaper asked for.
 constexpr std::uint8_t enough_look_ups = 2;
 // Listings that a walk may be ahead, at its beginning and later: they are small, and each step of its growth is a round
@@ -181,13 +188,13 @@ void LeasedNames::let_go_all() {
 
 // ---------------------------------------------------------------- listing
 
-LeasedNames::PendingPtr LeasedNames::start(const Key& key, std::uint32_t credential, bool ahead) {
+LeasedNames::PendingPtr LeasedNames::start(const Key& key, std::uint32_t credential, Extent extent) {
     const auto [place, is_new] = pending_.try_emplace(key);
     PendingPtr& pending = place->second;
     if (!is_new)
         return pending;
     pending = std::make_shared<Pending>();
-    pending->ahead = ahead;
+    pending->extent = extent;
     const Inode* inode = inodes_.find(key.first);
     pending->node = key.second.empty() && inode != nullptr ? inode->node : session_.new_node_id();
     const PendingPtr started = pending;  // the coroutine may end, and take the place away, before spawn() returns
@@ -208,25 +215,67 @@ Task<void> LeasedNames::ask(Key key, std::uint32_t credential, PendingPtr pendin
     const wire::List message{.node = inode == nullptr ? NodeId{} : inode->node,
                              .name = key.second,
                              .new_node = {pending->node, true},
-                             .handle = {},
+                             .handle = pending->extent == Extent::whole ? session_.new_handle_id() : HandleId{},
                              .size = listing_bytes,
                              .lease = true};
-    const client::CallOptions options{.credential = credential, .ahead = pending->ahead};
+    const client::CallOptions options{.credential = credential, .ahead = pending->extent == Extent::ahead};
     const auto reply = co_await session_.call(message, options);
     if (pending->abandoned)
         co_return;
+    std::optional<Listing> listing;
+    if (reply)
+        if (auto entries = client::decode_directory(reply->bulk, reply->body.count))
+            listing = {.entries = std::move(*entries), .complete = reply->body.end};
+    if (reply && message.handle && !reply->body.end && session_.epoch() == epoch) {
+        if (listing && reply->body.leased)
+            co_await read_on(pending, message.handle, credential, *listing);
+        else
+            session_.tell(wire::Releasedir{message.handle});
+        if (pending->abandoned)
+            co_return;
+    }
     pending_.erase(key);
     if (session_.epoch() != epoch) {
         pending->waiters.wake(Status::ok);
         co_return;
     }
     if (reply)
-        take_in(key, *pending, *reply, asked_at, asked);
+        take_in(key, *pending, reply->body, std::move(listing), asked_at, asked);
     else if (Inode* refused = inodes_.find(key.first); refused != nullptr && key.second.empty())
         refused->unlistable = true;
     pending->waiters.wake(Status::ok);
     if (!key.second.empty() && directories_.is_starved())
         fetch_ahead(credential);
+}
+
+// The rest of a directory that is larger than one answer, if it can be kept. Whatever the server revokes of it
+// meanwhile voids it all, as if it had come with one answer.
+Task<void> LeasedNames::read_on(PendingPtr pending, HandleId handle, std::uint32_t credential, Listing& listing) {
+    const std::uint64_t epoch = session_.epoch();
+    wire::Readdir message{.handle = handle,
+                          .cookie = 0,
+                          .size = listing_bytes,
+                          .max_entries = UINT16_MAX,
+                          .attributes = wire::ListedAttributes::leased,
+                          .first_node = {}};
+    bool goes_on = !listing.entries.empty();
+    while (goes_on && !pending->is_void && listing.entries.size() < max_listed_entries) {
+        message.cookie = listing.entries.back().cookie;
+        message.size = std::min(2 * message.size, largest_piece_bytes);
+        const auto reply = co_await session_.call(message, client::CallOptions{.credential = credential});
+        if (pending->abandoned || session_.epoch() != epoch)
+            co_return;
+        goes_on = false;
+        if (!reply)
+            continue;
+        auto entries = client::decode_directory(reply->bulk, reply->body.count, message.cookie);
+        if (!entries)
+            continue;
+        std::ranges::move(*entries, std::back_inserter(listing.entries));
+        listing.complete = reply->body.end;
+        goes_on = !listing.complete && !entries->empty();
+    }
+    session_.tell(wire::Releasedir{handle});
 }
 
 // The directory that an answer is about, held if its lease is; null if nobody knows it.
@@ -237,28 +286,28 @@ Inode* LeasedNames::directory_of(const Key& key, const wire::ListReply& reply,
     return inodes_.adopt(key.first, reply.entry, unneeded);
 }
 
-void LeasedNames::take_in(const Key& key, const Pending& pending, const client::Reply<wire::List>& reply,
-                          std::uint64_t asked_at, TimePoint asked) {
+void LeasedNames::take_in(const Key& key, const Pending& pending, const wire::ListReply& reply,
+                          std::optional<Listing> listing, std::uint64_t asked_at, TimePoint asked) {
     std::vector<wire::ForgetNode> unneeded;
-    Inode* directory = directory_of(key, reply.body, unneeded);
-    auto listed = client::decode_directory(reply.bulk, reply.body.count);
+    Inode* directory = directory_of(key, reply, unneeded);
     if (directory != nullptr) {
         const InodeNumber id = directory->id;
         const bool by_name = !key.second.empty();
         if (by_name)
             InodeMap::put(*directory, key.first, key.second);
-        if (listed && reply.body.leased && !pending.is_void) {
+        if (listing && reply.leased && !pending.is_void) {
             DirectoryCache::Listed news{.directory = id,
                                         .place = {directory->place.parent, directory->place.name},
-                                        .attributes = reply.body.entry.attributes,
-                                        .absent_xattrs = reply.body.no_xattrs ? no_xattrs_at_all : AbsentXattrs{},
-                                        .entries = entries_of(std::move(*listed)),
-                                        .complete = reply.body.end,
+                                        .attributes = reply.entry.attributes,
+                                        .absent_xattrs = reply.no_xattrs ? no_xattrs_at_all : AbsentXattrs{},
+                                        .entries = entries_of(std::move(listing->entries)),
+                                        .complete = listing->complete,
                                         .asked_at = asked_at,
                                         .asked = asked,
                                         .trust = std::nullopt};
-            if (reply.body.trust_ms != no_limit_of_trust)
-                news.trust = std::chrono::milliseconds(reply.body.trust_ms);
+            if (reply.trust_ms != no_limit_of_trust)
+                news.trust = std::chrono::milliseconds(reply.trust_ms);
+            directory->too_large = pending.extent == Extent::whole && !listing->complete;
             if (!known_.has_changed_since(id, asked_at)) {
                 const auto known_by_number = put_entries(id, news.entries);
                 known_.learn(std::move(news));
@@ -302,10 +351,36 @@ void LeasedNames::reconcile(InodeNumber directory, const std::vector<InodeNumber
 Task<Status> LeasedNames::list(InodeNumber directory, std::uint32_t credential, client::Cancellation* cancellation) {
     if (!in_force())
         co_return Status::ok;
-    const PendingPtr pending = start({directory, {}}, credential);
-    if (!pending_.contains({directory, {}}))
+    const Key key{directory, {}};
+    const auto under_way = pending_.find(key);
+    if (under_way != pending_.end() && under_way->second->extent != Extent::whole) {
+        const Status status = co_await have(key, credential, Extent::one_answer, cancellation);
+        if (status != Status::ok || !in_force() || !known_.is_partial(directory))
+            co_return status;
+    }
+    co_return co_await have(key, credential, Extent::whole, cancellation);
+}
+
+Task<Status> LeasedNames::have(Key key, std::uint32_t credential, Extent extent, client::Cancellation* cancellation) {
+    const PendingPtr pending = start(key, credential, extent);
+    if (!pending_.contains(key))
         co_return Status::ok;
     co_return co_await pending->waiters.wait(cancellation);
+}
+
+// Whether somebody who looks a name up had better have the names of the directory.
+bool LeasedNames::is_worth_listing(InodeNumber number, std::string_view name) {
+    Inode* directory = inodes_.find(number);
+    if (directory == nullptr || directory->unlistable || directory->too_large)
+        return false;
+    if (known_.place(number) == nullptr) {
+        directory->looked_into = std::min<std::uint8_t>(directory->looked_into + 1, enough_look_ups);
+        return directory->looked_into >= enough_look_ups;
+    }
+    if (!known_.is_partial(number) || known_.peek(number, name) != nullptr)
+        return false;
+    ++directory->looked_beyond;
+    return directory->looked_beyond >= enough_look_ups_beyond && std::has_single_bit(directory->looked_beyond);
 }
 
 Task<Status> LeasedNames::prepare(InodeNumber parent, std::string_view name, std::uint32_t credential,
@@ -313,17 +388,14 @@ Task<Status> LeasedNames::prepare(InodeNumber parent, std::string_view name, std
     if (!in_force())
         co_return Status::ok;
     const Key key{parent, name};
-    if (known_.place(parent) == nullptr) {
-        Inode* directory = inodes_.find(parent);
-        if (directory == nullptr || directory->unlistable)
-            co_return Status::ok;
-        directory->looked_into = std::min<std::uint8_t>(directory->looked_into + 1, enough_look_ups);
-        if (directory->looked_into < enough_look_ups)
-            co_return Status::ok;
+    const bool is_first = known_.place(parent) == nullptr;
+    if (is_worth_listing(parent, name)) {
         // Whoever comes to a directory again goes into it.
-        if (key == directory_found_alone_)
-            start(key, credential);
-        if (const Status status = co_await list(parent, credential, cancellation); status != Status::ok)
+        if (is_first && key == directory_found_alone_)
+            start(key, credential, Extent::one_answer);
+        const Status status = is_first ? co_await have({parent, {}}, credential, Extent::one_answer, cancellation)
+                                       : co_await list(parent, credential, cancellation);
+        if (status != Status::ok)
             co_return status;
     }
     const DirectoryCache::Entry* entry = known_.peek(parent, key.second);
@@ -334,7 +406,7 @@ Task<Status> LeasedNames::prepare(InodeNumber parent, std::string_view name, std
         fetch_ahead(credential);
     const bool is_known = known_.known_directory(parent, key.second) != 0;
     if (!is_known && directories_.window() > 0)
-        start(key, credential);
+        start(key, credential, Extent::one_answer);
     if (const auto asked = pending_.find(key); asked != pending_.end() && !is_known) {
         const PendingPtr pending = asked->second;
         co_return co_await pending->waiters.wait(cancellation);
@@ -353,7 +425,7 @@ void LeasedNames::fetch_ahead(std::uint32_t credential) {
         if (is_there)
             continue;
         listed_ahead_.add();
-        start({target.parent, target.name}, credential, true);
+        start({target.parent, target.name}, credential, Extent::ahead);
     }
     directories_.fetched(count);
 }

@@ -64,7 +64,7 @@ public:
     // ---- what asks the server; each ends when what there is to know is known. Errors: interrupted, nothing else:
     // what could not be had is not known, and whoever needs it asks for it alone.
 
-    // The listing of a directory, as far as one answer goes.
+    // The whole listing of a directory, unless that is too large to be kept: then as far as one answer goes.
     Task<Status> list(InodeNumber directory, std::uint32_t credential, client::Cancellation* cancellation);
     // Of names that are looked up: lists the directory, if it is worth it, and the directory that has the name, if the
     // look-ups show a walk; then fetches more ahead of it.
@@ -98,20 +98,32 @@ public:
 private:
     using Key = std::pair<InodeNumber, std::string>;  // a directory by its number, or by its name in another one
 
-    // A LIST under way.
+    // How much of a directory is asked for: one answer, which nobody has asked for yet; one answer; all that is kept of
+    // a directory.
+    enum class Extent : std::uint8_t { ahead, one_answer, whole };
+
+    // A LIST under way, with what goes on from it.
     struct Pending {
-        NodeId node;         // by which it may be revoked
-        bool ahead = false;  // nobody has asked for it yet
+        NodeId node;  // by which it may be revoked
+        Extent extent = Extent::ahead;
         bool is_void = false;
         bool abandoned = false;  // nobody is there any more to know what it brings
         client::Waiters waiters;
     };
     using PendingPtr = std::shared_ptr<Pending>;  // shared by the coroutine that asks and those that wait
 
-    PendingPtr start(const Key& key, std::uint32_t credential, bool ahead = false);
+    PendingPtr start(const Key& key, std::uint32_t credential, Extent extent);
     Task<void> ask(Key key, std::uint32_t credential, PendingPtr pending);
-    void take_in(const Key& key, const Pending& pending, const client::Reply<wire::List>& reply, std::uint64_t asked_at,
-                 TimePoint asked);
+    // What answers have brought of a directory so far.
+    struct Listing {
+        std::vector<wire::DirectoryEntry> entries;
+        bool complete = false;
+    };
+    Task<void> read_on(PendingPtr pending, HandleId handle, std::uint32_t credential, Listing& listing);
+    void take_in(const Key& key, const Pending& pending, const wire::ListReply& reply, std::optional<Listing> listing,
+                 std::uint64_t asked_at, TimePoint asked);
+    Task<Status> have(Key key, std::uint32_t credential, Extent extent, client::Cancellation* cancellation);
+    bool is_worth_listing(InodeNumber directory, std::string_view name);
     const DirectoryCache::Entry* entry_of(const Inode& inode) const;
     Inode* directory_of(const Key& key, const wire::ListReply& reply, std::vector<wire::ForgetNode>& unneeded);
     std::vector<InodeNumber> put_entries(InodeNumber directory, const std::vector<DirectoryCache::Entry>& entries);

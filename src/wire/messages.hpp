@@ -759,7 +759,8 @@ struct DirectoryEntry {
 enum class ListedAttributes : std::uint8_t {
     none = 0,
     with_nodes = 1,
-    alone = 2,  // entries get no nodes
+    alone = 2,   // entries get no nodes
+    leased = 3,  // alone, and what a lease of the directory covers besides, as LIST
 };
 
 struct Readdir {

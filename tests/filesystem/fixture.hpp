@@ -100,6 +100,7 @@ public:
     std::map<std::uint64_t, std::uint64_t> held_nodes;
     std::set<HandleId> open_handles;
     std::uint16_t piece_entries = 1024;   // READDIR and LIST answer with no more than that
+    bool reads_on_under_leases = true;    // READDIR knows ListedAttributes::leased
     std::uint32_t trust_ms = UINT32_MAX;  // of leases
     bool gives_exclusive_leases = true;
     std::set<std::uint64_t> locked_by_others;  // since a session was lost
@@ -353,6 +354,8 @@ private:
     }
     // The cookies are far from small and in a row, as those of real file systems are.
     FakeReply readdir(const wire::Readdir& asked) {
+        if (asked.attributes == wire::ListedAttributes::leased && !reads_on_under_leases)
+            return {.status = Status::invalid};
         const File& directory = at(asked.handle);
         std::vector<std::pair<std::string, std::uint64_t>> all{{".", directory.number}, {"..", 1}};
         all.insert(all.end(), directory.names.begin(), directory.names.end());
@@ -368,6 +371,8 @@ private:
                                         .name = all[i].first};
             if (asked.attributes == wire::ListedAttributes::with_nodes && i >= 2)
                 listed.entry = entry({NodeId{asked.first_node.value + i - start}, true}, file);
+            if (asked.attributes == wire::ListedAttributes::leased && i >= 2)
+                add_leased(file, listed);
             encoder.put(listed);
         }
         FakeReply reply =
@@ -436,18 +441,26 @@ private:
             if (body.count == piece_entries)
                 break;
             const File& file = files_.at(number);
-            encoder.put(wire::DirectoryEntry{.cookie = first_cookie + ++body.count,
-                                             .inode = number,
-                                             .type = static_cast<std::uint8_t>(IFTODT(file.mode)),
-                                             .name = name,
-                                             .entry = {NodeId{}, attributes(file)},
-                                             .no_xattrs = file.xattrs.empty(),
-                                             .target = S_ISLNK(file.mode) ? file.content : ""});
+            wire::DirectoryEntry listed{.cookie = first_cookie + dots + ++body.count,
+                                        .inode = number,
+                                        .type = static_cast<std::uint8_t>(IFTODT(file.mode)),
+                                        .name = name};
+            add_leased(file, listed);
+            encoder.put(listed);
         }
         body.end = body.count == directory.names.size();
+        if (!body.end && asked.handle) {
+            handles_[asked.handle] = directory.number;
+            open_handles.insert(asked.handle);
+        }
         FakeReply reply = FakeReply::of(body);
         reply.bulk = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
         return reply;
+    }
+    void add_leased(const File& file, wire::DirectoryEntry& listed) const {
+        listed.entry = {NodeId{}, attributes(file)};
+        listed.no_xattrs = file.xattrs.empty();
+        listed.target = S_ISLNK(file.mode) ? file.content : "";
     }
     FakeReply getxattr(const wire::Getxattr& asked) {
         const auto& xattrs = at(asked.node).xattrs;
@@ -470,6 +483,7 @@ private:
     }
 
     static constexpr std::uint64_t first_cookie = std::uint64_t{1} << 40U;
+    static constexpr std::uint64_t dots = 2;  // come first
 
     std::map<std::uint64_t, File> files_;
     std::map<NodeId, std::uint64_t> nodes_;

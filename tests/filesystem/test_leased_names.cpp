@@ -635,16 +635,134 @@ TEST_CASE("leases: files with several names are asked for each time") {
     CHECK(f.requests() == 1);
 }
 
-TEST_CASE("leases: of a directory that is too large for one answer what is known is used, and all is listed") {
-    Leased f;
-    f.server_files.piece_entries = 2;
+namespace {
+
+// An answer holds two names, and there are more.
+struct LargeDirectories : Leased {
+    LargeDirectories() {
+        server_files.piece_entries = 2;
+        for (const char* name : {"1", "2", "3", "4"})
+            server_files.make(name, name);
+    }
+    // Handles of listings are given back behind what they were for.
+    void await_handles_given_back() {
+        CHECK(wait_for([&] { return server_files.open_handles.empty(); }));
+        requests();
+    }
+};
+
+}  // namespace
+
+TEST_CASE("leases: of a directory that is too large for one answer, looking up names brings no more than one") {
+    LargeDirectories f;
     f.get_to_know();
     f.requests();
-    CHECK(f.look("a").has_value());
-    CHECK(f.look("file").has_value());
+    CHECK(f.look("2").has_value());
+    CHECK(f.requests() == 0);
+    CHECK(f.look("3").has_value());
+    CHECK(f.requests() == 1);
+    CHECK(f.asked(Opcode::readdir) == 0);
+}
+
+TEST_CASE("leases: a directory that is too large for one answer is known whole once it has been listed") {
+    LargeDirectories f;
+    f.server_files.make("symlink", "target").mode = S_IFLNK | 0777U;
+    const bool was_known_in_part = GENERATE(false, true);
+    if (was_known_in_part)
+        f.get_to_know();
+    const std::vector<std::string> all{".", "..", "1", "2", "3", "4", "a", "b", "c", "file", "symlink"};
+    CHECK(f.names() == all);
+    CHECK(f.asked(Opcode::opendir) == 0);
+    f.await_handles_given_back();
+    for (const char* name : {"1", "2", "3", "4", "file"})
+        CHECK(f.look(name).has_value());
+    CHECK(f.look("nothing").status() == Status::no_entry);
+    CHECK(f.names() == all);
+    const InodeNumber symlink = f.look("symlink").value().inode;
+    CHECK(f.ask(&FileSystem::readlink, symlink).value() == "target");
+    CHECK(f.ask(&FileSystem::getxattr, symlink, std::string("system.posix_acl_access"), std::size_t{100}).status() ==
+          Status::no_data);
+    CHECK(f.requests() == 0);
+    f.tell({root_node, What::name, "symlink"});
+    f.requests();
+    CHECK(f.look("4").has_value());
+    CHECK(f.requests() == 0);
+    CHECK(f.look("symlink").has_value());
     CHECK(f.requests() > 0);
-    CHECK(f.names().size() <= 4);  // one piece
+}
+
+TEST_CASE("leases: a large listing is not kept if the server tells of a change, or changes come from here, meanwhile") {
+    LargeDirectories f;
+    const bool from_here = GENERATE(false, true);
+    f.held = {Opcode::readdir};
+    const auto opening = f.begin(&FileSystem::opendir, root_inode);
+    REQUIRE(f.await_held(1));
+    if (from_here)
+        CHECK(f.ask(&FileSystem::unlink, root_inode, std::string("file")).has_value());
+    else
+        f.tell({root_node, What::name, "file"});
+    f.release();
+    const auto opened = f.finish(opening);
+    REQUIRE(opened.has_value());
+    f.fs->releasedir(opened->handle);
+    f.await_handles_given_back();
+    CHECK(f.look("3").has_value());
+    CHECK(f.requests() > 0);
+}
+
+TEST_CASE("leases: a server that does not go on with a listing under a lease has it read as ever") {
+    LargeDirectories f;
+    f.server_files.reads_on_under_leases = false;
+    CHECK(f.names().size() >= 2);
     CHECK(f.asked(Opcode::opendir) == 1);
+    f.await_handles_given_back();
+    CHECK(f.look("1").has_value());
+    CHECK(f.look("2").has_value());
+    CHECK(f.requests() == 0);
+}
+
+TEST_CASE("leases: whoever looks up many names beyond the first answer has the directory listed") {
+    LargeDirectories f;
+    for (int i = 0; i < 200; ++i)
+        f.server_files.make("n" + std::to_string(i), "");
+    f.get_to_know();
+    int looked = 0;
+    while (looked < 200 && f.asked(Opcode::readdir) == 0)
+        CHECK(f.look("n" + std::to_string(looked++)).has_value());
+    CHECK(looked > 30);
+    CHECK(looked < 100);
+    f.await_handles_given_back();
+    while (looked < 200)
+        CHECK(f.look("n" + std::to_string(looked++)).has_value());
+    CHECK(f.requests() == 0);
+}
+
+TEST_CASE("leases: a directory that is too large to be kept is read as ever, and is not fetched in vain again") {
+    Leased f;
+    f.server_files.piece_entries = 500;  // less than the bytes asked for hold
+    for (int i = 0; i < 42'000; ++i)
+        f.server_files.make("n" + std::to_string(i), "");
+    const auto read_some = [&] {
+        const auto opened = f.ask(&FileSystem::opendir, root_inode);
+        REQUIRE(opened.has_value());
+        FakeSink sink(10);
+        CHECK(f.ask(&FileSystem::readdir, opened->handle, std::uint64_t{0}, FileSystem::Listing::plain,
+                    static_cast<ListingSink&>(sink))
+                  .has_value());
+        f.fs->releasedir(opened->handle);
+    };
+    read_some();
+    CHECK(f.asked(Opcode::list) == 1);
+    CHECK(f.asked(Opcode::opendir) == 1);
+    const auto pieces = f.asked(Opcode::readdir);
+    read_some();
+    CHECK(f.asked(Opcode::list) == 1);
+    CHECK(f.asked(Opcode::opendir) == 2);
+    CHECK(f.asked(Opcode::readdir) == pieces + 1);
+    CHECK(f.wait_for([&] { return f.server_files.open_handles.empty(); }));
+    f.requests();
+    CHECK(f.look("n0").has_value());
+    CHECK(f.requests() == 0);
 }
 
 TEST_CASE("leases: where the server tells users apart, they are for one of them") {

@@ -132,6 +132,26 @@ TEST_CASE("requests: ls -l asks for the listing, and for nothing of each file") 
     CHECK(asked("fuse.getattr") <= 10);
 }
 
+TEST_CASE("requests: a directory of many files costs what few do") {
+    ServerProcess server;
+    MountProcess mount(server);
+    constexpr int files = 3'000;  // three times what one answer holds
+    for (int i = 0; i < files; ++i)
+        write_file(server.directory() + "/a file of many " + std::to_string(i), "x");
+    const auto round_trips_of = [&](std::vector<std::string> arguments) {
+        const std::uint64_t before = mount.counted("client.round_trips");
+        REQUIRE(run({.arguments = std::move(arguments)}).exit_status == 0);
+        return mount.counted("client.round_trips") - before;
+    };
+    CHECK(round_trips_of({"ls", "-l", mount.path()}) <= 20);
+    CHECK(round_trips_of({"ls", "-l", mount.path()}) <= 5);
+    CHECK(round_trips_of({"find", mount.path(), "-size", "+1"}) <= 5);
+    CHECK(run({.arguments = {"ls", mount.path()}}).output == run({.arguments = {"ls", server.directory()}}).output);
+    CHECK(round_trips_of({"sh", "-c", "rm -f '" + mount.path() + "'/a*"}) <= files / 10);
+    carried_out(mount.path());
+    CHECK(std::filesystem::is_empty(server.directory()));
+}
+
 TEST_CASE("requests: a small file is read by the request that opens it") {
     ServerProcess server;
     MountProcess mount(server);

@@ -222,6 +222,34 @@ TEST_CASE("under a lease a listing says which files have no extended attributes,
     CHECK(found["symlink"].target == "where/it/leads");
     CHECK(found["plain"].target.empty());
     CHECK_FALSE(found["directory"].no_xattrs);  // its own lease covers them
+    // Also where READDIR goes on.
+    const HandleId handle{99};
+    const auto part = f.holder->call(wire::List{.node = f.d, .handle = handle, .size = 400, .lease = true});
+    REQUIRE(part);
+    CHECK_FALSE(part.body.end);
+    const auto first = decode_entries(part.body.count, part.bulk);
+    REQUIRE_FALSE(first.empty());
+    const auto rest = f.holder->call(wire::Readdir{.handle = handle,
+                                                   .cookie = first.back().cookie,
+                                                   .size = 65536,
+                                                   .max_entries = 100,
+                                                   .attributes = wire::ListedAttributes::leased});
+    REQUIRE(rest);
+    CHECK(rest.body.end);
+    CHECK(rest.body.count >= 3);  // of the five and the dots
+    found = entries(part);
+    found.merge(entries(rest));
+    CHECK(found["plain"].no_xattrs);
+    CHECK(found["plain"].entry.attributes.mode == (S_IFREG | 0644U));
+    CHECK_FALSE(found["plain"].entry.node);
+    CHECK_FALSE(found["marked"].no_xattrs);
+    CHECK(found["symlink"].target == "where/it/leads");
+    CHECK(f.holder
+              ->call(wire::Readdir{.handle = handle,
+                                   .size = 65536,
+                                   .max_entries = 100,
+                                   .attributes = static_cast<wire::ListedAttributes>(4)})
+              .status == Status::invalid);
     REQUIRE(::setxattr(f.path("d").c_str(), "user.a", "1", 1, 0) == 0);
     CHECK_FALSE(f.list(f.d).body.no_xattrs);
 }
