@@ -292,6 +292,21 @@ void DirectoryCache::take_back(Directory& directory) {
     directory.lent_besides.clear();
 }
 
+// What was lent of names that are known no more once the directory is what is listed: whatever the server tells of them
+// would find nothing to take back.
+void DirectoryCache::take_back_unlisted(const Directory& directory, const std::vector<Entry>& listed) {
+    if (!is_lent(directory.lent_until))
+        return;
+    std::unordered_map<std::string_view, const wire::FileIdentity*> still_there;
+    for (const Entry& entry : listed)
+        still_there.emplace(entry.name, &entry.attributes.identity);
+    for (const Slot& slot : directory.slots) {
+        const auto found = still_there.find(slot.entry.name);
+        if (found == still_there.end() || *found->second != slot.entry.attributes.identity)
+            name_void(directory, slot.entry.name);
+    }
+}
+
 // ---------------------------------------------------------------- what answers bring
 
 bool DirectoryCache::has_changed_since(InodeNumber number, std::uint64_t asked_at) const {
@@ -304,8 +319,10 @@ bool DirectoryCache::learn(Listed listed) {
         return false;
     Directory& directory = directories_[listed.directory];
     directory.number = listed.directory;
-    if (directory.known)
+    if (directory.known) {
+        take_back_unlisted(directory, listed.entries);
         forget_contents(directory);
+    }
     directory.known = true;
     directory.complete = listed.complete;
     directory.place = std::move(listed.place);

@@ -220,6 +220,7 @@ private:
     void name_void(const Directory& directory, const std::string& name);
     void attributes_void(const wire::FileIdentity& identity);
     void take_back(Directory& directory);
+    void take_back_unlisted(const Directory& directory, const std::vector<Entry>& listed);
     Directory* trusted(InodeNumber directory);
     const Directory* trusted(InodeNumber directory) const;
     Directory* accepting(InodeNumber directory, std::uint64_t asked_at);

@@ -69,8 +69,12 @@ LeasedNames::LeasedNames(client::Session& session, const Clock& clock, Counters&
     };
     session_.on_stopping = [this] { lose_all(); };
     known_.on_given_up = [this](InodeNumber directory) {
-        if (const Inode* inode = inodes_.find(directory); inode != nullptr && inode->leased)
+        if (const Inode* inode = inodes_.find(directory); inode != nullptr && inode->leased) {
             session_.tell(wire::ReturnLeases{{inode->node}});
+            // A listing under way was asked for before.
+            for (const auto& [key, pending] : pending_)
+                pending->is_void |= pending->node == inode->node;
+        }
         tell_lost(directory);
         let_go(directory);
     };

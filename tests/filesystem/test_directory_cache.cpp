@@ -406,6 +406,7 @@ TEST_CASE("what was lent is taken back when the server revokes it, and nothing e
     }
     SECTION("the lease, after it was listed once more") {
         f.cache.learn(f.listing(home, {entry("a", file(1))}));
+        CHECK(f.taken_back() == Set{"b", "d", "2", "3"});  // whatever became of them
         f.cache.revoke(home, ++f.events);
         CHECK(f.taken_back() == Set{"a", "none", "1", "10"});
     }
@@ -442,6 +443,24 @@ TEST_CASE("what was lent is taken back when the server revokes it, and nothing e
         f.cache.revoke(home, ++f.events);
         CHECK(f.taken_back().empty());
     }
+}
+
+TEST_CASE("what was lent of a name that another listing is too short for is taken back") {
+    using Set = std::set<std::string>;
+    Fixture f;
+    const auto list_in_part = [&](const wire::Attributes& first) {
+        auto listing = f.listing(home, {entry("a", first)});
+        listing.complete = false;
+        CHECK(f.cache.learn(std::move(listing)));
+    };
+    list_in_part(file(1));
+    f.cache.learn(home, "b", file(2), ++f.events);
+    CHECK(f.cache.lend(home, "a").attributes == 9s);
+    CHECK(f.cache.lend(home, "b").attributes == 9s);
+    list_in_part(file(1));
+    CHECK(f.taken_back() == Set{"b", "2"});
+    list_in_part(file(3));
+    CHECK(f.taken_back() == Set{"a", "1"});
 }
 
 TEST_CASE("what is changed from here is not taken back: whoever is in front knows of it") {
