@@ -203,7 +203,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     // session_traffic.cpp
     void flush();
     void flush_lane(std::size_t lane);
-    void prepare(std::size_t lane);
+    void prepare(std::size_t lane, OutgoingQueue& queue);
     struct Unsent;
     bool send_next(std::size_t lane) { return send_next(lane, connections[lane].queue); }
     bool send_next(std::size_t lane, OutgoingQueue& queue, bool urgent_alone = false);

@@ -24,8 +24,9 @@ void Session::State::flush_lane(std::size_t lane) {
     if (restoration.is_under_way()) {
         if (lane != metadata_lane || !connection.is_ready())
             return;
-        while (send_next(lane, restoration.queue)) {
-        }
+        do
+            prepare(lane, restoration.queue);
+        while (send_next(lane, restoration.queue));
         return acknowledge(lane, restoration.queue);
     }
     if (!connection.is_ready() || (lane == data_lane && !may_use_own_lane()))
@@ -41,7 +42,7 @@ void Session::State::flush_lane(std::size_t lane) {
     if (connection.queue.may_grow() && !flushes->changes_are_due() && !must_acknowledge(lane))
         return flushes->for_changes();
     do
-        prepare(lane);
+        prepare(lane, connection.queue);
     while (send_next(lane));
     acknowledge(lane, connection.queue);
 }
@@ -55,9 +56,8 @@ void Session::State::acknowledge(std::size_t lane, OutgoingQueue& queue) {
     send_next(lane, queue, urgent_alone);
 }
 
-void Session::State::prepare(std::size_t lane) {
-    Connection& connection = connections[lane];
-    coder->prepare(connection.queue, terms.features(), connection.traffic.bytes_per_s(), [weak = weak_from_this()] {
+void Session::State::prepare(std::size_t lane, OutgoingQueue& queue) {
+    coder->prepare(queue, terms.features(), connections[lane].traffic.bytes_per_s(), [weak = weak_from_this()] {
         if (const auto self = weak.lock())
             self->flushes->soon();
     });
