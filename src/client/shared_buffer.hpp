@@ -14,4 +14,18 @@ inline Buffer view_of(const std::shared_ptr<Buffer>& whole, std::size_t start = 
             [](void* hint) noexcept { delete static_cast<std::shared_ptr<Buffer>*>(hint); }, owner};
 }
 
+// The same, and no more than `size` of them.
+inline Buffer view_of(const std::shared_ptr<Buffer>& whole, std::size_t start, std::size_t size) {
+    Buffer view = view_of(whole, start);
+    view.shrink(size);
+    return view;
+}
+
+// Bytes that others may keep as well.
+struct SharedBytes {
+    std::shared_ptr<Buffer> memory;
+    std::size_t start = 0;
+    std::size_t allocated = 0;  // in bytes, for all of it
+};
+
 }  // namespace remofile::client

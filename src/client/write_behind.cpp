@@ -5,8 +5,6 @@
 #include <cstring>
 #include <utility>
 
-#include "client/shared_buffer.hpp"
-
 namespace remofile::client {
 namespace {
 
@@ -161,6 +159,7 @@ void WriteBehind::made(std::uint64_t number) {
 
 Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
     Extent& extent = file->extents.at(number);
+    const std::size_t allocated = extent.memory.size();
     auto data = std::make_shared<Buffer>(std::move(extent.memory));
     data->shrink(extent.size);
     const Target target = extent.target;
@@ -185,11 +184,11 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
         status = reply.status();
         if (!reply)
             break;
-        const std::uint64_t offset = extent.offset + extent.done;
+        const SharedBytes written{data, extent.done, allocated};
         extent.done += reply->body.size;
         attributes = reply->body.attributes;
         if (on_written)
-            on_written(target, offset, reply->body);
+            on_written(target, extent.offset + written.start, reply->body, written);
         continued_ += extent.done < extent.size ? 1 : 0;
         if (reply->body.size == 0 || (extent.done < extent.size && is_overtaken(*file, extent)))
             status = Status::io_error;

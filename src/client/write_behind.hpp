@@ -19,6 +19,7 @@
 #include "base/task.hpp"
 #include "client/memory_budget.hpp"
 #include "client/session.hpp"
+#include "client/shared_buffer.hpp"
 #include "client/waiters.hpp"
 
 namespace remofile::client {
@@ -41,8 +42,8 @@ public:
         friend bool operator==(const Target&, const Target&) = default;
     };
 
-    // The server has carried a write out.
-    std::function<void(const Target&, std::uint64_t offset, const wire::WriteReply&)> on_written;
+    // The server has carried a write out, of these bytes.
+    std::function<void(const Target&, std::uint64_t offset, const wire::WriteReply&, const SharedBytes&)> on_written;
     // All that was pending of the file has been carried out, in order; what the answer to the last write said of it,
     // and when that write was accepted, as `now` numbers it.
     std::function<void(std::uint64_t file, const wire::Attributes&, std::uint64_t accepted_at)> on_written_out;

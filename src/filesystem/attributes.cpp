@@ -231,7 +231,7 @@ Task<Result<ShownAttributes>> FileSystem::setattr(Operation& operation, InodeNum
     if (!has_its_type(inodes_.find(inode), *attributes))
         co_return Result<ShownAttributes>(Status::stale);
     if (truncates)
-        contents_.replaced(inode, *attributes);
+        contents_.resized(inode, *attributes);
     else
         contents_.touched(inode, *attributes);
     co_return shown(operation, inode, *attributes);

@@ -129,9 +129,11 @@ Task<Result<std::size_t>> FileSystem::write_through(Operation& operation, InodeN
     if (const Status status = co_await written_out(operation, inode); status != Status::ok)
         co_return Result<std::size_t>(status);
     const std::size_t size = data.size();
+    const client::SharedBytes bytes{std::make_shared<Buffer>(std::move(data)), 0, size};  // with the request
     FileContents::WriteThrough under_way(contents_, inode, message.handle);
-    auto writing = of_mapping ? write_page(handle, message, std::move(data))
-                              : call_with_bulk(operation, message, std::move(data), client::LaneKind::data);
+    auto writing = of_mapping
+                       ? write_page(handle, message, client::view_of(bytes.memory))
+                       : call_with_bulk(operation, message, client::view_of(bytes.memory), client::LaneKind::data);
     const auto reply = co_await std::move(writing);
     behind_.hide(inode);
     if (!reply)
@@ -139,8 +141,9 @@ Task<Result<std::size_t>> FileSystem::write_through(Operation& operation, InodeN
     if (reply->body.size > size)
         co_return Result<std::size_t>(Status::io_error);
     const FileHandle* written_by = files_.find(handle);
-    under_way.written(reply->body, written_by != nullptr &&
-                                       (written_by->flags & (wire::open_sync | wire::open_dsync)) != 0 && !of_mapping);
+    const bool is_durable =
+        written_by != nullptr && !of_mapping && (written_by->flags & (wire::open_sync | wire::open_dsync)) != 0;
+    under_way.written(reply->body, is_durable, bytes);
     // Whoever caches in front believes that the bytes went where it said.
     if (reply->body.offset != message.offset)
         contents_.outdated(inode);
@@ -306,7 +309,7 @@ Task<Result<>> FileSystem::fallocate(Operation& operation, HandleNumber handle, 
         changed_here(inode);
         co_return Result<>(reply.error());
     }
-    contents_.replaced(inode, reply->body.attributes);
+    contents_.allocated(inode, message, reply->body.attributes);
     co_return Result<>();
 }
 
@@ -372,8 +375,7 @@ Task<Result<std::uint64_t>> FileSystem::copy_range(Operation& operation, HandleN
     const auto reply = co_await change(operation, message);
     behind_.hide(written_to);
     // Whoever caches in front drops the range itself.
-    contents_.forget(written_to);
-    changed_here(written_to);
+    contents_.copied_to(written_to);
     if (!reply)
         co_return Result<std::uint64_t>(reply.error());
     co_return std::min(reply->body.size, message.size);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "filesystem/file_contents.hpp"
 
+#include <fcntl.h>
+#include <linux/falloc.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -29,6 +31,11 @@ bool has_settled(const Inode& inode, std::uint64_t version) {
     return inode.open_count > 0 && is_fresh(inode.version) && !is_fresh(version);
 }
 
+// Of the memory, so much may be taken by what is not durable, and no more than a link of 200 Mbit/s carries in 2.5 s:
+// a disk makes it durable sooner.
+constexpr std::size_t unsynced_share = 4;
+constexpr std::size_t max_unsynced_bytes = 64U << 20;
+
 // What a program can make of it. That the session has ended is remofs's affair.
 Status write_error(Status status) {
     switch (status) {
@@ -53,14 +60,25 @@ FileContents::FileContents(client::Session& session, const Clock& clock, InodeMa
       files_(files),
       drop_pages_(std::move(drop_pages)),
       memory_(cache_bytes),
+      unsynced_(memory_, std::min(cache_bytes / unsynced_share, max_unsynced_bytes)),
       reader_(session, memory_, counters),
       writes_(session, memory_, counters) {
     using Target = client::WriteBehind::Target;
-    writes_.on_written = [this](const Target& target, std::uint64_t offset, const wire::WriteReply& reply) {
+    unsynced_.on_begun = [this](InodeNumber id) {
+        if (Inode* inode = inodes_.find(id); inode != nullptr)
+            InodeMap::hold_unsynced(*inode);
+    };
+    unsynced_.on_ended = [this](InodeNumber id) {
+        if (on_synced)
+            on_synced(id);
+    };
+    writes_.on_written = [this](const Target& target, std::uint64_t offset, const wire::WriteReply& reply,
+                                const client::SharedBytes& bytes) {
         const Inode* inode = inodes_.find(target.file);
         const bool through = inode != nullptr && inode->content.writes_through > 0;
         written(target.file, offset, reply, through || writes_.pending_of_others(target.file, target.handle));
-        unsynced_.answered(target.file, session_.clock().now());
+        keep(target.file, offset, reply.size, bytes);
+        note_answered(target.file, reply.attributes);
     };
     writes_.on_failed = [this](const Target& target, std::uint64_t offset, std::uint64_t size, Status status) {
         failed(target.file, offset, size, status);
@@ -83,6 +101,8 @@ wire::Attributes FileContents::seen(InodeNumber id, const wire::Attributes& attr
     }
     content.size = shown.size;
     content.size_at_server = shown.size;
+    if (const auto* told = unsynced_.told(id); told != nullptr && attributes.modification > told->latest_modification)
+        unsynced_.cannot_keep(id, session_.clock().now());
     if (!same_version(inode->version, shown.version) || has_settled(*inode, shown.version)) {
         inode->version = shown.version;
         drop(*inode);
@@ -121,6 +141,42 @@ void FileContents::replaced(InodeNumber id, const wire::Attributes& attributes) 
     tell_changed(id);
 }
 
+void FileContents::resized(InodeNumber id, const wire::Attributes& attributes) {
+    replaced(id, attributes);
+    unsynced_.accepted(id);
+    unsynced_.keep_size(id, attributes.size, session_.clock().now());
+    note_answered(id, attributes);
+}
+
+void FileContents::allocated(InodeNumber id, const wire::Fallocate& message, const wire::Attributes& attributes) {
+    const Inode* inode = inodes_.find(id);
+    const bool is_longer = inode != nullptr && attributes.size > inode->content.size_at_server;
+    replaced(id, attributes);
+    const TimePoint now = session_.clock().now();
+    unsynced_.accepted(id);
+    if ((message.mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0) {
+        const std::uint64_t end = std::min(message.offset + message.length, attributes.size);
+        if (end > message.offset)
+            unsynced_.keep_hole(id, message.offset, end - message.offset, now);
+    } else if ((message.mode & ~std::uint32_t{FALLOC_FL_KEEP_SIZE}) != 0) {
+        unsynced_.cannot_keep(id, now);
+    }
+    if (is_longer)
+        unsynced_.keep_size(id, attributes.size, now);
+    note_answered(id, attributes);
+}
+
+void FileContents::copied_to(InodeNumber id) {
+    forget(id);
+    const TimePoint now = session_.clock().now();
+    unsynced_.accepted(id);
+    unsynced_.answered(id, now);
+    unsynced_.cannot_keep(id, now);
+    if (on_kept)
+        on_kept();
+    tell_changed(id);
+}
+
 void FileContents::touched(InodeNumber id, const wire::Attributes& attributes) {
     Inode* inode = inodes_.find(id);
     if (inode == nullptr)
@@ -129,6 +185,22 @@ void FileContents::touched(InodeNumber id, const wire::Attributes& attributes) {
     inode->content.kept_version = 0;
     recent_.erase(id);
     tell_changed(id);
+    told(id, attributes);
+}
+
+void FileContents::told(InodeNumber id, const wire::Attributes& attributes) {
+    unsynced_.told(id, attributes, now());
+}
+
+void FileContents::keep(InodeNumber id, std::uint64_t offset, std::uint64_t size, const client::SharedBytes& bytes) {
+    unsynced_.keep(id, offset, size, bytes, session_.clock().now());
+}
+
+void FileContents::note_answered(InodeNumber id, const wire::Attributes& attributes) {
+    unsynced_.answered(id, session_.clock().now());
+    told(id, attributes);
+    if (on_kept)
+        on_kept();
 }
 
 void FileContents::tell_changed(InodeNumber id) {
@@ -156,7 +228,13 @@ void FileContents::forget(InodeNumber id) {
         inode->content.size = 0;
 }
 
+void FileContents::changed_elsewhere(InodeNumber id) {
+    unsynced_.cannot_keep(id, session_.clock().now());
+    forget(id);
+}
+
 void FileContents::removed(InodeNumber id) {
+    unsynced_.forget(id);
     reader_.forget_before(id, client::FileReader::every_generation);
 }
 
@@ -233,8 +311,12 @@ void FileContents::written(InodeNumber id, std::uint64_t offset, const wire::Wri
     Inode::Content& content = inode->content;
     const bool alone = !by_others && !content.written_by_several;
     content.written_by_several = by_others;
-    if (alone && !same_version(inode->version, reply.version_before))
+    if (alone && !same_version(inode->version, reply.version_before)) {
         drop(*inode);
+        // A name that it was given from here makes another version, too.
+        if (const auto* told = unsynced_.told(id); told != nullptr && inode->changed_otherwise_at < told->event)
+            unsynced_.cannot_keep(id, session_.clock().now());
+    }
     inode->version = our_version(reply.attributes);
     content.size_at_server = reply.attributes.size;
     reader_.changed(id, content.generation, offset, reply.size);
@@ -251,15 +333,19 @@ FileContents::WriteThrough::~WriteThrough() {
         --written->content.writes_through;
 }
 
-void FileContents::WriteThrough::written(const wire::WriteReply& reply, bool is_durable) {
+void FileContents::WriteThrough::written(const wire::WriteReply& reply, bool is_durable,
+                                         const client::SharedBytes& bytes) {
     const Inode* inode = contents_.inodes_.find(inode_);
     const bool by_others =
         (inode != nullptr && inode->content.writes_through > 1) || contents_.writes_.pending_of_others(inode_, handle_);
     contents_.written(inode_, reply.offset, reply, by_others);
-    if (is_durable)
+    // What is durable must not be written over by what was written before it.
+    if (is_durable && !contents_.unsynced_.knows(inode_))
         return;
-    contents_.unsynced_.accepted(inode_);
-    contents_.unsynced_.answered(inode_, contents_.session_.clock().now());
+    if (!is_durable)
+        contents_.unsynced_.accepted(inode_);
+    contents_.keep(inode_, reply.offset, reply.size, bytes);
+    contents_.note_answered(inode_, reply.attributes);
 }
 
 Task<Status> FileContents::send_before(InodeNumber id, HandleId handle, client::Cancellation* cancellation) {
@@ -270,7 +356,7 @@ Task<Status> FileContents::send_before(InodeNumber id, HandleId handle, client::
 }
 
 Task<Status> FileContents::sync(InodeNumber id, wire::Fsync message, client::Cancellation* cancellation) {
-    const std::uint64_t accepted = unsynced_.accepted_so_far(id);
+    const UnsyncedWrites::Mark mark = unsynced_.mark(id);
     for (;;) {
         const std::uint64_t continued = writes_.continued();
         Status status = co_await send_before(id, message.handle, cancellation);
@@ -282,7 +368,7 @@ Task<Status> FileContents::sync(InodeNumber id, wire::Fsync message, client::Can
         if (status == Status::ok && writes_.continued() != continued)
             continue;
         if (status == Status::ok)
-            unsynced_.synced(id, accepted);
+            unsynced_.synced(id, mark);
         co_return status;
     }
 }
@@ -302,12 +388,41 @@ bool FileContents::tell_writers(InodeNumber id, Status status) {
     return told;
 }
 
-void FileContents::machine_was_lost(TimePoint lost_at) {
-    for (const InodeNumber id : unsynced_.take_lost(lost_at)) {
-        const bool told = tell_writers(id, Status::io_error);
-        log::error("the server's machine has started anew: what was written to file {} and not synced may be lost{}",
-                   id, told ? "" : ", and no program has it open to be told");
-    }
+bool FileContents::is_as_left(InodeNumber id, const wire::Attributes& attributes) const {
+    const auto* told = unsynced_.told(id);
+    const Inode* inode = inodes_.find(id);
+    if (told == nullptr || inode == nullptr)
+        return false;
+    // A name that it was given, or has lost, from here changes it later than was told.
+    const bool is_change_known = inode->changed_otherwise_at < told->event;
+    return attributes.modification <= told->latest_modification &&
+           (!is_change_known || attributes.change <= told->latest_change);
+}
+
+void FileContents::sent_again(InodeNumber id, const wire::Attributes& attributes) {
+    unsynced_.sent_again(id, session_.clock().now());
+    told(id, attributes);
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        return;
+    inode->version = our_version(attributes);
+    inode->content.size_at_server = attributes.size;
+    if (!writes_.pending(id))
+        inode->content.size = attributes.size;
+}
+
+void FileContents::give_up_lost(InodeNumber id, Status why) {
+    const bool told = tell_writers(id, Status::io_error);
+    log::error(
+        "the server's machine has started anew: what was written to file {} and not synced may be lost, and cannot be "
+        "sent again: {}{}",
+        id, describe(why), told ? "" : ", and no program has it open to be told");
+    unsynced_.forget(id);
+}
+
+void FileContents::loses_name(InodeNumber id) {
+    if (unsynced_.knows(id) && on_synced)
+        on_synced(id);
 }
 
 void FileContents::failed(InodeNumber id, std::uint64_t offset, std::uint64_t size, Status status) {

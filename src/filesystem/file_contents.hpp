@@ -51,12 +51,19 @@ public:
 
     // Takes in what a reply to a request of the time `asked_at` says of a file; returns what may be shown of it.
     wire::Attributes seen(InodeNumber inode, const wire::Attributes& attributes, std::uint64_t asked_at);
-    // The same of the reply to a request by which the content was changed as a whole (truncate, fallocate).
-    void replaced(InodeNumber inode, const wire::Attributes& attributes);
+    // The same of the reply to a request by which the content was changed as a whole: by giving it another size, ...
+    void resized(InodeNumber inode, const wire::Attributes& attributes);
+    // ... by FALLOCATE, or by a COPY_RANGE, which tells no attributes.
+    void allocated(InodeNumber inode, const wire::Fallocate& message, const wire::Attributes& attributes);
+    void copied_to(InodeNumber inode);
     // The same of a request of ours that changed something else of the file.
     void touched(InodeNumber inode, const wire::Attributes& attributes);
+    // What the server says of a file after something of it was changed from here.
+    void told(InodeNumber inode, const wire::Attributes& attributes);
     // What is kept here is true no more; the kernel's pages are the caller's affair.
     void forget(InodeNumber inode);
+    // The same, since somebody else has changed it.
+    void changed_elsewhere(InodeNumber inode);
     // The same of all files: their versions mean nothing any more.
     void forget_all();
     // Nobody knows the file by number any more.
@@ -91,7 +98,7 @@ public:
         WriteThrough(const WriteThrough&) = delete;
         WriteThrough& operator=(const WriteThrough&) = delete;
         // The server has carried it out; durably, by a handle of O_SYNC or O_DSYNC.
-        void written(const wire::WriteReply& reply, bool is_durable);
+        void written(const wire::WriteReply& reply, bool is_durable, const client::SharedBytes& bytes);
 
     private:
         FileContents& contents_;
@@ -106,9 +113,27 @@ public:
     // not order what was written through other handles: that is waited for. Errors: interrupted.
     Task<Status> send_before(InodeNumber inode, HandleId handle, client::Cancellation* cancellation);
 
-    // The server's machine was lost at that time, and has started anew. Whoever wrote what may be lost with it, and was
-    // not synced, is told as of a write that failed.
-    void machine_was_lost(TimePoint lost_at);
+    // ---- what the server's machine may lose
+
+    // Called when something more is kept until it is durable.
+    std::function<void()> on_kept;
+    // Called when a file need not be found again for that.
+    std::function<void(InodeNumber)> on_synced;
+    UnsyncedWrites& unsynced() { return unsynced_; }
+    const UnsyncedWrites& unsynced() const { return unsynced_; }
+
+    // It was lost at that time, and has started anew: what may be lost with it, UnsyncedWrites::lost(), is to be sent
+    // again or given up.
+    void machine_was_lost(TimePoint lost_at) { unsynced_.lose(lost_at); }
+    // Whether a file that is found as `attributes` say is as what was lost may have left it, and nobody else has
+    // changed it.
+    bool is_as_left(InodeNumber inode, const wire::Attributes& attributes) const;
+    // What was lost of it has been sent again, and it is like that.
+    void sent_again(InodeNumber inode, const wire::Attributes& attributes);
+    // It cannot be: whoever wrote it is told as of a write that failed.
+    void give_up_lost(InodeNumber inode, Status why);
+    // Nobody can be asked to find the file again: it has lost a name.
+    void loses_name(InodeNumber inode);
 
     // What to read through an open handle; the file must be known.
     client::ReadSource source_of(const FileHandle& file) const;
@@ -116,6 +141,9 @@ public:
     bool must_drain_before(InodeNumber inode, std::uint64_t offset, std::uint64_t size) const;
 
 private:
+    void replaced(InodeNumber inode, const wire::Attributes& attributes);
+    void keep(InodeNumber inode, std::uint64_t offset, std::uint64_t size, const client::SharedBytes& bytes);
+    void note_answered(InodeNumber inode, const wire::Attributes& attributes);
     void now_has(InodeNumber inode, std::uint64_t offset, std::uint64_t size);
     void written(InodeNumber inode, std::uint64_t offset, const wire::WriteReply& reply, bool by_others);
     void failed(InodeNumber inode, std::uint64_t offset, std::uint64_t size, Status status);
@@ -139,8 +167,8 @@ private:
     std::function<void(InodeNumber)> drop_pages_;
     std::uint64_t events_ = 0;
     std::unordered_map<InodeNumber, Recent> recent_;  // of open files
-    UnsyncedWrites unsynced_;
     client::MemoryBudget memory_;
+    UnsyncedWrites unsynced_;
     client::FileReader reader_;
     client::WriteBehind writes_;
 };

@@ -93,6 +93,15 @@ FileSystem::FileSystem(client::Session& session, transport::Reactor& reactor, co
     };
     contents_.on_written = [this](InodeNumber inode) { written_here(inode); };
     contents_.on_changed = [this](InodeNumber inode) { changed_here(inode); };
+    contents_.on_kept = [this] { note_unsynced(); };
+    contents_.on_synced = [this](InodeNumber id) {
+        Inode* inode = inodes_.find(id);
+        if (inode == nullptr || !inode->unsynced)
+            return;
+        std::vector<wire::ForgetNode> unneeded;
+        inodes_.let_go_synced(*inode, unneeded);
+        give_back(std::move(unneeded));
+    };
     note_machine();
     session_.on_session_lost = [this] { return restore_session(); };
     session_.on_change_in_doubt = [this](std::uint64_t change, const auto& requests) {
@@ -117,6 +126,8 @@ FileSystem::~FileSystem() {
         reactor_.cancel(*held_setting_timer_);
     if (lent_names_timer_)
         reactor_.cancel(*lent_names_timer_);
+    if (unsynced_timer_)
+        reactor_.cancel(*unsynced_timer_);
 }
 
 FileSystem::Usage FileSystem::usage() const {
@@ -403,7 +414,7 @@ void FileSystem::on_invalidate(const client::Invalidation& invalidation, std::fu
         const Inode* inode = inodes_.find(node);
         if (inode == nullptr)
             continue;
-        contents_.forget(inode->id);
+        contents_.changed_elsewhere(inode->id);
         drop_front(inode->id, nullptr);
     }
     if (front_names_ != nullptr)
@@ -427,6 +438,7 @@ void FileSystem::on_new_epoch() {
     inodes_.new_epoch(session_.epoch(), session_.hello().root, session_.hello().root_attributes);
     export_device_ = session_.hello().root_attributes.identity.device;
     begin_session();
+    give_up_lost();
     on_reconnected();
 }
 

@@ -321,6 +321,27 @@ private:
     Task<bool> lose_locked(std::set<HandleNumber> lost);
     Task<bool> restore_directories();
     void lose(FileHandle& file);
+
+    // sending_again.cpp
+    struct OpenedAgain {
+        HandleId handle;
+        std::uint32_t credential = 0;
+        wire::Attributes attributes;
+    };
+    struct LostFiles;
+    struct SentChanges;
+    Task<bool> send_lost_again();
+    Task<void> send_some_again(std::shared_ptr<LostFiles> all);
+    Task<Status> send_again(InodeNumber inode);
+    Task<Result<OpenedAgain>> open_to_send_again(NodeId node);
+    Task<Status> send_changes(OpenedAgain file, NodeId node, std::vector<UnsyncedWrites::Change> changes);
+    Task<void> send_change(OpenedAgain file, NodeId node, UnsyncedWrites::Change change,
+                           std::shared_ptr<SentChanges> sent);
+    void give_up_lost();
+    void note_unsynced();
+    void forget_old_unsynced();
+    InodeNumber unsynced_at(InodeNumber directory, std::string_view name);
+    Task<void> make_durable();
     client::Fate fate_of_change(std::uint64_t change, const std::vector<client::EncodedRequest>& requests);
     client::EncodedReply answer_of_before(const client::EncodedRequest& request);
     wire::EntryReply made_before(NodeId node);
@@ -593,6 +614,8 @@ private:
     std::optional<transport::TimerId> held_setting_timer_;
     std::optional<transport::TimerId> quiet_timer_;
     std::optional<transport::TimerId> late_timer_;
+    std::optional<transport::TimerId> unsynced_timer_;
+    bool makes_durable_ = false;               // a file of which much is kept
     std::optional<std::uint32_t> names_user_;  // for whom they are kept, if not for everybody
     XattrMemory xattr_memory_;
     SecondAttempts second_attempts_;

@@ -308,7 +308,7 @@ Task<Result<Opened>> FileSystem::open(Operation& operation, InodeNumber inode, O
         co_return Result<Opened>(answer.error());
     if (truncates) {
         behind_.hide(inode);
-        contents_.replaced(inode, answer->attributes);
+        contents_.resized(inode, answer->attributes);
     }
     // It may have been written from here since the server read it, and other answers come by another way.
     const bool beginning_is_true = answer->has_beginning && !contents_.changed_since(inode, asked_at);
@@ -338,7 +338,7 @@ Result<Created> FileSystem::take_in(const Operation& operation, InodeNumber pare
         return entry.error();
     }
     if ((how.flags & wire::open_truncate) != 0)
-        contents_.replaced(entry->inode, reply.attributes);
+        contents_.resized(entry->inode, reply.attributes);
     const Opened opened = add_file(operation, entry->inode, handle, reply.attributes, operation.arrived_at, how);
     return Created{std::move(*entry), opened};
 }

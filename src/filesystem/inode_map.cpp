@@ -182,6 +182,11 @@ void InodeMap::let_go(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
     remove_unless_held(inode, give_back);
 }
 
+void InodeMap::let_go_synced(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
+    inode.unsynced = false;
+    remove_unless_held(inode, give_back);
+}
+
 // Accounts for a reply that named a known inode.
 void InodeMap::claim(Inode& inode, const wire::EntryReply& entry, std::vector<wire::ForgetNode>& give_back) {
     if (stale(inode) || !inode.node) {
@@ -261,7 +266,7 @@ void InodeMap::closed(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
 }
 
 void InodeMap::remove_unless_held(Inode& inode, std::vector<wire::ForgetNode>& give_back) {
-    if (inode.id == root_inode || inode.entry_count > 0 || inode.open_count > 0 || inode.leased)
+    if (inode.id == root_inode || inode.entry_count > 0 || inode.open_count > 0 || inode.leased || inode.unsynced)
         return;
     if (!stale(inode) && inode.node) {
         give_back.push_back({inode.node, inode.server_count});

@@ -43,6 +43,7 @@ struct Inode {
     bool leased = false;           // a directory that stays known for its lease's sake
     bool unlistable = false;       // a directory that could not be listed ahead
     bool unmade = false;           // the request that makes it is not answered
+    bool unsynced = false;         // a file that must be found again for what was written to it; see UnsyncedWrites
     std::uint8_t looked_into = 0;  // a directory: look-ups in it while it was not leased, as far as they matter
     std::uint64_t changed_at = 0;  // FileContents::now() when something of it was last changed from here
     std::uint64_t changed_otherwise_at = 0;  // the same, but for its content by writes
@@ -146,6 +147,9 @@ public:
     // A directory stays known while its lease is held.
     static void hold(Inode& inode) { inode.leased = true; }
     void let_go(Inode& inode, std::vector<wire::ForgetNode>& give_back);
+    // A file does while something may have to be written to it again.
+    static void hold_unsynced(Inode& inode) { inode.unsynced = true; }
+    void let_go_synced(Inode& inode, std::vector<wire::ForgetNode>& give_back);
 
     // A handle of the file has come.
     void opened(Inode& inode);

@@ -579,6 +579,7 @@ Task<Status> FileSystem::take_away_behind(const ChangesBehind::UnderWay& change,
 // It may have another, which a change under way has given it.
 void FileSystem::loses_name(InodeNumber id) {
     changed_here(id);
+    contents_.loses_name(id);
     shown_times_.changed(id);
     const wire::Attributes* shown = behind_.shown(id);
     if (shown == nullptr)
@@ -822,6 +823,7 @@ Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNu
     names_.known().attributes_changed_here(inode->place.parent, inode->place.name, inode->changed_at);
     inode->version = attributes.version & ~wire::version_is_fresh;
     inode->content.kept_version = 0;
+    contents_.told(id, attributes);
     attributes_are(id, attributes, asked_at);
 }
 

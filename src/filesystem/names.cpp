@@ -18,7 +18,8 @@ struct RenamedEntry {
     InodeNumber parent = 0;
     const std::string& name;
     bool look = false;          // what it stands for is asked with the rename
-    InodeNumber directory = 0;  // that it stands for
+    InodeNumber inode = 0;      // that it stands for, if that is known
+    InodeNumber directory = 0;  // the same, if it is a directory
 };
 
 // How often a name may be replaced between two records of one message, before that is the caller's affair.
@@ -405,6 +406,8 @@ Task<Result<>> FileSystem::remove(Operation& operation, InodeNumber parent, Mess
     behind_.hide(parent);
     behind_.hide(removed_file);
     if (status == Status::ok)
+        contents_.loses_name(removed_file != 0 ? removed_file : unsynced_at(parent, message.name));
+    if (status == Status::ok)
         removed(parent, message.name, operation.arrived_at);
     else
         names_.known().revoke_name(parent, message.name, contents_.now());
@@ -482,6 +485,8 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     requests.push_back(client::encoded(wire::Rename{*from, name, *to, new_name, flags}));
     const std::array concerned{parent, new_parent, standing_of(parent, name).inode,
                                standing_of(new_parent, new_name).inode};
+    source.inode = concerned[2];
+    target.inode = concerned[3];
     const InodeNumber moved = meaning_of(parent, name);
     const bool may_be_absent = standing_of(new_parent, new_name).knowledge == DirectoryCache::Knowledge::unknown;
     const bool exchanges = (flags & wire::rename_exchange) != 0;
@@ -498,6 +503,7 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
             continue;
         if (const auto looked = entry_of(entry->parent, entry->name, *found, asked_at)) {
             entry->directory = S_ISDIR(looked->attributes.mode) ? looked->inode : 0;
+            entry->inode = looked->inode;
             forget(looked->inode);
         }
     }
@@ -510,6 +516,9 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     }
     if (status == Status::ok && (flags & ~wire::rename_noreplace) == 0) {
         statistics_.changed();
+        contents_.loses_name(target.inode);
+        if (Inode* inode = inodes_.find(source.inode); inode != nullptr)
+            inode->changed_otherwise_at = contents_.now();
         has_moved(parent, name, new_parent, new_name, operation.arrived_at);
     } else {
         // What they stand for now is not said.

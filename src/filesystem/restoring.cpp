@@ -4,7 +4,8 @@
 // What ids stand for is made known to the server again: nodes by the names under which they were found last, if the
 // same file is there, or by that it is kept for having been open when it was removed, open files and directories by
 // their nodes, and locks by those who have them. What is not there any more, or is another file, is stale from now on;
-// so is a file through which a lock was held that somebody else has, or may have had meanwhile.
+// so is a file through which a lock was held that somebody else has, or may have had meanwhile. What the server's
+// machine has lost is sent again (sending_again.cpp).
 //
 // Of the changes that programs were told of and the server has not answered, those that it had carried out are found by
 // what their names stand for (carried_out.hpp); the others are sent again.
@@ -19,7 +20,6 @@
 #include "base/log.hpp"
 #include "client/waiters.hpp"
 #include "filesystem/file_system.hpp"
-#include "wire/machine_start.hpp"
 
 namespace remofile::filesystem {
 namespace {
@@ -54,17 +54,12 @@ Task<bool> FileSystem::restore_session() {
     if (is_done)
         is_done = co_await restore_files();
     if (is_done)
+        is_done = co_await send_lost_again();
+    if (is_done)
         is_done = co_await restore_locks();
     if (is_done)
         is_done = co_await restore_directories();
     co_return is_done;
-}
-
-// A server's process may end, and what it has stays; what its machine had and not written is lost with that.
-void FileSystem::note_machine() {
-    const std::uint64_t before = std::exchange(machine_start_, wire::machine_start(session_.hello().boot));
-    if (before != 0 && machine_start_ != 0 && machine_start_ != before)
-        contents_.machine_was_lost(session_.lost_at());
 }
 
 // Ends when no name of before is kept in front: whoever is told next that something failed looks what is there.
@@ -167,7 +162,8 @@ bool FileSystem::is_restored(InodeNumber id, NodeId node, const client::EncodedR
     const auto is_it_too = [id](const auto& name) { return name.second == id; };
     if (found_again_ && std::ranges::any_of(found_again_->names, is_it_too))
         found_again_->attributes.emplace(id, reply->attributes);
-    if (!inode->unmade)
+    // Of what was lost nothing is shown before it has been sent again.
+    if (!inode->unmade && !contents_.unsynced().is_lost(id))
         contents_.seen(id, reply->attributes, asked_at);
     return true;
 }

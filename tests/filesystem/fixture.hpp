@@ -159,6 +159,8 @@ private:
                 return read(request.as<wire::Read>());
             case Opcode::write:
                 return write(request.as<wire::Write>(), request.bulk);
+            case Opcode::fallocate:
+                return make_hole(request.as<wire::Fallocate>());
             case Opcode::release:
                 return close(request.as<wire::Release>().handle);
             case Opcode::opendir:
@@ -341,6 +343,15 @@ private:
                                               .size = static_cast<std::uint32_t>(data.size()),
                                               .attributes = attributes(file),
                                               .version_before = before});
+    }
+    // Whatever is asked for.
+    FakeReply make_hole(const wire::Fallocate& asked) {
+        File& file = at(asked.handle);
+        for (std::uint64_t i = asked.offset;
+             i < std::min<std::uint64_t>(asked.offset + asked.length, file.content.size()); ++i)
+            file.content[i] = '\0';
+        touch(file);
+        return FakeReply::of(wire::AttributesReply{attributes(file)});
     }
     FakeReply close(HandleId handle) {
         open_handles.erase(handle);
@@ -632,14 +643,19 @@ struct Fixture : client::SessionFixture {
     }
     // The server is started again, and has forgotten the session.
     void lose_session() {
+        const std::size_t greetings = server.greetings.size();
+        begin_to_lose_session();
+        REQUIRE(wait_for([&] { return server.greetings.size() > greetings && session->connected(); }));
+    }
+    // The same without waiting until it is taken up.
+    void begin_to_lose_session() {
         server.knows_session = false;
         server_files.new_session();
         waiting_.clear();  // nobody waits for these answers any more
+        const TimePoint lost_before = session->lost_at();
         server.stop();
-        REQUIRE(wait_for([&] { return !session->connected(); }));
-        const std::size_t greetings = server.greetings.size();
+        REQUIRE(wait_for([&] { return session->lost_at() != lost_before; }));
         server.start();
-        REQUIRE(wait_for([&] { return server.greetings.size() > greetings && session->connected(); }));
     }
     // The same once so many of those that are held back have been carried out; what is sent again is answered.
     void lose_session_after(std::size_t carried_out) {

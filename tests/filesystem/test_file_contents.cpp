@@ -106,7 +106,7 @@ TEST_CASE("contents: writes through several handles at once are not taken for ot
 
 TEST_CASE("contents: a change of size or mode from here does not hide another's") {
     Fixture f;
-    f.contents->replaced(f.file, attributes_of(2));
+    f.contents->resized(f.file, attributes_of(2));
     CHECK(f.drops == 1);
     f.contents->touched(f.file, attributes_of(3));
     CHECK(f.drops == 1);

@@ -403,11 +403,13 @@ TEST_CASE("what is open goes on in the session that takes a lost one's place") {
     CHECK(f.server_files.open_handles.empty());
 }
 
-TEST_CASE("what was not synced may be lost with the server's machine, and who wrote it is told") {
+TEST_CASE(
+    "what was not synced may be lost with the server's machine, and who wrote what cannot be sent again is told") {
     OpenFiles f;
     std::uint32_t starts = 0;
     const auto restart = [&](std::uint32_t machine) {
         f.server.greeting.boot = wire::make_boot(machine, ++starts);
+        f.server_files.touch(f.at_server());  // by somebody else
         f.lose_session();
     };
     f.server_files.make("other");
@@ -481,6 +483,217 @@ TEST_CASE("what was not synced may be lost with the server's machine, and who wr
         CHECK(f.fsync(writer.handle) == Status::ok);
         CHECK(f.at_server().content == "Eontent");
     }
+}
+
+namespace {
+
+// On a server whose machine can lose its power.
+struct LosingPower : OpenFiles {
+    LosingPower() {
+        settings.facts_of = [](const Caller&) { return CallerFacts{}; };
+        make_file_system();
+        inode = lookup("file").inode;
+        restart();
+    }
+    void restart() {
+        ++starts;
+        server.greeting.boot = wire::make_boot(starts, starts);
+        lose_session();
+    }
+    // With all that was done to the file since durable() was called.
+    void lose_power() {
+        at_server() = durable_;
+        restart();
+    }
+    // The same without waiting until all is as before.
+    void begin_to_lose_power() {
+        at_server() = durable_;
+        ++starts;
+        server.greeting.boot = wire::make_boot(starts, starts);
+        begin_to_lose_session();
+    }
+    void durable() { durable_ = at_server(); }
+    void all_answered() {
+        REQUIRE(wait_for([&] { return fs->usage().pending_write_bytes == 0; }));
+    }
+    Status resize(std::uint64_t size) {
+        return ask(&FileSystem::setattr, inode, HandleNumber{}, wire::Setattr{.which = wire::set_size, .size = size})
+            .status();
+    }
+    void forget_file(HandleNumber handle) {
+        fs->release(handle);
+        fs->forget(inode);
+    }
+
+    std::uint32_t starts = 0;
+
+private:
+    FakeExport::File durable_;
+};
+
+}  // namespace
+
+TEST_CASE("what the server's machine has lost is sent again, and nobody notices") {
+    LosingPower f;
+    const Opened writer = f.open(to_write);
+    f.durable();
+    CHECK(f.write(writer.handle, 0, "abcdef") == Status::ok);
+    CHECK(f.write(writer.handle, 4, "EFGH") == Status::ok);
+    f.all_answered();
+    std::string content = "abcdEFGH";
+    SECTION("to an open file, with what was read and told before") {
+        const auto before = f.ask(&FileSystem::getattr, f.inode, HandleNumber{});
+        f.lose_power();
+        const auto after = f.ask(&FileSystem::getattr, f.inode, HandleNumber{});
+        CHECK(after->attributes.modification == before->attributes.modification);
+        CHECK(after->attributes.size == before->attributes.size);
+    }
+    SECTION("with sizes in between, and what was written through") {
+        CHECK(f.resize(2) == Status::ok);
+        CHECK(f.write(writer.handle, 3, "xyz") == Status::ok);
+        f.all_answered();
+        CHECK(f.write(writer.handle, 4, "Y", {.through = true}) == Status::ok);
+        CHECK(f.resize(7) == Status::ok);
+        content = std::string("ab\0xYz\0", 7);
+        f.lose_power();
+    }
+    SECTION("and holes") {
+        CHECK(f.ask(&FileSystem::fallocate, writer.handle, 3U, std::uint64_t{1}, std::uint64_t{2}).has_value());
+        content = std::string("a\0\0dEFGH", 8);
+        f.lose_power();
+    }
+    SECTION("of what was written since it was synced, that alone") {
+        CHECK(f.fsync(writer.handle) == Status::ok);
+        f.durable();
+        CHECK(f.write(writer.handle, 1, "B") == Status::ok);
+        f.all_answered();
+        const std::size_t writes = f.asked(Opcode::write);
+        content = "aBcdEFGH";
+        f.lose_power();
+        CHECK(f.asked(Opcode::write) == writes + 1);
+    }
+    SECTION("as often as it is lost") {
+        f.lose_power();
+        f.lose_power();
+    }
+    SECTION("also when the connection is lost once more meanwhile") {
+        f.held = {Opcode::write};
+        f.begin_to_lose_power();
+        REQUIRE(f.await_held(2));
+        f.begin_to_lose_session();
+        REQUIRE(f.await_held(2));
+        f.release();
+    }
+    SECTION("before anybody can see the file as it was left") {
+        f.held = {Opcode::write};
+        f.begin_to_lose_power();
+        REQUIRE(f.await_held(2));
+        const auto reading = f.begin(&FileSystem::read, writer.handle, std::uint64_t{0}, std::size_t{100});
+        CHECK(!reading->done());
+        f.release();
+        CHECK(OpenFiles::text_of(f.finish(reading)) == content);
+    }
+    SECTION("under another name, which it was given since") {
+        REQUIRE(f.ask(&FileSystem::rename, root_inode, std::string("file"), root_inode, std::string("other"), 0U)
+                    .has_value());
+        f.server_files.touch(f.server_files.file("other"));
+        auto& file = f.server_files.file("other");
+        file.content = "content";
+        file.modification = {};
+        f.lookup("other");
+        f.restart();
+        CHECK(f.flush(writer.handle) == Status::ok);
+        CHECK(f.server_files.file("other").content == content);
+        return;
+    }
+    REQUIRE(f.wait_for([&] { return f.at_server().content == content; }));
+    CHECK(f.read(writer.handle) == content);
+    CHECK(f.flush(writer.handle) == Status::ok);
+    CHECK(f.fsync(writer.handle) == Status::ok);
+}
+
+TEST_CASE("what the server's machine has lost of a file is sent again if nobody has it open, or knows it any more") {
+    LosingPower f;
+    const Opened writer = f.open(to_write);
+    f.durable();
+    CHECK(f.write(writer.handle, 0, "C") == Status::ok);
+    SECTION("as it keeps its name") {
+        CHECK(f.flush(writer.handle) == Status::ok);
+        f.forget_file(writer.handle);
+        f.lose_power();
+        REQUIRE(f.wait_for([&] { return f.at_server().content == "Content"; }));
+        f.settle();
+        CHECK(f.server_files.open_handles.empty());
+    }
+    SECTION("but not once it is removed") {
+        f.all_answered();
+        REQUIRE(f.ask(&FileSystem::unlink, root_inode, std::string("file")).has_value());
+        f.forget_file(writer.handle);
+        f.restart();
+        const auto directory = f.ask(&FileSystem::opendir, root_inode);
+        CHECK(f.ask(&FileSystem::fsyncdir, directory->handle, false).status() == Status::ok);
+    }
+}
+
+TEST_CASE("what the server's machine has lost is not sent again to what is another's by now") {
+    LosingPower f;
+    const Opened writer = f.open(to_write);
+    f.durable();
+    CHECK(f.write(writer.handle, 0, "C") == Status::ok);
+    f.all_answered();
+    const std::size_t writes = f.asked(Opcode::write);
+    std::string content = "theirs";
+    SECTION("if somebody else has changed it since") {
+        f.server_files.write(f.at_server(), content);
+        f.restart();
+    }
+    SECTION("if somebody else had changed it before, which was noticed") {
+        f.server_files.write(f.at_server(), content);
+        CHECK(f.size() == content.size());
+        content = "content";
+        f.lose_power();
+    }
+    SECTION("if it has gone") {
+        f.server_files.file(1).names.erase("file");
+        f.server_files.make("file", content);
+        f.restart();
+    }
+    CHECK(f.flush(writer.handle) == Status::io_error);
+    CHECK(f.asked(Opcode::write) == writes);
+    CHECK(f.at_server().content == content);
+}
+
+TEST_CASE("what the server cannot take again is told of") {
+    LosingPower f;
+    const Opened writer = f.open(to_write);
+    f.durable();
+    CHECK(f.write(writer.handle, 0, "C") == Status::ok);
+    f.all_answered();
+    f.refuse_writes(Status::no_space);
+    f.lose_power();
+    CHECK(f.flush(writer.handle) == Status::io_error);
+}
+
+TEST_CASE("the server is asked to make durable what would not fit, and by handles of its own") {
+    LosingPower f;
+    const Opened writer = f.open(to_write);
+    const std::string much(1U << 20, 'x');
+    const std::size_t syncs = f.asked(Opcode::fsync);
+    for (std::uint64_t i = 0; i < 12 && f.asked(Opcode::fsync) == syncs; ++i) {
+        CHECK(f.write(writer.handle, i << 20U, much) == Status::ok);
+        f.all_answered();
+    }
+    REQUIRE(f.asked(Opcode::fsync) == syncs + 1);
+    CHECK(f.server.of(Opcode::fsync).back().as<wire::Fsync>().data_only);
+    REQUIRE(f.wait_for([&] { return f.server_files.open_handles.size() == 1; }));
+    f.durable();
+    CHECK(f.write(writer.handle, 0, "y") == Status::ok);
+    f.all_answered();
+    const std::size_t writes = f.asked(Opcode::write);
+    f.lose_power();
+    CHECK(f.flush(writer.handle) == Status::ok);
+    CHECK(f.asked(Opcode::write) == writes + 1);
+    CHECK(f.at_server().content.starts_with("yx"));
 }
 
 TEST_CASE("a file that was given another name goes on under that one") {
