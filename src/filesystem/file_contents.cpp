@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "filesystem/file_contents.hpp"
 
-#include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/stat.h>
 
@@ -417,11 +416,17 @@ void FileContents::give_up_lost(InodeNumber id, Status why) {
         "the server's machine has started anew: what was written to file {} and not synced may be lost, and cannot be "
         "sent again: {}{}",
         id, describe(why), told ? "" : ", and no program has it open to be told");
+    forget(id);
+    drop_pages_(id);
     unsynced_.forget(id);
 }
 
 void FileContents::loses_name(InodeNumber id) {
-    if (unsynced_.knows(id) && on_synced)
+    Inode* inode = inodes_.find(id);
+    if (inode == nullptr)
+        return;
+    inode->changed_otherwise_at = now();
+    if (on_synced)
         on_synced(id);
 }
 

@@ -132,7 +132,7 @@ public:
     void sent_again(InodeNumber inode, const wire::Attributes& attributes);
     // It cannot be: whoever wrote it is told as of a write that failed.
     void give_up_lost(InodeNumber inode, Status why);
-    // Nobody can be asked to find the file again: it has lost a name.
+    // The file has lost a name from here: it is not looked for again for what is kept of it alone.
     void loses_name(InodeNumber inode);
 
     // What to read through an open handle; the file must be known.

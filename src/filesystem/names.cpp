@@ -510,6 +510,9 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     for (const InodeNumber each : concerned)
         behind_.hide(each);
     if (status == Status::ok) {
+        for (const RenamedEntry* entry : {&source, &target})
+            if (Inode* inode = inodes_.find(entry->inode); inode != nullptr)
+                inode->changed_otherwise_at = contents_.now();
         names_.known().loan_moves(parent, name, new_parent, new_name);
         if (exchanges)
             names_.known().loan_moves(new_parent, new_name, parent, name);
@@ -517,8 +520,6 @@ Task<Result<>> FileSystem::rename(Operation& operation, InodeNumber parent, std:
     if (status == Status::ok && (flags & ~wire::rename_noreplace) == 0) {
         statistics_.changed();
         contents_.loses_name(target.inode);
-        if (Inode* inode = inodes_.find(source.inode); inode != nullptr)
-            inode->changed_otherwise_at = contents_.now();
         has_moved(parent, name, new_parent, new_name, operation.arrived_at);
     } else {
         // What they stand for now is not said.

@@ -4,7 +4,6 @@
 // A machine that starts anew may have lost what its server had answered and nobody had made durable. So that is kept
 // here (unsynced_writes.hpp) until it is durable or old, and sent again to the same file, before anything else is asked
 // of it. A file of which not all is kept, that is not there any more, or that somebody else has changed, is given up.
-#include <fcntl.h>
 #include <linux/falloc.h>
 
 #include <algorithm>

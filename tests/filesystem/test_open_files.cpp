@@ -646,6 +646,8 @@ TEST_CASE("what the server's machine has lost is not sent again to what is anoth
     SECTION("if somebody else has changed it since") {
         f.server_files.write(f.at_server(), content);
         f.restart();
+        CHECK(f.read(writer.handle) == content);
+        CHECK(f.size() == content.size());
     }
     SECTION("if somebody else had changed it before, which was noticed") {
         f.server_files.write(f.at_server(), content);
