@@ -23,6 +23,7 @@
 #include "cli/sync_memory.hpp"
 #include "cli/sync_plan.hpp"
 #include "cli/sync_scan.hpp"
+#include "client/conflict_name.hpp"
 #include "transport/endpoint_address.hpp"
 
 namespace remofile::cli {
@@ -89,33 +90,17 @@ std::pair<std::string, std::string> split(const std::string& path) {
                               : std::pair(path.substr(0, slash), path.substr(slash + 1));
 }
 
-// "notes.txt", "notes.conflict-local-20260131-235959.txt", "notes.conflict-local-20260131-235959-2.txt", …
+// A new one each time it is asked for the same path.
 class ConflictNames {
 public:
-    ConflictNames() {
-        const std::time_t now = std::time(nullptr);
-        std::tm parts{};
-        ::localtime_r(&now, &parts);
-        char text[32];
-        time_.assign(text, std::strftime(text, sizeof(text), "%Y%m%d-%H%M%S", &parts));
-    }
-
     std::string operator()(const std::string& path, Side side) {
-        auto [directory, name] = split(path);
-        const std::size_t dot = name.rfind('.');
-        std::string extension = dot == name.npos || dot == 0 ? "" : name.substr(dot);
-        std::string stem = name.substr(0, name.size() - extension.size());
-        const int number = ++numbers_[path];
-        const std::string mark = fmt::format(".conflict-{}-{}{}", side == Side::local ? "local" : "server", time_,
-                                             number == 1 ? "" : fmt::format("-{}", number));
-        if (mark.size() + extension.size() >= wire::max_name_bytes)
-            extension.clear();
-        stem.resize(std::min(stem.size(), wire::max_name_bytes - mark.size() - extension.size()));
-        return (directory.empty() ? "" : directory + "/") + stem + mark + extension;
+        const auto [directory, name] = split(path);
+        return (directory.empty() ? "" : directory + "/") +
+               client::conflict_name(name, side == Side::local ? "local" : "server", time_, ++numbers_[path]);
     }
 
 private:
-    std::string time_;
+    const std::time_t time_ = std::time(nullptr);
     std::map<std::string, int> numbers_;
 };
 

@@ -36,6 +36,7 @@ Mount::Mount(client::Session& session, transport::Reactor& reactor, Counters& co
                     .front_checks_permissions = settings_.check_permissions_here,
                     .is_single_user = settings_.is_single_user,
                     .waits_for_names = settings_.waits_for_names,
+                    .keeps_unsent = settings_.keeps_unsent,
                     .facts_of = [this](const filesystem::Caller& caller) { return facts_of(caller); }}),
       pages_(reactor, file_system_.inodes()),
       names_(reactor),
@@ -251,6 +252,10 @@ std::string Mount::status_text() const {
     const auto add = [&text](std::string_view separator, std::string_view name, std::uint64_t value) {
         text += fmt::format("{}\"{}\": {}", separator, name, value);
     };
+    if (settings_.keeps_unsent) {
+        text += ", \"keeps_unsent\": true";
+        add(", ", "spool_files_left", settings_.spool_files_left);
+    }
     add(", ", "pending_changes", usage.pending_changes);
     add(", ", "pending_write_bytes", usage.pending_write_bytes);
     add(", ", "known_files", usage.known_files);

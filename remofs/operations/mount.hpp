@@ -58,6 +58,9 @@ struct MountSettings {
     bool waits_for_names = false;  // whoever makes, removes or renames something waits for the server
     IdMap ids;
     std::size_t cache_bytes = 0;  // for contents of files, all together
+    // What the server has not answered when the mount ends is kept; and of mounts before so many files are left.
+    bool keeps_unsent = false;
+    std::size_t spool_files_left = 0;
 };
 
 class Mount {

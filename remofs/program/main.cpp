@@ -93,6 +93,12 @@ int run(std::string_view program, const std::vector<std::string>& arguments) {
     if (!mountpoint)
         return fail(client::ExitStatus::mountpoint, mountpoint.error());
     plan.mountpoint = std::move(*mountpoint);
+    if (!plan.options.spool.empty()) {
+        auto spool = spool::Directory::open(plan.options.spool, plan.mountpoint);
+        if (!spool)
+            return fail(client::ExitStatus::failure, spool.error());
+        plan.spool = std::move(*spool);
+    }
     auto session = client::make_session_options(to_connect_options(plan.options));
     if (!session)
         return fail(client::exit_status_of_setup(session.status()), session.error());

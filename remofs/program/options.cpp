@@ -158,6 +158,8 @@ constexpr auto table = std::to_array<OptionRow>({
     {"congestion", Kind::value, "auto|system|NAME", "TCP's congestion control: auto takes bbr on longer links (auto)",
      set_congestion},
     {"cache_size", Kind::value, "SIZE", "memory for cached data", set_cache_size},
+    {"spool", Kind::value, "DIRECTORY", "keep there what the server lacks when the mount ends; the next sends it",
+     set_text<&Options::spool>},
     {"metrics", Kind::value, "ADDRESS:PORT", "offer metrics by HTTP; PORT alone: to this machine only", set_metrics},
     {"log_format", Kind::value, "text|json|journald", "how a line of the log looks (text; in the journal, journald)",
      set_log_format},

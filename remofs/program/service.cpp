@@ -5,6 +5,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <ctime>
 #include <memory>
@@ -18,6 +19,7 @@
 #include "remofs/kernel/mountpoint.hpp"
 #include "remofs/operations/mount.hpp"
 #include "remofs/program/mount_metrics.hpp"
+#include "remofs/program/spooler.hpp"
 #include "transport/context.hpp"
 #include "transport/reactor.hpp"
 
@@ -68,7 +70,10 @@ std::string describe_clients(const std::vector<wire::Client>& clients) {
 class Service {
 public:
     Service(ServicePlan plan, StartReport report)
-        : plan_(std::move(plan)), report_(std::move(report)), signals_(receive_signals()) {}
+        : plan_(std::move(plan)), report_(std::move(report)), signals_(receive_signals()) {
+        if (plan_.spool)
+            spooler_.emplace(std::move(*plan_.spool), plan_.options.source, counters_);
+    }
 
     client::ExitStatus run() {
         reactor_.watch(signals_.get(), [this] { on_signal(); });
@@ -100,6 +105,8 @@ private:
             !others.empty())
             report_.note(fmt::format("{} is also in use by {}", plan_.options.source, describe_clients(others)));
         co_await data_lane_ready();
+        if (spooler_)
+            co_await send_kept();
         auto mount = Mount::create(*session_, reactor_, counters_, settings());
         if (!mount)
             co_return fail(client::ExitStatus::failure, mount.error().to_string());
@@ -122,6 +129,16 @@ private:
         if (plan_.options.metrics->beyond_loopback)
             log::warn("metrics are neither encrypted nor authorised, and can be read from other machines");
         return {};
+    }
+
+    // Programs must not see what the mount before has changed already as it was.
+    Task<void> send_kept() {
+        if (plan_.options.read_only || session_->hello().read_only) {
+            log::warn("nothing of what is kept in {} is sent: {} is read-only", plan_.options.spool,
+                      plan_.options.source);
+            co_return;
+        }
+        co_await spooler_->send(*session_, reactor_, [this](std::string_view line) { report_.note(line); });
     }
 
     // So that the first program need not wait for it. Metadata flows without, so that it is no reason not to mount.
@@ -164,6 +181,9 @@ private:
         settings.waits_for_names = options.sync_names || is_given("sync") || is_given("dirsync");
         settings.ids = plan_.ids;
         settings.cache_bytes = options.cache_size_bytes.value_or(default_cache_bytes);
+        settings.keeps_unsent = spooler_.has_value();
+        if (spooler_)
+            settings.spool_files_left = spooler_->left();
         // A server that acts as its callers knows their numbers: nothing to map then.
         const wire::HelloReply& hello = session_->hello();
         if (plan_.map_user && !hello.client_identity)
@@ -204,13 +224,38 @@ private:
             std::_Exit(static_cast<int>(client::ExitStatus::failure));
         }
         if (std::exchange(stopping_, true))
-            return session_->close();
+            return give_up();
         log::info("unmounting {} because of a signal", plan_.mountpoint);
         mount_->unmount([this](bool) { wind_up("a signal asked for it"); });
-        reactor_.after(unmount_patience, [this] {
+        reactor_.after(patience_with_server(), [this] {
             log::warn("gave up waiting for the server while unmounting {}", plan_.mountpoint);
-            session_->close();
+            give_up();
         });
+    }
+
+    // What is kept can wait: a server that has been away for so long already is not waited for.
+    Duration patience_with_server() const {
+        if (!spooler_ || session_->connected())
+            return unmount_patience;
+        const Duration left = session_->lost_at() + unmount_patience - reactor_.clock().now();
+        return std::clamp(left, Duration::zero(), Duration(unmount_patience));
+    }
+
+    // The server is not waited for any longer.
+    void give_up() {
+        if (std::exchange(gave_up_, true))
+            return;
+        const filesystem::FileSystem::Usage usage = mount_->file_system().usage();
+        if (usage.pending_write_bytes > 0 || usage.pending_changes > 0) {
+            if (spooler_)
+                spooler_->keep(mount_->file_system());
+            else
+                log::warn(
+                    "gave up sending what programs did in {} before it was unmounted: {} bytes and {} changes of names "
+                    "and attributes are not at the server",
+                    plan_.mountpoint, usage.pending_write_bytes, usage.pending_changes);
+        }
+        session_->close();
     }
 
     // Every way to the end passes here.
@@ -218,15 +263,9 @@ private:
         if (std::exchange(winding_up_, true))
             return;
         log::info("the mount at {} ends: {}", plan_.mountpoint, reason);
-        reactor_.after(unmount_patience, [this] {
-            const filesystem::FileSystem::Usage usage = mount_->file_system().usage();
-            if (usage.pending_write_bytes > 0 || usage.pending_changes > 0)
-                log::warn(
-                    "gave up sending what programs did in {} before it was unmounted: {} bytes and {} changes of names "
-                    "and attributes are not at the server",
-                    plan_.mountpoint, usage.pending_write_bytes, usage.pending_changes);
-            session_->close();
-        });
+        if (spooler_)
+            spooler_->announce_end();
+        reactor_.after(patience_with_server(), [this] { give_up(); });
         spawn(end(), [this](Status) { reactor_.stop(); });
     }
 
@@ -256,10 +295,12 @@ private:
     client::ExitStatus status_ = client::ExitStatus::success;
     bool stopping_ = false;
     bool winding_up_ = false;
+    bool gave_up_ = false;
     bool was_mounted_ = false;
     Counters counters_;
     transport::Context context_;
     transport::Reactor reactor_;
+    std::optional<Spooler> spooler_;
     std::unique_ptr<client::Session> session_;
     std::unique_ptr<Mount> mount_;
     std::unique_ptr<transport::MetricsPort> metrics_;

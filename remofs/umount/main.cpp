@@ -161,6 +161,12 @@ bool wait_for_all(const Options& options) {
         }
         if (fact(status, "silent") == 0)
             last_answer = now;
+        if (now - last_answer >= patience && fact(status, "keeps_unsent") != 0) {
+            say(options, "the server does not answer; what it has not got, " + left_of(status) +
+                             ", is kept in the spool of the mount, if it does not come back now");
+            end(child);
+            return true;
+        }
         if (now - last_answer >= patience) {
             say(options, "the server does not answer, and has not got " + left_of(status) +
                              "; umount -l detaches the mount and goes on trying for a while, umount -f gives them up");

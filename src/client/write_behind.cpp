@@ -162,6 +162,7 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
     const std::size_t allocated = extent.memory.size();
     auto data = std::make_shared<Buffer>(std::move(extent.memory));
     data->shrink(extent.size);
+    extent.sent_memory = data;
     const Target target = extent.target;
     const auto held = session_.hold(target.credential);
     Status status = Status::ok;
@@ -225,6 +226,7 @@ void WriteBehind::settle(const FilePtr& file, Extent& extent) {
     const std::uint64_t number = extent.target.file;
     pending_bytes_ -= extent.size;
     extent.answered = true;
+    extent.sent_memory.reset();
     extent.charge.resize(0);
     --file->under_way;
     if (extent.in_order && --file->in_order == 0)
@@ -295,6 +297,25 @@ bool WriteBehind::overlaps(std::uint64_t number, std::uint64_t offset, std::uint
                const Extent& extent = entry.second;
                return !extent.answered && extent.offset < offset + size && offset < extent.end();
            });
+}
+
+std::vector<std::uint64_t> WriteBehind::pending_files() const {
+    std::vector<std::uint64_t> numbers;
+    for (const auto& [number, file] : files_)
+        numbers.push_back(number);
+    return numbers;
+}
+
+void WriteBehind::visit_pending(std::uint64_t number,
+                                const std::function<void(std::uint64_t, std::span<const std::byte>)>& visit) const {
+    const FilePtr file = find(number);
+    if (file == nullptr)
+        return;
+    for (const auto& [_, extent] : file->extents) {
+        const Buffer& memory = extent.sent_memory != nullptr ? *extent.sent_memory : extent.memory;
+        if (!extent.answered)
+            visit(extent.offset + extent.done, memory.bytes().subspan(extent.done, extent.size - extent.done));
+    }
 }
 
 std::uint64_t WriteBehind::pending_end(std::uint64_t number) const {

@@ -82,6 +82,10 @@ public:
     // The offset behind the furthest byte pending; 0 if nothing is.
     std::uint64_t pending_end(std::uint64_t file) const;
     std::size_t pending_bytes() const { return pending_bytes_; }
+    // The files of which something is pending, and what that is, in the order in which it was accepted.
+    std::vector<std::uint64_t> pending_files() const;
+    void visit_pending(std::uint64_t file,
+                       const std::function<void(std::uint64_t offset, std::span<const std::byte>)>& visit) const;
 
 private:
     // Consecutive bytes of one writer, in the order in which they were accepted.
@@ -90,7 +94,8 @@ private:
         std::uint64_t number = 0;
         std::uint64_t offset = 0;
         std::uint64_t size = 0;
-        Buffer memory;  // of which the first `size` bytes are in use; empty once sent
+        Buffer memory;                        // of which the first `size` bytes are in use; empty once sent
+        std::shared_ptr<Buffer> sent_memory;  // until it is answered; shared with the request that carries it
         MemoryBudget::Charge charge;
         std::uint64_t done = 0;  // of its bytes, written
         bool sent = false;

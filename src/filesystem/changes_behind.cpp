@@ -48,6 +48,7 @@ void ChangesBehind::end(std::uint64_t number, const Concern& concern) {
     }
     under_way_.erase(number);
     of_names_.erase(number);
+    requests_.erase(number);
     std::vector<std::shared_ptr<Of>> touched;
     std::vector<std::pair<InodeNumber, std::optional<Heard>>> settled;
     for (const InodeNumber inode : concern.inodes) {

@@ -105,6 +105,19 @@ public:
     }
     const std::map<std::uint64_t, std::vector<NameChange>>& asked() const { return asked_; }
 
+    // What carries a change out: its request, and what was known of the file that loses a name by it, and of the one
+    // whose name that takes. For whoever keeps what is under way when a mount ends.
+    struct Request {
+        wire::Opcode opcode{};
+        std::vector<std::byte> body;
+        std::optional<wire::Attributes> file;
+        std::optional<wire::Attributes> replaced;
+    };
+    void note_request(const UnderWay& change, Request request) {
+        requests_.insert_or_assign(change.number(), std::move(request));
+    }
+    const std::map<std::uint64_t, Request>& requests() const { return requests_; }
+
     // Changes of names that are under way, by their numbers.
     const std::map<std::uint64_t, std::vector<NameChange>>& of_names() const { return of_names_; }
 
@@ -176,6 +189,7 @@ private:
     std::unordered_map<InodeNumber, Names> names_;
     std::map<std::uint64_t, std::vector<NameChange>> of_names_;
     std::map<std::uint64_t, std::vector<NameChange>> asked_;
+    std::map<std::uint64_t, Request> requests_;
     std::map<InodeNumber, Status> failures_;
     std::size_t failed_ = 0;  // since nothing was under way
 };

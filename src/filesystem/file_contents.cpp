@@ -92,8 +92,11 @@ wire::Attributes FileContents::seen(InodeNumber id, const wire::Attributes& attr
     Inode::Content& content = inode->content;
     content.heard_at = now();
     heard(*inode, attributes);
+    const bool is_older = writes_.pending(id) || content.written_at > asked_at;
+    if (is_older ? !told_.contains(id) : inode->open_count > 0)
+        note_told(id, attributes);
     // The reply may be older than a write that is pending, or was when it was asked for.
-    if (writes_.pending(id) || content.written_at > asked_at) {
+    if (is_older) {
         shown.size = std::max(shown.size, content.size);
         content.size = shown.size;
         return shown;
@@ -136,6 +139,7 @@ void FileContents::replaced(InodeNumber id, const wire::Attributes& attributes) 
     inode->content.size = attributes.size;
     inode->content.size_at_server = attributes.size;
     inode->content.written_at = now();
+    note_told(id, attributes);
     drop(*inode);
     tell_changed(id);
 }
@@ -183,6 +187,7 @@ void FileContents::touched(InodeNumber id, const wire::Attributes& attributes) {
     inode->version = our_version(attributes);
     inode->content.kept_version = 0;
     recent_.erase(id);
+    note_told(id, attributes);
     tell_changed(id);
     told(id, attributes);
 }
@@ -235,6 +240,7 @@ void FileContents::changed_elsewhere(InodeNumber id) {
 void FileContents::removed(InodeNumber id) {
     unsynced_.forget(id);
     reader_.forget_before(id, client::FileReader::every_generation);
+    told_.erase(id);
 }
 
 void FileContents::forget_all() {
@@ -278,6 +284,7 @@ bool FileContents::keeps(InodeNumber id, const wire::Attributes& attributes, std
     content.kept_version = is_fresh(attributes.version) || changed ? 0 : attributes.version;
     if (!changed) {
         content.size = content.size_at_server = attributes.size;
+        note_told(id, attributes);
         remember(*inode, attributes);
     }
     return kept;
@@ -318,6 +325,7 @@ void FileContents::written(InodeNumber id, std::uint64_t offset, const wire::Wri
     }
     inode->version = our_version(reply.attributes);
     content.size_at_server = reply.attributes.size;
+    note_told(id, reply.attributes);
     reader_.changed(id, content.generation, offset, reply.size);
 }
 
@@ -432,8 +440,9 @@ void FileContents::loses_name(InodeNumber id) {
 
 void FileContents::failed(InodeNumber id, std::uint64_t offset, std::uint64_t size, Status status) {
     const bool told = tell_writers(id, status);
-    log::error("{} bytes at {} of file {} could not be written: {}{}", size, offset, id, describe(status),
-               told ? "" : ", and no program has it open to be told");
+    if (!is_quiet_)
+        log::error("{} bytes at {} of file {} could not be written: {}{}", size, offset, id, describe(status),
+                   told ? "" : ", and no program has it open to be told");
     // What the kernel shows of it is not in the file.
     if (Inode* inode = inodes_.find(id); inode != nullptr) {
         inode->content.written_at = now();

@@ -49,6 +49,21 @@ public:
     // A number that rises: what was asked for later has the larger one.
     std::uint64_t now() { return ++events_; }
 
+    // What the server told last of a file that is open, or to which something is pending; of others perhaps nothing.
+    struct Told {
+        std::uint64_t size = 0;
+        wire::Timestamp modification;
+    };
+    const Told* last_told(InodeNumber inode) const {
+        const auto found = told_.find(inode);
+        return found == told_.end() ? nullptr : &found->second;
+    }
+    void note_told(InodeNumber inode, const wire::Attributes& attributes) {
+        told_[inode] = {attributes.size, attributes.modification};
+    }
+    // Somebody else has what is pending now: what fails is not logged.
+    void be_quiet() { is_quiet_ = true; }
+
     // Takes in what a reply to a request of the time `asked_at` says of a file; returns what may be shown of it.
     wire::Attributes seen(InodeNumber inode, const wire::Attributes& attributes, std::uint64_t asked_at);
     // The same of the reply to a request by which the content was changed as a whole: by giving it another size, ...
@@ -76,7 +91,11 @@ public:
     // if what was heard last is older than a second, or not the whole truth.
     std::optional<wire::Attributes> recent(InodeNumber inode) const;
     // The last handle of a file is closed.
-    void closed(InodeNumber inode) { recent_.erase(inode); }
+    void closed(InodeNumber inode) {
+        recent_.erase(inode);
+        if (!writes_.pending(inode))
+            told_.erase(inode);
+    }
 
     // Whether a file was changed from here, or what is kept of it was dropped, since `asked_at`: what was asked for
     // then may be older.
@@ -167,6 +186,8 @@ private:
     std::function<void(InodeNumber)> drop_pages_;
     std::uint64_t events_ = 0;
     std::unordered_map<InodeNumber, Recent> recent_;  // of open files
+    std::unordered_map<InodeNumber, Told> told_;
+    bool is_quiet_ = false;
     client::MemoryBudget memory_;
     UnsyncedWrites unsynced_;
     client::FileReader reader_;

@@ -44,6 +44,7 @@
 #include "filesystem/shown_times.hpp"
 #include "filesystem/statistics.hpp"
 #include "filesystem/xattr_memory.hpp"
+#include "spool/contents.hpp"
 
 namespace remofile::filesystem {
 
@@ -65,6 +66,8 @@ struct FileSystemSettings {
     std::size_t max_changes_behind = 512;
     // Files and directories to make are borrowed from the server.
     bool borrows_inodes = true;
+    // What the server has not answered may be asked for with take_unsent().
+    bool keeps_unsent = false;
     // With groups by the server's numbers. Asked for only where they matter: where the server acts as its callers, and
     // where set-id bits are at stake.
     std::function<CallerFacts(const Caller&)> facts_of;
@@ -117,6 +120,14 @@ public:
 
     // Ends when the server has answered all that was written, made, removed and renamed before.
     Task<void> all_written_out();
+
+    // What all_written_out() waits for, to be carried out by another session. From now on, what fails of it is not
+    // logged: somebody has it. Files without a name are left out, which nobody could open again.
+    struct Unsent {
+        spool::Contents contents;       // without source and time
+        std::vector<std::string> lost;  // what could not be put into it, and why
+    };
+    Unsent take_unsent();
 
     // ---- names
 
@@ -430,6 +441,13 @@ private:
     }
     void failed_behind(std::string_view what, InodeNumber directory, std::string_view name, InodeNumber made_as,
                        Status status);
+    template <class Message>
+    void note_request(const ChangesBehind::UnderWay& change, const Message& message,
+                      std::optional<wire::Attributes> file = {}, std::optional<wire::Attributes> replaced = {}) {
+        if (settings_.keeps_unsent)
+            behind_.note_request(change,
+                                 {Message::opcode, wire::encode_body(message), std::move(file), std::move(replaced)});
+    }
     // How requests are sent whose outcome programs have been told already.
     static client::CallOptions options_of_change(const ChangesBehind::UnderWay& change) {
         return {.ahead = true, .in_order = true, .change = change.number()};
@@ -503,6 +521,10 @@ private:
     template <class Message>
     Task<std::optional<Result<client::Reply<Message>>>> ask_briefly(Operation& operation, Message message);
     Task<Result<wire::Attributes>> set_at_server(Operation& operation, InodeNumber inode, wire::Setattr change);
+
+    // keeping.cpp
+    class Keeping;
+    std::optional<wire::Attributes> known_of(InodeNumber directory, std::string_view name);
 
     // files.cpp
     // With more files open, whoever opens or makes one waits: the server may have no descriptor for it.
@@ -631,6 +653,7 @@ private:
     };
     std::optional<FoundAgain> found_again_;
     std::size_t lost_files_ = 0;
+    bool unsent_taken_ = false;
     FreshLookUps fresh_look_ups_;
     HeldLocks held_locks_;
     LinkedNames linked_names_;

@@ -317,7 +317,7 @@ Task<void> FileSystem::look_at_quiet(InodeNumber directory) {
 
 void FileSystem::failed_behind(std::string_view what, InodeNumber directory, std::string_view name, InodeNumber made_as,
                                Status status) {
-    if (behind_.note_failure(directory, for_programs(status)))
+    if (behind_.note_failure(directory, for_programs(status)) && !unsent_taken_)
         log::error("{} \"{}\" in directory {} has failed at the server after a program was told that it was done: {}",
                    what, name, directory, describe(status));
     names_.known().revoke_name(directory, name, contents_.now());
@@ -370,6 +370,7 @@ template <class Message>
 Task<void> FileSystem::carry_out_making(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber inode,
                                         Message message, std::uint64_t asked_at) {
     const auto under_way = std::move(change);
+    note_request(under_way, message);
     const auto reply = co_await session_.call(message, options_of_change(under_way));
     if (reply)
         confirm_made(parent, message.name, inode, attributes_in(reply->body), asked_at);
@@ -485,6 +486,7 @@ Entry FileSystem::link_behind(Inode& inode, InodeNumber new_parent, std::string 
 Task<void> FileSystem::carry_out_link(ChangesBehind::UnderWay change, InodeNumber id, InodeNumber new_parent,
                                       wire::Link message, std::uint64_t asked_at) {
     const auto under_way = std::move(change);
+    note_request(under_way, message);
     const auto reply = co_await session_.call(message, options_of_change(under_way));
     changed_here(id);
     behind_.note_heard(id, std::nullopt);
@@ -618,6 +620,7 @@ template <class Message>
 Task<void> FileSystem::carry_out_removal(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber directory,
                                          Message message, bool look_first, std::uint64_t asked_at) {
     const auto under_way = std::move(change);
+    note_request(under_way, message, known_of(parent, message.name));
     const Status status = co_await take_away_behind(under_way, parent, message.name, message, look_first);
     if (status != Status::ok)
         co_return failed_behind("removing", parent, message.name, 0, status);
@@ -685,6 +688,7 @@ Task<void> FileSystem::carry_out_rename(ChangesBehind::UnderWay change, InodeNum
                                         InodeNumber moved, wire::Rename message, bool look_first,
                                         std::uint64_t asked_at) {
     const auto under_way = std::move(change);
+    note_request(under_way, message, known_of(parent, message.name), known_of(new_parent, message.new_name));
     const Status status = co_await take_away_behind(under_way, new_parent, message.new_name, message, look_first);
     behind_.note_heard(moved, std::nullopt);
     if (status == Status::ok)
@@ -784,6 +788,7 @@ void FileSystem::send_held_setting() {
 Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNumber id, wire::Setattr message,
                                          bool look_first, std::uint64_t asked_at) {
     const auto under_way = std::move(change);
+    note_request(under_way, message);
     const wire::Getattr look{.node = message.node};
     std::vector<client::EncodedRequest> requests;
     if (look_first)
@@ -798,8 +803,10 @@ Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNu
     if (inode == nullptr)
         co_return;
     if (!reply) {
-        log::error("attributes of file {} could not be set at the server after a program was told that they were: {}",
-                   id, describe(reply.status()));
+        if (!unsent_taken_)
+            log::error(
+                "attributes of file {} could not be set at the server after a program was told that they were: {}", id,
+                describe(reply.status()));
         const Status status = for_programs(reply.status());
         const InodeNumber directory = inode->type == S_IFDIR ? id : inode->place.parent;
         behind_.note_failure(directory, status);
@@ -824,6 +831,7 @@ Task<void> FileSystem::carry_out_setting(ChangesBehind::UnderWay change, InodeNu
     inode->version = attributes.version & ~wire::version_is_fresh;
     inode->content.kept_version = 0;
     contents_.told(id, attributes);
+    contents_.note_told(id, attributes);
     attributes_are(id, attributes, asked_at);
 }
 

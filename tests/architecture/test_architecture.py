@@ -16,15 +16,16 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = {
     "src/base": {"base"},
     "src/wire": {"base", "wire"},
+    "src/spool": {"base", "wire", "spool"},
     "src/transport": {"base", "wire", "transport"},
     "src/client": {"base", "wire", "transport", "client"},
     "server": {"base", "wire", "transport", "server"},
-    "src/filesystem": {"base", "wire", "transport", "client", "filesystem"},
-    "remofs": {"base", "wire", "transport", "client", "filesystem", "remofs"},
+    "src/filesystem": {"base", "wire", "transport", "client", "spool", "filesystem"},
+    "remofs": {"base", "wire", "transport", "client", "spool", "filesystem", "remofs"},
     "cli": {"base", "wire", "transport", "client", "cli"},
     "lib": {"base", "wire", "transport", "client", "lib"},
 }
-LAYER_NAMES = {"base", "wire", "transport", "client", "filesystem", "server", "remofs", "cli", "lib"}
+LAYER_NAMES = {"base", "wire", "spool", "transport", "client", "filesystem", "server", "remofs", "cli", "lib"}
 # The rooms of a layer, from the bottom up, and which others each may include besides those of its own and what lies at
 # the layer's root.
 ROOMS = {

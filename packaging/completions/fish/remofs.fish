@@ -24,6 +24,7 @@ function __remofs_options
         compress 'compress data on its way' \
         congestion= 'what TCP sends with: auto, system or a name' \
         cache_size= 'memory for cached data' \
+        spool= 'keep there what the server lacks when the mount ends' \
         log_format= 'how a line of the log looks: text, json or journald' \
         metrics= 'offer metrics by HTTP at ADDRESS:PORT' \
         fsname= 'what mount shows as the source' \
