@@ -352,7 +352,6 @@ private:
     void note_unsynced();
     void forget_old_unsynced();
     InodeNumber unsynced_at(InodeNumber directory, std::string_view name);
-    Task<void> make_durable();
     client::Fate fate_of_change(std::uint64_t change, const std::vector<client::EncodedRequest>& requests);
     client::EncodedReply answer_of_before(const client::EncodedRequest& request);
     wire::EntryReply made_before(NodeId node);
@@ -637,7 +636,6 @@ private:
     std::optional<transport::TimerId> quiet_timer_;
     std::optional<transport::TimerId> late_timer_;
     std::optional<transport::TimerId> unsynced_timer_;
-    bool makes_durable_ = false;               // a file of which much is kept
     std::optional<std::uint32_t> names_user_;  // for whom they are kept, if not for everybody
     XattrMemory xattr_memory_;
     SecondAttempts second_attempts_;

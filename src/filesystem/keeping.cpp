@@ -18,6 +18,8 @@ using spool::no_object;
 using spool::ObjectNumber;
 
 std::optional<wire::Attributes> FileSystem::known_of(InodeNumber directory, std::string_view name) {
+    if (!settings_.keeps_unsent)
+        return std::nullopt;
     const auto answer = names_.known().find(directory, name);
     if (answer.attributes == nullptr)
         return std::nullopt;

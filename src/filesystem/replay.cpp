@@ -14,6 +14,7 @@
 #include "client/conflict_name.hpp"
 #include "client/remote_tree.hpp"
 #include "filesystem/carried_out.hpp"
+#include "filesystem/outcome.hpp"
 
 namespace remofile::filesystem {
 
@@ -37,11 +38,6 @@ constexpr std::size_t digests_a_step = 1024;
 // How much later than the server's last word on a file what had been on its way may have been written to it. By the
 // server's clock.
 constexpr std::int64_t under_way_seconds = 60;
-
-bool is_of_connection(Status status) {
-    return status == Status::no_session || status == Status::shutting_down || status == Status::timed_out ||
-           status == Status::unreachable;
-}
 
 // Devices have other numbers after a restart of the machine.
 bool is_same_file(const wire::FileIdentity& one, const wire::FileIdentity& other) {

@@ -20,16 +20,12 @@
 #include "base/log.hpp"
 #include "client/waiters.hpp"
 #include "filesystem/file_system.hpp"
+#include "filesystem/outcome.hpp"
 
 namespace remofile::filesystem {
 namespace {
 
 constexpr std::uint64_t no_epoch = 0;  // sessions have others
-
-// That the connection, or the session, is lost once more, and not what was asked for.
-bool is_of_connection(Status status) {
-    return status == Status::no_session || status == Status::shutting_down || status == Status::timed_out;
-}
 
 bool is_not_known(InodeNumber id) {
     return id == unnumbered_inode || id == unknown_inode;

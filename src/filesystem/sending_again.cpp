@@ -13,6 +13,7 @@
 #include "base/log.hpp"
 #include "client/waiters.hpp"
 #include "filesystem/file_system.hpp"
+#include "filesystem/outcome.hpp"
 #include "wire/machine_start.hpp"
 
 namespace remofile::filesystem {
@@ -24,10 +25,6 @@ constexpr std::uint64_t max_sent_bytes = 16U << 20;
 constexpr std::size_t max_sent_changes = 64;
 constexpr std::size_t max_looked_at = 1'024;
 constexpr auto look_for_old_every = std::chrono::seconds(15);
-
-bool is_of_connection(Status status) {
-    return status == Status::no_session || status == Status::shutting_down || status == Status::timed_out;
-}
 
 client::CallOptions before_all_else(std::uint32_t credential) {
     return {.credential = credential, .set_id = wire::SetId::keep, .timeout = Duration::max(), .restores = true};
@@ -206,10 +203,6 @@ Task<void> FileSystem::send_change(OpenedAgain file, NodeId node, UnsyncedWrites
 void FileSystem::note_unsynced() {
     if (!unsynced_timer_)
         unsynced_timer_ = reactor_.after(look_for_old_every, [this] { forget_old_unsynced(); });
-    if (!makes_durable_ && contents_.unsynced().to_be_synced()) {
-        makes_durable_ = true;
-        spawn(make_durable(), [this](Status) { makes_durable_ = false; });
-    }
 }
 
 void FileSystem::forget_old_unsynced() {
@@ -230,33 +223,6 @@ InodeNumber FileSystem::unsynced_at(InodeNumber directory, std::string_view name
             return id;
     }
     return 0;
-}
-
-// Asks the server to, of one file after the other, by handles of its own: what is written through the others need not
-// wait behind that. What cannot be made durable gives way to other files.
-Task<void> FileSystem::make_durable() {
-    while (const auto next = contents_.unsynced().to_be_synced()) {
-        const InodeNumber id = *next;
-        const UnsyncedWrites::Mark mark = contents_.unsynced().mark(id);
-        const Inode* inode = inodes_.find(id);
-        const NodeId node = inode == nullptr || inodes_.stale(*inode) ? NodeId{} : inode->node;
-        const wire::Open opening{node, session_.new_handle_id(), wire::open_read};
-        const wire::Fsync syncing{opening.handle, true};
-        std::vector<client::EncodedRequest> requests;
-        requests.push_back(client::encoded(opening, true));
-        requests.push_back(client::encoded(syncing));
-        const auto credentials = session_.credentials();
-        const client::CallOptions options{.lane = client::LaneKind::data,
-                                          .credential = credentials.empty() ? 0 : credentials.front()};
-        const auto replies = co_await session_.call_batch(std::move(requests), options);
-        if (replies.front().status == Status::ok)
-            session_.tell(wire::Release{opening.handle}, client::LaneKind::data);
-        if (replies.back().status == Status::ok)
-            contents_.unsynced().synced(id, mark);
-        else
-            contents_.unsynced().cannot_keep(id, session_.clock().now());
-    }
-    makes_durable_ = false;
 }
 
 }  // namespace remofile::filesystem

@@ -13,8 +13,6 @@ constexpr std::size_t overhead_bytes = 256;
 constexpr std::size_t large_share = 4;
 // Of a file that cannot be sent again yet so much is kept, so that one that goes on slowly can be some time later.
 constexpr std::uint64_t max_broken_bytes = 4U << 20;
-// Asking the server to make a file durable costs its disk some milliseconds, and lets go of that much at least.
-constexpr std::uint64_t worth_syncing_bytes = 1U << 20;
 constexpr std::size_t max_sizes = 64;
 // Memory that is used to less than half is copied.
 constexpr std::size_t max_waste = 2;
@@ -149,22 +147,12 @@ void UnsyncedWrites::note_kept(InodeNumber id, File& file) {
     if (file.pieces.empty() != (file.since == 0)) {
         if (file.pieces.empty()) {
             by_age_.erase(file.since);
-            large_.erase(file.since);
-            file.is_large = false;
             file.since = 0;
         } else {
             file.since = file.last;
             by_age_.emplace(file.since, id);
         }
     }
-    const bool is_large = file.kept_bytes >= worth_syncing_bytes && !file.broken_at;
-    if (is_large == file.is_large)
-        return;
-    file.is_large = is_large;
-    if (is_large)
-        large_.emplace(file.since, id);
-    else
-        large_.erase(file.since);
 }
 
 void UnsyncedWrites::told(InodeNumber id, const wire::Attributes& attributes, std::uint64_t event) {
@@ -207,12 +195,6 @@ void UnsyncedWrites::synced(InodeNumber id, const Mark& mark) {
     });
     std::erase_if(file.sizes, [&](const Size& size) { return size.number <= mark.kept; });
     note_kept(id, file);
-}
-
-std::optional<InodeNumber> UnsyncedWrites::to_be_synced() const {
-    if (large_.empty() || kept_.used_bytes() < kept_.limit_bytes() / 2)
-        return std::nullopt;
-    return large_.begin()->second;
 }
 
 void UnsyncedWrites::forget(InodeNumber id) {

@@ -69,9 +69,6 @@ public:
     Mark mark(InodeNumber file) const;
     // What had been accepted, and what had been kept, at the mark is durable.
     void synced(InodeNumber file, const Mark& mark);
-    // The file that should be made durable, so that others can be kept: one of which much is kept, for the longest
-    // time.
-    std::optional<InodeNumber> to_be_synced() const;
     // Nothing is to be known of it any more.
     void forget(InodeNumber file);
     void forget_old(TimePoint now);
@@ -134,7 +131,6 @@ private:
         std::optional<TimePoint> broken_at;     // when something was last not kept
         std::optional<Told> told;
         bool is_lost = false;
-        bool is_large = false;  // as to_be_synced() has it
     };
 
     void add(InodeNumber id, std::uint64_t offset, std::uint64_t size, std::shared_ptr<Bytes> bytes, std::size_t start,
@@ -150,7 +146,6 @@ private:
     std::uint64_t last_number_ = 0;
     std::unordered_map<InodeNumber, File> files_;
     std::map<std::uint64_t, InodeNumber> by_age_;  // those with pieces
-    std::map<std::uint64_t, InodeNumber> large_;   // those of them with many
 };
 
 }  // namespace remofile::filesystem

@@ -676,28 +676,6 @@ TEST_CASE("what the server cannot take again is told of") {
     CHECK(f.flush(writer.handle) == Status::io_error);
 }
 
-TEST_CASE("the server is asked to make durable what would not fit, and by handles of its own") {
-    LosingPower f;
-    const Opened writer = f.open(to_write);
-    const std::string much(1U << 20, 'x');
-    const std::size_t syncs = f.asked(Opcode::fsync);
-    for (std::uint64_t i = 0; i < 12 && f.asked(Opcode::fsync) == syncs; ++i) {
-        CHECK(f.write(writer.handle, i << 20U, much) == Status::ok);
-        f.all_answered();
-    }
-    REQUIRE(f.asked(Opcode::fsync) == syncs + 1);
-    CHECK(f.server.of(Opcode::fsync).back().as<wire::Fsync>().data_only);
-    REQUIRE(f.wait_for([&] { return f.server_files.open_handles.size() == 1; }));
-    f.durable();
-    CHECK(f.write(writer.handle, 0, "y") == Status::ok);
-    f.all_answered();
-    const std::size_t writes = f.asked(Opcode::write);
-    f.lose_power();
-    CHECK(f.flush(writer.handle) == Status::ok);
-    CHECK(f.asked(Opcode::write) == writes + 1);
-    CHECK(f.at_server().content.starts_with("yx"));
-}
-
 TEST_CASE("a file that was given another name goes on under that one") {
     OpenFiles f;
     const bool others_take_the_name = GENERATE(false, true);

@@ -234,31 +234,4 @@ TEST_CASE("no more is kept than fits, and its files cannot be sent again then") 
     }
 }
 
-TEST_CASE("the server is asked to make durable of which much is kept, when there is little room") {
-    client::MemoryBudget memory{64U << 20};
-    UnsyncedWrites writes(memory, 8U << 20);
-    const auto memory_of_a_write = std::make_shared<Buffer>(Buffer::allocate(1U << 20));
-    const auto write = [&](InodeNumber file, std::uint64_t offset) {
-        writes.accepted(file);
-        writes.keep(file, offset, memory_of_a_write->size(), {memory_of_a_write, 0, memory_of_a_write->size()}, start);
-        writes.answered(file, start);
-    };
-    for (std::uint64_t i = 0; i < 3; ++i)
-        write(7, i << 20U);
-    CHECK(!writes.to_be_synced());
-    write(3, 0);
-    REQUIRE(writes.to_be_synced() == 7);
-    const auto mark = writes.mark(7);
-    write(7, 3U << 20U);
-    writes.synced(7, mark);
-    CHECK(writes.changes(7).size() == 1);
-    CHECK(!writes.to_be_synced());
-    for (std::uint64_t i = 0; i < 20; ++i)
-        write(5, i << 20U);
-    // Once it does not fit there is no use in it.
-    writes.forget(7);
-    writes.forget(3);
-    CHECK(!writes.to_be_synced());
-}
-
 }  // namespace remofile::filesystem
