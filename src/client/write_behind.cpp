@@ -21,6 +21,15 @@ constexpr std::size_t max_in_order_bytes = 64U << 10;
 // From here on, copying to join costs more than it saves.
 constexpr std::size_t max_joined_bytes = 256U << 10;
 
+// Writes through several handles are carried out side by side, and none of them makes a file smaller.
+void take_in(wire::Attributes& latest, const wire::Attributes& answer) {
+    const wire::Attributes earlier = latest;
+    if (answer.change >= earlier.change)
+        latest = answer;
+    latest.size = std::max(answer.size, earlier.size);
+    latest.blocks = std::max(answer.blocks, earlier.blocks);
+}
+
 }  // namespace
 
 WriteBehind::WriteBehind(Session& session, MemoryBudget& budget, Counters& counters)
@@ -172,7 +181,6 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
     // They are woken, and so go, in the order in which they came.
     while (!extent.in_order && !may_go(*file, target))
         co_await file->turn.wait(nullptr);
-    wire::Attributes attributes;
     // A file system that is nearly full takes a part; what it says of the rest is the error to report.
     while (status == Status::ok && extent.done < extent.size) {
         const wire::Write message{target.handle, extent.offset + extent.done, false};
@@ -187,7 +195,7 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
             break;
         const SharedBytes written{data, extent.done, allocated};
         extent.done += reply->body.size;
-        attributes = reply->body.attributes;
+        take_in(file->latest, reply->body.attributes);
         if (on_written)
             on_written(target, extent.offset + written.start, reply->body, written);
         continued_ += extent.done < extent.size ? 1 : 0;
@@ -202,7 +210,7 @@ Task<void> WriteBehind::carry_out(FilePtr file, std::uint64_t number) {
     else
         settle(file, extent);
     if (status == Status::ok && is_last && !pending(target.file) && on_written_out)
-        on_written_out(target.file, attributes, accepted_at);
+        on_written_out(target.file, file->latest, accepted_at);
 }
 
 void WriteBehind::fail(const FilePtr& file, Extent& extent, Status status) {
@@ -316,6 +324,15 @@ void WriteBehind::visit_pending(std::uint64_t number,
         if (!extent.answered)
             visit(extent.offset + extent.done, memory.bytes().subspan(extent.done, extent.size - extent.done));
     }
+}
+
+std::uint64_t WriteBehind::pending_bytes(std::uint64_t number) const {
+    std::uint64_t bytes = 0;
+    if (const FilePtr file = find(number)) {
+        for (const auto& [_, extent] : file->extents)
+            bytes += extent.answered ? 0 : extent.size;
+    }
+    return bytes;
 }
 
 std::uint64_t WriteBehind::pending_end(std::uint64_t number) const {

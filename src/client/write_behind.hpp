@@ -44,8 +44,8 @@ public:
 
     // The server has carried a write out, of these bytes.
     std::function<void(const Target&, std::uint64_t offset, const wire::WriteReply&, const SharedBytes&)> on_written;
-    // All that was pending of the file has been carried out, in order; what the answer to the last write said of it,
-    // and when that write was accepted, as `now` numbers it.
+    // All that was pending of the file has been carried out, in order; what the server said of it behind the last of
+    // it, and when the last write was accepted, as `now` numbers it.
     std::function<void(std::uint64_t file, const wire::Attributes&, std::uint64_t accepted_at)> on_written_out;
     std::function<std::uint64_t()> now;
     // Whether the request that makes the handle is still under way, on the metadata lane. Little that is written to it
@@ -82,6 +82,7 @@ public:
     // The offset behind the furthest byte pending; 0 if nothing is.
     std::uint64_t pending_end(std::uint64_t file) const;
     std::size_t pending_bytes() const { return pending_bytes_; }
+    std::uint64_t pending_bytes(std::uint64_t file) const;
     // The files of which something is pending, and what that is, in the order in which it was accepted.
     std::vector<std::uint64_t> pending_files() const;
     void visit_pending(std::uint64_t file,
@@ -112,6 +113,7 @@ private:
         Waiters answered;
         std::size_t in_order = 0;   // of those under way
         bool by_data_lane = false;  // something goes there, and so does all after it
+        wire::Attributes latest{};  // that an answer has told
         Waiters turn;               // of what waits for that which goes in order
     };
     using FilePtr = std::shared_ptr<File>;  // shared with the coroutines that wait for its answers

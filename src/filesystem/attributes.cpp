@@ -75,10 +75,8 @@ ShownAttributes FileSystem::shown(const Operation& operation, InodeNumber inode,
     const Inode* known = inodes_.find(inode);
     if (known != nullptr)
         names_.heard(*known, attributes, operation.arrived_at);
-    ShownAttributes result{.attributes = seen(inode, attributes, operation.arrived_at)};
-    if (known != nullptr && names_.attributes(*known) != nullptr)
-        result.life = lend_attributes(*known);
-    return result;
+    const wire::Attributes result = seen(inode, attributes, operation.arrived_at);
+    return known == nullptr ? ShownAttributes{.attributes = result} : lend_attributes(*known, result);
 }
 
 // The attributes that the look-up of the same stat(2) has brought, if they are to be had. An open file is asked for
@@ -108,7 +106,7 @@ Task<Result<ShownAttributes>> FileSystem::getattr(Operation& operation, InodeNum
     if (may_use_names(operation) && !contents_.writes().pending(inode)) {
         if (const wire::Attributes* known = names_.attributes(*asked); known != nullptr)
             co_return ShownAttributes{.attributes = seen(inode, *known, operation.arrived_at),
-                                      .life = lend_attributes(*asked)};
+                                      .life = life_of_attributes(*asked)};
     }
     const auto node = co_await node_for(operation, inode);
     if (!node) {

@@ -357,7 +357,7 @@ bool FileSystem::may_lend() const {
 
 // For how long the attributes that are known of a file may be kept in front. Not where writes and changes from here are
 // about to change them: the front has been told of those.
-Duration FileSystem::lend_attributes(const Inode& inode) {
+Duration FileSystem::life_of_attributes(const Inode& inode) {
     if (!may_lend() || contents_.writes().pending(inode.id) || behind_.concerns(inode.id))
         return Duration::zero();
     if (inode.type == S_IFDIR)
@@ -371,6 +371,16 @@ Duration FileSystem::lend_attributes(const Inode& inode) {
     return names_.known().lend(inode.place.parent, inode.place.name).attributes;
 }
 
+// The attributes that an answer has brought, with the time for which they may be kept in front: then those that are
+// known, for a write that was sent later may have been answered before.
+ShownAttributes FileSystem::lend_attributes(const Inode& inode, const wire::Attributes& attributes) {
+    const wire::Attributes* known = names_.attributes(inode);
+    const Duration life = known == nullptr ? Duration::zero() : life_of_attributes(inode);
+    if (life == Duration::zero())
+        return {.attributes = attributes};
+    return {.attributes = shown_times_.as_shown(inode.id, *known, behind_.concerns(inode.id)), .life = life};
+}
+
 // The entry, with the time for which it may be kept in front.
 Entry FileSystem::with_loan(Entry entry, InodeNumber parent, std::string_view name) {
     const Inode* inode = inodes_.find(entry.inode);
@@ -378,7 +388,9 @@ Entry FileSystem::with_loan(Entry entry, InodeNumber parent, std::string_view na
     if (!may_lend() || inode == nullptr || known == nullptr || known->attributes.identity != inode->identity)
         return entry;
     entry.entry_life = names_.known().lend(parent, name).name;
-    entry.attributes_life = lend_attributes(*inode);
+    const ShownAttributes lent = lend_attributes(*inode, entry.attributes);
+    entry.attributes = lent.attributes;
+    entry.attributes_life = lent.life;
     return entry;
 }
 

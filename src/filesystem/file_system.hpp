@@ -361,7 +361,8 @@ private:
     bool may_use_names(const Operation& operation);
     // Whether the front may keep what it is told, and answer others by it.
     bool may_lend() const;
-    Duration lend_attributes(const Inode& inode);
+    Duration life_of_attributes(const Inode& inode);
+    ShownAttributes lend_attributes(const Inode& inode, const wire::Attributes& attributes);
     Entry with_loan(Entry entry, InodeNumber parent, std::string_view name);
     void changed_here(InodeNumber inode);
     void written_here(InodeNumber inode);

@@ -23,6 +23,10 @@ constexpr std::uint64_t max_closed_unwaited_bytes = 1U << 20;
 // A file system has its limit of links somewhere above.
 constexpr std::uint32_t max_links_unasked = 1000;
 
+// Of an open file, so much may be on its way to the server when somebody asks what the file is like, and is waited for:
+// the modification time is that of the last write. Whoever looks at a large file that is being written goes on.
+constexpr std::uint64_t max_waited_bytes = 256U << 10;
+
 constexpr auto setting_held_for = std::chrono::milliseconds(1);
 
 // A directory in which nothing has been changed for so long is done with.
@@ -202,7 +206,7 @@ std::optional<Entry> FileSystem::give_out_pending(InodeNumber id) {
 // ---------------------------------------------------------------- changes under way
 
 // Ends when the server has answered what was changed of the file, or in the directory, before: also what was written to
-// a file by somebody who has closed it. Errors: interrupted.
+// it, unless that is much and goes on. Errors: interrupted.
 Task<Status> FileSystem::settled(Operation& operation, InodeNumber id) {
     if (behind_.concerns(id)) {
         hurry();
@@ -210,7 +214,7 @@ Task<Status> FileSystem::settled(Operation& operation, InodeNumber id) {
             co_return status;
     }
     const Inode* inode = inodes_.find(id);
-    if (inode == nullptr || inode->open_count > 0 || !contents_.writes().pending(id))
+    if (inode == nullptr || (inode->open_count > 0 && contents_.writes().pending_bytes(id) > max_waited_bytes))
         co_return Status::ok;
     co_return co_await written_out(operation, id);
 }

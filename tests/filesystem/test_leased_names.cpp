@@ -850,13 +850,41 @@ TEST_CASE("leases: nothing is lent of what is not known, nor of what is about to
     const auto opened = f.ask(&FileSystem::open, file, OpenHow{wire::open_write, false});
     REQUIRE(opened.has_value());
     f.held = {Opcode::write};
-    const std::string text = "more";
+    const std::string text(1U << 20, 'x');
     const Payload payload{.bytes = std::as_bytes(std::span(text)),
                           .take = [&] { return Buffer::copy_of(std::as_bytes(std::span(text))); }};
     REQUIRE(f.ask(&FileSystem::write, opened->handle, std::uint64_t{0}, payload, WriteHow{}).has_value());
     CHECK(f.look("file").value().attributes_life == Duration::zero());
     CHECK(f.ask(&FileSystem::getattr, file, HandleNumber{}).value().life == Duration::zero());
     f.release();
+    f.fs->release(opened->handle);
+}
+
+TEST_CASE("leases: attributes are not lent as they were before a write that was answered first") {
+    Leased f;
+    f.get_to_know();
+    const InodeNumber file = f.look("file").value().inode;
+    const auto opened = f.ask(&FileSystem::open, file, OpenHow{wire::open_write, false});
+    REQUIRE(opened.has_value());
+    const FakeExport::File& at_server = f.server_files.file("file");
+    const FakeReply old = FakeReply::of(wire::AttributesReply{f.server_files.attributes(at_server)});
+    f.instead = [&](const FakeRequest& request) {
+        return request.header.opcode == Opcode::getattr ? std::optional(old) : std::nullopt;
+    };
+    f.held = {Opcode::getattr};
+    const std::string text(1U << 20, 'x');
+    const Payload payload{.bytes = std::as_bytes(std::span(text)),
+                          .take = [&] { return Buffer::copy_of(std::as_bytes(std::span(text))); }};
+    const auto writing = f.begin(&FileSystem::write, opened->handle, std::uint64_t{0}, payload, WriteHow{});
+    const auto asking = f.begin(&FileSystem::getattr, file, HandleNumber{});
+    REQUIRE(f.finish(writing).has_value());
+    REQUIRE(f.await_held(1));
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
+    f.release();
+    const ShownAttributes shown = f.finish(asking).value();
+    CHECK(shown.life > Duration::zero());
+    CHECK(shown.attributes.size == text.size());
+    CHECK(shown.attributes.modification == at_server.modification);
     f.fs->release(opened->handle);
 }
 

@@ -8,6 +8,8 @@ namespace remofile::filesystem {
 namespace {
 
 constexpr OpenHow to_read{.flags = wire::open_read};
+// More than whoever asks what the file is like waits for.
+const std::string much(1U << 20, 'x');
 constexpr OpenHow to_write{.flags = wire::open_read | wire::open_write};
 
 struct OpenFiles : Fixture {
@@ -236,17 +238,35 @@ TEST_CASE("an emptied or cut file is read anew") {
 
 // ---------------------------------------------------------------- what is shown while writes are pending
 
+TEST_CASE("whoever asks what a file is like waits for what was written to it, unless that is much") {
+    OpenFiles f;
+    const Opened opened = f.open(to_write);
+    f.held = {Opcode::write};
+    REQUIRE(f.write(opened.handle, 0, "new") == Status::ok);
+    const auto asked = f.begin(&FileSystem::getattr, f.inode, HandleNumber{});
+    REQUIRE(f.await_held(1));
+    CHECK_FALSE(asked->done());
+    CHECK(f.asked(Opcode::getattr) == 0);
+    f.release();
+    CHECK(f.finish(asked).value().attributes.modification == f.at_server().modification);
+
+    f.held = {Opcode::write};
+    REQUIRE(f.write(opened.handle, 0, much) == Status::ok);
+    CHECK(f.size() == much.size());
+    f.release();
+}
+
 TEST_CASE("programs see their writes' size wherever those are") {
     OpenFiles f;
     const Opened opened = f.open(to_write);
     f.held = {Opcode::write};
-    CHECK(f.write(opened.handle, 7, "12345") == Status::ok);
-    CHECK(f.size() == 12);
+    CHECK(f.write(opened.handle, 7, much) == Status::ok);
+    CHECK(f.size() == 7 + much.size());
     REQUIRE(f.await_held(1));
     f.release();
     REQUIRE(f.wait_for([&] { return f.fs->usage().pending_write_bytes == 0; }));
-    CHECK(f.size() == 12);
-    CHECK(f.at_server().content == "content12345");
+    CHECK(f.size() == 7 + much.size());
+    CHECK(f.at_server().content == "content" + much);
 }
 
 TEST_CASE("what is written to a file that others have cut makes it no larger than that") {
@@ -262,8 +282,8 @@ TEST_CASE("what is written to a file that others have cut makes it no larger tha
         REQUIRE(f.wait_for([&] { return f.asked(Opcode::invalidated) == 1; }));
     }
     f.held = {Opcode::write};
-    CHECK(f.write(opened.handle, 3, "y") == Status::ok);
-    CHECK(f.size() == 4);
+    CHECK(f.write(opened.handle, 3, much) == Status::ok);
+    CHECK(f.size() == 3 + much.size());
     f.release();
 }
 
