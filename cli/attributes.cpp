@@ -13,6 +13,7 @@
 #include "base/log.hpp"
 #include "cli/connection.hpp"
 #include "cli/each.hpp"
+#include "cli/expand.hpp"
 #include "cli/local_files.hpp"
 #include "cli/mode_change.hpp"
 #include "cli/short_size.hpp"
@@ -201,11 +202,11 @@ std::function<ExitStatus()> prepare_chmod(CLI::App& app) {
         if (!change)
             return complain(change.error());
         return with_files(options->connect, options->files,
-                          [options, &change](RemoteTree& tree, std::vector<std::string> paths) {
+                          expanding([options, &change](RemoteTree& tree, std::vector<std::string> paths) {
                               return each(tree, std::move(paths), [options, &change](RemoteTree& in, std::string path) {
                                   return change_named(in, std::move(path), *change, options->recursive);
                               });
-                          });
+                          }));
     };
 }
 

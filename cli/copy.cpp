@@ -11,6 +11,7 @@
 #include "cli/activity.hpp"
 #include "cli/connection.hpp"
 #include "cli/each.hpp"
+#include "cli/expand.hpp"
 #include "cli/local_files.hpp"
 #include "cli/transfer.hpp"
 
@@ -293,7 +294,10 @@ Task<Result<>> copy_all(RemoteTree& tree, const Options& options, std::vector<st
     Copier copier(tree, options, activity);
     const std::string destination = paths.back();
     paths.pop_back();
-    const Result<> copied = co_await copier.run(std::move(paths), destination);
+    auto sources = co_await expand_all(tree, std::move(paths));
+    Result<> copied = sources ? Result<>() : Result<>(sources.error());
+    if (copied)
+        copied = co_await copier.run(std::move(*sources), destination);
     co_return activity.end(copied);
 }
 

@@ -11,6 +11,7 @@
 #include "cli/activity.hpp"
 #include "cli/connection.hpp"
 #include "cli/each.hpp"
+#include "cli/expand.hpp"
 #include "cli/local_files.hpp"
 #include "cli/transfer.hpp"
 
@@ -203,7 +204,8 @@ Task<Result<>> Remover::remove_at(client::RemotePlace place, std::string path) {
     if (!S_ISDIR(file->attributes.mode)) {
         const std::vector<Status> unlinked =
             co_await unlink(place.directory, {1, place.name}, path.substr(0, path.rfind('/')));
-        removed = unlinked.front();
+        if (unlinked.front() != Status::ok)
+            removed = unlinked.front();
     } else if (options_.recursive) {
         removed = co_await remove_directory(place.directory, place.name, file->node, path);
     } else {
@@ -294,6 +296,25 @@ Task<Result<>> move(RemoteTree& tree, std::string from, std::string to, bool no_
     co_return Result<>(renamed ? Result<>() : Result<>(at(from + " to " + to, renamed.error())));
 }
 
+Task<Result<>> move_all(RemoteTree& tree, std::vector<std::string> paths, bool no_clobber) {
+    const std::string destination = paths.back();
+    paths.pop_back();
+    auto sources = co_await expand_all(tree, std::move(paths));
+    if (!sources)
+        co_return Result<>(sources.error());
+    if (sources->size() > 1) {
+        const auto directory = co_await tree.find(destination, client::Symlinks::follow);
+        if (directory)
+            tree.forget(directory->node);
+        if (!directory || !S_ISDIR(directory->attributes.mode))
+            co_return Result<>(
+                make_error(Status::not_directory, log::printable(destination) + ": there is no such directory"));
+    }
+    co_return co_await each(tree, std::move(*sources), [&](RemoteTree& in, std::string source) {
+        return move(in, std::move(source), destination, no_clobber);
+    });
+}
+
 std::shared_ptr<Options> common_options(CLI::App& app) {
     const auto options = std::make_shared<Options>();  // shared by the parser and the action
     add_key_options(app, options->connect);
@@ -338,21 +359,23 @@ std::function<ExitStatus()> prepare_rm(CLI::App& app) {
         if (!activity)
             return complain(activity.error());
         return with_files(options->connect, options->files,
-                          [options, &activity](RemoteTree& tree, std::vector<std::string> paths) {
+                          expanding([options, &activity](RemoteTree& tree, std::vector<std::string> paths) {
                               return remove_all(tree, *options, std::move(paths), *activity);
-                          });
+                          }));
     };
 }
 
 std::function<ExitStatus()> prepare_mv(CLI::App& app) {
     const auto options = std::make_shared<Options>();
     add_key_options(app, options->connect);
-    app.add_option("SOURCE", options->files, "The file, and its new name or directory")->required()->expected(2);
+    app.add_option("SOURCE", options->files, "What to move, and last its new name or the directory to go to")
+        ->required()
+        ->expected(2, -1);
     app.add_flag("-n,--no-clobber", options->no_clobber, "Replace nothing");
     return [options] {
         return with_files(options->connect, options->files,
                           [options](RemoteTree& tree, std::vector<std::string> paths) {
-                              return move(tree, paths[0], paths[1], options->no_clobber);
+                              return move_all(tree, std::move(paths), options->no_clobber);
                           });
     };
 }

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "base/log.hpp"
+#include "cli/each.hpp"
+#include "cli/expand.hpp"
 #include "cli/local_files.hpp"
 #include "cli/parallel.hpp"
 #include "cli/receiver.hpp"
@@ -349,8 +351,10 @@ Task<Result<>> Receiver::run(std::vector<std::string> remotes, std::string desti
     if (!fd)
         co_return Result<>(errno_error(fmt::format("{}: {}", log::printable(parent), describe(from_errno(errno)))));
     const LocalDirectory into = std::make_shared<const ReceivedDirectory>(std::move(fd));
-    for (const std::string& remote : remotes) {
-        const auto found = co_await tree_.find(remote, client::Symlinks::follow);
+    const auto all = co_await find_all(tree_, remotes, client::Symlinks::follow);
+    for (std::size_t i = 0; i < remotes.size(); ++i) {
+        const std::string& remote = remotes[i];
+        const Result<client::RemoteFile>& found = all[i];
         if (!found) {
             if (outcome_)
                 outcome_ = found.error();
@@ -402,10 +406,11 @@ std::function<ExitStatus()> prepare_get(CLI::App& app) {
         std::vector<std::string> remotes = options->files;
         const std::string destination = remotes.back();
         remotes.pop_back();
-        return with_files(options->connect, remotes,
-                          [options, destination, &activity](RemoteTree& tree, std::vector<std::string> paths) {
-                              return receive(tree, *options, std::move(paths), destination, *activity);
-                          });
+        return with_files(
+            options->connect, remotes,
+            expanding([options, destination, &activity](RemoteTree& tree, std::vector<std::string> paths) {
+                return receive(tree, *options, std::move(paths), destination, *activity);
+            }));
     };
 }
 

@@ -10,11 +10,14 @@
 #include <ctime>
 #include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/json_text.hpp"
 #include "base/log.hpp"
 #include "cli/connection.hpp"
+#include "cli/each.hpp"
+#include "cli/expand.hpp"
 #include "cli/local_files.hpp"
 #include "cli/short_size.hpp"
 
@@ -162,62 +165,9 @@ void print_entries(const std::vector<RemoteEntry>& entries, const std::vector<st
     }
 }
 
-Task<Result<>> list_one(RemoteTree& tree, std::string path, std::string directory, const Options& options);
-
-std::string below(const std::string& directory, const std::string& name) {
-    return directory + (directory.empty() || directory.ends_with('/') ? "" : "/") + name;
-}
-
-Task<Result<>> list_below(RemoteTree& tree, std::string path, std::string directory, std::vector<std::string> names,
-                          const Options& options) {
-    Result<> outcome;
-    for (const std::string& name : names) {
-        if (!options.json)
-            print(fmt::format("\n{}:\n", shown(below(path, name))));
-        const Result<> listed = co_await list_one(tree, below(path, name), directory + name + "/", options);
-        if (!listed && !outcome)
-            complain(listed.error());
-        else if (!listed)
-            outcome = listed;
-    }
-    co_return outcome;
-}
-
-Task<Result<>> list_one(RemoteTree& tree, std::string path, std::string directory, const Options& options) {
-    const auto found = co_await tree.find(
-        path, options.long_form || options.directory_itself ? client::Symlinks::keep : client::Symlinks::follow);
-    if (!found)
-        co_return Result<>(found.error());
-    std::vector<RemoteEntry> entries;
-    const bool is_listed = S_ISDIR(found->attributes.mode) && !options.directory_itself;
-    if (is_listed) {
-        auto listed = co_await tree.list(found->node);
-        tree.forget(found->node);
-        if (!listed)
-            co_return Result<>(
-                make_error(listed.status(), fmt::format("{}: {}", log::printable(path), describe(listed.status()))));
-        entries = std::move(*listed);
-    } else {
-        entries.push_back({path, *found});
-    }
-    const auto hidden = std::ranges::stable_partition(
-        entries, [&](const RemoteEntry& entry) { return options.all || !entry.name.starts_with('.'); });
-    const std::vector<RemoteEntry> unseen(hidden.begin(), hidden.end());
-    tree.forget(unseen);
-    entries.erase(hidden.begin(), hidden.end());
-    Result<> outcome;
-    const auto unknown =
-        std::ranges::stable_partition(entries, [](const RemoteEntry& entry) { return entry.problem == Status::ok; });
-    for (const RemoteEntry& entry : unknown) {
-        const Error error = make_error(
-            entry.problem, fmt::format("{}: {}", log::printable(path + (path.ends_with('/') ? "" : "/") + entry.name),
-                                       describe(entry.problem)));
-        if (!outcome)
-            complain(outcome.error());
-        outcome = error;
-    }
-    entries.erase(unknown.begin(), unknown.end());
-    sort(entries, options);
+// They are given back.
+Task<void> list_entries(RemoteTree& tree, std::vector<RemoteEntry> entries, std::string directory,
+                        const Options& options) {
     std::vector<std::string> targets(entries.size());
     for (std::size_t i = 0; options.long_form && i < entries.size(); ++i) {
         if (!S_ISLNK(entries[i].file.attributes.mode))
@@ -227,24 +177,81 @@ Task<Result<>> list_one(RemoteTree& tree, std::string path, std::string director
     }
     print_entries(entries, targets, directory, options);
     tree.forget(entries);
-    std::vector<std::string> directories;
-    for (const RemoteEntry& entry : entries) {
-        if (options.recursive && is_listed && S_ISDIR(entry.file.attributes.mode))
-            directories.push_back(entry.name);
-    }
-    const Result<> listed = co_await list_below(tree, path, directory, std::move(directories), options);
-    co_return outcome ? listed : outcome;
 }
 
-Task<Result<>> list(RemoteTree& tree, std::vector<std::string> paths, const Options& options) {
-    for (std::size_t i = 0; i < paths.size(); ++i) {
-        if ((paths.size() > 1 || options.recursive) && !options.json && !options.directory_itself)
-            print(fmt::format("{}{}:\n", i > 0 ? "\n" : "", shown(paths[i])));
-        const Result<> listed = co_await list_one(tree, paths[i], "", options);
-        if (!listed)
-            co_return listed;
+std::string below(const std::string& directory, const std::string& name) {
+    return directory + (directory.empty() || directory.ends_with('/') ? "" : "/") + name;
+}
+
+// What the directory holds, and with -R those below it; `found` is given back. `directory`: where it is below what was
+// named.
+Task<Result<>> list_directory(RemoteTree& tree, std::string path, RemoteFile found, std::string directory,
+                              const Options& options) {
+    auto listed = co_await tree.list(found.node);
+    tree.forget(found.node);
+    if (!listed)
+        co_return Result<>(at(path, listed.error()));
+    std::vector<RemoteEntry> entries = std::move(*listed);
+    const auto hidden = std::ranges::stable_partition(
+        entries, [&](const RemoteEntry& entry) { return options.all || !entry.name.starts_with('.'); });
+    const std::vector<RemoteEntry> unseen(hidden.begin(), hidden.end());
+    tree.forget(unseen);
+    entries.erase(hidden.begin(), hidden.end());
+    Result<> outcome;
+    const auto unknown =
+        std::ranges::stable_partition(entries, [](const RemoteEntry& entry) { return entry.problem == Status::ok; });
+    for (const RemoteEntry& entry : unknown)
+        note_error(outcome, at(below(path, entry.name), make_error(entry.problem)));
+    entries.erase(unknown.begin(), unknown.end());
+    sort(entries, options);
+    std::vector<std::string> directories;
+    for (const RemoteEntry& entry : entries) {
+        if (options.recursive && S_ISDIR(entry.file.attributes.mode))
+            directories.push_back(entry.name);
     }
-    co_return flush_output();
+    co_await list_entries(tree, std::move(entries), directory, options);
+    for (const std::string& name : directories) {
+        const std::string there = below(path, name);
+        if (!options.json)
+            print(fmt::format("\n{}:\n", shown(there)));
+        const auto again = co_await tree.find(there, client::Symlinks::keep);
+        Result<> done = again ? Result<>() : Result<>(again.error());
+        if (again)
+            done = co_await list_directory(tree, there, *again, directory + name + "/", options);
+        if (!done)
+            note_error(outcome, done.error());
+    }
+    co_return outcome;
+}
+
+// As ls(1): files first, then what each directory holds.
+Task<Result<>> list(RemoteTree& tree, std::vector<std::string> paths, const Options& options) {
+    const auto symlinks =
+        options.long_form || options.directory_itself ? client::Symlinks::keep : client::Symlinks::follow;
+    std::vector<RemoteEntry> files;
+    std::vector<RemoteEntry> directories;
+    Result<> outcome;
+    const auto found = co_await find_all(tree, paths, symlinks);
+    for (std::size_t i = 0; i < paths.size(); ++i) {
+        if (!found[i])
+            note_error(outcome, found[i].error());
+        else if (S_ISDIR(found[i]->attributes.mode) && !options.directory_itself)
+            directories.push_back({paths[i], *found[i]});
+        else
+            files.push_back({paths[i], *found[i]});
+    }
+    sort(files, options);
+    std::string_view between = files.empty() ? "" : "\n";
+    co_await list_entries(tree, std::move(files), "", options);
+    for (const RemoteEntry& entry : directories) {
+        if ((paths.size() > 1 || options.recursive) && !options.json)
+            print(fmt::format("{}{}:\n", std::exchange(between, "\n"), shown(entry.name)));
+        const Result<> listed = co_await list_directory(tree, entry.name, entry.file, "", options);
+        if (!listed)
+            note_error(outcome, listed.error());
+    }
+    const Result<> printed = flush_output();
+    co_return outcome ? printed : outcome;
 }
 
 // ---------------------------------------------------------------- stat
@@ -370,9 +377,9 @@ std::function<ExitStatus()> prepare_ls(CLI::App& app) {
     app.add_flag("--json", options->json, "Write one JSON object a line");
     return [options] {
         return with_files(options->connect, options->files,
-                          [options](RemoteTree& tree, std::vector<std::string> paths) {
+                          expanding([options](RemoteTree& tree, std::vector<std::string> paths) {
                               return list(tree, std::move(paths), *options);
-                          });
+                          }));
     };
 }
 
@@ -381,15 +388,15 @@ std::function<ExitStatus()> prepare_stat(CLI::App& app) {
     app.add_flag("--json", options->json, "Write one JSON object a line");
     return [options] {
         return with_files(options->connect, options->files,
-                          [options](RemoteTree& tree, std::vector<std::string> paths) {
+                          expanding([options](RemoteTree& tree, std::vector<std::string> paths) {
                               return stat_files(tree, std::move(paths), options->json);
-                          });
+                          }));
     };
 }
 
 std::function<ExitStatus()> prepare_cat(CLI::App& app) {
     const auto options = common_options(app);
-    return [options] { return with_files(options->connect, options->files, print_files); };
+    return [options] { return with_files(options->connect, options->files, expanding(print_files)); };
 }
 
 }  // namespace remofile::cli

@@ -183,6 +183,52 @@ TEST_CASE("rm --partial removes what transfers have left, and nothing else") {
         CHECK(fs::exists(files + "/" + name));
 }
 
+TEST_CASE("patterns stand for the files of the server that match") {
+    const ServerProcess server;
+    const std::string& files = server.directory();
+    const auto source = [&](const std::string& path) { return source_of(server, path); };
+    fs::create_directories(files + "/logs/old");
+    fs::create_directories(files + "/other");
+    for (const char* name : {"logs/b.txt", "logs/a.txt", "logs/.c.txt", "logs/a.log", "logs/old/d.txt", "other/b.txt"})
+        write_file(files + "/" + name, name);
+
+    CHECK(output_of(server, {"ls", source("/logs/*.txt")}) == "/logs/a.txt\n/logs/b.txt\n");
+    CHECK(output_of(server, {"ls", source("/logs/.*")}) == "/logs/.c.txt\n");
+    CHECK(output_of(server, {"ls", source("/*/[b-c].txt")}) == "/logs/b.txt\n/other/b.txt\n");
+    CHECK(output_of(server, {"ls", source("/*/old")}) == "d.txt\n");
+    // Files first, then directories, each with its name.
+    CHECK(output_of(server, {"ls", source("/logs/*")}) ==
+          "/logs/a.log\n/logs/a.txt\n/logs/b.txt\n\n/logs/old:\nd.txt\n");
+    CHECK(output_of(server, {"cat", source("/logs/?.txt")}) == "logs/a.txtlogs/b.txt");
+    CHECK(output_of(server, {"stat", "--json", source("/o*/*")}).find("\"name\": \"/other/b.txt\"") !=
+          std::string::npos);
+
+    SECTION("a name that is there is no pattern, and one that matches nothing is a name") {
+        write_file(files + "/logs/[ab].txt", "by its name");
+        CHECK(output_of(server, {"cat", source("/logs/[ab].txt")}) == "by its name");
+        CHECK(output_of(server, {"cat", source("/logs/\\[a*")}) == "by its name");
+        check_refused(server, {"cat", source("/logs/*.none")}, 7, "/logs/*.none: no such file");
+        check_refused(server, {"ls", source("/none/*")}, 7, "/none/*");
+        check_refused(server, {"ls", source("/logs/[a")}, 1, "/logs/[a: ");
+    }
+    SECTION("files are copied, moved, changed, fetched and removed") {
+        const std::string here = Scratch::instance().make_directory("here");
+        CHECK(output_of(server, {"cp", source("/logs/*.txt"), source("/other")}).empty());
+        CHECK(fs::exists(files + "/other/a.txt"));
+        CHECK(output_of(server, {"mv", source("/logs/*.txt"), source("/logs/a.log"), source("/logs/old")}).empty());
+        CHECK(output_of(server, {"ls", source("/logs/old")}) == "a.log\na.txt\nb.txt\nd.txt\n");
+        check_refused(server, {"mv", source("/logs/old/*.txt"), source("/logs/old/a.log")}, 7, "no such directory");
+        CHECK(output_of(server, {"chmod", "600", source("/logs/old/*.txt")}).empty());
+        CHECK((fs::status(files + "/logs/old/d.txt").permissions() & fs::perms::all) ==
+              (fs::perms::owner_read | fs::perms::owner_write));
+        CHECK(remofile(server, {"get", "--quiet", source("/logs/old/?.txt"), here}).exit_status == 0);
+        CHECK(fs::exists(here + "/d.txt"));
+        CHECK_FALSE(fs::exists(here + "/a.log"));
+        CHECK(output_of(server, {"rm", source("/logs/old/*.txt")}).empty());
+        CHECK(output_of(server, {"ls", source("/logs/old")}) == "a.log\n");
+    }
+}
+
 TEST_CASE("paths stay below the export") {
     const ServerProcess server;
     const std::string& files = server.directory();
