@@ -204,7 +204,7 @@ Task<Result<std::size_t>> FileSystem::write(Operation& operation, HandleNumber h
     const InodeNumber inode = (*open)->inode;
     const HandleId target_handle = (*open)->handle;
     if (held_setting_ && held_setting_->inode == inode)
-        send_held_setting();
+        send_held();
     settle_set_id(operation, inode, true);
     if (how.through || how.of_mapping) {
         // Before anything is waited for: the bytes are the next request's then.

@@ -122,8 +122,8 @@ FileSystem::~FileSystem() {
         reactor_.cancel(*late_timer_);
     if (quiet_timer_)
         reactor_.cancel(*quiet_timer_);
-    if (held_setting_timer_)
-        reactor_.cancel(*held_setting_timer_);
+    if (held_timer_)
+        reactor_.cancel(*held_timer_);
     if (lent_names_timer_)
         reactor_.cancel(*lent_names_timer_);
     if (unsynced_timer_)

@@ -423,7 +423,7 @@ private:
     }
     // Somebody waits for what is under way.
     void hurry() {
-        send_held_setting();
+        send_held();
         session_.hurry();
     }
     Task<bool> settled_briefly(Operation& operation, InodeNumber inode);
@@ -481,7 +481,10 @@ private:
     std::optional<wire::Attributes> attributes_after(const Operation& operation, const Inode& inode,
                                                      const wire::Setattr& change);
     ShownAttributes set_behind(Inode& inode, wire::Setattr change, wire::Attributes after);
+    void hold_for_a_moment();
+    void send_held();
     void send_held_setting();
+    void send_held_removal();
     Task<void> carry_out_setting(ChangesBehind::UnderWay change, InodeNumber inode, wire::Setattr message,
                                  bool look_first, std::uint64_t asked_at);
     void attributes_are(InodeNumber inode, const wire::Attributes& attributes, std::uint64_t asked_at);
@@ -623,8 +626,8 @@ private:
         InodeNumber directory = 0;
     };
     std::deque<Quiet> quiet_;  // in the order of their time
-    // The latest change of attributes, which waits a moment for more of them: programs that unpack set the owner, the
-    // mode and the times one after the other. Goes before whatever is changed next.
+    // The latest change waits a moment if that may make it less to ask for; it goes before whatever is changed next. At
+    // most one does. Of attributes: programs that unpack set the owner, the mode and the times one after the other.
     struct HeldSetting {
         InodeNumber inode = 0;
         wire::Setattr message;
@@ -633,7 +636,17 @@ private:
         ChangesBehind::UnderWay under_way;
     };
     std::optional<HeldSetting> held_setting_;
-    std::optional<transport::TimerId> held_setting_timer_;
+    // Of a file that is known to the server by its name alone: whoever is told of the removal forgets the file at once,
+    // unless somebody holds it, who may ask about it later.
+    struct HeldRemoval {
+        InodeNumber inode = 0;
+        InodeNumber parent = 0;
+        wire::Unlink message;
+        std::uint64_t asked_at = 0;
+        ChangesBehind::UnderWay under_way;
+    };
+    std::optional<HeldRemoval> held_removal_;
+    std::optional<transport::TimerId> held_timer_;
     std::optional<transport::TimerId> quiet_timer_;
     std::optional<transport::TimerId> late_timer_;
     std::optional<transport::TimerId> unsynced_timer_;

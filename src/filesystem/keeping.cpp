@@ -250,7 +250,7 @@ private:
 };
 
 FileSystem::Unsent FileSystem::take_unsent() {
-    send_held_setting();
+    send_held();
     unsent_taken_ = true;
     contents_.be_quiet();
     return Keeping(*this).keep();

@@ -27,7 +27,7 @@ constexpr std::uint32_t max_links_unasked = 1000;
 // the modification time is that of the last write. Whoever looks at a large file that is being written goes on.
 constexpr std::uint64_t max_waited_bytes = 256U << 10;
 
-constexpr auto setting_held_for = std::chrono::milliseconds(1);
+constexpr auto held_for = std::chrono::milliseconds(1);
 
 // A directory in which nothing has been changed for so long is done with.
 constexpr auto quiet_after = std::chrono::milliseconds(100);
@@ -255,7 +255,7 @@ ChangesBehind::Asked FileSystem::ask_for_change(Operation& operation, std::vecto
 }
 
 ChangesBehind::UnderWay FileSystem::begin_change(ChangesBehind::Concern concern) {
-    send_held_setting();
+    send_held();
     for (auto& name : concern.names)
         name.before = meaning_of(name.directory, name.name);
     statistics_.changed();
@@ -272,6 +272,20 @@ ChangesBehind::UnderWay FileSystem::begin_change(ChangesBehind::Concern concern)
             shown_times_.changed(name.inode);
     }
     return behind_.begin(std::move(concern));
+}
+
+void FileSystem::hold_for_a_moment() {
+    held_timer_ = reactor_.after(held_for, [this] { send_held(); });
+}
+
+void FileSystem::send_held() {
+    if (!held_setting_ && !held_removal_)
+        return;
+    reactor_.cancel(*held_timer_);
+    if (held_setting_)
+        send_held_setting();
+    else
+        send_held_removal();
 }
 
 void FileSystem::change_settled(InodeNumber id, const std::optional<ChangesBehind::Heard>& heard) {
@@ -601,7 +615,8 @@ template <class Message>
 void FileSystem::remove_behind(InodeNumber parent, Message message) {
     const std::uint64_t asked_at = contents_.now();
     const Standing standing = standing_of(parent, message.name);
-    const bool look_first = standing.type != S_IFDIR && may_be_known_by_name_alone(parent, message.name);
+    const bool look_first =
+        standing.inode != 0 && standing.type != S_IFDIR && may_be_known_by_name_alone(parent, message.name);
     message.parent = inodes_.find(parent)->node;
     kept_handles_.drop(parent, message.name);
     ChangesBehind::Concern concern{.inodes = {parent}, .names = {{parent, message.name, 0}}};
@@ -614,11 +629,27 @@ void FileSystem::remove_behind(InodeNumber parent, Message message) {
     const InodeNumber directory = standing.type == S_IFDIR ? standing.inode : 0;
     if (directory != 0)
         has_another_directory(parent, -1);
-    spawn(carry_out_removal(std::move(change), parent, directory, std::move(message), look_first, asked_at));
+    if constexpr (std::is_same_v<Message, wire::Unlink>) {
+        if (look_first) {
+            held_removal_.emplace(HeldRemoval{standing.inode, parent, std::move(message), asked_at, std::move(change)});
+            return hold_for_a_moment();
+        }
+    }
+    spawn(carry_out_removal(std::move(change), parent, directory, std::move(message), false, asked_at));
 }
 
 template void FileSystem::remove_behind(InodeNumber, wire::Unlink);
 template void FileSystem::remove_behind(InodeNumber, wire::Rmdir);
+
+void FileSystem::send_held_removal() {
+    HeldRemoval held = std::move(*held_removal_);
+    held_removal_.reset();
+    const Inode* inode = inodes_.find(held.inode);
+    const bool is_held =
+        inode == nullptr || inode->entry_count > 1 || inode->open_count > 0;  // not by the change alone
+    spawn(
+        carry_out_removal(std::move(held.under_way), held.parent, 0, std::move(held.message), is_held, held.asked_at));
+}
 
 template <class Message>
 Task<void> FileSystem::carry_out_removal(ChangesBehind::UnderWay change, InodeNumber parent, InodeNumber directory,
@@ -768,7 +799,7 @@ ShownAttributes FileSystem::set_behind(Inode& inode, wire::Setattr change, wire:
         auto under_way = begin_change({.inodes = {id, is_directory ? id : inode.place.parent}, .names = {}});
         contents_.writes().send(id);  // as the file is concerned by a change, in order with it
         held_setting_.emplace(HeldSetting{id, change, look_first, asked_at, std::move(under_way)});
-        held_setting_timer_ = reactor_.after(setting_held_for, [this] { send_held_setting(); });
+        hold_for_a_moment();
     }
     if (is_known)
         behind_.show(id, after);
@@ -780,9 +811,6 @@ ShownAttributes FileSystem::set_behind(Inode& inode, wire::Setattr change, wire:
 }
 
 void FileSystem::send_held_setting() {
-    if (!held_setting_)
-        return;
-    reactor_.cancel(*held_setting_timer_);
     HeldSetting held = std::move(*held_setting_);
     held_setting_.reset();
     spawn(carry_out_setting(std::move(held.under_way), held.inode, std::move(held.message), held.look_first,

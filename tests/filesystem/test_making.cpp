@@ -13,13 +13,16 @@ struct Making : Fixture {
     InodeNumber d = 0;
     FakeExport::File* directory = nullptr;
 
-    explicit Making(std::optional<std::size_t> max_changes = std::nullopt) : Fixture(Leases::exclusive) {
+    explicit Making(std::optional<std::size_t> max_changes = std::nullopt, const std::vector<std::string>& listed = {})
+        : Fixture(Leases::exclusive) {
         settings.borrows_inodes = false;
         if (max_changes)
             settings.max_changes_behind = *max_changes;
         make_file_system();
         directory = &server_files.make_directory("d");
         server_files.make("old", "old content", directory->number);
+        for (const std::string& name : listed)
+            server_files.make(name, {}, directory->number);
         d = lookup("d").inode;
         // Whoever looks into a directory again learns all of it, and whoever changes something gets its lease.
         lookup("old", d);
@@ -524,6 +527,28 @@ TEST_CASE("making: files are removed at once, and the directory that they leave 
     f.release();
     REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
     CHECK(f.lookup("new", f.d).inode == (*anew)->inode);
+}
+
+TEST_CASE("making: a file of which only its name is known is looked for before it goes, if somebody holds it") {
+    Making f({}, {"one", "two", "three"});
+    const std::size_t looked_up = f.asked(Opcode::lookup);
+    const auto remove = [&](const char* name, bool is_forgotten) {
+        const auto found = f.at_once(&FileSystem::lookup, f.d, name);
+        REQUIRE((found && found->has_value()));
+        CHECK(f.at_once(&FileSystem::unlink, f.d, name)->has_value());
+        if (is_forgotten)
+            f.fs->forget((*found)->inode, 1);
+    };
+    remove("one", true);
+    remove("two", false);
+    remove("three", true);
+    REQUIRE(f.wait_for([&] { return f.fs->usage().pending_changes == 0; }));
+    CHECK(f.asked(Opcode::unlink) == 3);
+    const auto look_ups = f.server.of(Opcode::lookup);
+    REQUIRE(look_ups.size() == looked_up + 1);
+    CHECK(look_ups.back().as<wire::Lookup>().name == "two");
+    for (const char* name : {"one", "two", "three"})
+        CHECK_FALSE(f.at_server(name));
 }
 
 TEST_CASE("making: the name of a file that is open is taken when the server says that it can be") {
