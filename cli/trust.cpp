@@ -3,10 +3,12 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/log.hpp"
 #include "cli/command.hpp"
@@ -60,15 +62,32 @@ Result<std::optional<Error>> have_it_proved(const std::string& endpoint, const t
     return ended;
 }
 
-void warn_of_other_key(const transport::Source& source, const std::string& file, const transport::PublicKey& known,
-                       const transport::PublicKey& told) {
+std::string to_text(std::span<const transport::PublicKey> keys) {
+    std::string text;
+    for (const transport::PublicKey& key : keys)
+        text += (text.empty() ? "" : " or ") + key.to_text();
+    return text;
+}
+
+// A server that is to change its key is known by several.
+void say_known(const transport::Source& source, std::vector<transport::PublicKey> known,
+               const transport::PublicKey& told) {
+    std::string text = fmt::format("{} has the key that is known: {}\n", source.host_and_port, told.to_text());
+    std::erase(known, told);
+    if (!known.empty())
+        text += fmt::format("it is known to change its key, from or to {}\n", to_text(known));
+    std::fputs(text.c_str(), stdout);
+}
+
+void warn_of_other_key(const transport::Source& source, const std::string& file,
+                       std::span<const transport::PublicKey> known, const transport::PublicKey& told) {
     const std::string text = fmt::format(
         "remofile: WARNING: {0} NOW HAS ANOTHER KEY\n"
         "    known: {1}    ({2})\n"
         "    now:   {3}\n"
         "Either the server was given a new key, or somebody answers in its place, and would see and change all that\n"
         "goes there. Ask whoever runs the server. Only if the new key is right: remofile trust --replace {0}\n",
-        source.host_and_port, known.to_text(), log::printable(file), told.to_text());
+        source.host_and_port, to_text(known), log::printable(file), told.to_text());
     std::fputs(text.c_str(), stderr);
 }
 
@@ -95,11 +114,11 @@ Result<> ask_person(const Options& options) {
 }
 
 // That of a line which cannot be understood, too, if it is to be replaced.
-Result<std::optional<transport::PublicKey>> find_known(const std::filesystem::path& file,
-                                                       const transport::Source& source, const Options& options) {
+Result<std::vector<transport::PublicKey>> find_known(const std::filesystem::path& file, const transport::Source& source,
+                                                     const Options& options) {
     auto known = transport::find_known_server(file, source.host_and_port);
     if (!known && known.error().status == Status::invalid && options.replace)
-        return std::optional<transport::PublicKey>();
+        return std::vector<transport::PublicKey>();
     return known;
 }
 
@@ -109,14 +128,12 @@ Result<> trust(const Options& options) {
     const std::filesystem::path file = directory / "known_servers";
     REMOFILE_TRY(known, find_known(file, source, options));
     REMOFILE_TRY(told, transport::ask_for_key(source.host_and_port, patience));
-    if (known == told) {
-        const std::string text =
-            fmt::format("{} has the key that is known: {}\n", source.host_and_port, told.to_text());
-        std::fputs(text.c_str(), stdout);
+    if (std::ranges::find(known, told) != known.end()) {
+        say_known(source, std::move(known), told);
         return {};
     }
-    if (known && !options.replace) {
-        warn_of_other_key(source, file, *known, told);
+    if (!known.empty() && !options.replace) {
+        warn_of_other_key(source, file, known, told);
         return make_error(Status::wrong_server_key, "nothing was written");
     }
     REMOFILE_TRY(identity, transport::load_or_create_key_pair(directory / "identity.key"));
@@ -124,7 +141,7 @@ Result<> trust(const Options& options) {
     const std::string shown = fmt::format("{} has the key {}\n", source.host_and_port, told.to_text());
     std::fputs(shown.c_str(), stdout);
     REMOFILE_CHECK(ask_person(options));
-    REMOFILE_CHECK(transport::write_known_server(file, source.host_and_port, told));
+    REMOFILE_CHECK(transport::write_known_server(file, source.host_and_port, {&told, 1}));
     const std::string done = fmt::format("trusted: written to {}\n", log::printable(file.native()));
     std::fputs(done.c_str(), stdout);
     if (refused)

@@ -40,8 +40,10 @@ private:
     void check_server() {
         for (const std::string& endpoint : options_.listen)
             note(transport::parse_listen_endpoint(endpoint));
-        if (!options_.server_key.empty())
-            note(transport::load_key_pair(options_.server_key));
+        for (const std::string& file : {options_.server_key, options_.next_server_key}) {
+            if (!file.empty())
+                note(transport::load_key_pair(file));
+        }
     }
 
     void check_export(const ExportSettings& settings) {

@@ -114,6 +114,7 @@ ServiceOptions ServedExport::service_options(std::string token, const ExportSurr
     service.token = std::move(token);
     service.version = version;
     service.boot = surroundings.boot;
+    service.next_keys = surroundings.security.next_keys;
     service.slow_request = surroundings.slow_request;
     service.leases = leases_;
     return service;

@@ -153,6 +153,7 @@ Reach reach_of(const ServerOptions& options, const Security& security) {
     add_folders_of(options.token_file, reach.reads);
     add_folders_of(options.config_file, reach.reads);
     add_folders_of(options.server_key, reach.reads);
+    add_folders_of(options.next_server_key, reach.reads);
     add_folders_of(options.pid_file, reach.tidies);
     for (const std::string& endpoint : security.endpoints) {
         if (constexpr std::string_view scheme = "ipc://"; endpoint.starts_with(scheme))
@@ -277,6 +278,8 @@ Result<std::string> Server::start() {
     }
     for (const std::string& endpoint : listener_->endpoints())
         say(log::Level::info, "listening on " + endpoint);
+    for (const transport::PublicKey& key : security_.next_keys)
+        say(log::Level::info, "clients are told the key that the server will have next: " + key.to_text());
     for (const std::string& line : client_lines(listener_->endpoints(), security_.server_key, options_.exports))
         say(log::Level::info, line);
     if (key_responder_) {

@@ -104,7 +104,7 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 27> rows{{
+const std::array<Row, 28> rows{{
     {"listen", Of::server, Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
@@ -141,6 +141,10 @@ const std::array<Row, 27> rows{{
     {"server-key", Of::server, Kind::path, "FILE",
      "The server's secret key (default server.key in the configuration directory, made on first use)",
      take_text<&ServerOptions::server_key>},
+    {"next-server-key", Of::server, Kind::path, "FILE",
+     "The secret key that the server is to have next: clients that connect are told its public key, and go on when the "
+     "server is started again with it as its key",
+     take_text<&ServerOptions::next_server_key>},
     {"insecure", Of::server, Kind::flag, "", "Neither encrypt nor authorise: let in whoever can connect",
      take_flag<&ServerOptions::insecure>},
     {"identity", Of::each_export, Kind::value, "squash|client",
@@ -497,11 +501,11 @@ bool ServerOptions::is_same_process(const ServerOptions& other) const {
         return address ? fmt::format("{}:{}", address->host, address->port) : std::string();
     };
     return listen == other.listen && data_port == other.data_port && server_key == other.server_key &&
-           insecure == other.insecure && congestion_control == other.congestion_control &&
-           strangers_per_second == other.strangers_per_second && slow_requests == other.slow_requests &&
-           tell_key == other.tell_key && daemon == other.daemon && pid_file == other.pid_file &&
-           sandbox == other.sandbox && text(metrics) == text(other.metrics) && log_level == other.log_level &&
-           log_format == other.log_format;
+           next_server_key == other.next_server_key && insecure == other.insecure &&
+           congestion_control == other.congestion_control && strangers_per_second == other.strangers_per_second &&
+           slow_requests == other.slow_requests && tell_key == other.tell_key && daemon == other.daemon &&
+           pid_file == other.pid_file && sandbox == other.sandbox && text(metrics) == text(other.metrics) &&
+           log_level == other.log_level && log_format == other.log_format;
 }
 
 std::filesystem::path working_directory() {

@@ -31,7 +31,8 @@ struct ServerOptions : ExportSettings {
     std::vector<std::string> listen;  // never empty once parsed
     // The port of sealed lanes. Not set: beside the first of `listen`; 0: none.
     std::optional<std::uint16_t> data_port;
-    std::string server_key;  // empty: in the configuration directory, made on first use
+    std::string server_key;       // empty: in the configuration directory, made on first use
+    std::string next_server_key;  // empty: there is none
     bool insecure = false;
     transport::CongestionControl congestion_control;
     std::uint32_t strangers_per_second = 20;

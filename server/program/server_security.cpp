@@ -87,6 +87,19 @@ Result<std::vector<std::string>> tokens_of(std::span<const ExportSettings> expor
     return tokens;
 }
 
+// The secret key is read now, as it would be too late to find that it cannot be when it is to be used.
+Result<> prepare_next_key(const ServerOptions& options, Security& security) {
+    if (options.next_server_key.empty())
+        return {};
+    REMOFILE_TRY(next, transport::load_key_pair(options.next_server_key));
+    if (next.public_key() == security.server_key->public_key())
+        security.warnings.push_back(
+            fmt::format("--next-server-key: {} is the key that the server has already", options.next_server_key));
+    else
+        security.next_keys.push_back(next.public_key());
+    return {};
+}
+
 Result<Security> prepare_security(const ServerOptions& options) {
     Security security;
     REMOFILE_TRY(reachable, understand_endpoints(options.listen, security.endpoints));
@@ -112,6 +125,7 @@ Result<Security> prepare_security(const ServerOptions& options) {
     REMOFILE_TRY(key, own_key ? transport::load_or_create_key_pair(directory / "server.key")
                               : transport::load_key_pair(options.server_key));
     security.server_key = std::move(key);
+    REMOFILE_CHECK(prepare_next_key(options, security));
     security.usual_keys = directory / "authorized_keys";
     const auto has_clients = [&](const ExportSettings& settings) {
         return has_authorized_key(security.file_of_keys(settings));

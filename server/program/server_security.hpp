@@ -19,6 +19,7 @@ namespace remofile::server {
 struct Security {
     // Both none with --insecure.
     std::optional<transport::KeyPair> server_key;
+    std::vector<transport::PublicKey> next_keys;  // that the server will have, for clients to be told of
     std::unique_ptr<ClientKeys> keys;
     std::filesystem::path usual_keys;    // the authorized_keys file of exports that name none
     std::vector<std::string> endpoints;  // to listen on, as ZeroMQ wants them

@@ -105,6 +105,7 @@ SessionEnvironment Service::make_environment() {
         .compression = std::make_shared<wire::CompressionMeter>(counters_, "server.compression"),
         .request_times = request_times_,
         .slow_requests = slow_requests_,
+        .next_keys = options_.next_keys,
         .leases = options_.leases.get(),
         .find = {},
         .flush_soon = {},
@@ -624,6 +625,8 @@ std::uint64_t Service::offered_features(const transport::Peer& peer) const {
     // Tickets hold keys: only for connections that nobody can listen to.
     if (tickets_ != nullptr && peer.key)
         offered |= wire::feature_sealed_lanes;
+    if (peer.key)
+        offered |= wire::feature_next_keys;
     if (journal_ != nullptr)
         offered |= wire::feature_kept_answers;
     if (files_.keeps_files())

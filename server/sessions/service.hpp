@@ -48,7 +48,9 @@ struct ServiceOptions {
 
     SessionGrants grants;
     std::string version;
-    std::uint64_t boot = 0;   // differs for every start
+    std::uint64_t boot = 0;  // differs for every start
+    // Those that the server will have, for clients to be told of.
+    std::vector<transport::PublicKey> next_keys;
     Duration slow_request{};  // from which on a request is logged; zero: none is
     // The one that the files were opened with. None: no leases are granted.
     std::shared_ptr<LeaseTable> leases;

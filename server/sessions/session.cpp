@@ -892,13 +892,20 @@ void Session::invalidate(const std::vector<NodeId>& nodes) {
     environment_.flush_soon(*this);
 }
 
-bool Session::send_push(const wire::PushInvalidate& push) {
+template <class Push>
+bool Session::send_push(const Push& push) {
     wire::MessageWriter writer(wire::MessageKind::push);
-    writer.add({.opcode = wire::PushInvalidate::opcode}, push);
+    writer.add({.opcode = Push::opcode}, push);
     wire::Message message = std::move(writer).finish();
     lane(0).count_sent(message.byte_count());
-    environment_.counters.at("server.invalidations").add(push.nodes.size());
     return send(lane(0), std::move(message));
+}
+
+wire::PushNextKeys Session::next_keys() const {
+    wire::PushNextKeys push;
+    for (const transport::PublicKey& key : environment_.next_keys)
+        push.keys.push_back(key.bytes);
+    return push;
 }
 
 // False if the connection was found lost.
@@ -909,20 +916,15 @@ bool Session::flush_pushes() {
     if (pushed_generation_ != first.generation()) {
         pushed_generation_ = first.generation();
         pushes_.start_again();
+        if ((terms_.features & wire::feature_next_keys) != 0 && !send_push(next_keys()))
+            return false;
     }
     while (const wire::PushInvalidate* push = pushes_.next()) {
+        environment_.counters.at("server.invalidations").add(push->nodes.size());
         if (!send_push(*push))
             return false;
     }
-    if (!shutdown_reason_.empty()) {
-        wire::MessageWriter writer(wire::MessageKind::push);
-        writer.add({.opcode = wire::PushShutdown::opcode},
-                   wire::PushShutdown{.reason = std::exchange(shutdown_reason_, {})});
-        wire::Message message = std::move(writer).finish();
-        first.count_sent(message.byte_count());
-        return send(first, std::move(message));
-    }
-    return true;
+    return shutdown_reason_.empty() || send_push(wire::PushShutdown{.reason = std::exchange(shutdown_reason_, {})});
 }
 
 bool Session::acknowledge_pushes(std::uint64_t sequence) {

@@ -62,7 +62,8 @@ struct SessionEnvironment {
     std::shared_ptr<wire::CompressionMeter> compression;  // shared with the work under way
     RequestTimes& request_times;
     SlowRequestLog& slow_requests;
-    LeaseTable* leases;  // none: there are no leases
+    const std::vector<transport::PublicKey>& next_keys;  // ServiceOptions'
+    LeaseTable* leases;                                  // none: there are no leases
 
     // A live session by its number, or null.
     std::function<class Session*(SessionId)> find;
@@ -232,7 +233,9 @@ private:
     void lose(SessionLane& lane);
     bool send(SessionLane& lane, wire::Message message);
     bool flush_pushes();
-    bool send_push(const wire::PushInvalidate& push);
+    template <class Push>
+    bool send_push(const Push& push);
+    wire::PushNextKeys next_keys() const;
 
     SessionEnvironment& environment_;
     const SessionTerms terms_;

@@ -72,21 +72,51 @@ Result<> check_host(const transport::Source& source) {
     return {};
 }
 
-// Trust is never taken over from the network: the key is one that was given, written down, or made by this account.
-Result<transport::PublicKey> find_server_key(const ConnectOptions& options, const transport::Source& source,
-                                             const std::filesystem::path& directory) {
-    if (!options.server_key.empty())
-        return given_server_key(options);
+// The keys by which a server is known, never empty, and who hears of those that it will have; nobody of a key that was
+// given.
+struct KnownServer {
+    std::vector<transport::PublicKey> keys;
+    std::function<void(std::span<const transport::PublicKey>)> on_change = {};
+};
+
+// The server has said, by a connection that it has proved its key on, which keys count.
+void write_down(const std::filesystem::path& known_servers, const std::string& host_and_port,
+                std::span<const transport::PublicKey> keys) {
+    const auto written = transport::update_known_server(known_servers, host_and_port, keys);
+    if (!written)
+        return log::warn("{}: the keys that the server will have cannot be written down: {}", host_and_port,
+                         written.error().to_string());
+    std::string next;
+    for (const transport::PublicKey& key : keys.subspan(1))
+        next += (next.empty() ? "" : ", ") + key.to_text();
+    if (*written)
+        log::warn("{}: the server is known by its key {}{} from now on ({})", host_and_port, keys.front().to_text(),
+                  next.empty() ? "" : ", and as its next ones by " + next, known_servers.native());
+}
+
+// Trust is never taken over from the network: the key is one that was given, written down, announced by a server that
+// has proved such a key, or made by this account.
+Result<KnownServer> find_server(const ConnectOptions& options, const transport::Source& source,
+                                const std::filesystem::path& directory) {
+    if (!options.server_key.empty()) {
+        REMOFILE_TRY(given, given_server_key(options));
+        return KnownServer{.keys = {given}};
+    }
     const std::filesystem::path known_servers = directory / "known_servers";
     if (!source.host_and_port.empty()) {
         REMOFILE_TRY(known, transport::find_known_server(known_servers, source.host_and_port));
-        if (known)
-            return *known;
+        if (!known.empty())
+            return KnownServer{.keys = std::move(known),
+                               .on_change = [known_servers, host = source.host_and_port](auto keys) {
+                                   write_down(known_servers, host, keys);
+                               }};
     }
     if (source.loopback) {
         auto own = transport::load_public_key(directory / "server.pub");
-        if (own || own.error().status != Status::no_entry)
-            return own;
+        if (own)
+            return KnownServer{.keys = {*own}, .on_change = [](auto) {}};  // the server itself writes that file
+        if (own.error().status != Status::no_entry)
+            return own.error();
     }
     REMOFILE_CHECK(check_host(source));
     const std::string remedy = source.host_and_port.empty()
@@ -99,20 +129,22 @@ Result<transport::PublicKey> find_server_key(const ConnectOptions& options, cons
                                   options.server_key_option, remedy));
 }
 
-Result<> add_keys(const ConnectOptions& options, const transport::Source& source, transport::LaneOptions& lane) {
+Result<> add_keys(const ConnectOptions& options, const transport::Source& source, SessionOptions& session) {
     if (options.insecure) {
         if (!options.server_key.empty() || !options.identity.empty())
             return make_error(Status::bad_usage, "insecure means without keys: drop it, or the keys");
         return {};
     }
     REMOFILE_TRY(directory, transport::config_directory());
-    REMOFILE_TRY(server_key, find_server_key(options, source, directory));
+    REMOFILE_TRY(server, find_server(options, source, directory));
     auto identity = options.identity.empty() ? transport::load_or_create_key_pair(directory / "identity.key")
                                              : transport::load_key_pair(options.identity);
     if (!identity)
         return identity.error();
-    lane.server_key = server_key;
-    lane.identity = std::move(*identity);
+    session.lane.server_key = server.keys.front();
+    session.more_server_keys.assign(server.keys.begin() + 1, server.keys.end());
+    session.on_server_keys = std::move(server.on_change);
+    session.lane.identity = std::move(*identity);
     return {};
 }
 
@@ -155,7 +187,7 @@ Result<SessionOptions> make_session_options(const ConnectOptions& options) {
     }
     if (session.token.size() > wire::max_token_bytes)
         return make_error(Status::bad_usage, "the token is too long");
-    REMOFILE_CHECK(add_keys(options, source, session.lane));
+    REMOFILE_CHECK(add_keys(options, source, session));
     return session;
 }
 

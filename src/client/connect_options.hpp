@@ -33,7 +33,8 @@ struct ConnectOptions {
 std::string own_name();
 
 // Finds keys where they were not given: the identity in identity.key of the configuration directory (made on first
-// use); the server's key in known_servers or, for a server on this machine, in this account's own server.pub.
+// use); the server's keys in known_servers, where what the server announces later is written, or, for a server on this
+// machine, in this account's own server.pub.
 // Reads and writes files, and asks the name service for a host of which no key is known. Each error is one line that
 // says what to do: bad_usage, wrong_server_key (the key is not known), unreachable (nor is the host), access_denied,
 // no_entry.

@@ -255,6 +255,15 @@ std::unique_ptr<Batch> make_batch(std::vector<EncodedRequest> requests) {
     return batch;
 }
 
+std::vector<transport::PublicKey> keys_of(const SessionOptions& options) {
+    std::vector<transport::PublicKey> keys;
+    if (options.lane.server_key) {
+        keys.push_back(*options.lane.server_key);
+        keys.insert(keys.end(), options.more_server_keys.begin(), options.more_server_keys.end());
+    }
+    return keys;
+}
+
 }  // namespace
 
 Session::State::State(transport::Context& given_context, transport::Reactor& given_reactor,
@@ -266,6 +275,7 @@ Session::State::State(transport::Context& given_context, transport::Reactor& giv
       identities(std::make_shared<Identities>(
           given_reactor, options.request_timeout,
           [this](wire::Credential question) { return ask_credential(std::move(question)); })),
+      server_keys(keys_of(options)),
       connections{Connection(given_reactor, metadata_lane), Connection(given_reactor, data_lane)},
       admission(given_reactor),
       new_ids(root_node),

@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,12 @@ enum class LaneKind : std::uint8_t { metadata = 0, data = 1 };
 
 struct SessionOptions {
     transport::LaneOptions lane;
+    // Further keys that the server may have: tried, when it connects, if the server does not hold `lane.server_key`.
+    std::vector<transport::PublicKey> more_server_keys;
+    // Called when the server says which keys it will have, if those are not the ones above: with the one that it has
+    // proved to hold first. From then on they count, and no others. On the reactor's thread. Not set: nothing that the
+    // server says counts.
+    std::function<void(std::span<const transport::PublicKey> keys)> on_server_keys;
     std::string path = "/";
     // Asked for in its place by a server that has several exports, of which `path` names none. Empty: nothing is.
     std::string export_path;

@@ -7,7 +7,8 @@
 //   identity.key, identity.pub  a client's key pair
 //   authorized_keys             clients that a server lets in: options, a public key and a comment a line; # starts a
 //                               comment
-//   known_servers               servers and their keys: "HOST:PORT KEY" a line
+//   known_servers               servers and their keys: "HOST:PORT KEY" a line; several of one that is to change its
+//                               key
 #pragma once
 
 #include <sys/types.h>
@@ -17,6 +18,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -101,14 +103,23 @@ struct AuthorizedKey {
 // the line; of many only the first.
 std::vector<AuthorizedKey> parse_authorized_keys(std::string_view text, std::vector<std::string>& problems);
 
-// The key that known_servers has for an endpoint, if any. Lines of other servers that hold no key are left out, with a
-// warning in the log. Error: invalid, naming the line, if it is this server's.
-Result<std::optional<PublicKey>> find_known_server(const std::filesystem::path& file, std::string_view host_and_port);
+// The keys that known_servers has for an endpoint, in their order and each once: more than one if the server is to
+// change its key. What is beyond max_known_keys does not count. Lines of other servers that hold no key are left out,
+// with a warning in the log. Error: invalid, naming the line, if they are this server's and no other line has a key.
+inline constexpr std::size_t max_known_keys = 8;  // each may cost an attempt to connect
+Result<std::vector<PublicKey>> find_known_server(const std::filesystem::path& file, std::string_view host_and_port);
 
-// Makes that the only line of an endpoint; all other lines stay as they are. The file, whose directory must be there,
+// Makes these the only lines of an endpoint; all other lines stay as they are. The file, whose directory must be there,
 // is replaced by one that its owner alone may read, whole or not at all; whoever does the same at the same time waits.
 // Errors: those of reading and writing, naming the file.
-Result<> write_known_server(const std::filesystem::path& file, std::string_view host_and_port, const PublicKey& key);
+Result<> write_known_server(const std::filesystem::path& file, std::string_view host_and_port,
+                            std::span<const PublicKey> keys);
+
+// The same for a server that has proved to hold the first of the keys, if that is known already: nothing is written for
+// a server that is not known by it, nor if all is as it should be. Whether something was. Waits for a moment only for
+// those who write there too: `busy`.
+Result<bool> update_known_server(const std::filesystem::path& file, std::string_view host_and_port,
+                                 std::span<const PublicKey> keys);
 
 // Which clients a server lets in: read again whenever a file has changed, so that an edit takes effect at the next
 // connection. A file that cannot be read lets nobody in, a line without a key nobody either; both are logged. Callable

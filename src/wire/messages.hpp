@@ -973,4 +973,11 @@ struct PushShutdown {
     static constexpr auto fields = std::tuple{&PushShutdown::reason};
 };
 
+// The public keys that the server will have after the one that it has just proved to hold, which are all it will have.
+struct PushNextKeys {
+    static constexpr Opcode opcode = Opcode::push_next_keys;
+    std::vector<std::array<std::uint8_t, 32>> keys;
+    static constexpr auto fields = std::tuple{&PushNextKeys::keys};
+};
+
 }  // namespace remofile::wire

@@ -86,6 +86,7 @@ enum class Opcode : std::uint16_t {
     // Pushes, from the server to the client.
     push_invalidate = 0x8001,
     push_shutdown = 0x8002,
+    push_next_keys = 0x8003,
 };
 
 // Flags of a message.
@@ -138,6 +139,8 @@ inline constexpr std::uint64_t feature_reclaim_locks = 1U << 9;
 inline constexpr std::uint64_t feature_exports = 1U << 10;
 // Files that lose their last name while they are open are kept for whoever takes the session's place: FIND_KEPT.
 inline constexpr std::uint64_t feature_kept_files = 1U << 11;
+// The server says which keys it will have: NEXT_KEYS.
+inline constexpr std::uint64_t feature_next_keys = 1U << 12;
 
 // What HELLO says of the compression of replies: never, at a level from 1 to max_compression_level, or as the server
 // sees fit. It binds nobody: raw data is always allowed.
@@ -167,6 +170,7 @@ inline constexpr std::size_t max_lanes = 8;                 // connections of on
 inline constexpr std::size_t max_token_bytes = 1024;
 inline constexpr std::size_t max_exports = 64;  // of one server; their names fit a head frame
 inline constexpr std::size_t max_export_name_bytes = 64;
+inline constexpr std::size_t max_next_keys = 4;  // of one server: a client may try each when it connects
 
 // Unanswered requests that wait for locks, a session: each is a waiting thread of a client's machine, and costs the
 // server a few hundred bytes.

@@ -26,6 +26,37 @@ Script answer_with(FakeReply reply) {
     return [reply](const FakeRequest&) { return reply; };
 }
 
+// A server that has a key, and its client.
+struct EncryptedFixture : SessionFixture {
+    transport::KeyPair key = transport::KeyPair::generate();
+    transport::KeyPair identity = transport::KeyPair::generate();
+    transport::KeySet authorizer{{identity.public_key()}};
+    std::vector<std::vector<transport::PublicKey>> announced;
+
+    EncryptedFixture() {
+        server.stop();
+        server.options.endpoints = {"tcp://127.0.0.1:*"};
+        server.options.server_key = key;
+        server.options.authorizer = &authorizer;
+        server.start();
+        options.lane.endpoint = server.endpoint();
+        options.lane.identity = identity;
+        options.lane.server_key = key.public_key();
+        options.on_server_keys = [this](auto keys) { announced.emplace_back(keys.begin(), keys.end()); };
+    }
+    ~EncryptedFixture() {
+        session.reset();
+        server.stop();
+    }
+};
+
+wire::PushNextKeys next_keys(std::size_t count, std::uint8_t first) {
+    wire::PushNextKeys push;
+    for (std::size_t i = 0; i < count; ++i)
+        push.keys.push_back({static_cast<std::uint8_t>(first + i)});
+    return push;
+}
+
 }  // namespace
 
 TEST_CASE("replies that make no sense end as input/output errors") {
@@ -434,6 +465,68 @@ TEST_CASE("unknown and wrong pushes are ignored") {
     f.settle();
     CHECK(f.counted("client.rejected_pushes") == 9);
     CHECK(f.session->connected());
+}
+
+TEST_CASE("of the keys that a server announces those are taken that make sense, once a connection") {
+    EncryptedFixture f;
+    f.connect();
+    CHECK((f.server.greetings.front().as<wire::Hello>().features & wire::feature_next_keys) != 0);
+    f.server.push(next_keys(100, 1));
+    f.server.push(next_keys(wire::max_next_keys + 1, 1));
+    f.settle();
+    CHECK(f.announced.empty());
+    CHECK(f.counted("client.rejected_pushes") == 2);
+    // Its own, one twice, and one that no handshake can be made with.
+    wire::PushNextKeys odd = next_keys(2, 0);
+    odd.keys.push_back(f.key.public_key().bytes);
+    odd.keys.push_back(odd.keys.back());
+    f.server.push(odd);
+    f.settle();
+    REQUIRE(f.announced.size() == 1);
+    CHECK(f.announced.front() == std::vector<transport::PublicKey>{f.key.public_key(), {odd.keys[0]}, {odd.keys[1]}});
+    // Each would be written down.
+    for (std::uint8_t i = 1; i <= 20; ++i)
+        f.server.push(next_keys(1, i));
+    f.settle();
+    CHECK(f.announced.size() == 1);
+    CHECK(f.counted("client.rejected_pushes") == 22);
+    CHECK(f.session->connected());
+}
+
+TEST_CASE("what a server announces to a client that was given its key, or without encryption, is nothing to it") {
+    const bool encrypted = GENERATE(false, true);
+    EncryptedFixture given;
+    given.options.on_server_keys = nullptr;
+    SessionFixture plain;
+    plain.options.on_server_keys = [](auto) { FAIL("nobody has proved a key"); };
+    SessionFixture& f = encrypted ? given : plain;
+    f.connect();
+    CHECK((f.server.greetings.front().as<wire::Hello>().features & wire::feature_next_keys) == 0);
+    f.server.push(next_keys(1, 1));
+    f.settle();
+    CHECK(f.session->connected());
+}
+
+TEST_CASE("a server is found by any of its keys, and none of them is no end of attempts") {
+    EncryptedFixture f;
+    const transport::PublicKey other = transport::KeyPair::generate().public_key();
+    f.options.lane.server_key = other;
+    SECTION("it has the last") {
+        f.options.more_server_keys = {transport::PublicKey{}, f.key.public_key()};
+        f.connect();
+        f.server.push(next_keys(0, 0));
+        f.settle();
+        REQUIRE(f.announced.size() == 1);
+        CHECK(f.announced.front() == std::vector{f.key.public_key()});
+    }
+    SECTION("it has none") {
+        f.options.more_server_keys = {transport::KeyPair::generate().public_key()};
+        CHECK_FALSE(f.open());
+        REQUIRE(f.failure.has_value());
+        CHECK(f.failure->status == Status::wrong_server_key);
+        CHECK_THAT(f.failure->message, ContainsSubstring(other.to_text()) &&
+                                           ContainsSubstring(f.options.more_server_keys.front().to_text()));
+    }
 }
 
 }  // namespace remofile::client

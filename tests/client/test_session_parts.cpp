@@ -10,6 +10,7 @@
 #include "client/session/flush_schedule.hpp"
 #include "client/session/identities.hpp"
 #include "client/session/server_contact.hpp"
+#include "client/session/server_keys.hpp"
 #include "client/session/session_terms.hpp"
 #include "client/session/unconfirmed_pushes.hpp"
 #include "transport/fixture.hpp"
@@ -63,6 +64,39 @@ struct IdentitiesFixture {
 };
 
 }  // namespace
+
+TEST_CASE("a server's keys are tried once each, from the one that it had last") {
+    std::vector<transport::PublicKey> keys(4);
+    for (std::size_t i = 0; i < keys.size(); ++i)
+        keys[i].bytes[0] = static_cast<std::uint8_t>(i + 1);
+    const auto &a = keys[0], &b = keys[1], &c = keys[2], &d = keys[3];
+    ServerKeys known({a, b, c});
+    CHECK(known.current() == a);
+    CHECK(known.try_next());
+    CHECK(known.current() == b);
+    known.proved();
+    CHECK(known.current() == b);
+    // It is another server: after a round the next begins as this one did.
+    for (const transport::PublicKey& next : {c, a}) {
+        CHECK(known.try_next());
+        CHECK(known.current() == next);
+    }
+    CHECK_FALSE(known.try_next());
+    CHECK(known.current() == b);
+
+    // What it announces counts beside the one that it has, once, and nothing else.
+    const std::vector announced{b, d, d, a};
+    CHECK(known.announced(announced));
+    CHECK(known.all() == std::vector{b, d, a});
+    CHECK(known.current() == b);
+    CHECK_FALSE(known.announced(announced));
+    CHECK(known.try_next());
+    known.proved();
+    CHECK(known.announced({}));
+    CHECK(known.all() == std::vector{d});
+    CHECK_FALSE(known.try_next());
+    CHECK(known.current() == d);
+}
 
 TEST_CASE("an identity is asked about once, however many wait for its number") {
     IdentitiesFixture f;

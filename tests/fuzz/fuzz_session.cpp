@@ -492,7 +492,9 @@ private:
         const auto what = input.number<std::uint8_t>();
         const auto body = std::as_bytes(std::span(input.frame()));
         MessageWriter writer(MessageKind::push);
-        writer.add_encoded({.opcode = (what & 2U) != 0 ? Opcode::push_shutdown : Opcode::push_invalidate}, body);
+        constexpr std::array opcodes{Opcode::push_invalidate, Opcode::push_shutdown, Opcode::push_next_keys,
+                                     static_cast<Opcode>(0x8004)};
+        writer.add_encoded({.opcode = opcodes[(what >> 1U) & 3U]}, body);
         deliver(what & 1U, std::move(writer).finish());
     }
 
@@ -564,7 +566,8 @@ std::string answered_with_bulk(std::span<const std::byte> body, std::string_view
 
 template <class Push>
 std::string pushed(const Push& body) {
-    std::string input{static_cast<char>(push), static_cast<char>(Push::opcode == Opcode::push_shutdown ? 2 : 0)};
+    const auto kind = static_cast<std::uint16_t>(Push::opcode) - static_cast<std::uint16_t>(Opcode::push_invalidate);
+    std::string input{static_cast<char>(push), static_cast<char>(2 * kind)};
     const auto bytes = encode_body(body);
     append_frame(input, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     return input;
@@ -639,7 +642,8 @@ std::vector<std::string> fuzz_seeds() {
                                           .nodes = {NodeId{1}},
                                           .changes = {{.what = LeaseChange::What::name, .name = "a"},
                                                       {.what = LeaseChange::What::ended}}}) +
-                    plain(acknowledge) + pushed(PushShutdown{.reason = "an end"}) + lost + back);
+                    plain(acknowledge) + pushed(PushShutdown{.reason = "an end"}) + lost +
+                    pushed(PushNextKeys{.keys = {{1}}}) + back);
     // HELLO is refused, and answered wrongly.
     const std::string alone(1, static_cast<char>(unwelcome | exclusive));
     seeds.push_back(alone + one_byte(connect_one, 0) +

@@ -426,6 +426,43 @@ TEST_CASE("an ended session's locks may be taken again in the one that takes its
     }
 }
 
+TEST_CASE("a client is told with each connection which keys the server will have, if it asks for that") {
+    ServiceOptions options;
+    transport::PublicKey next;
+    next.bytes.fill(7);
+    options.next_keys = {next};
+    World world(options);
+    Connection first(world, "a");
+    first.peer.key.emplace();
+    wire::Hello asking{.features = wire::feature_next_keys, .root = NodeId{1}, .path = "/", .client_name = "someone"};
+    const wire::HelloReply hello = first.hello(asking);
+    CHECK((hello.features & wire::feature_next_keys) != 0);
+    const auto told = [&](Connection& connection) {
+        const auto pushes = connection.take_pushes();
+        REQUIRE(pushes.size() == 1);
+        CHECK(pushes.front().opcode == Opcode::push_next_keys);
+        CHECK(pushes.front().as<wire::PushNextKeys>().keys == std::vector{next.bytes});
+    };
+    told(first);
+    CHECK(first.ask(2, wire::Ping{}) == Status::ok);
+    CHECK(first.take_pushes().empty());
+    Connection again(world, "b");
+    again.peer.key.emplace();
+    asking.resume = hello.session;
+    asking.session_secret = hello.session_secret;
+    CHECK(again.hello(asking).resumed);
+    told(again);
+
+    Connection old(world, "c");
+    old.peer.key.emplace();
+    old.hello();
+    CHECK(old.take_pushes().empty());
+    Connection plain(world, "d");
+    asking.resume = {};
+    CHECK((plain.hello(asking).features & wire::feature_next_keys) == 0);
+    CHECK(plain.take_pushes().empty());
+}
+
 TEST_CASE("a session that its client has ended is not remembered for its locks") {
     World world;
     Connection before(world, "a");

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -6,6 +8,7 @@
 #include <fstream>
 #include <thread>
 
+#include "base/unique_fd.hpp"
 #include "fixture.hpp"
 #include "transport/keys.hpp"
 
@@ -170,15 +173,15 @@ TEST_CASE("a comment cannot steer a terminal or fill the log") {
 TEST_CASE("known_servers gives the key of a server, and an absent file none") {
     const TemporaryDirectory directory;
     const auto file = directory / "known_servers";
-    REQUIRE(value_of(find_known_server(file, "nas:6768")) == std::optional<PublicKey>());
+    REQUIRE(value_of(find_known_server(file, "nas:6768")).empty());
     write_file(file, "# mine\nnas:6768 " + key_a + "\n[2001:db8::7]:1 " + key_b + " with a comment\n");
-    REQUIRE(value_of(find_known_server(file, "nas:6768")) == std::optional(key(key_a)));
-    REQUIRE(value_of(find_known_server(file, "[2001:db8::7]:1")) == std::optional(key(key_b)));
-    REQUIRE(value_of(find_known_server(file, "nas:676")) == std::optional<PublicKey>());
+    REQUIRE(value_of(find_known_server(file, "nas:6768")) == std::vector{key(key_a)});
+    REQUIRE(value_of(find_known_server(file, "[2001:db8::7]:1")) == std::vector{key(key_b)});
+    REQUIRE(value_of(find_known_server(file, "nas:676")).empty());
     // A wrong line of another server is no reason not to find this one's; its own is.
     write_file(file, "other:1 oops\nnas:6768 " + key_a + "\n");
-    REQUIRE(value_of(find_known_server(file, "nas:6768")) == std::optional(key(key_a)));
-    REQUIRE(value_of(find_known_server(file, "nas:1")) == std::optional<PublicKey>());
+    REQUIRE(value_of(find_known_server(file, "nas:6768")) == std::vector{key(key_a)});
+    REQUIRE(value_of(find_known_server(file, "nas:1")).empty());
     const auto broken = find_known_server(file, "other:1");
     REQUIRE(broken.status() == Status::invalid);
     REQUIRE_THAT(broken.error().message, ContainsSubstring("line 1"));
@@ -193,23 +196,23 @@ TEST_CASE("a server's line is written, or takes the place of those it had, among
         std::ifstream stream(file);
         return std::string(std::istreambuf_iterator<char>(stream), {});
     };
-    REQUIRE(write_known_server(file, "nas:6768", key(key_a)));
+    REQUIRE(write_known_server(file, "nas:6768", std::vector{key(key_a)}));
     REQUIRE(text() == "nas:6768 " + key_a + "\n");
     write_file(file, "# mine\nother:1 oops\nnas:6768 oops\n\n nas:6768 " + key_a + "\nnas:67 " + key_a);
-    REQUIRE(write_known_server(file, "nas:6768", key(key_b)));
+    REQUIRE(write_known_server(file, "nas:6768", std::vector{key(key_b)}));
     REQUIRE(text() == "# mine\nother:1 oops\n\nnas:67 " + key_a + "\nnas:6768 " + key_b + "\n");
-    REQUIRE(value_of(find_known_server(file, "nas:6768")) == std::optional(key(key_b)));
+    REQUIRE(value_of(find_known_server(file, "nas:6768")) == std::vector{key(key_b)});
     struct stat status {};
     REQUIRE(::stat(file.c_str(), &status) == 0);
     REQUIRE((status.st_mode & 07777) == 0600);
 
     const auto link = directory / "link";
     std::filesystem::create_symlink(file, link);
-    REQUIRE(write_known_server(link, "third:1", key(key_a)));
+    REQUIRE(write_known_server(link, "third:1", std::vector{key(key_a)}));
     REQUIRE(std::filesystem::is_symlink(link));
-    REQUIRE(value_of(find_known_server(file, "third:1")) == std::optional(key(key_a)));
-    REQUIRE_FALSE(write_known_server(directory / "none" / "known_servers", "nas:6768", key(key_a)));
-    REQUIRE_FALSE(write_known_server(directory / "", "nas:6768", key(key_a)));
+    REQUIRE(value_of(find_known_server(file, "third:1")) == std::vector{key(key_a)});
+    REQUIRE_FALSE(write_known_server(directory / "none" / "known_servers", "nas:6768", std::vector{key(key_a)}));
+    REQUIRE_FALSE(write_known_server(directory / "", "nas:6768", std::vector{key(key_a)}));
 }
 
 TEST_CASE("of servers that are written at the same time none is lost") {
@@ -217,12 +220,49 @@ TEST_CASE("of servers that are written at the same time none is lost") {
     const auto file = directory / "known_servers";
     std::vector<std::thread> threads;
     for (int i = 0; i < 16; ++i)
-        threads.emplace_back(
-            [&, i] { static_cast<void>(write_known_server(file, "nas:" + std::to_string(i), key(key_a))); });
+        threads.emplace_back([&, i] {
+            static_cast<void>(write_known_server(file, "nas:" + std::to_string(i), std::vector{key(key_a)}));
+        });
     for (std::thread& thread : threads)
         thread.join();
     for (int i = 0; i < 16; ++i)
-        REQUIRE(value_of(find_known_server(file, "nas:" + std::to_string(i))));
+        REQUIRE(value_of(find_known_server(file, "nas:" + std::to_string(i))).size() == 1);
+}
+
+TEST_CASE("a server has as many known keys as it has lines, each once, within a limit") {
+    const TemporaryDirectory directory;
+    const auto file = directory / "known_servers";
+    write_file(file,
+               "nas:1 " + key_b + "\nnas:1 oops\nother:1 " + key_b + "\nnas:1 " + key_a + "\nnas:1 " + key_b + "\n");
+    REQUIRE(value_of(find_known_server(file, "nas:1")) == std::vector{key(key_b), key(key_a)});
+    std::string many;
+    for (int i = 0; i < 100; ++i)
+        many += "nas:1 " + KeyPair::generate().public_key().to_text() + "\n";
+    write_file(file, many);
+    REQUIRE(value_of(find_known_server(file, "nas:1")).size() == max_known_keys);
+}
+
+TEST_CASE("what a server announces is written only if it is known by the key that it has proved, and it is news") {
+    const TemporaryDirectory directory;
+    const auto file = directory / "known_servers";
+    const std::vector both{key(key_a), key(key_b)};
+    REQUIRE_FALSE(value_of(update_known_server(file, "nas:1", both)));
+    REQUIRE_FALSE(std::filesystem::exists(file));
+    // A person has taken it out, or put another in, since the client started.
+    write_file(file, "other:1 " + key_a + "\nnas:1 " + key_b + "\n");
+    REQUIRE_FALSE(value_of(update_known_server(file, "nas:1", both)));
+    write_file(file, "nas:1 " + key_a + "\nother:1 " + key_a + "\n");
+    REQUIRE(value_of(update_known_server(file, "nas:1", both)));
+    REQUIRE(value_of(find_known_server(file, "nas:1")) == both);
+    REQUIRE(value_of(find_known_server(file, "other:1")) == std::vector{key(key_a)});
+    REQUIRE_FALSE(value_of(update_known_server(file, "nas:1", both)));
+    // It has changed its key: the old one is trusted no more.
+    REQUIRE(value_of(update_known_server(file, "nas:1", std::vector{key(key_b)})));
+    REQUIRE(value_of(find_known_server(file, "nas:1")) == std::vector{key(key_b)});
+    // Whoever may read the directory can lock it, and keeps nobody waiting for that.
+    const UniqueFd held(::open((directory / ".").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    REQUIRE(::flock(held.get(), LOCK_EX) == 0);
+    REQUIRE(update_known_server(file, "nas:1", std::vector{key(key_b), key(key_a)}).status() == Status::busy);
 }
 
 TEST_CASE("the file authoriser lets in listed keys and the account's own, and notices each change") {

@@ -14,7 +14,7 @@ using Requests =
                Unlink, Rmdir, Symlink, Rename, Link, Access, Statfs, MakeLent, FindKept, Open, Create, Tmpfile, Read,
                Write, Release, Flush, Fsync, Fallocate, Seek, CopyRange, Hash, Fetch, Opendir, Readdir, Releasedir,
                Fsyncdir, List, Getxattr, Setxattr, Listxattr, Removexattr, Getlk, Setlk, Flock, ReclaimLocks>;
-using Pushes = std::tuple<PushInvalidate, PushShutdown>;
+using Pushes = std::tuple<PushInvalidate, PushShutdown, PushNextKeys>;
 using OtherStructures =
     std::tuple<HelloReply, InUse, ExportNeeded, LaneTicketReply, ServerStatusReply, ExportsReply, ExportEntry,
                EntryReply, AttributesReply, ReadlinkReply, StatfsReply, CreateReply, WriteReply, SeekReply,

@@ -371,6 +371,7 @@ TEST_CASE("golden bytes: pushes") {
                   "0500000000000000 01 0200 0200000000000000 0300000000000000 0400 0400000000000000 00 0100 66 "
                   "0500000000000000 01 0100 67 0600000000000000 02 0000 0700000000000000 03 0000");
     check_request(0x8002, PushShutdown{.reason = "stop"}, "0400 73746f70");
+    check_request(0x8003, PushNextKeys{.keys = {{0x07, 0x08}}}, "0100 0708" + std::string(60, '0'));
 }
 
 TEST_CASE("golden bytes: a whole message") {
@@ -408,6 +409,6 @@ TEST_CASE("every opcode has one structure") {
     const auto collect = [&]<class... T>(std::tuple<T...>*) { (all.insert(static_cast<unsigned>(T::opcode)), ...); };
     collect(static_cast<Requests*>(nullptr));
     collect(static_cast<Pushes*>(nullptr));
-    CHECK(all.size() == 58);
+    CHECK(all.size() == 59);
     CHECK(std::set(all.begin(), all.end()).size() == all.size());
 }

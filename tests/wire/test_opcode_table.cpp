@@ -29,6 +29,7 @@ TEST_CASE("the table of opcodes knows every request, and nothing else") {
     CHECK(find_opcode(static_cast<Opcode>(0)) == nullptr);
     CHECK(find_opcode(Opcode::push_invalidate) == nullptr);
     CHECK(find_opcode(Opcode::push_shutdown) == nullptr);
+    CHECK(find_opcode(Opcode::push_next_keys) == nullptr);
 }
 
 TEST_CASE("what an unanswered request is counted against") {

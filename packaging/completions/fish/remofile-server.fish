@@ -16,6 +16,7 @@ complete -c remofile-server -l no-kept-files -d 'keep no removed files that are 
 complete -c remofile-server -l token-file -r -F -d 'ask every client for the token in FILE, besides its key'
 complete -c remofile-server -l authorized-keys -r -F -d 'public keys of the clients to let in'
 complete -c remofile-server -l server-key -r -F -d 'the server\'s secret key'
+complete -c remofile-server -l next-server-key -r -F -d 'the secret key that it is to have next'
 complete -c remofile-server -l insecure -d 'neither encrypt nor authorise: let in whoever can connect'
 complete -c remofile-server -l identity -x -a 'squash client' -d 'whom requests act as'
 complete -c remofile-server -l allow-root -d 'with --identity=client: let a client\'s root act as root here'

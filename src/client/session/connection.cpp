@@ -27,6 +27,7 @@ void Connection::begin_attempt() {
 void Connection::begin_greeting() {
     stage_ = Stage::greeting;
     stopping_announced_ = false;
+    keys_announced_ = false;
     traffic.begin();
 }
 

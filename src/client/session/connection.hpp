@@ -68,6 +68,8 @@ public:
     // True if it has not been said of this connection that the server is stopping.
     bool announce_stopping() { return !std::exchange(stopping_announced_, true); }
     bool is_stopping() const { return stopping_announced_; }
+    // True if the server has not said of this connection which keys it will have.
+    bool announce_keys() { return !std::exchange(keys_announced_, true); }
     // It should end by itself; if it has not by then, `end` is called. The first time on a connection counts.
     void end_after(Duration patience, std::function<void()> end);
 
@@ -90,6 +92,7 @@ private:
     std::unique_ptr<transport::Lane> lane_;
     Stage stage_ = Stage::down;
     bool stopping_announced_ = false;
+    bool keys_announced_ = false;
     Duration pause_;
     transport::TimerId retry_timer_;
     transport::TimerId end_timer_;

@@ -27,6 +27,8 @@ std::uint64_t asked_features(const SessionOptions& options) {
                              wire::feature_kept_files;
     if (options.compression == wire::compression_off)
         features &= ~wire::feature_lz4;
+    if (options.lane.server_key && options.on_server_keys)
+        features |= wire::feature_next_keys;
     // The keys of a sealed lane come over an encrypted one.
     if (options.lane.identity && options.lane.endpoint.starts_with("tcp://") && transport::has_fast_cipher())
         features |= wire::feature_sealed_lanes;
@@ -114,7 +116,7 @@ void Session::State::begin() {
                                             fmt::format("cannot reach {} within {}", options.lane.endpoint, patience)));
     });
     for (std::size_t lane = 0; lane < lane_count; ++lane)
-        connections[lane].replace_lane(make_lane(lane, options.lane));
+        connections[lane].replace_lane(make_lane(lane, lane_options()));
     connect(metadata_lane);
 }
 
@@ -128,7 +130,15 @@ std::unique_ptr<transport::Lane> Session::State::make_lane(std::size_t lane, tra
             .on_disconnected = [this, lane](const Error& error) { on_disconnected(lane, error); }});
 }
 
-// Never called from a handler of the lane: a sealed one is replaced by another.
+// With the key that the server is thought to have now.
+transport::LaneOptions Session::State::lane_options() const {
+    transport::LaneOptions with_key = options.lane;
+    if (with_key.server_key)
+        with_key.server_key = server_keys.current();
+    return with_key;
+}
+
+// Never called from a handler of the lane, which is replaced by another.
 void Session::State::connect(std::size_t lane) {
     Connection& connection = connections[lane];
     connection.begin_attempt();
@@ -139,8 +149,9 @@ void Session::State::connect(std::size_t lane) {
         });
         return;
     }
-    if (lane == data_lane && data.unseal())
-        connection.replace_lane(make_lane(lane, options.lane));
+    if (lane == data_lane)
+        data.unseal();
+    connection.replace_lane(make_lane(lane, lane_options()));
     connection.connect();
 }
 
@@ -173,10 +184,12 @@ void Session::State::on_connected(std::size_t lane) {
     connections[lane].report_congestion(
         options.lane.congestion_control,
         fmt::format("{}, {}", options.lane.endpoint, lane == data_lane ? "data" : "everything but data"));
-    if (lane == metadata_lane)
+    if (lane == metadata_lane) {
+        server_keys.proved();
         send_hello();
-    else
+    } else {
         send_attach();
+    }
 }
 
 void Session::State::send_hello() {
@@ -368,7 +381,25 @@ void Session::State::finish_opening(Result<> result) {
     admission.tell(std::move(result));
 }
 
-void Session::State::on_disconnected(std::size_t lane, const Error& error) {
+// At once, and each key once, before the server counts as another one.
+bool Session::State::try_other_key(std::size_t lane, Status status) {
+    if (lane != metadata_lane || status != Status::wrong_server_key || !server_keys.try_next())
+        return false;
+    connections[lane].try_after(Duration::zero(), [this, lane] { connect(lane); });
+    return true;
+}
+
+// The lane knows only of the key that it was given.
+Error Session::State::describe_failure(const Error& error) const {
+    if (error.status != Status::wrong_server_key || server_keys.all().size() < 2)
+        return error;
+    std::string keys;
+    for (const transport::PublicKey& key : server_keys.all())
+        keys += (keys.empty() ? "" : ", ") + key.to_text();
+    return make_error(error.status, fmt::format("{}; the keys that are known of it: {}", error.message, keys));
+}
+
+void Session::State::on_disconnected(std::size_t lane, const Error& cause) {
     const auto self = shared_from_this();
     Connection& connection = connections[lane];
     const bool was_ready = connection.is_ready();
@@ -376,6 +407,9 @@ void Session::State::on_disconnected(std::size_t lane, const Error& error) {
     sent.end_greeting(lane);
     if (lane == metadata_lane && restoration.is_under_way())
         give_up_restoring();
+    if (try_other_key(lane, cause.status))
+        return;
+    const Error error = describe_failure(cause);
     if (admission.opening() && lane == metadata_lane)
         return finish_opening(error);
 

@@ -26,6 +26,7 @@
 #include "client/session/identities.hpp"
 #include "client/session/restoration.hpp"
 #include "client/session/server_contact.hpp"
+#include "client/session/server_keys.hpp"
 #include "client/session/session_counters.hpp"
 #include "client/session/session_terms.hpp"
 #include "client/session/unconfirmed_pushes.hpp"
@@ -105,6 +106,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     RequestAccounts accounts;
 
     // ---- connections
+    ServerKeys server_keys;
     std::array<Connection, lane_count> connections;
     DataLane data;
     ServerContact contact;
@@ -157,6 +159,9 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void guard(std::size_t lane, Work&& work);
     void begin();
     std::unique_ptr<transport::Lane> make_lane(std::size_t lane, transport::LaneOptions lane_options);
+    transport::LaneOptions lane_options() const;
+    bool try_other_key(std::size_t lane, Status status);
+    Error describe_failure(const Error& error) const;
     void connect(std::size_t lane);
     Task<void> connect_sealed();
     void on_connected(std::size_t lane);
@@ -220,6 +225,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void on_rejected(std::size_t lane, Status status);
     void on_push(std::size_t lane, wire::ParsedMessage message);
     void on_stopping(std::size_t lane, const std::string& reason);
+    void on_next_keys(const wire::PushNextKeys& push);
     void on_invalidation(wire::PushInvalidate push);
     void acknowledge_invalidation(std::uint64_t of_epoch, std::uint64_t sequence);
     void reject_message(std::size_t lane, const Error& error);

@@ -371,6 +371,12 @@ void Session::State::on_push(std::size_t lane, wire::ParsedMessage message) {
                     on_stopping(lane, push->reason);
                 continue;
             }
+        } else if (record.header.opcode == wire::Opcode::push_next_keys && lane == metadata_lane) {
+            const auto push = wire::decode_body<wire::PushNextKeys>(record.body);
+            if (push && push->keys.size() <= wire::max_next_keys && connections[lane].announce_keys()) {
+                on_next_keys(*push);
+                continue;
+            }
         }
         count("client.rejected_pushes");
     }
@@ -382,6 +388,16 @@ void Session::State::on_stopping(std::size_t lane, const std::string& reason) {
         return;
     const auto handler = owner->on_stopping;
     handler();
+}
+
+void Session::State::on_next_keys(const wire::PushNextKeys& push) {
+    if (!options.lane.server_key || !options.on_server_keys)
+        return;
+    std::vector<transport::PublicKey> next;
+    for (const auto& bytes : push.keys)
+        next.push_back({.bytes = bytes});
+    if (server_keys.announced(next))
+        options.on_server_keys(server_keys.all());
 }
 
 void Session::State::on_invalidation(wire::PushInvalidate push) {
