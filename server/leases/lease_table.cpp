@@ -492,6 +492,12 @@ std::vector<LeaseTable::Outstanding> LeaseTable::outstanding() const {
     return all;
 }
 
+bool LeaseTable::is_to_share(LeaseHolder holder) const {
+    auto state = state_.lock();
+    const auto found = state->holders.find(holder);
+    return found != state->holders.end() && !found->second.recalls.empty();
+}
+
 LeaseTable::Expired LeaseTable::expire(SessionId session) {
     LetGo let_go;
     auto state = state_.lock();

@@ -173,6 +173,8 @@ public:
         bool is_recall = false;  // it has not shared what it was to share
     };
     std::vector<Outstanding> outstanding() const;
+    // Whether the holder has not shared all it was to share.
+    bool is_to_share(LeaseHolder holder) const;
     // The holder trusts its leases no more, for its term has run out: all have ended, and nothing needs to be
     // confirmed.
     struct Expired {

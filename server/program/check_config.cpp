@@ -112,6 +112,11 @@ private:
         add("watch", settings.watch ? "auto" : "none");
         add("max-clients", settings.max_clients);
         add("max-clients-per-key", settings.max_clients_per_key);
+        const auto add_rate = [&](std::string_view name, std::uint64_t rate) {
+            add(name, rate == 0 ? std::string("any") : std::to_string(rate));
+        };
+        add_rate("requests-per-second", settings.requests_per_second);
+        add_rate("bytes-per-second", settings.bytes_per_second);
     }
 
     std::string describe_keys(const ExportSettings& settings) {

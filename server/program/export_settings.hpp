@@ -32,6 +32,8 @@ struct ExportSettings {
     std::chrono::seconds lease_term{10};  // 0: no leases; at most session_timeout counts
     std::uint32_t max_clients = 256;
     std::uint32_t max_clients_per_key = 64;
+    std::uint32_t requests_per_second = 0;  // of each client; 0: any number
+    std::uint64_t bytes_per_second = 0;     // likewise
 
     std::string where;  // it is said: file, line and export; empty for one without a name
     // Leads an error.

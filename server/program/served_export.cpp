@@ -91,6 +91,10 @@ SessionTurns::Limits ServedExport::limits() const {
     return limits;
 }
 
+RateLimits ServedExport::rates() const {
+    return {.requests_per_s = settings_.requests_per_second, .bytes_per_s = settings_.bytes_per_second};
+}
+
 CallerPolicy ServedExport::callers() const {
     return {.client_identity = settings_.identity == IdentityMode::client, .allow_root = settings_.allow_root};
 }
@@ -111,6 +115,7 @@ ServiceOptions ServedExport::service_options(std::string token, const ExportSurr
     service.grants.timeout = settings_.session_timeout;
     service.callers = callers();
     service.read_only = settings_.read_only;
+    service.rates = rates();
     service.token = std::move(token);
     service.version = version;
     service.boot = surroundings.boot;
@@ -180,6 +185,7 @@ void ServedExport::change(ExportSettings settings, std::string token) {
     settings_.no_kept_files = before.no_kept_files;
     files_->change_read_only(settings_.read_only);
     service_->change(limits(), callers(), settings_.read_only, std::move(token));
+    service_->change_rates(rates());
 }
 
 void ServedExport::end() {

@@ -84,6 +84,7 @@ private:
     ServedExport(ExportSettings settings, ServedDirectory directory, const ExportSurroundings& surroundings);
     ServiceOptions service_options(std::string token, const ExportSurroundings& surroundings);
     SessionTurns::Limits limits() const;
+    RateLimits rates() const;
     CallerPolicy callers() const;
     void watch_changes();
     void watch_mounts();

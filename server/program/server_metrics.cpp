@@ -25,6 +25,8 @@ constexpr auto rows = std::to_array<CounterMetric>({
     {"leases.watched", "remofile_server_directories_watched", gauge,
      "Directories watched for changes by programs on the server."},
     {"server.requests", "remofile_server_requests_total", counter, "Requests received."},
+    {"server.paced_messages", "remofile_server_paced_messages_total", counter,
+     "Messages that waited because their client had used up its requests or bytes a second."},
     {"server.messages", "remofile_server_messages_total", counter, "Messages received; one may hold several requests."},
     {"server.bytes_received", "remofile_server_received_bytes_total", counter, "Bytes received in sessions."},
     {"server.bytes_sent", "remofile_server_sent_bytes_total", counter, "Bytes sent in sessions."},

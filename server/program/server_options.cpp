@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <map>
 
+#include "base/byte_size.hpp"
 #include "server/program/version.hpp"
 #include "transport/keys.hpp"
 #include "wire/export_path.hpp"
@@ -70,6 +71,9 @@ constexpr std::uint32_t max_lease_term_s = 300;
 constexpr std::uint32_t max_slow_requests_s = 3'600;
 constexpr std::uint32_t most_clients = 4096;
 constexpr std::uint32_t most_strangers = 10'000;
+constexpr std::uint32_t most_requests_per_second = 1'000'000;
+// With less a request of 1 MiB, which takes all of its client's turn, would be waited for longer than clients do.
+constexpr std::uint64_t least_bytes_per_second = 64U << 10;
 
 // A number may be written as one in the file; a path is made absolute before it is taken.
 enum class Kind : std::uint8_t { flag, value, path, number, list };
@@ -104,7 +108,7 @@ Result<> take_clients(ServerOptions& options, std::string_view value) {
     return {};
 }
 
-const std::array<Row, 28> rows{{
+const std::array<Row, 30> rows{{
     {"listen", Of::server, Kind::list, "ENDPOINT",
      "Where to listen: tcp://ADDRESS:PORT, tcp://*:PORT or ipc:///SOCKET; may be repeated "
      "(default tcp://127.0.0.1:6768)",
@@ -188,6 +192,24 @@ const std::array<Row, 28> rows{{
     {"max-clients-per-key", Of::each_export, Kind::number, "NUMBER",
      "Sessions at a time of one key, or of one address with --insecure (default 64)",
      take_clients<&ServerOptions::max_clients_per_key>},
+    {"requests-per-second", Of::each_export, Kind::number, "NUMBER",
+     "Requests of one client, those of one key (or address, with --insecure), that are carried out a second; more wait "
+     "for their turn (default: any number)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         REMOFILE_TRY(number, parse_number(value, 1, most_requests_per_second));
+         options.requests_per_second = number;
+         return {};
+     }},
+    {"bytes-per-second", Of::each_export, Kind::number, "SIZE",
+     "Contents that one client reads and writes a second, such as 5M; more waits for its turn (default: any number, at "
+     "least 64K)",
+     [](ServerOptions& options, std::string_view value) -> Result<> {
+         REMOFILE_TRY(size, parse_byte_size(value));
+         if (size < least_bytes_per_second)
+             return make_error(Status::bad_usage, "must be 64K at least");
+         options.bytes_per_second = size;
+         return {};
+     }},
     {"strangers-per-second", Of::server, Kind::number, "NUMBER",
      "Connections of one host with keys that are not authorised that are answered a second, and five times as many at "
      "once (default 20)",

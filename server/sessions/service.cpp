@@ -480,6 +480,7 @@ void Service::opened(Opening opening, Result<FileService::OpenedSession> result)
         terms.features &= ~wire::feature_lent_inodes;
     keep_answers(terms, opening.hello);
     take_place_of_lost(terms, opening, result->files);
+    terms.rate = rate_of(terms.owner);
     log::info("session opened: {} on {}{}{}{}", terms.describe(), terms.path, terms.read_only ? ", read-only" : "",
               terms.exclusive ? ", exclusive" : "",
               terms.callers.account ? fmt::format(", as uid {}", terms.callers.account->uid) : "");
@@ -557,6 +558,14 @@ SessionGrants Service::next_grants() const {
     grants.request_bytes = std::min(grants.request_bytes, share);
     grants.reply_window_bytes = std::min(grants.reply_window_bytes, share);
     return grants;
+}
+
+std::shared_ptr<ClientRate> Service::rate_of(const std::string& owner) {
+    std::erase_if(rates_, [](const auto& known) { return known.second.expired(); });
+    std::shared_ptr<ClientRate> rate = rates_[owner].lock();
+    if (rate == nullptr)
+        rates_[owner] = rate = std::make_shared<ClientRate>(options_.rates, thread_.clock().now());
+    return rate;
 }
 
 void Service::say_hello(Session& session, const Opening& opening, bool resumed, const wire::Attributes& attributes) {
@@ -1092,6 +1101,18 @@ void Service::change(SessionTurns::Limits limits, CallerPolicy callers, bool rea
     turns_.change(limits);
     tokens_.change(std::move(token));
     next_turns();
+}
+
+void Service::change_rates(RateLimits rates) {
+    if (std::exchange(options_.rates, rates) == rates)
+        return;
+    for (const auto& [owner, known] : rates_) {
+        if (const auto rate = known.lock())
+            rate->change(rates, thread_.clock().now());
+    }
+    for (const auto& [id, member] : sessions_)
+        to_flush_.push_back(id);
+    turn_has_work();
 }
 
 void Service::take_new_sessions(bool take) {

@@ -45,6 +45,7 @@ struct ServiceOptions {
     CallerPolicy callers;
     bool read_only = false;
     std::string token;  // empty: none is asked for
+    RateLimits rates;   // of each client
 
     SessionGrants grants;
     std::string version;
@@ -81,6 +82,8 @@ public:
     void keep_answers_in(std::shared_ptr<AnswerJournal> journal);
     // From now on new sessions get this, and HELLOs must bring this token. Sessions go on with what they were granted.
     void change(SessionTurns::Limits limits, CallerPolicy callers, bool read_only, std::string token);
+    // From now on these limit clients, those that are there too.
+    void change_rates(RateLimits rates);
     // Whether there are new sessions; if not, who asks for one is told that there is no such export. At first there
     // are.
     void take_new_sessions(bool take);
@@ -166,6 +169,7 @@ private:
     void take_place_of_lost(SessionTerms& terms, const Opening& opening, const std::shared_ptr<SessionFiles>& files);
     void keep_answers(SessionTerms& terms, const wire::Hello& hello);
     SessionGrants next_grants() const;
+    std::shared_ptr<ClientRate> rate_of(const std::string& owner);
     void say_hello(Session& session, const Opening& opening, bool resumed, const wire::Attributes& attributes);
     void attach(const transport::RouteId& route, const PeerOf& peer, const wire::Record& record);
     void take_lane(Session& session, std::uint8_t lane, const transport::RouteId& route);
@@ -224,6 +228,7 @@ private:
     ServiceStrangers strangers_;
     LogLimiter log_limiter_;
 
+    std::map<std::string, std::weak_ptr<ClientRate>> rates_;  // by SessionTerms::owner; bounded by sessions
     std::unordered_map<SessionId, Member> sessions_;
     std::unordered_map<std::string, Place> routes_;                // bounded by sessions x lanes
     std::map<SessionTurns::Visitor, Opening> waiting_;             // for their turn; bounded by turns_

@@ -131,6 +131,7 @@ Session::Session(SessionEnvironment& environment, SessionTerms terms, std::share
       callers_(terms_.callers),
       carried_out_at_once_(environment.counters.at("server.carried_out_at_once")),
       waits_for_others_(environment.counters.at("leases.exclusive_waits")),
+      paced_messages_(environment.counters.at("server.paced_messages")),
       requests_(environment.counters.at("server.requests")),
       bytes_received_(environment.counters.at("server.bytes_received")),
       bytes_sent_(environment.counters.at("server.bytes_sent")),
@@ -138,6 +139,11 @@ Session::Session(SessionEnvironment& environment, SessionTerms terms, std::share
       pushes_((terms_.features & wire::feature_leases) != 0 ? environment.leases : nullptr, files_.get()) {
     for (std::uint8_t number = 0; number < wire::max_lanes; ++number)
         lanes_.emplace_back(number);
+}
+
+Session::~Session() {
+    if (pace_timer_)
+        environment_.thread.cancel(*pace_timer_);
 }
 
 wire::Client Session::as_client() const {
@@ -443,7 +449,7 @@ void Session::proceed_all(std::deque<BatchPtr> ready) {
         ready.pop_front();
         if (proceed_here(batch)) {
             finish(batch, ready);
-        } else {
+        } else if (take_rate(batch)) {
             ready_[batch->lane].push_back(batch);
             dispatch(lane(batch->lane));
         }
@@ -614,6 +620,9 @@ void Session::slice_done(const BatchPtr& batch, Slice slice) {
     // Once: a message that has waited for another client may be finished without a worker.
     of.expected_bytes -= std::exchange(batch->expected_bytes, 0);
     batch->at_worker = false;
+    if (terms_.rate->limits())
+        terms_.rate->charge(cost_of(*batch, slice) - std::exchange(batch->charged, {}),
+                            environment_.thread.clock().now());
     for (Answered& answered : slice.answers) {
         if (answered.outcome.status == Status::malformed)
             note_violation("a request that cannot be decoded");
@@ -714,6 +723,84 @@ void Session::refuse_waiting() {
     }
 }
 
+// ---------------------------------------------------------------- waiting for the client's limits
+
+// Others wait for what it has yet to send.
+bool Session::is_to_share() const {
+    return environment_.leases != nullptr && environment_.leases->is_to_share(files_.get());
+}
+
+// Whether the next slice of a message may be carried out as far as the client's limits go. If not it waits, behind
+// those that do; what needs no bytes, though, for none that needs some.
+bool Session::take_rate(const BatchPtr& batch) {
+    if (!terms_.rate->limits() && paced_[0].empty() && paced_[1].empty())
+        return true;
+    const RequestCost cost = cost_of_next(*batch);
+    const TimePoint now = environment_.thread.clock().now();
+    auto& queue = paced_[cost.bytes > 0 ? 1 : 0];
+    const bool waits = !queue.empty() || terms_.rate->wait(cost, now) != Duration::zero();
+    if (cost.requests == 0 || !waits || is_to_share()) {
+        batch->charged = cost;
+        terms_.rate->charge(cost, now);
+        return true;
+    }
+    paced_messages_.add();
+    queue.push_back(batch);
+    environment_.flush_soon(*this);
+    return false;
+}
+
+void Session::go_on_paced() {
+    const TimePoint now = environment_.thread.clock().now();
+    std::optional<Duration> soonest;
+    std::vector<BatchPtr> going_on;
+    for (auto& queue : paced_) {
+        while (!queue.empty()) {
+            const RequestCost cost = cost_of_next(*queue.front());
+            const Duration wait = is_to_share() ? Duration::zero() : terms_.rate->wait(cost, now);
+            if (wait != Duration::zero()) {
+                soonest = std::min(wait, soonest.value_or(wait));
+                break;
+            }
+            queue.front()->charged = cost;
+            terms_.rate->charge(cost, now);
+            going_on.push_back(std::move(queue.front()));
+            queue.pop_front();
+        }
+    }
+    if (pace_timer_)
+        environment_.thread.cancel(*std::exchange(pace_timer_, std::nullopt));
+    if (soonest)
+        pace_timer_ = environment_.thread.after(*soonest, [this] {
+            pace_timer_.reset();
+            environment_.flush_soon(*this);
+        });
+    for (const BatchPtr& batch : going_on) {
+        ready_[batch->lane].push_back(batch);
+        dispatch(lane(batch->lane));
+    }
+}
+
+// Nothing of it is to be begun any more but what is left to be answered.
+void Session::pace_no_more(const BatchPtr& batch) {
+    for (auto& queue : paced_) {
+        if (std::erase(queue, batch) != 0)
+            return proceed(batch);
+    }
+}
+
+void Session::refuse_paced() {
+    for (auto& queue : paced_) {
+        for (const BatchPtr& batch : std::exchange(queue, {})) {
+            for (std::size_t i = batch->next; i < batch->records.size(); ++i) {
+                if (!batch->records[i].settled && batch->records[i].facts != nullptr)
+                    batch->records[i].settled = Status::shutting_down;
+            }
+            proceed(batch);
+        }
+    }
+}
+
 // ---------------------------------------------------------------- the session's own requests
 
 Outcome Session::carry_out_own(const BatchRecord& record) {
@@ -785,6 +872,8 @@ void Session::cancel(RequestId request) {
         answer(request, outcome_of(Status::interrupted));
         if (index == batch->next && waits_for_others(batch))
             wait_no_more(batch);
+        else if (index == batch->next)
+            pace_no_more(batch);
         return;
     }
     record.interrupted.store(true);
@@ -864,6 +953,7 @@ std::vector<transport::RouteId> Session::flush() {
     // What is void goes out before the reply that shows why.
     if (!flush_pushes())
         lose_route(lane(0));
+    go_on_paced();
     for (SessionLane& each : lanes_) {
         // What a clogged connection does not take stays with the lane and counts towards its window.
         while (each.route() && !environment_.thread.clogged(*each.route())) {
@@ -948,6 +1038,7 @@ void Session::shut_down(const std::string& reason) {
         environment_.files.cancel(files_, request);
     }
     refuse_waiting();
+    refuse_paced();
     environment_.flush_soon(*this);
 }
 

@@ -110,6 +110,8 @@ struct SessionTerms {
     wire::Attributes root_attributes;
     // With feature_kept_answers. Shared with the notes of its requests.
     std::shared_ptr<AnswerJournal::Account> kept_answers = nullptr;
+    // Shared by the sessions of one client.
+    std::shared_ptr<ClientRate> rate = nullptr;
 
     // For the log: name, key and address.
     std::string describe() const;
@@ -121,7 +123,9 @@ wire::Message message_lost();
 // Lives on the service's thread.
 class Session {
 public:
+    // terms.rate must be set.
     Session(SessionEnvironment& environment, SessionTerms terms, std::shared_ptr<SessionFiles> files);
+    ~Session();
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
@@ -218,6 +222,11 @@ private:
     void wait_no_more(const BatchPtr& batch);
     void carry_out_ahead(const BatchPtr& batch);
     void refuse_waiting();
+    bool is_to_share() const;
+    bool take_rate(const BatchPtr& batch);
+    void go_on_paced();
+    void pace_no_more(const BatchPtr& batch);
+    void refuse_paced();
     void release(SessionLane& lane, std::span<const Sequencer::Ticket> tickets, std::deque<BatchPtr>& ready);
     void proceed_all(std::deque<BatchPtr> ready);
     void decided_later(RequestId request, Outcome outcome);
@@ -244,6 +253,10 @@ private:
     std::deque<SessionLane> lanes_;                            // wire::max_lanes of them
     std::array<std::deque<BatchPtr>, wire::max_lanes> ready_;  // whose turn has come, while the window is shut
     std::array<std::unordered_map<Sequencer::Ticket, BatchPtr>, wire::max_lanes> blocked_;
+    // Whose turn has come while the client has used up its limits: those without contents, which do not wait for bytes,
+    // and those with.
+    std::array<std::deque<BatchPtr>, 2> paced_;
+    std::optional<transport::TimerId> pace_timer_;
     std::array<bool, wire::max_lanes> dispatching_{};  // dispatch() is under way
     // Whose next record concerns what others have exclusive leases of.
     struct Waiting {
@@ -258,6 +271,7 @@ private:
     SessionCallers callers_;
     Counters::Counter& carried_out_at_once_;
     Counters::Counter& waits_for_others_;
+    Counters::Counter& paced_messages_;
     Counters::Counter& requests_;
     Counters::Counter& bytes_received_;
     Counters::Counter& bytes_sent_;

@@ -91,6 +91,42 @@ Result<Passage> let_through(const BatchRecord& record, const std::shared_ptr<Ses
     }
 }
 
+template <class Lock>
+bool is_unlocking(std::span<const std::byte> body) {
+    const auto lock = wire::decode_body<Lock>(body);
+    if constexpr (requires { lock->range; })
+        return lock && lock->range.type == wire::LockType::unlock;
+    else
+        return lock && lock->type == wire::LockType::unlock;
+}
+
+// Others may wait for what gives back or frees, and a client that has lost its session for what it had.
+bool is_limited(const BatchRecord& record) {
+    switch (record.header.opcode) {
+        case wire::Opcode::flush:
+        case wire::Opcode::reclaim_locks:
+            return false;
+        case wire::Opcode::setlk:
+            return !is_unlocking<wire::Setlk>(record.body);
+        case wire::Opcode::flock:
+            return !is_unlocking<wire::Flock>(record.body);
+        default:
+            return record.facts->account != wire::Account::control;
+    }
+}
+
+// `reply_bytes`: of content, as far as is known.
+RequestCost cost_of(const BatchRecord& record, std::size_t reply_bytes) {
+    if (!is_limited(record))
+        return {};
+    RequestCost cost{.requests = 1};
+    if (record.header.opcode == wire::Opcode::write)
+        cost.bytes = record.header.bulk_size;
+    if (record.header.opcode == wire::Opcode::read || record.header.opcode == wire::Opcode::fetch)
+        cost.bytes = static_cast<double>(reply_bytes);
+    return cost;
+}
+
 }  // namespace
 
 SessionBatch::SessionBatch(wire::ParsedMessage message)
@@ -166,6 +202,32 @@ Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files,
 
 std::size_t expected_reply_bytes(const BatchRecord& record) {
     return small_reply_bytes + wire::reply_bulk_limit(record.facts, record.body);
+}
+
+RequestCost cost_of_next(const SessionBatch& batch) {
+    RequestCost cost;
+    for (std::size_t i = batch.next; i < batch.records.size() && cost.bytes < slice_bytes; ++i) {
+        const BatchRecord& record = batch.records[i];
+        if (record.settled)
+            continue;
+        if (record.facts == nullptr)
+            break;
+        cost += cost_of(record, wire::reply_bulk_limit(record.facts, record.body));
+    }
+    return cost;
+}
+
+RequestCost cost_of(const SessionBatch& batch, const Slice& slice) {
+    RequestCost cost;
+    for (const Answered& answered : slice.answers) {
+        const BatchRecord& record = batch.records[answered.record];
+        if (answered.begun != TimePoint{})
+            cost += cost_of(record, answered.outcome.bulk.size);
+    }
+    // Whatever comes of it.
+    if (slice.waiting)
+        cost += cost_of(batch.records[batch.next - 1], 0);
+    return cost;
 }
 
 }  // namespace remofile::server

@@ -12,6 +12,7 @@
 #include "base/clock.hpp"
 #include "server/file_service.hpp"
 #include "server/sessions/answer_journal.hpp"
+#include "server/sessions/client_rate.hpp"
 #include "server/sessions/sequencer.hpp"
 #include "wire/frame.hpp"
 
@@ -49,6 +50,7 @@ struct SessionBatch {
     Sequencer::Ticket ticket = 0;
     bool at_worker = false;
     std::size_t expected_bytes = 0;  // what the lane was told to expect of the slice under way
+    RequestCost charged;             // for that slice, to its client
 
     // Records that another lane's message has, from which they were sent again: what follows them on this lane waits
     // for them there. Messages that have some of this one's records, and wait for it; how many this one waits for; and
@@ -103,5 +105,9 @@ Slice run_slice(SessionBatch& batch, const std::shared_ptr<SessionFiles>& files,
 
 // Bulk bytes that a record's reply may bring, at most; from READ's size and the like.
 std::size_t expected_reply_bytes(const BatchRecord& record);
+
+// What the next slice will take of its client's limits, at most; and what it has taken.
+RequestCost cost_of_next(const SessionBatch& batch);
+RequestCost cost_of(const SessionBatch& batch, const Slice& slice);
 
 }  // namespace remofile::server

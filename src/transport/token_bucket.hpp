@@ -25,6 +25,24 @@ public:
     }
     bool full(TimePoint now) const { return tokens_at(now) >= capacity_; }
 
+    // The other way to use it, for events of different sizes: one of any size passes when nothing is owed, and may
+    // leave a debt.
+    //
+    // How long until nothing is owed; zero: one may pass.
+    Duration wait(TimePoint now) const {
+        const double owed = -tokens_at(now);
+        if (owed <= 0)
+            return Duration::zero();
+        // Up to the next millisecond, so that none who has waited so long comes too early by a rounding error.
+        return std::chrono::floor<std::chrono::milliseconds>(std::chrono::duration<double>(owed / per_second_)) +
+               std::chrono::milliseconds(1);
+    }
+    // One of that size passes; negative: so much is given back.
+    void charge(double amount, TimePoint now) {
+        tokens_ = std::min(capacity_, tokens_at(now) - amount);
+        updated_ = now;
+    }
+
 private:
     double tokens_at(TimePoint now) const {
         const double seconds = std::chrono::duration<double>(now - updated_).count();

@@ -61,6 +61,13 @@ TEST_CASE("options are taken from the command line") {
     CHECK(options->log_format == log::Format::automatic);
     CHECK(parse({"--log-format", "json", "dir"})->log_format == log::Format::json);
     CHECK_FALSE(parse({"--log-format", "xml", "dir"}));
+    CHECK(options->requests_per_second == 0);
+    CHECK(parse({"--requests-per-second", "500", "dir"})->requests_per_second == 500);
+    CHECK_FALSE(parse({"--requests-per-second", "0", "dir"}));
+    CHECK(options->bytes_per_second == 0);
+    CHECK(parse({"--bytes-per-second", "5M", "dir"})->bytes_per_second == 5U << 20);
+    for (const std::string wrong : {"0", "63K", "5 M", "-1", "fast", "99999999999999999999"})
+        CHECK_FALSE(parse({"--bytes-per-second", wrong, "dir"}));
     CHECK(parse({"--slow-requests", "0", "dir"})->slow_requests == std::chrono::seconds(0));
     CHECK_FALSE(parse({"--slow-requests", "-1", "dir"}));
     CHECK_FALSE(options->metrics);
