@@ -73,6 +73,16 @@ void add_copy_options(CLI::App& app, TransferOptions& options) {
     app.add_flag("-z,--compress", options.compress, "Compress whatever the link's speed");
     app.add_option("--compress-level", options.compress_level, "The same, from 1 (fast) to 12; 0: not at all")
         ->check(CLI::Range(0, int{wire::max_compression_level}));
+    app.add_option_function<std::string>(
+           "--bandwidth-limit",
+           [&options](const std::string& text) {
+               const auto limit = client::parse_bandwidth_limit(text);
+               if (!limit)
+                   throw CLI::ValidationError("--bandwidth-limit", limit.error().to_string());
+               options.connect.bandwidth_limit = *limit;
+           },
+           "Bytes a second at most in each direction, such as 5M; 64K at least")
+        ->type_name("RATE");
     add_filter_options(app, options.filter);
     add_activity_options(app, options.activity);
 }

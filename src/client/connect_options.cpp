@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "base/byte_size.hpp"
 #include "base/log.hpp"
 #include "base/unique_fd.hpp"
 #include "client/remote_tree.hpp"
@@ -150,6 +151,14 @@ Result<> add_keys(const ConnectOptions& options, const transport::Source& source
 
 }  // namespace
 
+Result<std::uint64_t> parse_bandwidth_limit(std::string_view text) {
+    constexpr std::uint64_t least = 64U << 10;
+    REMOFILE_TRY(bytes, parse_byte_size(text));
+    if (bytes < least)
+        return make_error(Status::out_of_range, "expected 64K a second at least");
+    return bytes;
+}
+
 std::string own_name() {
     std::string user = std::to_string(geteuid());
     passwd entry{};
@@ -175,6 +184,7 @@ Result<SessionOptions> make_session_options(const ConnectOptions& options) {
     session.exclusive = options.exclusive;
     session.read_only = options.read_only;
     session.compression = options.compression;
+    session.bandwidth_limit = options.bandwidth_limit;
     session.wait = options.wait;
     session.request_timeout = options.request_timeout;
     session.gives_up_at_once = options.gives_up_at_once;

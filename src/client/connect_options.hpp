@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/result.hpp"
 #include "client/session.hpp"
@@ -22,12 +23,17 @@ struct ConnectOptions {
     bool read_only = false;
     std::uint8_t compression = wire::compression_automatic;  // as SessionOptions
     transport::CongestionControl congestion_control;
+    std::uint64_t bandwidth_limit = 0;        // as SessionOptions
     std::optional<Duration> wait;             // as SessionOptions
     std::optional<Duration> request_timeout;  // as SessionOptions
     bool gives_up_at_once = false;            // likewise
     // How messages to the person name the option for the key.
     std::string server_key_option = "-o server_key=";
 };
+
+// ConnectOptions::bandwidth_limit as a person writes it, such as "5M". Errors: those of parse_byte_size(), and
+// out_of_range for less than 64K, at which a piece of contents takes a quarter of a minute.
+Result<std::uint64_t> parse_bandwidth_limit(std::string_view text);
 
 // "alice@laptop", by which a client introduces itself.
 std::string own_name();

@@ -162,6 +162,10 @@ const wire::HelloReply& Session::hello() const {
     return state_->terms.hello();
 }
 
+bool Session::is_bandwidth_limited() const {
+    return state_->bandwidth.is_limited();
+}
+
 std::uint64_t Session::epoch() const {
     return state_->terms.epoch();
 }
@@ -279,6 +283,7 @@ Session::State::State(transport::Context& given_context, transport::Reactor& giv
       connections{Connection(given_reactor, metadata_lane), Connection(given_reactor, data_lane)},
       admission(given_reactor),
       new_ids(root_node),
+      bandwidth(options.bandwidth_limit, given_reactor.clock().now()),
       flushes(std::make_shared<FlushSchedule>(given_reactor, [this] { flush(); })),
       coder(std::make_shared<BulkCoder>(given_reactor, given_counters, options.compression,
                                         transport::is_local_address(options.lane.endpoint))) {}
@@ -405,6 +410,11 @@ void Session::State::on_time_out(Call& call, Duration timeout) {
         call.timeout_timer = reactor.after(timeout, [this, &call, timeout] { on_time_out(call, timeout); });
         return;
     }
+    // It waits for what the session itself allows.
+    if (const Duration held_up = bandwidth.wait(reactor.clock().now()); !batch.first_id && held_up > Duration::zero()) {
+        call.timeout_timer = reactor.after(held_up + timeout, [this, &call, timeout] { on_time_out(call, timeout); });
+        return;
+    }
     // Where megabytes are on their way a request waits for its turn, and the server is not silent.
     const Duration silence = reactor.clock().now() - connections[batch.lane].traffic.last_answer();
     if (batch.lane == data_lane && silence < timeout) {
@@ -508,6 +518,7 @@ void Session::State::close(Status status) {
     admission.stop_waiting();
     flushes->stop();
     reactor.cancel(tick_timer);
+    reactor.cancel(bandwidth_timer);
     std::vector<std::unique_ptr<Batch>> unfinished = sent.take_all();
     for (Connection& connection : connections) {
         connection.close();

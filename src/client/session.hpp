@@ -61,6 +61,9 @@ struct SessionOptions {
     // Whether to ask for leases of directories, and keep them in force while nothing else is sent.
     bool leases = false;
     const Clock* lease_clock = &Clock::with_sleep();  // of on_answered
+    // Bytes a second over the link at most, in each direction; 0: as many as it takes. Contents of the data lane wait
+    // for it, and nothing else does.
+    std::uint64_t bandwidth_limit = 0;
 };
 
 // What a request may carry along.
@@ -240,6 +243,7 @@ public:
 
     // What the server said in its latest HELLO.
     const wire::HelloReply& hello() const;
+    bool is_bandwidth_limited() const;
     // Where it begins: SessionOptions::path, or export_path.
     const std::string& path() const;
     // Rises with each new session; ids of another epoch mean nothing.

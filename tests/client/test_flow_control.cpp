@@ -278,4 +278,82 @@ TEST_CASE("answered_below follows the answers") {
     f.session->close();
 }
 
+TEST_CASE("contents wait for the bandwidth limit, a piece at a time, and nothing else does") {
+    constexpr std::uint32_t piece = 1U << 20;
+    constexpr CallOptions by_data_lane{.lane = LaneKind::data};
+    SessionFixture f;
+    f.options.bandwidth_limit = piece / 16;  // a piece is 16 s
+    f.connect();
+    const auto has_come = [&](Opcode opcode) {
+        // What could have been sent before is there.
+        CHECK(f.ask(wire::Getattr{}).has_value());
+        CHECK(f.ask(wire::Getattr{}).has_value());
+        return received(f, opcode);
+    };
+    SECTION("asked for") {
+        const wire::Read read{.handle = HandleId{1}, .offset = 0, .size = piece};
+        std::vector<std::shared_ptr<SessionFixture::Outcome<wire::Read>>> outcomes;
+        Cancellation cancellation;
+        for (int i = 0; i < 3; ++i)
+            outcomes.push_back(f.start(read, by_data_lane));
+        outcomes.push_back(f.start(read, by_data_lane, &cancellation));
+        REQUIRE(f.wait_for([&] { return outcomes[0]->done(); }));
+        CHECK(has_come(Opcode::read) == 1);
+        cancellation.cancel();
+        CHECK(outcomes[3]->status() == Status::interrupted);
+        for (std::size_t i = 1; i < 3; ++i) {
+            f.clock.jump(17s);
+            REQUIRE(f.wait_for([&] { return outcomes[i]->done(); }));
+            CHECK(has_come(Opcode::read) == i + 1);
+        }
+    }
+    SECTION("asked for, and not had") {
+        f.server.on_request = [](const FakeRequest& request) -> std::optional<FakeReply> {
+            return request.header.opcode == Opcode::read ? FakeReply{.bulk = std::string(1, 'r')}
+                                                         : FakeServer::answer(request);
+        };
+        for (int i = 0; i < 50; ++i)
+            CHECK(f.ask(wire::Read{.handle = HandleId{1}, .offset = 0, .size = piece}, by_data_lane).has_value());
+    }
+    SECTION("sent") {
+        int written = 0;
+        const auto write = [](SessionFixture& of, int& count) -> Task<void> {
+            Buffer content = Buffer::allocate(piece);
+            // What cannot be compressed.
+            std::uint32_t random = 1;
+            for (std::size_t i = 0; i < content.size(); ++i)
+                content.data()[i] = static_cast<std::byte>((random = random * 1'664'525 + 1'013'904'223) >> 24U);
+            const CallOptions call_options{.lane = LaneKind::data};
+            const wire::Write message{.handle = HandleId{1}};
+            (void)co_await of.session->call_with_bulk(message, std::move(content), call_options);
+            ++count;
+        };
+        for (int i = 0; i < 3; ++i)
+            spawn(write(f, written));
+        for (int i = 1; i <= 3; ++i) {
+            REQUIRE(f.wait_for([&] { return written == i; }));
+            CHECK(has_come(Opcode::write) == static_cast<std::size_t>(i));
+            f.clock.jump(17s);
+        }
+    }
+}
+
+TEST_CASE("what waits for the bandwidth limit does not time out for it") {
+    SessionFixture f;
+    f.options.bandwidth_limit = 64U << 10;
+    f.options.request_timeout = 3s;
+    f.connect();
+    const wire::Read read{.handle = HandleId{1}, .offset = 0, .size = 1U << 20};
+    const auto first = f.start(read, {.lane = LaneKind::data});
+    const auto second = f.start(read, {.lane = LaneKind::data});
+    REQUIRE(f.wait_for([&] { return first->done(); }));
+    for (int i = 0; i < 4; ++i) {
+        f.clock.jump(4s);
+        CHECK(f.ask(wire::Getattr{}).has_value());
+    }
+    f.clock.jump(1s);
+    REQUIRE(f.wait_for([&] { return second->done(); }));
+    CHECK(second->status() == Status::ok);
+}
+
 }  // namespace remofile::client

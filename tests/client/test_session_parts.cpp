@@ -5,6 +5,7 @@
 #include "client/requests/request_accounts.hpp"
 #include "client/requests/unanswered_requests.hpp"
 #include "client/session/admission.hpp"
+#include "client/session/bandwidth.hpp"
 #include "client/session/connection_traffic.hpp"
 #include "client/session/data_lane.hpp"
 #include "client/session/flush_schedule.hpp"
@@ -64,6 +65,43 @@ struct IdentitiesFixture {
 };
 
 }  // namespace
+
+TEST_CASE("of what a bandwidth limit allows, each direction is used up by itself") {
+    TimePoint now{1h};
+    Bandwidth bandwidth(1000, now);
+    const auto may_go = [&] {
+        SendingAllowance allowance;
+        bandwidth.restrict(allowance, now);
+        return std::pair(allowance.contents_sent.takes(1), allowance.contents_asked.takes(1));
+    };
+    CHECK(may_go() == std::pair(true, true));
+    bandwidth.sent(1250, now);  // 250 of it at once
+    CHECK(may_go() == std::pair(false, true));
+    bandwidth.asked(5250, now);
+    CHECK(may_go() == std::pair(false, false));
+    CHECK(bandwidth.wait(now) > 999ms);
+    CHECK(bandwidth.wait(now) < 1100ms);
+    now += bandwidth.wait(now);
+    CHECK(may_go() == std::pair(true, false));
+    CHECK(bandwidth.wait(now) > 3s);
+    // The answer has brought little of what was asked for.
+    bandwidth.received(50, now);
+    bandwidth.answered(5250, now);
+    CHECK(may_go() == std::pair(true, true));
+    CHECK(bandwidth.wait(now) == 0s);
+    // However large, if nothing is owed; and one at a time.
+    SendingAllowance allowance;
+    bandwidth.restrict(allowance, now);
+    CHECK(allowance.contents_sent.takes(1'000'000));
+    allowance.contents_sent.take(1'000'000);
+    CHECK_FALSE(allowance.contents_sent.takes(1));
+    CHECK(allowance.contents_sent.takes(0));
+
+    Bandwidth unlimited(0, now);
+    unlimited.sent(1'000'000, now);
+    CHECK(unlimited.wait(now) == 0s);
+    CHECK_FALSE(unlimited.is_limited());
+}
 
 TEST_CASE("a server's keys are tried once each, from the one that it had last") {
     std::vector<transport::PublicKey> keys(4);

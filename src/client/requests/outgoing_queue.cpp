@@ -20,6 +20,8 @@ void deduct(const Batch& batch, SendingAllowance& room) {
     room.controls.take(batch.count_of(wire::Account::control));
     room.head_bytes.take(batch.head_bytes());
     room.bulk_bytes.take(batch.bulk_bytes());
+    room.contents_sent.take(batch.contents_sent());
+    room.contents_asked.take(batch.contents_asked());
 }
 
 // The message that is being put together.
@@ -78,10 +80,24 @@ std::size_t Batch::count_of(wire::Account account) const {
     return static_cast<std::size_t>(std::ranges::count(records, account, &PendingRecord::account));
 }
 
+std::size_t contents_asked(LaneKind kind, const PendingRecord& record) {
+    return kind == LaneKind::data && record.traits->opcode() == wire::Opcode::read
+               ? wire::reply_bulk_limit(record.traits->facts, record.body)
+               : 0;
+}
+
+std::size_t Batch::contents_asked() const {
+    std::size_t bytes = 0;
+    for (const PendingRecord& record : records)
+        bytes += client::contents_asked(kind, record);
+    return bytes;
+}
+
 bool SendingAllowance::takes(const Batch& batch) const {
     return requests.takes(batch.count_of(wire::Account::request)) &&
            controls.takes(batch.count_of(wire::Account::control)) && head_bytes.takes(batch.head_bytes()) &&
-           bulk_bytes.takes(batch.bulk_bytes());
+           bulk_bytes.takes(batch.bulk_bytes()) && contents_sent.takes(batch.contents_sent()) &&
+           contents_asked.takes(batch.contents_asked());
 }
 
 void OutgoingQueue::push(BatchPtr batch) {

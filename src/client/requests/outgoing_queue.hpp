@@ -98,6 +98,9 @@ struct Batch {
     // As they travel. Precondition: all of it is encoded.
     std::size_t bulk_bytes() const;
     std::size_t head_bytes() const;
+    // What of it a bandwidth limit has wait: bulk data, as it travels, and what its answers may bring.
+    std::size_t contents_sent() const { return kind == LaneKind::data ? bulk_bytes() : 0; }
+    std::size_t contents_asked() const;
     std::size_t count_of(wire::Account account) const;
     bool waits_for_lock() const { return records.back().account == wire::Account::lock_wait; }
     // After a lost connection, to be carried out, that is: one that somebody waits for, always. One whose caller has
@@ -109,6 +112,9 @@ struct Batch {
     bool may_be_done_again() const;
     RequestId id_of(std::size_t index) const { return RequestId{first_id.value + index}; }
 };
+
+// Content that the answer to a record of such a batch may bring, at most. Listings are none.
+std::size_t contents_asked(LaneKind kind, const PendingRecord& record);
 
 // What the server lets us send now, of something that it counts. Where nothing is unanswered, one batch goes even if it
 // is larger than all that was granted.
@@ -127,6 +133,9 @@ struct SendingAllowance {
     Room controls;
     Room head_bytes;
     Room bulk_bytes;
+    // As far as a bandwidth limit goes.
+    Room contents_sent{.left = SIZE_MAX};
+    Room contents_asked{.left = SIZE_MAX};
 
     bool takes(const Batch& batch) const;
 };

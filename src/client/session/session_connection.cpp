@@ -352,6 +352,7 @@ void Session::State::start_epoch() {
     }
     accounts.clear();
     contact.begin_epoch();
+    bandwidth.begin(reactor.clock().now());
     pushes.clear();
     identities->begin_epoch();
     lock_owners.clear();

@@ -20,6 +20,7 @@
 #include "client/requests/unanswered_requests.hpp"
 #include "client/session.hpp"
 #include "client/session/admission.hpp"
+#include "client/session/bandwidth.hpp"
 #include "client/session/connection.hpp"
 #include "client/session/data_lane.hpp"
 #include "client/session/flush_schedule.hpp"
@@ -126,6 +127,8 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     LockOwners lock_owners;
     UnansweredRequests sent;
     Restoration restoration;
+    Bandwidth bandwidth;
+    transport::TimerId bandwidth_timer;
     const std::shared_ptr<FlushSchedule> flushes;  // what the reactor is to run holds it weakly
     const std::shared_ptr<BulkCoder> coder;        // shared with those who wait for it
 
@@ -208,6 +211,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     // session_traffic.cpp
     void flush();
     void flush_lane(std::size_t lane);
+    void flush_when_allowed();
     void prepare(std::size_t lane, OutgoingQueue& queue);
     struct Unsent;
     bool send_next(std::size_t lane) { return send_next(lane, connections[lane].queue); }

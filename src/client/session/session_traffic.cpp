@@ -16,7 +16,17 @@ void Session::State::flush() {
     const auto self = shared_from_this();
     for (std::size_t lane = 0; lane < lane_count; ++lane)
         guard(lane, [&] { flush_lane(lane); });
+    flush_when_allowed();
     counters.woken(reactor.wakeups());
+}
+
+void Session::State::flush_when_allowed() {
+    const Duration wait = bandwidth.wait(reactor.clock().now());
+    if (closed || wait == Duration::zero() ||
+        std::ranges::all_of(connections, [](const Connection& connection) { return connection.queue.empty(); }))
+        return;
+    reactor.cancel(bandwidth_timer);
+    bandwidth_timer = reactor.after(wait, [this] { flushes->soon(); });
 }
 
 void Session::State::flush_lane(std::size_t lane) {
@@ -78,8 +88,10 @@ struct Session::State::Unsent {
 
 bool Session::State::send_next(std::size_t lane, OutgoingQueue& queue, bool urgent_alone) {
     Connection& connection = connections[lane];
-    std::vector<std::unique_ptr<Batch>> batches =
-        queue.next_message(accounts.allowance(lane, terms.hello()), urgent_alone);
+    const TimePoint now = reactor.clock().now();
+    SendingAllowance allowance = accounts.allowance(lane, terms.hello());
+    bandwidth.restrict(allowance, now);
+    std::vector<std::unique_ptr<Batch>> batches = queue.next_message(allowance, urgent_alone);
     if (batches.empty())
         return false;
     const Unsent unsent{*this, batches};
@@ -100,6 +112,7 @@ bool Session::State::send_next(std::size_t lane, OutgoingQueue& queue, bool urge
         Batch& entered = *batch;
         sent.enter(batch);
         accounts.charge(entered);
+        bandwidth.asked(entered.contents_asked(), now);
         awaited = awaited || entered.call != nullptr;
         parts.push_back(&entered);
     }
@@ -111,6 +124,7 @@ bool Session::State::send_next(std::size_t lane, OutgoingQueue& queue, bool urge
 
 void Session::State::send_message(std::size_t lane, wire::Message message) {
     counters.sent(message);
+    bandwidth.sent(message.byte_count(), reactor.clock().now());
     connections[lane].send(std::move(message), reactor.clock().now());
 }
 
@@ -158,6 +172,7 @@ void Session::State::on_message(std::size_t lane, wire::Message message) {
     Connection& connection = connections[lane];
     const std::size_t bytes = message.byte_count();
     counters.received(bytes);
+    bandwidth.received(bytes, reactor.clock().now());
     connection.traffic.note_received(bytes);
     if (lane == metadata_lane) {
         contact.heard(reactor.clock().now());
@@ -299,6 +314,7 @@ void Session::State::settle(Batch& batch, std::size_t index, EncodedReply reply)
     record.status = reply.status;
     --batch.unanswered;
     accounts.release(batch, record);
+    bandwidth.answered(contents_asked(batch.kind, record), reactor.clock().now());
     if (record.traits->opcode() == wire::Opcode::ping)
         contact.ping_answered();
     ConnectionTraffic& traffic = connections[batch.lane].traffic;
