@@ -48,6 +48,13 @@ struct stat to_stat(const wire::Attributes& attributes, const IdMap& map, std::u
     return result;
 }
 
+void Overrides::apply(struct stat& stat) const {
+    stat.st_uid = uid.value_or(stat.st_uid);
+    stat.st_gid = gid.value_or(stat.st_gid);
+    if (!S_ISLNK(stat.st_mode))
+        stat.st_mode &= ~(S_ISDIR(stat.st_mode) ? directory_mask : file_mask);
+}
+
 StatxReply to_statx(const struct stat& stat, const wire::Timestamp& birth, double valid_s) {
     const auto time_of = [](const struct timespec& time) {
         return KernelTime{.seconds = time.tv_sec, .nanoseconds = static_cast<std::uint32_t>(time.tv_nsec)};

@@ -110,6 +110,18 @@ void op_getattr(fuse_req_t handle, fuse_ino_t inode, fuse_file_info* info) {
 void op_setattr(fuse_req_t handle, fuse_ino_t inode, struct stat* attributes, int which, fuse_file_info* info) {
     Mount& mount = Mount::of(handle);
     Request request(mount, handle, "fuse.setattr");
+    const Overrides& overrides = mount.overrides();
+    const bool names_another_user =
+        (which & FUSE_SET_ATTR_UID) != 0 && overrides.uid.value_or(attributes->st_uid) != attributes->st_uid;
+    const bool names_another_group =
+        (which & FUSE_SET_ATTR_GID) != 0 && overrides.gid.value_or(attributes->st_gid) != attributes->st_gid;
+    if (names_another_user || names_another_group)
+        return request.error(Status::not_permitted);
+    // The file has what all are shown to have.
+    if (overrides.uid)
+        which &= ~FUSE_SET_ATTR_UID;
+    if (overrides.gid)
+        which &= ~FUSE_SET_ATTR_GID;
     wire::Setattr change{.which = to_wire_set(which),
                          .mode = attributes->st_mode & 07777U,
                          .uid = mount.ids().users.to_server(attributes->st_uid),

@@ -137,7 +137,8 @@ void Mount::on_init(fuse_conn_info* connection) {
     };
     for (const std::uint64_t capability : wanted)
         want_capability(connection, capability);
-    if (settings_.check_permissions_here)
+    // ACLs say nothing of an owner, a group and permissions that are only shown.
+    if (settings_.check_permissions_here && settings_.overrides == Overrides{})
         want_capability(connection, FUSE_CAP_POSIX_ACL);
     initialised_ = true;
 }
@@ -212,7 +213,9 @@ filesystem::CallerFacts Mount::facts_of(const filesystem::Caller& caller) {
 }
 
 struct stat Mount::to_stat(const wire::Attributes& attributes) const {
-    return remofs::to_stat(attributes, settings_.ids, file_system_.export_device());
+    struct stat stat = remofs::to_stat(attributes, settings_.ids, file_system_.export_device());
+    settings_.overrides.apply(stat);
+    return stat;
 }
 
 fuse_entry_param Mount::tell_entry(const filesystem::Entry& entry) {

@@ -57,6 +57,7 @@ struct MountSettings {
     bool contain_symlinks = false;
     bool waits_for_names = false;  // whoever makes, removes or renames something waits for the server
     IdMap ids;
+    Overrides overrides;
     std::size_t cache_bytes = 0;  // for contents of files, all together
     // What the server has not answered when the mount ends is kept; and of mounts before so many files are left.
     bool keeps_unsent = false;
@@ -100,6 +101,7 @@ public:
     filesystem::FileSystem& file_system() { return file_system_; }
     const filesystem::FileSystem& file_system() const { return file_system_; }
     const IdMap& ids() const { return settings_.ids; }
+    const Overrides& overrides() const { return settings_.overrides; }
     bool connected() const { return session_.connected(); }
     // Whether what is asked now is not answered for long; suspect() makes that known soon.
     bool server_is_silent() const { return !session_.connected() || session_.silent(); }

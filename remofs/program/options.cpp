@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "remofs/program/options.hpp"
 
+#include <grp.h>
+#include <pwd.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -102,6 +105,58 @@ Result<> set_cache_size(Options& options, std::string_view value) {
     return {};
 }
 
+// All of the text, in that base.
+std::optional<std::uint32_t> parse_number(std::string_view text, int base) {
+    std::uint32_t number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, base);
+    return error == std::errc() && end == text.data() + text.size() ? std::optional(number) : std::nullopt;
+}
+
+// chown(2) means "none" by the highest number.
+constexpr std::uint32_t no_id = UINT32_MAX;
+
+Result<> set_uid(Options& options, std::string_view value) {
+    const passwd* user = ::getpwnam(std::string(value).c_str());
+    options.overrides.uid = user != nullptr ? std::optional(user->pw_uid) : parse_number(value, 10);
+    if (options.overrides.uid.value_or(no_id) == no_id)
+        return usage_error(fmt::format("uid={}: expected a user of this machine, by name or number", value));
+    return {};
+}
+
+Result<> set_gid(Options& options, std::string_view value) {
+    const group* known = ::getgrnam(std::string(value).c_str());
+    options.overrides.gid = known != nullptr ? std::optional(known->gr_gid) : parse_number(value, 10);
+    if (options.overrides.gid.value_or(no_id) == no_id)
+        return usage_error(fmt::format("gid={}: expected a group of this machine, by name or number", value));
+    return {};
+}
+
+Result<mode_t> parse_mask(std::string_view name, std::string_view value) {
+    constexpr mode_t all_permissions = 0777;
+    const auto mask = parse_number(value, 8);
+    if (!mask || *mask > all_permissions)
+        return usage_error(fmt::format("{}={}: expected permission bits in octal, as 027", name, value));
+    return *mask;
+}
+
+Result<> set_fmask(Options& options, std::string_view value) {
+    REMOFILE_TRY(mask, parse_mask("fmask", value));
+    options.overrides.file_mask = mask;
+    return {};
+}
+
+Result<> set_dmask(Options& options, std::string_view value) {
+    REMOFILE_TRY(mask, parse_mask("dmask", value));
+    options.overrides.directory_mask = mask;
+    return {};
+}
+
+Result<> set_umask(Options& options, std::string_view value) {
+    REMOFILE_TRY(mask, parse_mask("umask", value));
+    options.overrides.file_mask = options.overrides.directory_mask = mask;
+    return {};
+}
+
 Result<> set_symlinks(Options& options, std::string_view value) {
     if (value != "keep" && value != "contain")
         return usage_error(fmt::format("symlinks={}: expected keep or contain", value));
@@ -147,6 +202,11 @@ constexpr auto table = std::to_array<OptionRow>({
     {"timeout", Kind::value, "SECONDS", "the time-out of soft (30)", set_timeout},
     {"idmap", Kind::value, "user|none|FILE", "whose the server's files are (user; for root none)",
      set_text<&Options::idmap>},
+    {"uid", Kind::value, "USER", "show all files as this user's", set_uid},
+    {"gid", Kind::value, "GROUP", "show all files as of this group", set_gid},
+    {"umask", Kind::value, "OCTAL", "permission bits not to be shown", set_umask},
+    {"fmask", Kind::value, "OCTAL", "the same, of all but directories", set_fmask},
+    {"dmask", Kind::value, "OCTAL", "the same, of directories", set_dmask},
     {"symlinks", Kind::value, "keep|contain", "contain: refuse symlinks that would leave the mount (keep)",
      set_symlinks},
     {"allow_other", Kind::flag, "", "let other users in, as permissions allow", set_true<&Options::allow_other>},

@@ -13,6 +13,7 @@
 #include "base/clock.hpp"
 #include "base/log.hpp"
 #include "base/result.hpp"
+#include "remofs/ids/attributes.hpp"
 #include "transport/congestion_control.hpp"
 #include "transport/metrics_port.hpp"
 #include "wire/protocol.hpp"
@@ -46,6 +47,7 @@ struct Options {
     std::optional<std::uint64_t> cache_size_bytes;
     std::string spool;  // empty: nothing is kept when the mount ends
     std::string idmap;  // empty: "user" for an ordinary user, "none" for root
+    Overrides overrides;
     SymlinkPolicy symlinks = SymlinkPolicy::keep;
     bool allow_other = false;
     bool default_permissions = false;

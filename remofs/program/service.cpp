@@ -180,6 +180,7 @@ private:
         };
         settings.waits_for_names = options.sync_names || is_given("sync") || is_given("dirsync");
         settings.ids = plan_.ids;
+        settings.overrides = options.overrides;
         settings.cache_bytes = options.cache_size_bytes.value_or(default_cache_bytes);
         settings.keeps_unsent = spooler_.has_value();
         if (spooler_)

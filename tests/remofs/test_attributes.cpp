@@ -27,6 +27,29 @@ TEST_CASE("inode numbers of other devices are kept apart, stable and never 0") {
     CHECK(visible_inode({.device = 5, .inode = 0}, 5) != 0);
 }
 
+TEST_CASE("what is shown in place of what files have") {
+    const auto shown = [](const Overrides& overrides, mode_t mode) {
+        struct stat stat {};
+        stat.st_mode = mode;
+        stat.st_uid = 1;
+        stat.st_gid = 2;
+        overrides.apply(stat);
+        return stat;
+    };
+    const struct stat as_it_is = shown({}, S_IFREG | 06777);
+    CHECK(as_it_is.st_mode == (S_IFREG | 06777));
+    CHECK(as_it_is.st_uid == 1);
+    CHECK(as_it_is.st_gid == 2);
+    CHECK(shown({.uid = 0}, S_IFREG).st_uid == 0);
+    CHECK(shown({.uid = 0}, S_IFREG).st_gid == 2);
+    CHECK(shown({.gid = 7}, S_IFREG).st_gid == 7);
+    const Overrides masks{.file_mask = 0111, .directory_mask = 027};
+    CHECK(shown(masks, S_IFREG | 04755).st_mode == (S_IFREG | 04644));
+    CHECK(shown(masks, S_IFIFO | 0700).st_mode == (S_IFIFO | 0600));
+    CHECK(shown(masks, S_IFDIR | 01777).st_mode == (S_IFDIR | 01750));
+    CHECK(shown(masks, S_IFLNK | 0777).st_mode == (S_IFLNK | 0777));
+}
+
 TEST_CASE("attributes become what stat(2) says") {
     const wire::Attributes attributes{.identity = {.device = 5, .inode = 42},
                                       .mode = S_IFREG | 0640U,

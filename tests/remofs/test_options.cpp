@@ -127,6 +127,19 @@ TEST_CASE("each option of remofs has its effect") {
     CHECK(parse_mount_options("ro,rw").read_only == false);
 }
 
+TEST_CASE("users, groups and masks that files are shown with") {
+    CHECK(parse_mount_options("ro").overrides == Overrides{});
+    CHECK(parse_mount_options("uid=1234").overrides == Overrides{.uid = 1234});
+    CHECK(parse_mount_options("uid=root,gid=root").overrides == Overrides{.uid = 0, .gid = 0});
+    CHECK(parse_mount_options("umask=027").overrides == Overrides{.file_mask = 027, .directory_mask = 027});
+    CHECK(parse_mount_options("umask=027,dmask=2").overrides == Overrides{.file_mask = 027, .directory_mask = 2});
+    CHECK(parse_mount_options("fmask=133,dmask=022").overrides == Overrides{.file_mask = 0133, .directory_mask = 022});
+    for (const char* wrong : {"uid=nobody of that name", "uid=-1", "uid=4294967295", "gid=4294967296", "gid=1x",
+                              "umask=8", "umask=1777", "fmask=-1", "dmask=0x1"})
+        CHECK_THAT(refusal_of(wrong), ContainsSubstring(wrong));
+    CHECK_THAT(refusal_of("uid"), ContainsSubstring("uid=USER"));
+}
+
 TEST_CASE("a wrong option is named in one line") {
     CHECK_THAT(refusal_of("cach_size=1G"), ContainsSubstring("cach_size"));
     CHECK_THAT(refusal_of("ro=1"), ContainsSubstring("ro"));

@@ -17,6 +17,11 @@ function __remofs_options
         soft 'report ETIMEDOUT when a server is silent for the time-out' \
         timeout= 'the time-out of soft' \
         idmap= 'whose the server\'s files are' \
+        uid= 'show all files as this user\'s' \
+        gid= 'show all files as of this group' \
+        umask= 'permission bits not to be shown' \
+        fmask= 'the same, of all but directories' \
+        dmask= 'the same, of directories' \
         symlinks= 'keep, or contain: refuse those that would leave the mount' \
         allow_other 'let other users in, as permissions allow' \
         default_permissions 'let the kernel check permissions too' \
