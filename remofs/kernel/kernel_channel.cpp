@@ -209,6 +209,10 @@ KernelChannel::State KernelChannel::receive() {
                 const fuse_buf received = buffer_;  // take_payload() may empty the original
                 const std::span message(static_cast<std::byte*>(received.mem), static_cast<std::size_t>(returned));
                 current_ = describe_request(message);
+                if (is_refused(current_)) {
+                    refuse(current_);
+                    break;
+                }
                 make_familiar(message);
                 fuse_session_process_buf(session_, &received);
                 break;
@@ -229,6 +233,18 @@ KernelChannel::State KernelChannel::receive() {
         }
     }
     return State::open;
+}
+
+bool KernelChannel::is_refused(const KernelRequest& request) const {
+    constexpr std::uint32_t root = 0;
+    return admitted_user_ && request.uid != *admitted_user_ && request.uid != root && !is_open_to_all(request.opcode);
+}
+
+void KernelChannel::refuse(const KernelRequest& request) {
+    const fuse_out_header answer{.len = sizeof answer, .error = -EACCES, .unique = request.number};
+    // ENOENT: it was interrupted meanwhile.
+    if (::write(descriptor(), &answer, sizeof answer) < 0 && errno != ENOENT)
+        log::debug("refusing a request of user {}: {}", request.uid, std::strerror(errno));
 }
 
 KernelChannel::State KernelChannel::ended(ReadResult reason, std::string text) {

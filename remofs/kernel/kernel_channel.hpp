@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,9 @@ public:
 
     // Mounts at an absolute path. Errors: access_denied, with what the kernel or fusermount3 says.
     Result<> mount(const std::string& mountpoint);
+    // From now on requests of other users than this one and root end with EACCES, but for those that are open to all
+    // (is_open_to_all). The kernel must have been told to let others in.
+    void admit_only(std::uint32_t uid) { admitted_user_ = uid; }
     // To be watched; readable when receive() has something to do.
     int descriptor() const;
 
@@ -76,6 +80,8 @@ public:
 private:
     KernelChannel();
     State ended(ReadResult reason, std::string text);
+    bool is_refused(const KernelRequest& request) const;
+    void refuse(const KernelRequest& request);
     class Memory;
 
     fuse_session* session_ = nullptr;
@@ -83,6 +89,7 @@ private:
     std::shared_ptr<Memory> memory_;
     fuse_buf buffer_{};
     KernelRequest current_;
+    std::optional<std::uint32_t> admitted_user_;  // none: whoever the kernel lets in
     InitExchange init_exchange_;
     End end_;
 };

@@ -57,6 +57,29 @@ std::array<filesystem::InodeNumber, 2> locks_of(const fuse_in_header& header, st
     }
 }
 
+constexpr auto open_to_all_table = std::to_array<std::uint32_t>({FUSE_READ,
+                                                                 FUSE_WRITE,
+                                                                 FUSE_FLUSH,
+                                                                 FUSE_FSYNC,
+                                                                 FUSE_RELEASE,
+                                                                 FUSE_LSEEK,
+                                                                 FUSE_FALLOCATE,
+                                                                 FUSE_COPY_FILE_RANGE,
+                                                                 opcode_copy_file_range_64,
+                                                                 FUSE_GETLK,
+                                                                 FUSE_SETLK,
+                                                                 FUSE_SETLKW,
+                                                                 FUSE_READDIR,
+                                                                 FUSE_READDIRPLUS,
+                                                                 FUSE_FSYNCDIR,
+                                                                 FUSE_RELEASEDIR,
+                                                                 FUSE_INIT,
+                                                                 FUSE_DESTROY,
+                                                                 FUSE_FORGET,
+                                                                 FUSE_BATCH_FORGET,
+                                                                 FUSE_INTERRUPT,
+                                                                 FUSE_NOTIFY_REPLY});
+
 struct Familiar {
     std::uint32_t opcode;
     std::uint32_t familiar;
@@ -75,9 +98,15 @@ KernelRequest describe_request(std::span<const std::byte> message) {
     if (message.size() < sizeof header)
         return {};
     std::memcpy(&header, message.data(), sizeof header);
-    return {.opcode = header.opcode,
+    return {.number = header.unique,
+            .opcode = header.opcode,
+            .uid = header.uid,
             .drops_set_id = drops_set_id(header.opcode, message),
             .locks = locks_of(header, message)};
+}
+
+bool is_open_to_all(std::uint32_t opcode) {
+    return std::ranges::find(open_to_all_table, opcode) != open_to_all_table.end();
 }
 
 void make_familiar(std::span<std::byte> message) {

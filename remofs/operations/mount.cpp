@@ -52,6 +52,8 @@ Result<std::unique_ptr<Mount>> Mount::create(client::Session& session, transport
     options.push_back(fmt::format("max_read={}", max_transfer_bytes));
     REMOFILE_TRY(channel, KernelChannel::create(options, operations(), mount.get()));
     mount->channel_ = std::move(channel);
+    if (mount->settings_.only_user)
+        mount->channel_->admit_only(*mount->settings_.only_user);
     return mount;
 }
 
@@ -246,7 +248,14 @@ Task<Status> Mount::size_will_be_known(Request& request, InodeNumber inode, std:
 
 struct stat Mount::tell_attributes(InodeNumber inode, const wire::Attributes& attributes) {
     pages_.telling(inode, attributes.size);
-    return to_stat(attributes);
+    struct stat stat = to_stat(attributes);
+    // The kernel answers from what it keeps without asking, whom we would refuse too. So it is made to refuse others
+    // itself, at the door.
+    if (inode == filesystem::root_inode && settings_.only_user) {
+        stat.st_uid = *settings_.only_user;
+        stat.st_mode = (stat.st_mode & ~mode_t{ACCESSPERMS}) | S_IRWXU;
+    }
+    return stat;
 }
 
 std::string Mount::status_text() const {

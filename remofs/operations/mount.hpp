@@ -54,6 +54,8 @@ struct MountSettings {
     std::vector<std::string> kernel_options;  // for mount(2) and libfuse
     bool check_permissions_here = false;      // the kernel checks permissions and ACLs, besides the server
     bool is_single_user = false;              // the kernel lets no other user in
+    std::optional<std::uint32_t> only_user;   // of those whom the kernel lets in: this one and root. For mounts that
+                                              // check permissions here
     bool contain_symlinks = false;
     bool waits_for_names = false;  // whoever makes, removes or renames something waits for the server
     IdMap ids;

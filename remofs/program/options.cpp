@@ -210,7 +210,8 @@ constexpr auto table = std::to_array<OptionRow>({
     {"symlinks", Kind::value, "keep|contain", "contain: refuse symlinks that would leave the mount (keep)",
      set_symlinks},
     {"allow_other", Kind::flag, "", "let other users in, as permissions allow", set_true<&Options::allow_other>},
-    {"default_permissions", Kind::flag, "", "let the kernel check permissions too; implied by allow_other",
+    {"allow_root", Kind::flag, "", "let root in, but no other user", set_true<&Options::allow_root>},
+    {"default_permissions", Kind::flag, "", "let the kernel check permissions too; implied by allow_other, allow_root",
      set_true<&Options::default_permissions>},
     {"sync_names", Kind::flag, "", "wait for the server whenever a name is made, removed or changed",
      set_true<&Options::sync_names>},
@@ -315,6 +316,8 @@ Result<> check(const Options& options) {
         return usage_error("usage: remofs SOURCE MOUNTPOINT [-f] [-d] [-o OPTION,...] (remofs --help says more)");
     if (options.insecure && (!options.server_key.empty() || !options.identity.empty()))
         return usage_error("insecure excludes server_key and identity: without encryption keys mean nothing");
+    if (options.allow_other && options.allow_root)
+        return usage_error("allow_root excludes allow_other: the one keeps out whom the other lets in");
     return {};
 }
 

@@ -50,6 +50,7 @@ struct Options {
     Overrides overrides;
     SymlinkPolicy symlinks = SymlinkPolicy::keep;
     bool allow_other = false;
+    bool allow_root = false;
     bool default_permissions = false;
     bool sync_names = false;  // whoever makes, removes or renames something waits for the server
     std::optional<transport::MetricsAddress> metrics;  // none: they are not offered

@@ -168,12 +168,15 @@ private:
         settings.kernel_options.emplace_back("subtype=remofs");
         if (options.read_only)
             settings.kernel_options.emplace_back("ro");
-        settings.check_permissions_here = options.allow_other || options.default_permissions;
-        if (options.allow_other)
+        const bool lets_others_in = options.allow_other || options.allow_root;
+        settings.check_permissions_here = lets_others_in || options.default_permissions;
+        if (lets_others_in)
             settings.kernel_options.emplace_back("allow_other");
         if (settings.check_permissions_here)
             settings.kernel_options.emplace_back("default_permissions");
-        settings.is_single_user = !options.allow_other;
+        settings.is_single_user = !lets_others_in;
+        if (options.allow_root)
+            settings.only_user = ::geteuid();
         settings.contain_symlinks = options.symlinks == SymlinkPolicy::contain;
         const auto is_given = [&](std::string_view name) {
             return std::ranges::find(options.kernel_options, name) != options.kernel_options.end();

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +14,8 @@
 #include <sstream>
 
 #include "base/unique_fd.hpp"
+#include "harness/scratch.hpp"
+#include "harness/transcript.hpp"
 
 namespace remofile::test {
 
@@ -97,6 +100,18 @@ bool enter_own_mount_table() {
         if (mounted.type == "fuse.remofs")
             umount2(mounted.mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
     return true;
+}
+
+bool let_users_mount() {
+    const std::string directory = Scratch::instance().make_directory("devices");
+    const std::string device = directory + "/fuse";
+    const std::string settings = directory + "/fuse.conf";
+    struct stat real = {};
+    if (stat("/dev/fuse", &real) != 0 || mknod(device.c_str(), S_IFCHR | 0666, real.st_rdev) != 0 ||
+        chmod(device.c_str(), 0666) != 0 || mount(device.c_str(), "/dev/fuse", nullptr, MS_BIND, nullptr) != 0)
+        return false;
+    write_file(settings, "user_allow_other\n");
+    return mount(settings.c_str(), "/etc/fuse.conf", nullptr, MS_BIND, nullptr) == 0;
 }
 
 }  // namespace remofile::test

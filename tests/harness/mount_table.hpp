@@ -31,4 +31,8 @@ void force_unmount(const MountedFileSystem& mount);
 // are left out of it: they would live on in it after they are taken down. Whether it can be had.
 bool enter_own_mount_table();
 
+// In such a table: ordinary users may use /dev/fuse, whatever its permissions are on the machine of this test, and let
+// others into what they mount, whatever /etc/fuse.conf says. Needs root. Whether it can be had.
+bool let_users_mount();
+
 }  // namespace remofile::test

@@ -41,6 +41,20 @@ TEST_CASE("the kernel says which writes, opens and truncations take set-id bits 
     CHECK_FALSE(drops(FUSE_READ, fuse_write_in{.write_flags = FUSE_WRITE_KILL_SUIDGID}));
 }
 
+TEST_CASE("who asks is known, and what is open to all") {
+    const fuse_in_header header{.len = sizeof header, .opcode = FUSE_LOOKUP, .unique = 5, .uid = 6};
+    const auto request = describe_request(std::as_bytes(std::span(&header, 1)));
+    CHECK(request.number == 5);
+    CHECK(request.uid == 6);
+    for (const std::uint32_t opcode : {FUSE_READ, FUSE_WRITE, FUSE_FLUSH, FUSE_RELEASE, FUSE_FORGET, FUSE_INTERRUPT})
+        CHECK(is_open_to_all(opcode));
+    for (const std::uint32_t opcode : {FUSE_LOOKUP, FUSE_GETATTR, FUSE_OPEN, FUSE_CREATE, FUSE_OPENDIR, FUSE_UNLINK,
+                                       FUSE_STATFS, FUSE_GETXATTR, FUSE_ACCESS})
+        CHECK_FALSE(is_open_to_all(opcode));
+    CHECK_FALSE(is_open_to_all(opcode_tmpfile));
+    CHECK_FALSE(is_open_to_all(opcode_statx));
+}
+
 TEST_CASE("a message that ends early says nothing") {
     auto bytes = message(FUSE_WRITE, fuse_write_in{.write_flags = FUSE_WRITE_KILL_SUIDGID});
     bytes.pop_back();

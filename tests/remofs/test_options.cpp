@@ -158,6 +158,7 @@ TEST_CASE("a wrong option is named in one line") {
     CHECK_THAT(refusal_of("metrics=host:1"), ContainsSubstring("metrics: \"host:1\""));
     CHECK_THAT(refusal_of("symlinks=follow"), ContainsSubstring("keep or contain"));
     CHECK_THAT(refusal_of("insecure,server_key=x"), ContainsSubstring("insecure"));
+    CHECK_THAT(refusal_of("allow_other,allow_root"), ContainsSubstring("allow_root excludes allow_other"));
 }
 
 TEST_CASE("a wrong command line is refused") {

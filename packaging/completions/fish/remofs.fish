@@ -24,6 +24,7 @@ function __remofs_options
         dmask= 'the same, of directories' \
         symlinks= 'keep, or contain: refuse those that would leave the mount' \
         allow_other 'let other users in, as permissions allow' \
+        allow_root 'let root in, but no other user' \
         default_permissions 'let the kernel check permissions too' \
         sync_names 'wait for the server whenever a name is made, removed or changed' \
         compress 'compress data on its way' \
