@@ -48,16 +48,6 @@ std::string unescape(std::string_view text) {
     return result;
 }
 
-// Without following a symlink in the last place: that could be the root of a mount whose server is away.
-std::string absolute_path(const std::string& path) {
-    std::error_code error;
-    const auto absolute = std::filesystem::absolute(path, error).lexically_normal();
-    std::string text = error ? path : absolute.string();
-    while (text.size() > 1 && text.ends_with('/'))
-        text.pop_back();
-    return text;
-}
-
 // A mount of remofs whose process has died answers ENOTCONN, and does so at once; a live one answers for its root
 // within a second whatever its server does.
 Result<> clear_of_remofs(const std::string& path) {
@@ -136,19 +126,29 @@ Result<> run_fusermount(const std::string& mountpoint, bool lazy) {
 
 }  // namespace
 
+std::string absolute_path(const std::string& path) {
+    std::error_code error;
+    const auto absolute = std::filesystem::absolute(path, error).lexically_normal();
+    std::string text = error ? path : absolute.string();
+    while (text.size() > 1 && text.ends_with('/'))
+        text.pop_back();
+    return text;
+}
+
 std::optional<MountEntry> find_mount(std::string_view mountinfo, std::string_view path) {
     std::optional<MountEntry> found;
     std::istringstream lines{std::string(mountinfo)};
     for (std::string line; std::getline(lines, line);) {
         // ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [FIELDS...] - TYPE SOURCE OPTIONS
         std::istringstream words(line);
-        std::string id, parent, device, root, mountpoint, word, type, source;
-        words >> id >> parent >> device >> root >> mountpoint;
+        std::string id, parent, device, root, mountpoint, options, word, type, source, of_file_system;
+        words >> id >> parent >> device >> root >> mountpoint >> options;
         while (words >> word && word != "-") {
         }
-        words >> type >> source;
+        words >> type >> source >> of_file_system;
         if (unescape(mountpoint) == path)
-            found = MountEntry{device, type, unescape(source)};  // a later line is mounted on top
+            found = MountEntry{device, type, unescape(source),
+                               options + "," + of_file_system};  // a later line is mounted on top
     }
     return found;
 }
@@ -194,38 +194,6 @@ void forget_for_umount(const std::string& mountpoint) {
                     table_patience);
     if (!forgotten)
         log::debug("umount's line for {} stays: {}", mountpoint, forgotten.error().to_string());
-}
-
-Result<> change_mount(const std::string& path, std::span<const std::string> kernel_options, bool read_only) {
-    struct Row {
-        std::string_view name;
-        unsigned long flag;
-        bool set;
-    };
-    static constexpr auto rows = std::to_array<Row>({{"dev", MS_NODEV, false},
-                                                     {"nodev", MS_NODEV, true},
-                                                     {"suid", MS_NOSUID, false},
-                                                     {"nosuid", MS_NOSUID, true},
-                                                     {"exec", MS_NOEXEC, false},
-                                                     {"noexec", MS_NOEXEC, true},
-                                                     {"async", MS_SYNCHRONOUS, false},
-                                                     {"sync", MS_SYNCHRONOUS, true},
-                                                     {"dirsync", MS_DIRSYNC, true},
-                                                     {"noatime", MS_NOATIME, true}});
-    const std::string mountpoint = absolute_path(path);
-    const auto mounted = find_mount(mountpoint);
-    if (!mounted || mounted->type != file_system_type)
-        return make_error(Status::no_entry,
-                          fmt::format("{} is no mountpoint of remofs, so there is nothing to change", mountpoint));
-    unsigned long flags = MS_REMOUNT | (read_only ? MS_RDONLY : 0);
-    for (const std::string& option : kernel_options) {
-        const auto* row = std::ranges::find(rows, std::string_view(option), &Row::name);
-        if (row != rows.end())
-            flags = row->set ? flags | row->flag : flags & ~row->flag;
-    }
-    if (::mount(mounted->source.c_str(), mountpoint.c_str(), nullptr, flags, nullptr) != 0)
-        return errno_error(fmt::format("cannot change the mount at {}: {}", mountpoint, describe(from_errno(errno))));
-    return {};
 }
 
 Result<> unmount(const std::string& mountpoint, bool lazy) {

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 
@@ -20,11 +19,15 @@ struct MountEntry {
     std::string device;  // "MAJOR:MINOR"
     std::string type;
     std::string source;
+    std::string options = {};  // of the mount, then of the file system, separated by commas
 };
 
 // What is mounted at an absolute path, topmost; none if it is no mountpoint. `mountinfo` is that file's text.
 std::optional<MountEntry> find_mount(std::string_view mountinfo, std::string_view path);
 std::optional<MountEntry> find_mount(std::string_view path);
+
+// Absolute, without following a symlink in the last place: that could be the root of a mount whose server is away.
+std::string absolute_path(const std::string& path);
 
 // Checks that `path` is a directory that can be mounted on and returns it absolute, without symlinks. A mount of remofs
 // whose process has died is taken away first. Errors, each naming the path: no_entry, not_directory, access_denied,
@@ -36,10 +39,6 @@ Result<std::string> prepare_mountpoint(const std::string& path);
 Result<> note_for_umount(const std::string& mountpoint, const std::string& source);
 // The mount has ended: umount(8) takes its line away, others who unmount do not.
 void forget_for_umount(const std::string& mountpoint);
-
-// Changes what the kernel does with a mount of remofs that is there: "nodev", "suid", "noatime" and so on, as mount(2)
-// has them. Errors, naming the path: no_entry (no such mount), not_permitted and others of mount(2).
-Result<> change_mount(const std::string& path, std::span<const std::string> kernel_options, bool read_only);
 
 // Unmounts; as an ordinary user by way of fusermount3. `lazy` detaches a mount that is in use. Blocks until dirty pages
 // are written. Errors: busy, not_permitted and others of umount(2).

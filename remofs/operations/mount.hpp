@@ -52,6 +52,7 @@ inline double to_seconds(Duration life) {
 
 struct MountSettings {
     std::vector<std::string> kernel_options;  // for mount(2) and libfuse
+    std::string lasting_options;              // for whoever asks: what a remount does not change, as -o has it
     bool check_permissions_here = false;      // the kernel checks permissions and ACLs, besides the server
     bool is_single_user = false;              // the kernel lets no other user in
     std::optional<std::uint32_t> only_user;   // of those whom the kernel lets in: this one and root. For mounts that
@@ -113,6 +114,9 @@ public:
     // exists for whoever asks for it by name. JSON, of numbers and booleans.
     static constexpr std::string_view status_attribute = "remofs.status";
     std::string status_text() const;
+    // Another of that kind: the options that last as long as the mount, as -o would have them.
+    static constexpr std::string_view options_attribute = "remofs.options";
+    const std::string& lasting_options() const { return settings_.lasting_options; }
 
     // The beginning of what a request of the kernel asks for.
     filesystem::Operation begin(fuse_req_t request);

@@ -35,14 +35,17 @@ Task<void> get(Mount& mount, Request request, fuse_ino_t inode, std::string name
     reply_value(request, room, *value);
 }
 
-// Whether the server is silent shows a moment after somebody began to ask.
-void reply_status_text(Mount& mount, Request& request, std::size_t room) {
-    mount.suspect_server();
-    const std::string text = mount.status_text();
+void reply_text(Request& request, std::size_t room, const std::string& text) {
     filesystem::Xattr answer{.size = static_cast<std::uint32_t>(text.size()), .bytes = {}};
     if (room > 0)
         answer.bytes = Buffer::copy_of(text);
     reply_value(request, room, answer);
+}
+
+// Whether the server is silent shows a moment after somebody began to ask.
+void reply_status_text(Mount& mount, Request& request, std::size_t room) {
+    mount.suspect_server();
+    reply_text(request, room, mount.status_text());
 }
 
 Task<void> list(Mount& mount, Request request, fuse_ino_t inode, std::size_t room) {
@@ -59,6 +62,8 @@ void op_getxattr(fuse_req_t handle, fuse_ino_t inode, const char* name, std::siz
     Request request(mount, handle, "fuse.getxattr");
     if (inode == FUSE_ROOT_ID && name == Mount::status_attribute)
         return reply_status_text(mount, request, size);
+    if (inode == FUSE_ROOT_ID && name == Mount::options_attribute)
+        return reply_text(request, size, mount.lasting_options());
     spawn(get(mount, std::move(request), inode, name, size));
 }
 

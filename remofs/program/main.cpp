@@ -14,6 +14,7 @@
 #include "client/exit_status.hpp"
 #include "remofs/kernel/mountpoint.hpp"
 #include "remofs/program/options.hpp"
+#include "remofs/program/remount.hpp"
 #include "remofs/program/service.hpp"
 #include "remofs/program/startup.hpp"
 
@@ -66,11 +67,6 @@ int show(const std::string& text) {
     return std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0 ? 1 : 0;
 }
 
-int remount(const Options& options) {
-    const Result<> changed = change_mount(options.mountpoint, options.kernel_options, options.read_only);
-    return changed ? 0 : fail(client::ExitStatus::mountpoint, changed.error());
-}
-
 int run(std::string_view program, const std::vector<std::string>& arguments) {
     if (const auto raised = raise_descriptor_limit(); !raised)
         return fail(client::ExitStatus::failure, raised.error());
@@ -83,8 +79,10 @@ int run(std::string_view program, const std::vector<std::string>& arguments) {
         return show("remofs " REMOFS_VERSION "\n");
     if (options->action == Options::Action::check_only)
         return 0;
-    if (options->remount)
-        return remount(*options);
+    if (options->remount) {
+        const Result<> changed = remount(*options);
+        return changed ? 0 : fail(client::ExitStatus::mountpoint, changed.error());
+    }
 
     ServicePlan plan{.options = std::move(*options)};
     if (auto read = read_id_map(plan); !read)

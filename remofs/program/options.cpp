@@ -87,7 +87,7 @@ Result<> set_metrics(Options& options, std::string_view value) {
     return {};
 }
 
-// The default, which libfuse 3.17 has no name for.
+// The default. The word itself tells a mount that is there.
 Result<> keep_access_times(Options& options, std::string_view) {
     std::erase(options.kernel_options, "noatime");
     return {};
@@ -164,10 +164,6 @@ Result<> set_symlinks(Options& options, std::string_view value) {
     return {};
 }
 
-Result<> set_subtype(Options&, std::string_view) {
-    return {};  // always remofs: /proc/mounts says fuse.remofs, by which mounts are found again
-}
-
 // A member of Options set to a constant, or to the text given.
 template <auto Member>
 Result<> set_true(Options& options, std::string_view) {
@@ -193,8 +189,8 @@ constexpr auto table = std::to_array<OptionRow>({
     {"token_file", Kind::value, "FILE", "a file that holds the token which the server asks for",
      set_text<&Options::token_file>},
     {"insecure", Kind::flag, "", "no encryption, for a server that was told the same", set_true<&Options::insecure>},
-    {"ro", Kind::flag, "", "change nothing", set_true<&Options::read_only>},
-    {"rw", Kind::flag, "", "allow changes (the default)", set_false<&Options::read_only>},
+    {"ro", Kind::changeable, "", "change nothing", set_true<&Options::read_only>},
+    {"rw", Kind::changeable, "", "allow changes (the default)", set_false<&Options::read_only>},
     {"exclusive", Kind::flag, "", "have the server for this mount alone", set_true<&Options::exclusive>},
     {"wait", Kind::optional_value, "SECONDS", "wait if another client has the server for itself", set_wait},
     {"hard", Kind::flag, "", "wait for a silent server as long as it takes (the default)", set_false<&Options::soft>},
@@ -228,18 +224,17 @@ constexpr auto table = std::to_array<OptionRow>({
     {"debug", Kind::flag, "", "as -d", set_true<&Options::debug>},
     {"remount", Kind::flag, "", "change ro, nosuid and the like of a mount that is there", set_true<&Options::remount>},
 
-    {"subtype", Kind::value, "", "", set_subtype},
-    {"dev", Kind::kernel},
-    {"nodev", Kind::kernel},
-    {"suid", Kind::kernel},
-    {"nosuid", Kind::kernel},
-    {"exec", Kind::kernel},
-    {"noexec", Kind::kernel},
+    {"dev", Kind::changeable},
+    {"nodev", Kind::changeable},
+    {"suid", Kind::changeable},
+    {"nosuid", Kind::changeable},
+    {"exec", Kind::changeable},
+    {"noexec", Kind::changeable},
     {"sync", Kind::kernel},
     {"async", Kind::kernel},
     {"dirsync", Kind::kernel},
-    {"atime", Kind::flag, "", "", keep_access_times},
-    {"noatime", Kind::kernel},
+    {"atime", Kind::changeable, "", "", keep_access_times},
+    {"noatime", Kind::changeable},
     // The access times are the server's; these say how a local file system should keep them.
     {"diratime", Kind::ignored},
     {"nodiratime", Kind::ignored},
@@ -249,6 +244,8 @@ constexpr auto table = std::to_array<OptionRow>({
     {"nostrictatime", Kind::ignored},
     {"lazytime", Kind::ignored},
     {"nolazytime", Kind::ignored},
+    // Always remofs: /proc/mounts says fuse.remofs, by which mounts are found again.
+    {"subtype", Kind::ignored},
     // For mount(8), systemd and others who read fstab.
     {"defaults", Kind::ignored},
     {"auto", Kind::ignored},
@@ -261,7 +258,8 @@ constexpr auto table = std::to_array<OptionRow>({
     {"owner", Kind::ignored},
     {"group", Kind::ignored},
     {"comment", Kind::ignored},
-    // What the kernel shows of a mount, and mount(8) hands on with remount.
+    // What the kernel and note_for_umount() say of a mount, and mount(8) hands on with remount.
+    {"uhelper", Kind::ignored},
     {"user_id", Kind::ignored},
     {"group_id", Kind::ignored},
     {"max_read", Kind::ignored},
@@ -286,14 +284,17 @@ Result<> apply_option(Options& options, const std::string& option) {
     const OptionRow* row = find_row(name);
     if (row == nullptr)
         return usage_error(fmt::format("unknown mount option \"{}\" (remofs --help lists them)", name));
-    if (has_value && (row->kind == Kind::flag || row->kind == Kind::kernel))
+    const bool is_for_kernel = row->kind == Kind::kernel || row->kind == Kind::changeable;
+    if (has_value && (row->kind == Kind::flag || is_for_kernel))
         return usage_error(fmt::format("mount option {} takes no value", name));
     if (row->kind == Kind::value && value.empty())
         return usage_error(fmt::format("mount option {} needs a value: {}={}", name, name, row->argument));
     if (row->kind == Kind::optional_value && has_value && value.empty())
         return usage_error(fmt::format("mount option {}= has no value", name));
-    if (row->kind == Kind::kernel)
+    if (is_for_kernel)
         options.kernel_options.push_back(name);
+    if (row->kind != Kind::changeable && row->kind != Kind::ignored && name != "remount")
+        options.lasting_options.push_back(option);
     return row->apply == nullptr ? Result<>() : row->apply(options, value);
 }
 
@@ -316,7 +317,8 @@ Result<> check(const Options& options) {
         return usage_error("usage: remofs SOURCE MOUNTPOINT [-f] [-d] [-o OPTION,...] (remofs --help says more)");
     if (options.insecure && (!options.server_key.empty() || !options.identity.empty()))
         return usage_error("insecure excludes server_key and identity: without encryption keys mean nothing");
-    if (options.allow_other && options.allow_root)
+    // A mount that lets root in alone is shown with allow_other, which mount(8) hands on with remount.
+    if (options.allow_other && options.allow_root && !options.remount)
         return usage_error("allow_root excludes allow_other: the one keeps out whom the other lets in");
     return {};
 }
@@ -373,6 +375,19 @@ std::vector<std::string> split_options(std::string_view list) {
             parts.back() += list[i];
     }
     return parts;
+}
+
+std::string join_options(std::span<const std::string> options) {
+    std::string list;
+    for (const std::string& option : options) {
+        list += list.empty() ? "" : ",";
+        for (const char c : option) {
+            if (c == ',' || c == '\\')
+                list += '\\';
+            list += c;
+        }
+    }
+    return list;
 }
 
 Result<Options> parse_command_line(std::span<const std::string> arguments) {

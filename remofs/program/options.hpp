@@ -31,7 +31,7 @@ struct Options {
     bool foreground = false;
     bool debug = false;
     log::Format log_format = log::Format::automatic;
-    bool remount = false;  // change a mount that is there: as the kernel options and `read_only` say
+    bool remount = false;  // change a mount that is there: as `kernel_options` say
 
     std::string server_key;
     std::string identity;
@@ -56,6 +56,8 @@ struct Options {
     std::optional<transport::MetricsAddress> metrics;  // none: they are not offered
     std::string file_system_name;                      // fsname=; empty: the source
     std::vector<std::string> kernel_options;           // "nodev", "noatime", ...: passed on as they came
+    // The others, as they came, but for those that are ignored: a mount that is there keeps them.
+    std::vector<std::string> lasting_options;
 };
 
 // A row of the table of mount options (-o).
@@ -65,6 +67,7 @@ struct OptionRow {
         value,           // NAME=VALUE
         optional_value,  // NAME or NAME=VALUE
         kernel,          // NAME, passed on to mount(2)
+        changeable,      // the same, of those that it can change of a mount that is there
         ignored,         // NAME or NAME=VALUE, for others to act on: mount(8), systemd
     };
     std::string_view name;  // one that ends in "*" stands for all names that begin so
@@ -89,5 +92,7 @@ std::string help_text();
 
 // Splits a list at its commas; "\," stands for a comma within a part and "\\" for a backslash.
 std::vector<std::string> split_options(std::string_view list);
+// The reverse.
+std::string join_options(std::span<const std::string> options);
 
 }  // namespace remofile::remofs

@@ -163,11 +163,14 @@ private:
         const Options& options = plan_.options;
         MountSettings settings;
         settings.kernel_options = options.kernel_options;
+        std::erase(settings.kernel_options, "atime");  // the default, which libfuse 3.17 has no name for
+        std::vector<std::string> lasting = options.lasting_options;
+        if (options.read_only)
+            lasting.emplace_back("ro");  // the session is for reading alone
+        settings.lasting_options = join_options(lasting);
         settings.kernel_options.push_back(
             "fsname=" + (options.file_system_name.empty() ? options.source : options.file_system_name));
         settings.kernel_options.emplace_back("subtype=remofs");
-        if (options.read_only)
-            settings.kernel_options.emplace_back("ro");
         const bool lets_others_in = options.allow_other || options.allow_root;
         settings.check_permissions_here = lets_others_in || options.default_permissions;
         if (lets_others_in)

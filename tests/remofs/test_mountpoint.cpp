@@ -22,6 +22,7 @@ TEST_CASE("what is mounted at a path is found in mountinfo") {
     CHECK(found->device == "0:52");
     CHECK(found->type == "fuse.remofs");
     CHECK(found->source == "host:/x y");
+    CHECK(found->options == "rw,nosuid,rw,user_id=0");
     CHECK(find_mount(mountinfo, "/")->type == "ext4");
     CHECK_FALSE(find_mount(mountinfo, "/mnt"));
     CHECK_FALSE(find_mount("", "/"));

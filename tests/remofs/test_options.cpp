@@ -91,9 +91,9 @@ TEST_CASE("what mount(8), fstab and systemd pass is accepted") {
         "rw,nosuid,nodev,noexec,relatime,noatime,user=root,_netdev,nofail,noauto,x-systemd.automount,"
         "x-gvfs-show,comment=a b,users,defaults,exec,suid,dev,sync,async");
     CHECK_FALSE(options.read_only);
-    CHECK(options.kernel_options ==
-          std::vector<std::string>{"nosuid", "nodev", "noexec", "noatime", "exec", "suid", "dev", "sync", "async"});
-    CHECK(parse_mount_options("noatime,nodev,atime").kernel_options == std::vector<std::string>{"nodev"});
+    CHECK(options.kernel_options == std::vector<std::string>{"rw", "nosuid", "nodev", "noexec", "noatime", "exec",
+                                                             "suid", "dev", "sync", "async"});
+    CHECK(parse_mount_options("noatime,nodev,atime").kernel_options == std::vector<std::string>{"nodev", "atime"});
 }
 
 TEST_CASE("each option of remofs has its effect") {
@@ -177,6 +177,21 @@ TEST_CASE("options are split at commas that are not escaped") {
     CHECK(split_options("a=1\\,2,b") == Parts{"a=1,2", "b"});
     CHECK(split_options("a=\\\\,b\\") == Parts{"a=\\", "b\\"});
     CHECK(split_options("") == Parts{""});
+}
+
+TEST_CASE("joined options are those that were split") {
+    for (const char* list : {"", "a", "a,b=c", "a=1\\,2,b", "a=\\\\,b"})
+        CHECK(join_options(split_options(list)) == list);
+}
+
+TEST_CASE("what a mount keeps as long as it is there is told from what can be changed") {
+    const Options options =
+        parse_mount_options("remount,ro,nodev,noatime,soft,timeout=5,sync,uid=0,_netdev,user_id=0,uhelper=fuse.remofs");
+    CHECK(options.remount);
+    CHECK(options.kernel_options == std::vector<std::string>{"ro", "nodev", "noatime", "sync"});
+    CHECK(options.lasting_options == std::vector<std::string>{"soft", "timeout=5", "sync", "uid=0"});
+    // As mount(8) repeats what the mount table and fstab say of a mount with allow_root.
+    CHECK(parse_mount_options("allow_other,allow_root,remount").remount);
 }
 
 TEST_CASE("the help and the man page tell of each option") {
