@@ -48,24 +48,6 @@ std::string unescape(std::string_view text) {
     return result;
 }
 
-// A mount of remofs whose process has died answers ENOTCONN, and does so at once; a live one answers for its root
-// within a second whatever its server does.
-Result<> clear_of_remofs(const std::string& path) {
-    const auto mounted = find_mount(path);
-    if (!mounted || mounted->type != file_system_type)
-        return {};
-    struct stat attributes {};
-    if (::stat(path.c_str(), &attributes) == 0 || errno != ENOTCONN)
-        return make_error(Status::busy, fmt::format("{} is the mountpoint of {} already; \"umount {}\" ends that mount",
-                                                    path, mounted->source, path));
-    if (auto removed = unmount(path, true); !removed)
-        return make_error(Status::busy, fmt::format("{} is a dead mount of {} that cannot be taken away ({}): run "
-                                                    "\"fusermount3 -uz {}\"",
-                                                    path, mounted->source, removed.error().to_string(), path));
-    log::warn("took away the dead mount of {} at {}", mounted->source, path);
-    return {};
-}
-
 Result<std::string> resolve(const std::string& path) {
     const std::unique_ptr<char, decltype(&std::free)> resolved(::realpath(path.c_str(), nullptr), &std::free);
     if (resolved == nullptr)
@@ -158,6 +140,24 @@ std::optional<MountEntry> find_mount(std::string_view path) {
     std::ostringstream text;
     text << file.rdbuf();
     return find_mount(text.str(), path);
+}
+
+Result<> clear_of_remofs(const std::string& path) {
+    const auto mounted = find_mount(path);
+    if (!mounted || mounted->type != file_system_type)
+        return {};
+    // Such a mount answers ENOTCONN, and does so at once; a live one answers for its root within a second whatever its
+    // server does.
+    struct stat attributes {};
+    if (::stat(path.c_str(), &attributes) == 0 || errno != ENOTCONN)
+        return make_error(Status::busy, fmt::format("{} is the mountpoint of {} already; \"umount {}\" ends that mount",
+                                                    path, mounted->source, path));
+    if (auto removed = unmount(path, true); !removed)
+        return make_error(Status::busy, fmt::format("{} is a dead mount of {} that cannot be taken away ({}): run "
+                                                    "\"fusermount3 -uz {}\"",
+                                                    path, mounted->source, removed.error().to_string(), path));
+    log::warn("took away the dead mount of {} at {}", mounted->source, path);
+    return {};
 }
 
 Result<std::string> prepare_mountpoint(const std::string& path) {

@@ -29,6 +29,10 @@ std::optional<MountEntry> find_mount(std::string_view path);
 // Absolute, without following a symlink in the last place: that could be the root of a mount whose server is away.
 std::string absolute_path(const std::string& path);
 
+// Takes the mount of remofs at an absolute path away if its process has died. Errors, naming the path: busy (it is
+// alive, or cannot be taken away).
+Result<> clear_of_remofs(const std::string& path);
+
 // Checks that `path` is a directory that can be mounted on and returns it absolute, without symlinks. A mount of remofs
 // whose process has died is taken away first. Errors, each naming the path: no_entry, not_directory, access_denied,
 // busy (remofs is mounted there already, or a dead mount cannot be taken away).

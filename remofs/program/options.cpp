@@ -222,6 +222,7 @@ constexpr auto table = std::to_array<OptionRow>({
      set_log_format},
     {"fsname", Kind::value, "NAME", "what mount shows as the source", set_text<&Options::file_system_name>},
     {"debug", Kind::flag, "", "as -d", set_true<&Options::debug>},
+    {"auto_unmount", Kind::flag, "", "unmount also when remofs is killed", set_true<&Options::auto_unmount>},
     {"remount", Kind::flag, "", "change ro, nosuid and the like of a mount that is there", set_true<&Options::remount>},
 
     {"dev", Kind::changeable},

@@ -52,6 +52,7 @@ struct Options {
     bool allow_other = false;
     bool allow_root = false;
     bool default_permissions = false;
+    bool auto_unmount = false;
     bool sync_names = false;  // whoever makes, removes or renames something waits for the server
     std::optional<transport::MetricsAddress> metrics;  // none: they are not offered
     std::string file_system_name;                      // fsname=; empty: the source

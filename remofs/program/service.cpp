@@ -319,6 +319,11 @@ client::ExitStatus serve(ServicePlan plan, StartReport report) {
     const Options& options = plan.options;
     log::configure("remofs", options.debug ? log::Level::debug : log::Level::info,
                    options.foreground ? log::Target::standard_error : log::Target::syslog, options.log_format);
+    if (options.auto_unmount)
+        if (const auto split_off = unmount_when_killed(plan.mountpoint); !split_off) {
+            report.failed(client::ExitStatus::failure, "auto_unmount: " + split_off.error().to_string());
+            return client::ExitStatus::failure;
+        }
     Service service(std::move(plan), std::move(report));
     return service.run();
 }

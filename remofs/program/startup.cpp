@@ -2,6 +2,10 @@
 #include "remofs/program/startup.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +17,7 @@
 #include <string>
 
 #include "base/log.hpp"
+#include "remofs/kernel/mountpoint.hpp"
 
 namespace remofile::remofs {
 namespace {
@@ -126,6 +131,32 @@ Fork start_in_background() {
     }
     write_end.reset();
     return {.status = relay(read_end.get())};
+}
+
+Result<> unmount_when_killed(const std::string& mountpoint) {
+    // Ready only when all that the process had open is closed, so that the mount is known to be dead.
+    const UniqueFd end(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+    if (!end)
+        return errno_error("cannot watch a process");
+    const pid_t child = ::fork();
+    if (child < 0)
+        return errno_error("cannot fork");
+    if (child > 0)
+        return {};
+    ::prctl(PR_SET_NAME, "remofs-unmount");
+    leave_terminal();
+    sigset_t all;
+    sigfillset(&all);
+    ::sigprocmask(SIG_BLOCK, &all, nullptr);
+    // It must not keep open what others wait for the end of.
+    const auto descriptor = static_cast<unsigned>(end.get());
+    ::close_range(STDERR_FILENO + 1, descriptor - 1, 0);
+    ::close_range(descriptor + 1, ~0U, 0);
+    pollfd ended{.fd = end.get(), .events = POLLIN, .revents = 0};
+    while (::poll(&ended, 1, -1) < 0 && errno == EINTR) {
+    }
+    const bool cleared = clear_of_remofs(mountpoint).has_value();
+    ::_exit(cleared ? 0 : 1);
 }
 
 }  // namespace remofile::remofs

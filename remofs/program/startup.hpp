@@ -2,8 +2,10 @@
 // Starting in the background: the command returns when the mount is usable, or says why it is not.
 #pragma once
 
+#include <string>
 #include <string_view>
 
+#include "base/result.hpp"
 #include "base/unique_fd.hpp"
 #include "client/exit_status.hpp"
 
@@ -37,5 +39,9 @@ struct Fork {
     StartReport report;                                       // of the child
 };
 Fork start_in_background();
+
+// Splits off a process that waits for the end of this one and takes the mount away then, if it is still there: this one
+// has been killed. Call before any thread exists. Errors: those of pidfd_open(2) and fork(2).
+Result<> unmount_when_killed(const std::string& mountpoint);
 
 }  // namespace remofile::remofs

@@ -35,6 +35,7 @@ function __remofs_options
         metrics= 'offer metrics by HTTP at ADDRESS:PORT' \
         fsname= 'what mount shows as the source' \
         debug 'as -d' \
+        auto_unmount 'unmount also when remofs is killed' \
         remount 'change ro, nosuid and the like of a mount that is there'
 end
 
