@@ -15,6 +15,7 @@
 #include "base/unique_fd.hpp"
 #include "cli/ending_signals.hpp"
 #include "client/client_list.hpp"
+#include "client/hosts_file.hpp"
 #include "client/open_session.hpp"
 #include "transport/context.hpp"
 #include "transport/endpoint_address.hpp"
@@ -154,7 +155,8 @@ Result<RemoteFiles> understand(std::span<const std::string> sources) {
     std::string endpoint;
     for (const std::string& text : sources) {
         const std::string source = as_source(text);
-        REMOFILE_TRY(parsed, transport::parse_source(source));
+        REMOFILE_TRY(named, client::look_up(source));
+        REMOFILE_TRY(parsed, transport::parse_source(named.source));
         if (files.paths.empty()) {
             files.source = source;
             endpoint = parsed.endpoint;

@@ -24,6 +24,7 @@
 #include "cli/sync_plan.hpp"
 #include "cli/sync_scan.hpp"
 #include "client/conflict_name.hpp"
+#include "client/hosts_file.hpp"
 #include "transport/endpoint_address.hpp"
 
 namespace remofile::cli {
@@ -1011,7 +1012,8 @@ Result<> complete(Options& options, const std::string& from, const std::string& 
 
 // However the two are written.
 Result<SyncMemory> open_memory(const Options& options) {
-    REMOFILE_TRY(source, transport::parse_source(options.source));
+    REMOFILE_TRY(named, client::look_up(options.source));
+    REMOFILE_TRY(source, transport::parse_source(named.source));
     REMOFILE_TRY(components, client::split_path(source.path));
     std::error_code error;
     // Without absolute(), what does not exist yet would stay relative.

@@ -12,6 +12,7 @@
 
 #include "base/log.hpp"
 #include "cli/command.hpp"
+#include "client/hosts_file.hpp"
 #include "transport/context.hpp"
 #include "transport/endpoint_address.hpp"
 #include "transport/key_inquiry.hpp"
@@ -33,7 +34,8 @@ struct Options {
 // A host as a SOURCE has it; a whole SOURCE is as good.
 Result<transport::Source> understand(const std::string& host) {
     const bool is_source = host.find('/') != std::string::npos;
-    REMOFILE_TRY(source, transport::parse_source(is_source ? host : host + ":/"));
+    REMOFILE_TRY(named, client::look_up(is_source ? host : host + ":/"));
+    REMOFILE_TRY(source, transport::parse_source(named.source));
     if (source.host_and_port.empty())
         return make_error(Status::bad_usage, "the server of a socket of this machine cannot be asked for its key");
     return source;

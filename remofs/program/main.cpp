@@ -12,6 +12,7 @@
 #include "base/log.hpp"
 #include "client/connect_options.hpp"
 #include "client/exit_status.hpp"
+#include "client/hosts_file.hpp"
 #include "remofs/kernel/mountpoint.hpp"
 #include "remofs/program/options.hpp"
 #include "remofs/program/remount.hpp"
@@ -67,10 +68,25 @@ int show(const std::string& text) {
     return std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0 ? 1 : 0;
 }
 
+Result<Options> parse(std::string_view program, const std::vector<std::string>& arguments, Options others) {
+    return is_mount_helper(program) ? parse_helper_command_line(arguments, std::move(others))
+                                    : parse_command_line(arguments, std::move(others));
+}
+
+// The mount options that hosts.toml has for the source.
+Result<Options> options_of_host(const std::string& source) {
+    Options options;
+    REMOFILE_TRY(named, client::look_up(source));
+    for (const auto& [list, place] : named.settings.mount_options)
+        if (const auto added = add_mount_options(options, list); !added)
+            return make_error(Status::bad_usage, place + added.error().message);
+    return options;
+}
+
 int run(std::string_view program, const std::vector<std::string>& arguments) {
     if (const auto raised = raise_descriptor_limit(); !raised)
         return fail(client::ExitStatus::failure, raised.error());
-    auto options = is_mount_helper(program) ? parse_helper_command_line(arguments) : parse_command_line(arguments);
+    auto options = parse(program, arguments, {});
     if (!options)
         return fail(client::ExitStatus::failure, options.error());
     if (options->action == Options::Action::show_help)
@@ -83,6 +99,13 @@ int run(std::string_view program, const std::vector<std::string>& arguments) {
         const Result<> changed = remount(*options);
         return changed ? 0 : fail(client::ExitStatus::mountpoint, changed.error());
     }
+
+    if (auto of_host = options_of_host(options->source); !of_host)
+        options = of_host.error();
+    else
+        options = parse(program, arguments, std::move(*of_host));
+    if (!options)
+        return fail(client::ExitStatus::failure, options.error());
 
     ServicePlan plan{.options = std::move(*options)};
     if (auto read = read_id_map(plan); !read)

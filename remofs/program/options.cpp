@@ -391,8 +391,14 @@ std::string join_options(std::span<const std::string> options) {
     return list;
 }
 
-Result<Options> parse_command_line(std::span<const std::string> arguments) {
-    Options options;
+Result<> add_mount_options(Options& options, std::string_view list) {
+    REMOFILE_CHECK(apply_options(options, list));
+    if (options.remount)
+        return usage_error("remount is for the command line");
+    return {};
+}
+
+Result<Options> parse_command_line(std::span<const std::string> arguments, Options options) {
     bool places_only = false;  // after "--"
     for (std::size_t i = 0; i < arguments.size(); ++i) {
         if (places_only) {
@@ -417,8 +423,7 @@ bool is_mount_helper(std::string_view program) {
     return name == "mount.remofs" || name == "mount.fuse.remofs";
 }
 
-Result<Options> parse_helper_command_line(std::span<const std::string> arguments) {
-    Options options;
+Result<Options> parse_helper_command_line(std::span<const std::string> arguments, Options options) {
     std::vector<std::string_view> lists;
     Unknown unknown = Unknown::refused;
     for (std::size_t i = 0; i < arguments.size(); ++i) {

@@ -80,13 +80,17 @@ struct OptionRow {
 };
 std::span<const OptionRow> option_table();
 
-// Parses a command line, without the program's name. Errors: bad_usage, in one line that names the word.
-Result<Options> parse_command_line(std::span<const std::string> arguments);
+// Parses a command line, without the program's name. What it does not say is as in `others`. Errors: bad_usage, in one
+// line that names the word.
+Result<Options> parse_command_line(std::span<const std::string> arguments, Options others = {});
 
 // The same for what mount(8) hands to the helper of a type, mount.TYPE: SOURCE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t
 // TYPE], in which -f means something else. It is what the program is called as that tells which it is.
 bool is_mount_helper(std::string_view program);
-Result<Options> parse_helper_command_line(std::span<const std::string> arguments);
+Result<Options> parse_helper_command_line(std::span<const std::string> arguments, Options others = {});
+
+// Takes in a list of mount options from elsewhere than the command line. Errors: bad_usage.
+Result<> add_mount_options(Options& options, std::string_view list);
 
 // What --help prints.
 std::string help_text();

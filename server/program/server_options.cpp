@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "server/program/server_options.hpp"
 
-#include <toml++/toml.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
@@ -11,6 +9,7 @@
 #include <map>
 
 #include "base/byte_size.hpp"
+#include "base/toml_text.hpp"
 #include "server/program/version.hpp"
 #include "transport/keys.hpp"
 #include "wire/export_path.hpp"
@@ -283,10 +282,6 @@ struct Said {
 };
 using SaidByName = std::map<std::string, Said, std::less<>>;
 
-Error config_error(const std::string& file, const toml::source_region& where, std::string_view what) {
-    return make_error(Status::bad_usage, fmt::format("{}:{}: {}", file, where.begin.line, what));
-}
-
 std::optional<std::string> scalar_text(const toml::node& node, Kind kind) {
     if (const auto text = node.value_exact<std::string>())
         return *text;
@@ -354,12 +349,12 @@ Result<> read_option(const std::string& file, const toml::key& key, const toml::
                      SaidByName& said) {
     const Row* row = find_row(key.str());
     if (row == nullptr && key.str() != "directory")
-        return config_error(file, key.source(), fmt::format("unknown option \"{}\"", log::printable(key.str())));
+        return toml_error(file, key.source(), fmt::format("unknown option \"{}\"", log::printable(key.str())));
     if (of_export && row != nullptr && row->of == Of::server)
-        return config_error(file, key.source(), fmt::format("{} is of the whole server, not of an export", key.str()));
+        return toml_error(file, key.source(), fmt::format("{} is of the whole server, not of an export", key.str()));
     auto values = config_values(row, node);
     if (!values)
-        return config_error(file, key.source(), fmt::format("{} {}", key.str(), values.error().to_string()));
+        return toml_error(file, key.source(), fmt::format("{} {}", key.str(), values.error().to_string()));
     said.insert_or_assign(std::string(key.str()),
                           Said{std::move(*values), fmt::format("{}:{}: {}", file, key.source().begin.line, key.str())});
     return {};
@@ -370,16 +365,15 @@ Result<> read_export(const std::string& file, const toml::key& key, const toml::
     const std::string_view name = key.str();
     const std::string shown = log::printable(name.substr(0, most_shown_bytes));
     if (!wire::is_export_name(name))
-        return config_error(
-            file, key.source(),
-            fmt::format("\"{}\" is no name for an export: 1 to {} letters, digits, '.', '_' and '-', the "
-                        "first one a letter or digit",
-                        shown, wire::max_export_name_bytes));
+        return toml_error(file, key.source(),
+                          fmt::format("\"{}\" is no name for an export: 1 to {} letters, digits, '.', '_' and '-', the "
+                                      "first one a letter or digit",
+                                      shown, wire::max_export_name_bytes));
     const toml::table* table = node.as_table();
     if (table == nullptr)
-        return config_error(file, key.source(), fmt::format("{} must be a table: [export.{}]", shown, shown));
+        return toml_error(file, key.source(), fmt::format("{} must be a table: [export.{}]", shown, shown));
     if (config.exports.size() == wire::max_exports)
-        return config_error(file, key.source(), fmt::format("there may be {} exports", wire::max_exports));
+        return toml_error(file, key.source(), fmt::format("there may be {} exports", wire::max_exports));
     Config::Export& read =
         config.exports
             .emplace(name, Config::Export{fmt::format("{}:{}: export {}", file, key.source().begin.line, name), {}})
@@ -403,7 +397,7 @@ Result<Config> read_config(const std::string& file) {
         // Without a line it was the file that could not be read.
         if (error.source().begin.line == 0)
             return make_error(Status::bad_usage, fmt::format("cannot read the configuration file {}", file));
-        return config_error(file, error.source(), error.description());
+        return toml_error(file, error.source(), error.description());
     }
     Config config;
     for (const auto& [key, node] : table) {
@@ -413,7 +407,7 @@ Result<Config> read_config(const std::string& file) {
         }
         const toml::table* exports = node.as_table();
         if (exports == nullptr || exports->empty())
-            return config_error(file, key.source(), "exports are tables with names: [export.NAME]");
+            return toml_error(file, key.source(), "exports are tables with names: [export.NAME]");
         for (const auto& [name, settings] : *exports)
             REMOFILE_CHECK(read_export(file, name, settings, config));
     }

@@ -15,6 +15,7 @@
 #include "base/byte_size.hpp"
 #include "base/log.hpp"
 #include "base/unique_fd.hpp"
+#include "client/hosts_file.hpp"
 #include "client/remote_tree.hpp"
 #include "transport/endpoint_address.hpp"
 #include "transport/keys.hpp"
@@ -149,6 +150,17 @@ Result<> add_keys(const ConnectOptions& options, const transport::Source& source
     return {};
 }
 
+// Where nothing else is said. Without encryption there are no keys.
+ConnectOptions with_settings(ConnectOptions options, const HostSettings& settings) {
+    if (!options.insecure && options.server_key.empty())
+        options.server_key = settings.server_key;
+    if (!options.insecure && options.identity.empty())
+        options.identity = settings.identity;
+    if (options.token_file.empty() && options.token.empty())
+        options.token_file = settings.token_file;
+    return options;
+}
+
 }  // namespace
 
 Result<std::uint64_t> parse_bandwidth_limit(std::string_view text) {
@@ -172,8 +184,10 @@ std::string own_name() {
     return (user + "@" + host.data()).substr(0, max_client_name_bytes);
 }
 
-Result<SessionOptions> make_session_options(const ConnectOptions& options) {
-    REMOFILE_TRY(source, transport::parse_source(options.source));
+Result<SessionOptions> make_session_options(const ConnectOptions& given) {
+    REMOFILE_TRY(named, look_up(given.source));
+    REMOFILE_TRY(source, transport::parse_source(named.source));
+    const ConnectOptions options = with_settings(given, named.settings);
     SessionOptions session;
     session.lane.endpoint = source.endpoint;
     session.lane.congestion_control = options.congestion_control;

@@ -38,12 +38,12 @@ Result<std::uint64_t> parse_bandwidth_limit(std::string_view text);
 // "alice@laptop", by which a client introduces itself.
 std::string own_name();
 
-// Finds keys where they were not given: the identity in identity.key of the configuration directory (made on first
-// use); the server's keys in known_servers, where what the server announces later is written, or, for a server on this
-// machine, in this account's own server.pub.
-// Reads and writes files, and asks the name service for a host of which no key is known. Each error is one line that
-// says what to do: bad_usage, wrong_server_key (the key is not known), unreachable (nor is the host), access_denied,
-// no_entry.
+// Takes in what hosts.toml has for the host of the source (hosts_file.hpp), where nothing else is given. Finds keys
+// that are not given either: the identity in identity.key of the configuration directory (made on first use); the
+// server's keys in known_servers, where what the server announces later is written, or, for a server on this machine,
+// in this account's own server.pub. Reads and writes files, and asks the name service for a host of which no key is
+// known. Each error is one line that says what to do: bad_usage, wrong_server_key (the key is not known), unreachable
+// (nor is the host), access_denied, no_entry.
 Result<SessionOptions> make_session_options(const ConnectOptions& options);
 
 }  // namespace remofile::client

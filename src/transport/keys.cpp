@@ -2,7 +2,6 @@
 #include "transport/keys.hpp"
 
 #include <fcntl.h>
-#include <pwd.h>
 #include <sodium.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 #include "base/assert.hpp"
 #include "base/log.hpp"
 #include "base/unique_fd.hpp"
+#include "transport/home_directory.hpp"
 #include "transport/text_file.hpp"
 
 namespace remofile::transport {
@@ -193,19 +193,9 @@ Result<std::filesystem::path> config_directory() {
     // The XDG base directory specification: a relative path is to be ignored.
     if (const std::string chosen = variable("XDG_CONFIG_HOME"); chosen.starts_with('/'))
         return std::filesystem::path(chosen) / "remofile";
-    // The account's, as ssh has it: HOME may be somebody else's. mount.fuse3 sets it to root's where a user mounts by a
-    // line of fstab.
-    passwd entry{};
-    passwd* found = nullptr;
-    std::array<char, 16384> text{};
-    getpwuid_r(geteuid(), &entry, text.data(), text.size(), &found);
-    std::string home = found != nullptr && found->pw_dir != nullptr ? found->pw_dir : "";
-    if (!home.starts_with('/'))
-        home = variable("HOME");
-    if (!home.starts_with('/'))
-        return make_error(Status::bad_usage,
-                          "cannot tell the home directory: set HOME, or REMOFILE_CONFIG_DIR to the directory of keys");
-    return std::filesystem::path(home) / ".config" / "remofile";
+    // Not HOME, which may be somebody else's: mount.fuse3 sets it to root's where a user mounts by a line of fstab.
+    REMOFILE_TRY(home, home_directory());
+    return home / ".config" / "remofile";
 }
 
 Result<KeyPair> load_key_pair(const std::filesystem::path& secret_file) {

@@ -7,6 +7,8 @@ function __remofile_servers
     set -q XDG_CONFIG_HOME; and set directory $XDG_CONFIG_HOME/remofile
     test (id -u) -eq 0; and set directory /etc/remofile
     set -q REMOFILE_CONFIG_DIR; and set directory $REMOFILE_CONFIG_DIR
+    test -r $directory/hosts.toml
+    and sed -n -E 's/^\[host\."?([^]"]*)"?\].*/\1:\//p' $directory/hosts.toml
     test -r $directory/known_servers
     and sed -n -E 's/^([^#[:space:]]+)[[:space:]].*/\1/p' $directory/known_servers | sed 's/:6768$//; s|$|:/|'
 end
