@@ -204,8 +204,7 @@ Task<Result<>> Remover::remove_at(client::RemotePlace place, std::string path) {
     if (!S_ISDIR(file->attributes.mode)) {
         const std::vector<Status> unlinked =
             co_await unlink(place.directory, {1, place.name}, path.substr(0, path.rfind('/')));
-        if (unlinked.front() != Status::ok)
-            removed = unlinked.front();
+        removed = unlinked.front();
     } else if (options_.recursive) {
         removed = co_await remove_directory(place.directory, place.name, file->node, path);
     } else {

@@ -155,8 +155,9 @@ private:
             return fmt::format("{}: {}; pass its file with -o token_file=", plan_.options.source, error.to_string());
         if (error.status != Status::in_use || holders.empty())
             return fmt::format("{}: {}", plan_.options.source, error.to_string());
-        return fmt::format("{} is in use by {}; -o wait waits for its turn", plan_.options.source,
-                           describe_clients(holders));
+        return fmt::format(
+            "{} is in use by {}; {}", plan_.options.source, describe_clients(holders),
+            plan_.options.wait ? "its turn has not come in the time to wait for it" : "-o wait waits for its turn");
     }
 
     MountSettings settings() const {

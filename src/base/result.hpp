@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <expected>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "base/status.hpp"
@@ -25,7 +26,13 @@ template <class T = void>
 class [[nodiscard]] Result : public std::expected<T, Error> {
 public:
     using std::expected<T, Error>::expected;
-    Result(Status status) : std::expected<T, Error>(std::unexpected(Error{status, {}})) {}
+    // Of a call that has no value, `ok` is success.
+    Result(Status status) : std::expected<T, Error>(std::unexpected(Error{status, {}})) {
+        if constexpr (std::is_void_v<T>) {
+            if (status == Status::ok)
+                this->emplace();
+        }
+    }
     Result(Error error) : std::expected<T, Error>(std::unexpected(std::move(error))) {}
     Result(std::unexpected<Error> error) : std::expected<T, Error>(std::move(error)) {}
 

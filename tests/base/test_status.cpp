@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "base/result.hpp"
 #include "base/status.hpp"
 
 #include <cerrno>
@@ -67,4 +68,12 @@ TEST_CASE("statuses between client and server have the errno that the mount show
     CHECK(to_errno(Status::unreachable) == EHOSTUNREACH);
     CHECK(to_errno(Status::shutting_down) == EIO);
     CHECK(to_errno(Status::export_needed) == ENOENT);
+}
+
+TEST_CASE("the status of a call that has no value is its result") {
+    CHECK(Result<>(Status::ok).has_value());
+    Result<> result = Status::no_entry;
+    CHECK(result.status() == Status::no_entry);
+    result = Status::ok;
+    CHECK(result.has_value());
 }

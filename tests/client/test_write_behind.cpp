@@ -142,6 +142,36 @@ TEST_CASE("draining waits for what was pending at the call and for nothing later
     CHECK(**f.drain(&cancellation) == Status::interrupted);
 }
 
+TEST_CASE("what a file is like behind several handles' writes is told by the one that was carried out last") {
+    Fixture f;
+    std::optional<wire::Attributes> told;
+    f.writes->on_written_out = [&](std::uint64_t, const wire::Attributes& attributes, std::uint64_t) {
+        told = attributes;
+    };
+    const auto answer = [&](std::size_t index, std::int64_t second, std::uint64_t size) {
+        wire::WriteReply reply{.size = 2, .attributes = {.size = size}};
+        reply.attributes.modification.seconds = reply.attributes.change.seconds = second;
+        f.server.reply(f.received().at(index), FakeReply::of(reply));
+    };
+    f.write(0, "aa");
+    f.write(10, "bb", other_handle);
+    REQUIRE(f.received_writes(2));
+    answer(0, 8, 12);
+    answer(1, 4, 12);
+    REQUIRE(f.wait_for([&] { return told.has_value(); }));
+    CHECK(told->modification.seconds == 8);
+
+    // In the same step of the server's clock.
+    told.reset();
+    f.write(0, "aa");
+    f.write(20, "bb", other_handle);
+    REQUIRE(f.received_writes(4));
+    answer(2, 9, 22);
+    answer(3, 9, 12);
+    REQUIRE(f.wait_for([&] { return told.has_value(); }));
+    CHECK(told->size == 22);
+}
+
 TEST_CASE("no more than a limit is pending") {
     Fixture f(4U << 20);  // of which a quarter
     f.write(0, std::string(600U << 10, 'a'));

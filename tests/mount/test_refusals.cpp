@@ -266,7 +266,7 @@ TEST_CASE("in use: an exclusive server tells a second client at once who has it"
 TEST_CASE("in use: waiting ends without success after the time given") {
     const ServerProcess server({.directory = export_with_secret(), .arguments = {"--exclusive"}});
     const MountProcess holder(mount_of(server));
-    check_refused(mount_of(server, {"wait=1"}), in_use, "in use", 4);
+    check_refused(mount_of(server, {"wait=1"}), in_use, "has not come", 4);
 }
 
 TEST_CASE("in use: a client that was killed gives its place up") {
