@@ -2,6 +2,10 @@
 // Limits of requests and bytes a second: what waits for them, and what does not.
 #include "server/sessions/client_rate.hpp"
 
+#include <filesystem>
+
+#include "export_fixture.hpp"
+#include "server/files/room.hpp"
 #include "service_fixture.hpp"
 
 namespace remofile::server::test {
@@ -32,6 +36,10 @@ Connection client_of(World& world, const std::string& name, std::uint8_t key) {
 }
 
 constexpr std::uint32_t mebibyte = 1U << 20;
+
+struct AmpleRoom final : Room {
+    bool is_ample(int /*directory*/, std::uint64_t /*kept_bytes*/) const override { return true; }
+};
 
 }  // namespace
 
@@ -190,6 +198,42 @@ TEST_CASE("a session that ends while it waits leaves nothing behind") {
     CHECK(world.service->sessions() == 0);
     world.pass(10s);
     CHECK(world.carried_out(Opcode::getattr) == 2);
+}
+
+TEST_CASE("whoever is to share a directory does all that it has answered, whatever the limits") {
+    const TemporaryDirectory directory;
+    std::filesystem::create_directory(directory / "d");
+    World world({}, LeaseTable::Limits{}, [&](const std::shared_ptr<LeaseTable>& leases, Counters& counters) {
+        ExportOptions options;
+        options.directory = directory.path();
+        options.leases = leases;
+        options.room = std::make_shared<AmpleRoom>();
+        return FileService::open(std::move(options), counters).value();
+    });
+    wire::Hello hello = hello_with(0);
+    hello.features = wire::feature_leases | wire::feature_exclusive_leases;
+    Connection holder(world, "a");
+    holder.peer.key.emplace().bytes.fill(1);
+    holder.hello(hello);
+    Connection other(world, "b");
+    other.peer.key.emplace().bytes.fill(2);
+    other.hello(hello);
+    const wire::Lookup lookup{.parent = NodeId{1}, .name = "d", .node = {NodeId{2}, false}};
+    CHECK(holder.ask(2, lookup) == Status::ok);
+    holder.send(3, wire::TakeLeases{.directories = {NodeId{2}}});
+    REQUIRE(holder.take_one().as<wire::TakeLeasesReply>().leases.front().taken);
+
+    world.service->change_rates({.requests_per_s = 1});
+    for (std::uint64_t id = 10; id < 16; ++id)
+        holder.send(
+            id, wire::Mkdir{.parent = NodeId{2}, .name = std::to_string(id), .node = {NodeId{id}, false}, .mode = 0755},
+            wire::flag_in_order);
+    CHECK(holder.take().size() == 2);
+    other.send(2, wire::Mkdir{.parent = NodeId{1}, .name = "e", .node = {NodeId{3}, false}, .mode = 0755});
+    CHECK(other.take_one().status == Status::ok);
+    CHECK(holder.take().empty());
+    other.send(3, lookup);
+    CHECK(holder.take().size() == 4);
 }
 
 }  // namespace remofile::server::test
