@@ -149,12 +149,14 @@ TEST_CASE("what a file is like behind several handles' writes is told by the one
         told = attributes;
     };
     const auto answer = [&](std::size_t index, std::int64_t second, std::uint64_t size) {
-        wire::WriteReply reply{.size = 2, .attributes = {.size = size}};
+        wire::WriteReply reply{.size = 2, .attributes = some_attributes()};
+        reply.attributes.size = size;
         reply.attributes.modification.seconds = reply.attributes.change.seconds = second;
         f.server.reply(f.received().at(index), FakeReply::of(reply));
     };
     f.write(0, "aa");
     f.write(10, "bb", other_handle);
+    f.writes->send(some_file);
     REQUIRE(f.received_writes(2));
     answer(0, 8, 12);
     answer(1, 4, 12);
@@ -165,6 +167,7 @@ TEST_CASE("what a file is like behind several handles' writes is told by the one
     told.reset();
     f.write(0, "aa");
     f.write(20, "bb", other_handle);
+    f.writes->send(some_file);
     REQUIRE(f.received_writes(4));
     answer(2, 9, 22);
     answer(3, 9, 12);

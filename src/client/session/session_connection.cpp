@@ -33,7 +33,10 @@ std::uint64_t asked_features(const SessionOptions& options) {
     if (options.lane.identity && options.lane.endpoint.starts_with("tcp://") && transport::has_fast_cipher())
         features |= wire::feature_sealed_lanes;
     if (options.leases)
-        features |= wire::feature_leases | wire::feature_exclusive_leases | wire::feature_lent_inodes;
+        features |= wire::feature_leases;
+    // What was made before the server knows of it goes by the metadata lane, contents too.
+    if (options.leases && options.bandwidth_limit == 0)
+        features |= wire::feature_exclusive_leases | wire::feature_lent_inodes;
     return features;
 }
 
@@ -116,7 +119,7 @@ void Session::State::begin() {
                                             fmt::format("cannot reach {} within {}", options.lane.endpoint, patience)));
     });
     for (std::size_t lane = 0; lane < lane_count; ++lane)
-        connections[lane].replace_lane(make_lane(lane, lane_options()));
+        renew_lane(lane);
     connect(metadata_lane);
 }
 
@@ -130,15 +133,18 @@ std::unique_ptr<transport::Lane> Session::State::make_lane(std::size_t lane, tra
             .on_disconnected = [this, lane](const Error& error) { on_disconnected(lane, error); }});
 }
 
-// With the key that the server is thought to have now.
-transport::LaneOptions Session::State::lane_options() const {
-    transport::LaneOptions with_key = options.lane;
-    if (with_key.server_key)
-        with_key.server_key = server_keys.current();
-    return with_key;
+// The key that the server is thought to have now; none without encryption.
+std::optional<transport::PublicKey> Session::State::expected_key() const {
+    return options.lane.server_key ? std::optional(server_keys.current()) : std::nullopt;
 }
 
-// Never called from a handler of the lane, which is replaced by another.
+void Session::State::renew_lane(std::size_t lane) {
+    transport::LaneOptions with_key = options.lane;
+    with_key.server_key = lane_keys[lane] = expected_key();
+    connections[lane].replace_lane(make_lane(lane, std::move(with_key)));
+}
+
+// Never called from a handler of the lane: a sealed one, and one for another key, is replaced by another.
 void Session::State::connect(std::size_t lane) {
     Connection& connection = connections[lane];
     connection.begin_attempt();
@@ -149,9 +155,9 @@ void Session::State::connect(std::size_t lane) {
         });
         return;
     }
-    if (lane == data_lane)
-        data.unseal();
-    connection.replace_lane(make_lane(lane, lane_options()));
+    const bool was_sealed = lane == data_lane && data.unseal();
+    if (was_sealed || lane_keys[lane] != expected_key())
+        renew_lane(lane);
     connection.connect();
 }
 

@@ -109,6 +109,7 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     // ---- connections
     ServerKeys server_keys;
     std::array<Connection, lane_count> connections;
+    std::array<std::optional<transport::PublicKey>, lane_count> lane_keys;  // with which their lanes were made
     DataLane data;
     ServerContact contact;
     std::optional<Duration> quickest_answer;  // on the metadata lane's connection
@@ -162,7 +163,8 @@ struct Session::State : std::enable_shared_from_this<Session::State> {
     void guard(std::size_t lane, Work&& work);
     void begin();
     std::unique_ptr<transport::Lane> make_lane(std::size_t lane, transport::LaneOptions lane_options);
-    transport::LaneOptions lane_options() const;
+    std::optional<transport::PublicKey> expected_key() const;
+    void renew_lane(std::size_t lane);
     bool try_other_key(std::size_t lane, Status status);
     Error describe_failure(const Error& error) const;
     void connect(std::size_t lane);
