@@ -102,6 +102,18 @@ bool enter_own_mount_table() {
     return true;
 }
 
+Ended run_in_own_process(const std::function<int()>& work) {
+    Child child = Child::fork([&] {
+        try {
+            return work();
+        } catch (const std::exception& error) {
+            std::fputs(error.what(), stderr);
+            return 1;
+        }
+    });
+    return child.wait(Milliseconds{60'000});
+}
+
 bool let_users_mount() {
     const std::string directory = Scratch::instance().make_directory("devices");
     const std::string device = directory + "/fuse";

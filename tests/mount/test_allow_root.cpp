@@ -111,15 +111,7 @@ int let_root_in() {
 TEST_CASE("allow_root: root and the user who mounted get in, and nobody else") {
     if (geteuid() != 0)
         return;
-    Child child = Child::fork([] {
-        try {
-            return let_root_in();
-        } catch (const std::runtime_error& error) {
-            std::fputs(error.what(), stderr);
-            return 1;
-        }
-    });
-    const Ended end = child.wait(Milliseconds{60'000});
+    const Ended end = run_in_own_process(let_root_in);
     INFO(end.to_string());
     CHECK(end.exit_status == 0);
 }

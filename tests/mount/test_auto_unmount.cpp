@@ -36,22 +36,16 @@ TEST_CASE("auto_unmount: a mount whose remofs is killed goes") {
 TEST_CASE("auto_unmount: so does an ordinary user's") {
     if (geteuid() != 0)
         return;
-    Child child = Child::fork([] {
-        try {
-            if (!enter_own_mount_table() || !let_users_mount())
-                return 10;
-            const passwd* entry = getpwnam("nobody");  // fusermount3 wants a user with a name
-            if (entry == nullptr)
-                return 11;
-            const Credentials user = {.uid = entry->pw_uid, .gid = entry->pw_gid};
-            ServerProcess server({.as = user});
-            return goes_when_killed(server, user) ? 0 : 20;
-        } catch (const std::runtime_error& error) {
-            std::fputs(error.what(), stderr);
-            return 1;
-        }
+    const Ended end = run_in_own_process([] {
+        if (!enter_own_mount_table() || !let_users_mount())
+            return 10;
+        const passwd* entry = getpwnam("nobody");  // fusermount3 wants a user with a name
+        if (entry == nullptr)
+            return 11;
+        const Credentials user = {.uid = entry->pw_uid, .gid = entry->pw_gid};
+        ServerProcess server({.as = user});
+        return goes_when_killed(server, user) ? 0 : 20;
     });
-    const Ended end = child.wait(Milliseconds{60'000});
     INFO(end.to_string());
     CHECK(end.exit_status == 0);
 }

@@ -104,15 +104,7 @@ int mount_by_the_file_of_all() {
 TEST_CASE("hosts: the file of all users counts where the user's says nothing") {
     if (geteuid() != 0)
         return;
-    Child child = Child::fork([] {
-        try {
-            return mount_by_the_file_of_all();
-        } catch (const std::exception& error) {
-            std::fputs(error.what(), stderr);
-            return 1;
-        }
-    });
-    const Ended end = child.wait(Milliseconds{60'000});
+    const Ended end = run_in_own_process(mount_by_the_file_of_all);
     INFO(end.to_string());
     CHECK(end.exit_status == 0);
 }

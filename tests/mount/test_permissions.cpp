@@ -392,15 +392,7 @@ int mount_as_ordinary_user() {
 TEST_CASE("permissions: an ordinary user mounts and works without being root anywhere") {
     if (!can_change_user() || testing_locally())
         return;
-    Child child = Child::fork([] {
-        try {
-            return mount_as_ordinary_user();
-        } catch (const std::runtime_error& error) {
-            std::fputs(error.what(), stderr);
-            return 11;
-        }
-    });
-    const Ended end = child.wait(Milliseconds{60'000});
+    const Ended end = run_in_own_process(mount_as_ordinary_user);
     INFO(end.to_string());
     CHECK(end.exit_status == 0);
 }

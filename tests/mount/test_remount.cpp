@@ -132,15 +132,7 @@ int remount_both_ways_by_mount() {
 TEST_CASE("remount: mount(8) does the same") {
     if (geteuid() != 0)
         return;
-    Child child = Child::fork([] {
-        try {
-            return remount_both_ways_by_mount();
-        } catch (const std::runtime_error& error) {
-            std::fputs(error.what(), stderr);
-            return 1;
-        }
-    });
-    const Ended end = child.wait(Milliseconds{60'000});
+    const Ended end = run_in_own_process(remount_both_ways_by_mount);
     INFO(end.to_string());
     CHECK(end.exit_status == 0);
 }
