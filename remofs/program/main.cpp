@@ -35,6 +35,7 @@ client::ConnectOptions to_connect_options(const Options& options) {
             .read_only = options.read_only,
             .compression = options.compress,
             .congestion_control = options.congestion_control,
+            .bandwidth_limit = options.bandwidth_limit,
             .wait = options.wait,
             .request_timeout = options.soft ? std::optional(options.timeout) : std::nullopt,
             .gives_up_at_once = true};

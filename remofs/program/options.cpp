@@ -10,6 +10,7 @@
 
 #include "base/byte_size.hpp"
 #include "base/log.hpp"
+#include "client/connect_options.hpp"
 
 namespace remofile::remofs {
 namespace {
@@ -157,6 +158,14 @@ Result<> set_umask(Options& options, std::string_view value) {
     return {};
 }
 
+Result<> set_bandwidth_limit(Options& options, std::string_view value) {
+    const auto limit = client::parse_bandwidth_limit(value);
+    if (!limit)
+        return usage_error(fmt::format("bandwidth_limit={}: {}", value, limit.error().to_string()));
+    options.bandwidth_limit = *limit;
+    return {};
+}
+
 Result<> set_symlinks(Options& options, std::string_view value) {
     if (value != "keep" && value != "contain")
         return usage_error(fmt::format("symlinks={}: expected keep or contain", value));
@@ -214,6 +223,8 @@ constexpr auto table = std::to_array<OptionRow>({
     {"compress", Kind::optional_value, "auto|off|LEVEL", "compress data on its way (auto)", set_compress},
     {"congestion", Kind::value, "auto|system|NAME", "TCP's congestion control: auto takes bbr on longer links (auto)",
      set_congestion},
+    {"bandwidth_limit", Kind::value, "RATE", "bytes a second at most, in each direction, such as 5M",
+     set_bandwidth_limit},
     {"cache_size", Kind::value, "SIZE", "memory for cached data", set_cache_size},
     {"spool", Kind::value, "DIRECTORY", "keep there what the server lacks when the mount ends; the next sends it",
      set_text<&Options::spool>},

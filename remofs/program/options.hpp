@@ -45,8 +45,9 @@ struct Options {
     std::uint8_t compress = wire::compression_automatic;
     transport::CongestionControl congestion_control;
     std::optional<std::uint64_t> cache_size_bytes;
-    std::string spool;  // empty: nothing is kept when the mount ends
-    std::string idmap;  // empty: "user" for an ordinary user, "none" for root
+    std::uint64_t bandwidth_limit = 0;  // bytes a second in each direction; 0: none
+    std::string spool;                  // empty: nothing is kept when the mount ends
+    std::string idmap;                  // empty: "user" for an ordinary user, "none" for root
     Overrides overrides;
     SymlinkPolicy symlinks = SymlinkPolicy::keep;
     bool allow_other = false;

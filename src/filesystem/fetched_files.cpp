@@ -52,6 +52,9 @@ void FetchedFiles::visit(InodeNumber directory, std::string_view name, std::uint
 void FetchedFiles::start(const Walk::Target& target, std::uint32_t credential) {
     const Key key{target.parent, target.name};
     const Inode* parent = inodes_.find(target.parent);
+    // Contents that come with names are not waited for.
+    if (session_.is_bandwidth_limited())
+        return;
     if (fetched_.contains(key) || parent == nullptr || inodes_.stale(*parent) || !parent->node)
         return;
     // What is known here by number may be in memory already, or have been written to.

@@ -114,6 +114,9 @@ TEST_CASE("each option of remofs has its effect") {
     CHECK(parse_mount_options("congestion=bbr").congestion_control == *transport::CongestionControl::parse("bbr"));
     CHECK(parse_mount_options("congestion=system").congestion_control ==
           *transport::CongestionControl::parse("system"));
+    CHECK(parse_mount_options("bandwidth_limit=5M").bandwidth_limit == 5U << 20U);
+    CHECK_THAT(refusal_of("bandwidth_limit=1K"), ContainsSubstring("bandwidth_limit=1K"));
+    CHECK_THAT(refusal_of("bandwidth_limit=fast"), ContainsSubstring("bandwidth_limit=fast"));
     CHECK(parse_mount_options("cache_size=64M").cache_size_bytes == std::uint64_t{64} << 20U);
     CHECK(parse_mount_options("ro").log_format == log::Format::automatic);
     CHECK(parse_mount_options("log_format=journald").log_format == log::Format::journald);

@@ -29,6 +29,7 @@ function __remofs_options
         sync_names 'wait for the server whenever a name is made, removed or changed' \
         compress 'compress data on its way' \
         congestion= 'what TCP sends with: auto, system or a name' \
+        bandwidth_limit= 'bytes a second at most, such as 5M' \
         cache_size= 'memory for cached data' \
         spool= 'keep there what the server lacks when the mount ends' \
         log_format= 'how a line of the log looks: text, json or journald' \
