@@ -88,7 +88,7 @@ PYTHON
 )
 cat "$work/log"
 echo "$seen"
-grep -q "^closed without an error" <<<"$seen" && ! grep -q "^taken: 6000" <<<"$seen" || {
+if ! grep -q "^closed without an error" <<<"$seen" || grep -q "^taken: 6000" <<<"$seen"; then
     echo "changed"
     exit 1
-}
+fi
