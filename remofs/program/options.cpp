@@ -305,9 +305,16 @@ Result<> apply_option(Options& options, const std::string& option) {
         return usage_error(fmt::format("mount option {}= has no value", name));
     if (is_for_kernel)
         options.kernel_options.push_back(name);
-    if (row->kind != Kind::changeable && row->kind != Kind::ignored && name != "remount")
+    if (row->apply != nullptr)
+        REMOFILE_CHECK(row->apply(options, value));
+    // mount(8) makes numbers of users' and groups' names.
+    if (name == "uid")
+        options.lasting_options.push_back(fmt::format("uid={}", *options.overrides.uid));
+    else if (name == "gid")
+        options.lasting_options.push_back(fmt::format("gid={}", *options.overrides.gid));
+    else if (row->kind != Kind::changeable && row->kind != Kind::ignored && name != "remount")
         options.lasting_options.push_back(option);
-    return row->apply == nullptr ? Result<>() : row->apply(options, value);
+    return {};
 }
 
 // mount -s leaves out what it does not know, as in an fstab that several systems share.

@@ -58,7 +58,8 @@ struct Options {
     std::optional<transport::MetricsAddress> metrics;  // none: they are not offered
     std::string file_system_name;                      // fsname=; empty: the source
     std::vector<std::string> kernel_options;           // "nodev", "noatime", ...: passed on as they came
-    // The others, as they came, but for those that are ignored: a mount that is there keeps them.
+    // The others, as they came (users and groups by number), but for those that are ignored: a mount that is there
+    // keeps them.
     std::vector<std::string> lasting_options;
 };
 

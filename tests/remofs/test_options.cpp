@@ -114,6 +114,8 @@ TEST_CASE("each option of remofs has its effect") {
     CHECK(parse_mount_options("congestion=bbr").congestion_control == *transport::CongestionControl::parse("bbr"));
     CHECK(parse_mount_options("congestion=system").congestion_control ==
           *transport::CongestionControl::parse("system"));
+    CHECK(parse_mount_options("uid=root,ro,cache_size=8M").lasting_options ==
+          std::vector<std::string>{"uid=0", "cache_size=8M"});
     CHECK(parse_mount_options("bandwidth_limit=5M").bandwidth_limit == 5U << 20U);
     CHECK_THAT(refusal_of("bandwidth_limit=1K"), ContainsSubstring("bandwidth_limit=1K"));
     CHECK_THAT(refusal_of("bandwidth_limit=fast"), ContainsSubstring("bandwidth_limit=fast"));
