@@ -19,7 +19,7 @@ void write_hosts(const ServerProcess& server, const std::string& text, mode_t mo
 }
 
 std::string alias_of(const ServerProcess& server) {
-    return "[host.work]\naddress = \"" + server.address() + "\"\n";
+    return "[host.office]\naddress = \"" + server.address() + "\"\n";
 }
 
 }  // namespace
@@ -28,14 +28,14 @@ TEST_CASE("a name in hosts.toml is the server that it stands for, for every comm
     ServerProcess server;
     write_file(server.directory() + "/file", "content");
     write_hosts(server, alias_of(server));
-    CHECK(succeeds(server, {"ls", "work:/"}).output == "file\n");
-    CHECK(succeeds(server, {"cat", "work:/file"}).output == "content");
-    CHECK(succeeds(server, {"cp", "work:/file", source_of(server, "/copy")}).exit_status == 0);
+    CHECK(succeeds(server, {"ls", "office:/"}).output == "file\n");
+    CHECK(succeeds(server, {"cat", "office:/file"}).output == "content");
+    CHECK(succeeds(server, {"cp", "office:/file", source_of(server, "/copy")}).exit_status == 0);
     CHECK(std::filesystem::exists(server.directory() + "/copy"));
-    succeeds(server, {"ping", "remofile://work/"});
+    succeeds(server, {"ping", "remofile://office/"});
     const std::string local = server.config_dir() + "/local";
     REQUIRE(mkdir(local.c_str(), 0755) == 0);
-    succeeds(server, {"sync", "work:/", local});
+    succeeds(server, {"sync", "office:/", local});
     CHECK(read_file(local + "/file") == "content");
 }
 
@@ -45,12 +45,12 @@ TEST_CASE("what is written of a host goes with it, and the command line goes bef
     // A key that is not the server's.
     const std::string alias = alias_of(server) + "server_key = \"" + std::string(40, '1') + "\"\n";
     write_hosts(server, alias);
-    CHECK(remofile(server, {"ls", "work:/"}).exit_status == 3);
-    succeeds(server, {"ls", "work:/", "--server-key", server.config_dir() + "/server.pub"});
+    CHECK(remofile(server, {"ls", "office:/"}).exit_status == 3);
+    succeeds(server, {"ls", "office:/", "--server-key", server.config_dir() + "/server.pub"});
     write_hosts(server, alias_of(server) + "server_key = \"server.pub\"\n");
-    succeeds(server, {"ls", "work:/"});
+    succeeds(server, {"ls", "office:/"});
     // The port of SOURCE, at which nobody listens.
-    CHECK(remofile(server, {"ls", "work:1:/"}).exit_status == 2);
+    CHECK(remofile(server, {"ls", "office:1:/"}).exit_status == 2);
 }
 
 TEST_CASE("a hosts.toml that is wrong, or that others may write to, is refused in one line") {
@@ -62,9 +62,9 @@ TEST_CASE("a hosts.toml that is wrong, or that others may write to, is refused i
         CHECK(ended.errors.find(reason) != std::string::npos);
         CHECK(std::count(ended.errors.begin(), ended.errors.end(), '\n') == 1);
     };
-    write_hosts(server, "[host.work]\nadress = \"x\"\n");
+    write_hosts(server, "[host.office]\nadress = \"x\"\n");
     refused("/hosts.toml:2: unknown key \"adress\"");
-    write_hosts(server, "[host.work]\naddress = 5\n");
+    write_hosts(server, "[host.office]\naddress = 5\n");
     refused("/hosts.toml:2: address must be a text");
     write_hosts(server, alias_of(server), 0666);
     refused("others may write to " + server.config_dir() + "/hosts.toml: run chmod go-w on it");
